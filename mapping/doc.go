@@ -1,0 +1,19 @@
+// Package mapping reads the YAML that says which tables become which indices,
+// checks it against the catalog of the database, and compiles it into plans that
+// turn rows into documents.
+//
+// [Read] is strict: an unknown or repeated key, a value of the wrong type or out
+// of bounds, a ${…} without a value is a [Problem]. It reports all [Problems] of a
+// file at once, each with file, line and mend, and none shows a secret.
+// [Config.Check] does the same for what only the catalog tells, which [LoadTable]
+// reads: tables and columns that do not exist, keys and replica identities by
+// which deletes could not be found.
+//
+// [Compile] makes the [Plan] of one relation, which goes from the text of columns
+// to JSON bytes without a value in between. The same types decide the fields of
+// the index, [Index.Body], and whether documents would differ, [Index.Fingerprint].
+//
+// Limits: one table per index, each row one document. Expressions, filters and
+// rows of other tables inside a document are not there yet, and their keys are
+// refused rather than passed over.
+package mapping

@@ -1,0 +1,55 @@
+package mapping
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// A Problem is one thing in a mapping file that keeps Tidemark from starting.
+// Its text never holds a secret, nor anything that came out of ${…}.
+type Problem struct {
+	File string
+	Line int    // from 1; 0: the file as a whole
+	Text string // what is wrong, and where: search.bulk.bytes: …
+	Mend string // what to write instead, or the SQL to run; several lines are possible; empty: the text says it
+}
+
+// String gives "FILE:LINE: TEXT" and, on lines of their own, the mend.
+func (p Problem) String() string {
+	var b strings.Builder
+	b.WriteString(p.File)
+	if p.Line > 0 {
+		fmt.Fprintf(&b, ":%d", p.Line)
+	}
+	b.WriteString(": " + p.Text)
+	for i, line := range strings.Split(p.Mend, "\n") {
+		switch {
+		case p.Mend == "":
+		case i == 0:
+			b.WriteString("\n    mend: " + line)
+		default:
+			b.WriteString("\n          " + line)
+		}
+	}
+	return b.String()
+}
+
+// Problems are all that was found in one go, in the order of the lines.
+type Problems []Problem
+
+// Error gives one problem after another, each on lines of its own.
+func (ps Problems) Error() string {
+	texts := make([]string, len(ps))
+	for i, p := range ps {
+		texts[i] = p.String()
+	}
+	return strings.Join(texts, "\n")
+}
+
+// sort brings the problems into the order of the file. Those of one line keep
+// the order in which they were found.
+func (ps Problems) sort() {
+	slices.SortStableFunc(ps, func(a, b Problem) int { return cmp.Compare(a.Line, b.Line) })
+}
