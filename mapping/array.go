@@ -1,0 +1,120 @@
+package mapping
+
+import "bytes"
+
+// arrayEncoder gives the encoder of an array whose elements elem encodes and
+// delim parts. Dimensions become nesting, an element NULL becomes null, and
+// lower bounds are dropped. The empty array is [].
+func arrayEncoder(elem encoder, delim byte) encoder {
+	return func(dst, text []byte) []byte {
+		start := len(dst)
+		dst, ok := appendArray(dst, text, elem, delim)
+		if !ok {
+			return appendString(dst[:start], text)
+		}
+		return dst
+	}
+}
+
+// maxDimensions bounds the nesting that is followed. Postgres has at most six.
+const maxDimensions = 6
+
+// appendArray reads what array_out wrote:
+//
+//	{1,NULL,"a \"b\" \\","NULL"}   {{1,2},{3,4}}   [2:3]={1,2}   {(1,1),(0,0);(2,2),(1,1)}
+func appendArray(dst, text []byte, elem encoder, delim byte) (_ []byte, ok bool) {
+	if len(text) > 0 && text[0] == '[' { // lower bounds: [2:3][0:1]=
+		i := bytes.IndexByte(text, '=')
+		if i < 0 {
+			return dst, false
+		}
+		text = text[i+1:]
+	}
+	depth := 0
+	first := true // nothing has been read yet at this level
+	for i := 0; i < len(text); {
+		switch c := text[i]; {
+		case c == '{':
+			if depth == maxDimensions || !first {
+				return dst, false
+			}
+			dst = append(dst, '[')
+			depth++
+			i++
+		case depth == 0:
+			return dst, false
+		case c == '}':
+			dst = append(dst, ']')
+			depth--
+			i++
+			first = false
+			if depth == 0 {
+				return dst, i == len(text)
+			}
+		case c == delim:
+			if first {
+				return dst, false
+			}
+			dst = append(dst, ',')
+			i++
+			first = true
+		case !first:
+			return dst, false
+		case c == '"':
+			n := quotedLen(text[i:])
+			if n == 0 {
+				return dst, false
+			}
+			dst = appendQuoted(dst, text[i+1:i+n-1], elem)
+			i += n
+			first = false
+		default:
+			n := i
+			for n < len(text) && text[n] != delim && text[n] != '}' {
+				n++
+			}
+			if word := text[i:n]; string(word) == "NULL" {
+				dst = append(dst, "null"...)
+			} else {
+				dst = elem(dst, word)
+			}
+			i = n
+			first = false
+		}
+	}
+	return dst, false
+}
+
+// quotedLen gives the length of the quoted element that text begins with, its
+// quotes included; 0 if it has no end.
+func quotedLen(text []byte) int {
+	for i := 1; i < len(text); i++ {
+		switch text[i] {
+		case '\\':
+			i++
+		case '"':
+			return i + 1
+		}
+	}
+	return 0
+}
+
+// appendQuoted encodes an element from between its quotes, where a backslash
+// stands before each quote and backslash. The element is laid bare at the end
+// of dst first, so that no other memory is needed.
+func appendQuoted(dst, text []byte, elem encoder) []byte {
+	if bytes.IndexByte(text, '\\') < 0 {
+		return elem(dst, text)
+	}
+	start := len(dst)
+	for i := 0; i < len(text); i++ {
+		if text[i] == '\\' && i+1 < len(text) {
+			i++
+		}
+		dst = append(dst, text[i])
+	}
+	bare := len(dst)
+	dst = elem(dst, dst[start:bare])
+	n := copy(dst[start:], dst[bare:])
+	return dst[:start+n]
+}
