@@ -3,7 +3,9 @@ package mapping
 import (
 	"context"
 	"database/sql"
+	"encoding/json"
 	"errors"
+	"fmt"
 )
 
 // ErrNoTable is what [LoadTable] returns for a name that is no table, or that
@@ -35,8 +37,8 @@ type Table struct {
 	PrimaryKey    []string // column names in the order of the key; empty: none
 	Identity      Identity
 	Unique        [][]string // other valid, immediate unique indexes that cover every row and have no expressions
-	RowSecurity   bool       // policies are in force for somebody
-	ForceSecurity bool       // policies are in force for the owner, too
+	RowSecurity   bool       // policies may hide rows from the user who asked
+	Unlogged      bool       // the log does not carry the table, so it cannot be published
 	Partitioned   bool       // the table is the root of partitions and has no rows of its own
 	EstimatedRows int64      // pg_class.reltuples, of all partitions; -1: never analyzed
 }
@@ -71,11 +73,12 @@ const (
 	IdentityIndex   IdentityKind = 'i' // the columns of a unique index
 	IdentityFull    IdentityKind = 'f' // the whole row
 	IdentityNothing IdentityKind = 'n'
+	IdentityMixed   IdentityKind = 'm' // partitions differ from each other or from their root
 )
 
 // An Identity is the replica identity of a table. On a partitioned table it is
-// what all partitions have in common: rows are logged with the identity of
-// their partition.
+// what all partitions have in common: old rows are logged with the identity of
+// their partition, and a new partition does not take it over from its root.
 type Identity struct {
 	Kind    IdentityKind
 	Columns []string // the columns that old rows carry; for IdentityFull all that the log carries
@@ -96,4 +99,208 @@ func (i Identity) Covers(columns []string) bool {
 		}
 	}
 	return true
+}
+
+// tableQuery gives one row with one JSON value, so that everything comes from
+// one snapshot and in one answer, or no row.
+const tableQuery = `
+WITH RECURSIVE rel AS (
+	SELECT c.* FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+	WHERE n.nspname = $1 AND c.relname = $2
+), leaf AS ( -- the tables that have the rows
+	SELECT l.oid, l.relreplident, l.reltuples
+	FROM rel, pg_catalog.pg_partition_tree(rel.oid) p JOIN pg_catalog.pg_class l ON l.oid = p.relid
+	WHERE rel.relkind = 'p' AND p.isleaf AND l.relkind = 'r'
+	UNION ALL SELECT oid, relreplident, reltuples FROM rel WHERE relkind = 'r'
+), col AS (
+	SELECT a.* FROM rel JOIN pg_catalog.pg_attribute a ON a.attrelid = rel.oid
+	WHERE a.attnum > 0 AND NOT a.attisdropped
+), uniq AS (
+	SELECT i.indrelid, i.indisprimary, i.indisreplident, i.indimmediate, ic.relname AS name,
+		(SELECT pg_catalog.json_agg(a.attname ORDER BY k.ord)
+		 FROM pg_catalog.unnest(i.indkey::int2[]) WITH ORDINALITY k(attnum, ord)
+		 JOIN pg_catalog.pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.attnum
+		 WHERE k.ord <= i.indnkeyatts) AS columns
+	FROM pg_catalog.pg_index i JOIN pg_catalog.pg_class ic ON ic.oid = i.indexrelid
+	WHERE i.indisunique AND i.indisvalid AND i.indpred IS NULL AND i.indexprs IS NULL
+	  AND (i.indrelid IN (SELECT oid FROM rel) OR i.indrelid IN (SELECT oid FROM leaf))
+), used(oid, typmod) AS ( -- types, down to elements and bases
+	SELECT atttypid, atttypmod FROM col
+	UNION
+	SELECT CASE t.typtype WHEN 'd' THEN t.typbasetype ELSE t.typelem END,
+	       CASE t.typtype WHEN 'd' THEN t.typtypmod ELSE u.typmod END
+	FROM used u JOIN pg_catalog.pg_type t ON t.oid = u.oid
+	WHERE t.typtype = 'd' OR t.typcategory = 'A' AND t.typlen = -1 AND t.typelem <> 0
+)
+SELECT pg_catalog.json_build_object(
+	'oid', rel.oid::bigint,
+	'kind', rel.relkind::text,
+	'identity', rel.relreplident::text,
+	'unlogged', rel.relpersistence <> 'p',
+	'rowSecurity', pg_catalog.row_security_active(rel.oid),
+	'leaves', (SELECT pg_catalog.json_agg(pg_catalog.json_build_object(
+		'identity', leaf.relreplident::text,
+		'rows', leaf.reltuples::float8,
+		'columns', CASE leaf.relreplident
+			WHEN 'f' THEN (SELECT pg_catalog.json_agg(a.attname ORDER BY a.attnum) FROM pg_catalog.pg_attribute a
+				WHERE a.attrelid = leaf.oid AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = '')
+			ELSE (SELECT u.columns FROM uniq u WHERE u.indrelid = leaf.oid AND u.indimmediate
+				AND (leaf.relreplident = 'd' AND u.indisprimary OR leaf.relreplident = 'i' AND u.indisreplident))
+			END)) FROM leaf),
+	'columns', (SELECT pg_catalog.json_agg(pg_catalog.json_build_object(
+		'name', attname,
+		'type', atttypid::bigint,
+		'typmod', atttypmod,
+		'notNull', attnotnull,
+		'generated', attgenerated <> '') ORDER BY attnum) FROM col),
+	'primaryKey', (SELECT columns FROM uniq WHERE indrelid = rel.oid AND indisprimary),
+	'unique', (SELECT pg_catalog.json_agg(columns ORDER BY name) FROM uniq
+		WHERE indrelid = rel.oid AND NOT indisprimary AND indimmediate),
+	'types', (SELECT pg_catalog.json_agg(pg_catalog.json_build_object(
+		'oid', t.oid::bigint,
+		'typmod', used.typmod,
+		'kind', t.typtype::text,
+		'category', t.typcategory::text,
+		'delim', t.typdelim::text,
+		'base', CASE WHEN t.typtype = 'd' THEN t.typbasetype ELSE 0 END::bigint,
+		'baseTypmod', t.typtypmod,
+		'elem', CASE WHEN t.typcategory = 'A' AND t.typlen = -1 THEN t.typelem ELSE 0 END::bigint,
+		'name', CASE WHEN n.nspname = 'pg_catalog' THEN pg_catalog.format_type(t.oid, used.typmod)
+			ELSE pg_catalog.quote_ident(n.nspname) || '.' || pg_catalog.quote_ident(t.typname) || pg_catalog.substr(
+				pg_catalog.format_type(t.oid, used.typmod), pg_catalog.length(pg_catalog.format_type(t.oid, NULL)) + 1)
+			END))
+		FROM used JOIN pg_catalog.pg_type t ON t.oid = used.oid JOIN pg_catalog.pg_namespace n ON n.oid = t.typnamespace)
+)::text FROM rel`
+
+// tableAnswer is what tableQuery gives.
+type tableAnswer struct {
+	OID         uint32
+	Kind        string
+	Identity    string
+	Unlogged    bool
+	RowSecurity bool
+	Leaves      []leafAnswer
+	Columns     []struct {
+		Name      string
+		Type      uint32
+		Typmod    int32
+		NotNull   bool
+		Generated bool
+	}
+	PrimaryKey []string
+	Unique     [][]string
+	Types      []typeAnswer
+}
+
+type leafAnswer struct {
+	Identity string
+	Rows     float64
+	Columns  []string
+}
+
+// LoadTable reads what the catalog says about a table, partitioned or not, in
+// one query. Its error is [ErrNoTable] where there is no such table.
+func LoadTable(ctx context.Context, q Querier, schema, name string) (*Table, error) {
+	full := TableName{schema, name}
+	text, err := queryText(ctx, q, tableQuery, schema, name)
+	if err != nil {
+		return nil, fmt.Errorf("read the catalog about %s: %w", full, err)
+	}
+	if text == nil {
+		return nil, fmt.Errorf("%s: %w", full, ErrNoTable)
+	}
+	var a tableAnswer
+	if err := json.Unmarshal(text, &a); err != nil {
+		return nil, fmt.Errorf("read the catalog about %s: %w", full, err)
+	}
+	if a.Kind != "r" && a.Kind != "p" {
+		return nil, fmt.Errorf("%s is %s: %w", full, relationKind(a.Kind), ErrNoTable)
+	}
+	t := &Table{
+		OID: a.OID, Schema: schema, Name: name,
+		PrimaryKey: a.PrimaryKey, Unique: a.Unique,
+		RowSecurity: a.RowSecurity, Unlogged: a.Unlogged, Partitioned: a.Kind == "p",
+		Identity:      commonIdentity(IdentityKind(a.Identity[0]), a.Leaves),
+		EstimatedRows: estimatedRows(a.Leaves),
+	}
+	types := newTypeSet(a.Types)
+	for _, c := range a.Columns {
+		typ, err := types.resolve(c.Type, c.Typmod)
+		if err != nil {
+			return nil, fmt.Errorf("column %s of %s: %w", QuoteIdent(c.Name), full, err)
+		}
+		t.Columns = append(t.Columns, Column{Name: c.Name, Type: typ, NotNull: c.NotNull, Generated: c.Generated})
+	}
+	return t, nil
+}
+
+// queryText gives the one value of the first row, or nil where there is none.
+func queryText(ctx context.Context, q Querier, query string, args ...any) ([]byte, error) {
+	rows, err := q.QueryContext(ctx, query, args...)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var text []byte
+	if rows.Next() {
+		if err := rows.Scan(&text); err != nil {
+			return nil, err
+		}
+	}
+	return text, rows.Err()
+}
+
+// commonIdentity gives what the old rows of all leaves carry. root is the kind
+// of the table itself, by which the log announces it.
+func commonIdentity(root IdentityKind, leaves []leafAnswer) Identity {
+	id := Identity{Kind: root}
+	for i, leaf := range leaves {
+		if IdentityKind(leaf.Identity[0]) != root {
+			id.Kind = IdentityMixed
+		}
+		if i == 0 {
+			id.Columns = leaf.Columns
+			continue
+		}
+		carried := Identity{Columns: leaf.Columns}
+		var common []string
+		for _, name := range id.Columns {
+			if carried.Covers([]string{name}) {
+				common = append(common, name)
+			}
+		}
+		id.Columns = common
+	}
+	return id
+}
+
+// estimatedRows adds up what the leaves were found to hold when they were last
+// analyzed; -1 where none was.
+func estimatedRows(leaves []leafAnswer) int64 {
+	total := int64(-1)
+	for _, leaf := range leaves {
+		if leaf.Rows >= 0 {
+			total = max(total, 0) + int64(leaf.Rows)
+		}
+	}
+	return total
+}
+
+// relationKind names what pg_class.relkind stands for.
+func relationKind(kind string) string {
+	switch kind {
+	case "v":
+		return "a view"
+	case "m":
+		return "a materialized view"
+	case "f":
+		return "a foreign table"
+	case "S":
+		return "a sequence"
+	case "i", "I":
+		return "an index"
+	case "c":
+		return "a composite type"
+	}
+	return fmt.Sprintf("a relation of kind %q", kind)
 }
