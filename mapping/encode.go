@@ -165,35 +165,3 @@ func plainPrefix(text []byte) int {
 	}
 	return n
 }
-
-// appendJSON passes a json or jsonb value on. Postgres checked it when it was
-// stored, so a raw line end can only be outside of strings, where a space is
-// as good and keeps the document on one line.
-func appendJSON(dst, text []byte) []byte {
-	if len(text) == 0 { // cannot come from a checked value; nothing would break the document
-		return append(dst, "null"...)
-	}
-	start := len(dst)
-	if utf8.Valid(text) {
-		dst = append(dst, text...)
-	} else {
-		dst = appendUTF8(dst, text)
-	}
-	for i, c := range dst[start:] {
-		if c == '\n' || c == '\r' {
-			dst[start+i] = ' '
-		}
-	}
-	return dst
-}
-
-// appendUTF8 copies text with U+FFFD for each byte that is not UTF-8.
-func appendUTF8(dst, text []byte) []byte {
-	for len(text) > 0 {
-		r, size := utf8.DecodeRune(text)
-		dst = utf8.AppendRune(dst, r)
-		text = text[size:]
-	}
-	return dst
-}
-

@@ -16,14 +16,20 @@ type form struct {
 // indexed: a term has at most 32,766 bytes, a character at most four.
 const maxKeyword = 8191
 
-// Fields by themselves.
+// dateFormat takes every date that Postgres has. The first two formats are the
+// default; on Elasticsearch they end with the year 9999, so the last one is for
+// years of more digits. Answers are in the first.
+const dateFormat = "strict_date_optional_time||epoch_millis||" +
+	"uuuu-MM-dd['T'HH:mm:ss[.SSSSSS][.SSSSS][.SSSS][.SSS][.SS][.S][XXXXX]]"
+
+// Fields of several types.
 var (
 	longField     = map[string]any{"type": "long"}
 	doubleField   = map[string]any{"type": "double", "ignore_malformed": true}
 	keywordField  = map[string]any{"type": "keyword"}
 	longestField  = map[string]any{"type": "keyword", "ignore_above": maxKeyword}
 	textField     = map[string]any{"type": "text", "fields": map[string]any{"keyword": map[string]any{"type": "keyword", "ignore_above": 256}}}
-	dateField     = map[string]any{"type": "date", "ignore_malformed": true}
+	dateField     = map[string]any{"type": "date", "format": dateFormat, "ignore_malformed": true}
 	disabledField = map[string]any{"type": "object", "enabled": false}
 )
 
@@ -63,11 +69,11 @@ var forms = map[uint32]*form{
 	pgtype.IntervalOID:    keywordForm,
 
 	pgtype.JSONOID:  {"json 1", appendJSON, disabledField},
-	pgtype.JSONBOID: {"json 1", appendJSON, disabledField},
+	pgtype.JSONBOID: {"jsonb 1", appendJSONB, disabledField},
 	pgtype.ByteaOID: {"bytea 1", appendBytea, map[string]any{"type": "binary"}},
 
 	pgtype.InetOID:     {"inet 1", appendString, map[string]any{"type": "ip", "ignore_malformed": true}},
-	pgtype.CIDROID:     {"cidr 1", appendString, map[string]any{"type": "ip_range"}},
+	pgtype.CIDROID:     {"cidr 1", appendCIDR, map[string]any{"type": "ip_range"}},
 	pgtype.MacaddrOID:  keywordForm,
 	pgtype.Macaddr8OID: keywordForm,
 }
