@@ -1,0 +1,45 @@
+package mapping
+
+import (
+	"slices"
+	"strings"
+)
+
+// near gives the candidate that word was probably meant to be, or "".
+func near(word string, candidates []string) string {
+	best, least := "", 1+min(2, len(word)/3)
+	for _, c := range slices.Sorted(slices.Values(candidates)) {
+		if d := distance(strings.ToLower(word), strings.ToLower(c)); d < least && c != word {
+			best, least = c, d
+		}
+	}
+	return best
+}
+
+// distance counts the letters to insert, delete or replace to get from a to b.
+func distance(a, b string) int {
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := range len(a) {
+		diagonal := row[0]
+		row[0] = i + 1
+		for j := range len(b) {
+			cost := diagonal
+			if a[i] != b[j] {
+				cost = 1 + min(diagonal, row[j], row[j+1])
+			}
+			diagonal, row[j+1] = row[j+1], cost
+		}
+	}
+	return row[len(b)]
+}
+
+// didYouMean makes a mend of what near found, or "".
+func didYouMean(word string, candidates []string) string {
+	if c := near(word, candidates); c != "" {
+		return "did you mean " + c + "?"
+	}
+	return ""
+}

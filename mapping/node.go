@@ -1,0 +1,470 @@
+package mapping
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"math"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+
+	"gopkg.in/yaml.v3"
+)
+
+// Bounds of a file once aliases are followed, against one that multiplies itself.
+const (
+	maxNodes = 1 << 20
+	maxDepth = 100
+)
+
+// A reader walks the nodes of one file and collects what is wrong with them, so
+// that one run reports everything.
+type reader struct {
+	file     string
+	expander expander
+	problems Problems
+
+	nodes    int                   // visited by flatten
+	expanded map[*yaml.Node]string // scalars with ${…}: their text as the file has it
+	broken   map[*yaml.Node]bool   // scalars whose ${…} failed: reported already
+}
+
+// problem reports what is wrong at n.
+func (r *reader) problem(n *yaml.Node, mend, format string, args ...any) {
+	r.problems = append(r.problems, Problem{File: r.file, Line: n.Line, Text: fmt.Sprintf(format, args...), Mend: mend})
+}
+
+// tree parses text into nodes without aliases and merges, every ${…} filled in,
+// each mapping with keys that are scalars and differ. It returns nil if there is
+// nothing to read on with.
+func (r *reader) tree(text []byte) *yaml.Node {
+	var doc, next yaml.Node
+	decoder := yaml.NewDecoder(bytes.NewReader(text))
+	err := decoder.Decode(&doc)
+	if errors.Is(err, io.EOF) {
+		r.problems = append(r.problems, Problem{File: r.file, Text: "the file is empty", Mend: "begin with config.example.yaml"})
+		return nil
+	}
+	if err == nil {
+		if err = decoder.Decode(&next); err == nil {
+			r.problem(&next, "keep one, a file for each instance", "a second document begins here")
+			return nil
+		}
+	}
+	if !errors.Is(err, io.EOF) {
+		r.syntax(text, err)
+		return nil
+	}
+	r.expand(&doc)
+	root, err := r.flatten(doc.Content[0], "", 0)
+	if err != nil {
+		r.problem(doc.Content[0], "write out what aliases repeat", "%v", err)
+		return nil
+	}
+	return root
+}
+
+// expand fills in the ${…} of all values at and below n, where they are written:
+// an alias shows the same value and brings no second problem.
+func (r *reader) expand(n *yaml.Node) {
+	if n.Kind != yaml.ScalarNode {
+		for i, c := range n.Content {
+			if n.Kind != yaml.MappingNode || i%2 == 1 {
+				r.expand(c)
+			}
+		}
+		return
+	}
+	if !strings.Contains(n.Value, "$") {
+		return
+	}
+	value, text, mend := r.expander.expand(n.Value)
+	if text != "" {
+		r.problem(n, mend, "%s", text)
+		r.broken[n] = true
+		return
+	}
+	r.expanded[n] = n.Value
+	n.Value, n.Tag = value, "!!str"
+}
+
+// flatten copies n with aliases followed and merges (<<) done, and reports keys
+// that are no scalars or stand twice. It fails where the file goes out of bounds.
+func (r *reader) flatten(n *yaml.Node, path string, depth int) (*yaml.Node, error) {
+	for n.Kind == yaml.AliasNode {
+		n = n.Alias
+	}
+	if r.nodes++; r.nodes > maxNodes {
+		return nil, fmt.Errorf("more than %d values", maxNodes)
+	}
+	if depth > maxDepth {
+		return nil, fmt.Errorf("nested more than %d deep", maxDepth)
+	}
+	if n.Kind == yaml.ScalarNode {
+		return n, nil
+	}
+	flat := *n
+	flat.Content = nil
+	if n.Kind == yaml.SequenceNode {
+		for i, c := range n.Content {
+			item, err := r.flatten(c, fmt.Sprintf("%s[%d]", path, i), depth+1)
+			if err != nil {
+				return nil, err
+			}
+			flat.Content = append(flat.Content, item)
+		}
+		return &flat, nil
+	}
+	var merged []*yaml.Node
+	first := make(map[string]int, len(n.Content)/2) // key -> its line
+	for i := 0; i+1 < len(n.Content); i += 2 {
+		key, value := n.Content[i], n.Content[i+1]
+		for key.Kind == yaml.AliasNode {
+			key = key.Alias
+		}
+		if key.Kind != yaml.ScalarNode {
+			r.problem(n.Content[i], "", "%s: a key is a plain text", orFile(path))
+			continue
+		}
+		below := join(path, key.Value)
+		value, err := r.flatten(value, below, depth+1)
+		if err != nil {
+			return nil, err
+		}
+		if key.Tag == "!!merge" {
+			merged = append(merged, value)
+			continue
+		}
+		if line, twice := first[key.Value]; twice {
+			r.problem(key, "keep one of them", "%s stands twice, first in line %d", below, line)
+			continue
+		}
+		first[key.Value] = key.Line
+		flat.Content = append(flat.Content, key, value)
+	}
+	for _, m := range merged {
+		r.merge(&flat, m, first)
+	}
+	return &flat, nil
+}
+
+// merge adds the entries of m, a mapping or a list of them, whose keys are not in
+// have yet.
+func (r *reader) merge(into, m *yaml.Node, have map[string]int) {
+	switch m.Kind {
+	case yaml.SequenceNode:
+		for _, c := range m.Content {
+			r.merge(into, c, have)
+		}
+	case yaml.MappingNode:
+		for i := 0; i+1 < len(m.Content); i += 2 {
+			if key := m.Content[i]; have[key.Value] == 0 {
+				have[key.Value] = key.Line
+				into.Content = append(into.Content, key, m.Content[i+1])
+			}
+		}
+	default:
+		r.problem(m, "write <<: *anchor", "<< takes a mapping, not %s", kindOf(m))
+	}
+}
+
+// entries calls do with each key and value of a mapping. Nothing at all is an
+// empty mapping: a section whose keys are all commented out.
+func (r *reader) entries(n *yaml.Node, path string, do func(key, value *yaml.Node)) {
+	if isNull(n) {
+		return
+	}
+	if n.Kind != yaml.MappingNode {
+		if !r.broken[n] {
+			r.problem(n, "", "%s: want a mapping (key: value), found %s", orFile(path), kindOf(n))
+		}
+		return
+	}
+	for i := 0; i+1 < len(n.Content); i += 2 {
+		do(n.Content[i], n.Content[i+1])
+	}
+}
+
+// A keyReader takes the value of one key; path names it in problems. A nil one is
+// a key that the design has and this version has not.
+type keyReader func(n *yaml.Node, path string)
+
+// object gives each value of the mapping n to its reader, and reports keys that
+// are none of keys. It returns the nodes of the keys that are there.
+func (r *reader) object(n *yaml.Node, path string, keys map[string]keyReader) map[string]*yaml.Node {
+	given := make(map[string]*yaml.Node)
+	r.entries(n, path, func(key, value *yaml.Node) {
+		below := join(path, key.Value)
+		switch read, known := keys[key.Value]; {
+		case !known:
+			names := slices.DeleteFunc(slices.Sorted(maps.Keys(keys)), func(name string) bool { return keys[name] == nil })
+			mend := didYouMean(key.Value, names)
+			if mend == "" {
+				mend = "known here: " + strings.Join(names, ", ")
+			}
+			r.problem(key, mend, "%s: unknown key", below)
+		case read == nil:
+			r.later(key, below)
+		default:
+			given[key.Value] = key
+			read(value, below)
+		}
+	})
+	return given
+}
+
+// later refuses a key rather than pass over it.
+func (r *reader) later(key *yaml.Node, path string) {
+	r.problem(key, "leave it out", "%s: this version of Tidemark has no %s yet", path, key.Value)
+}
+
+// scalar gives the text of a value that is one, whatever its type.
+func (r *reader) scalar(n *yaml.Node, path, want string) (string, bool) {
+	switch {
+	case r.broken[n]:
+		return "", false
+	case n.Kind != yaml.ScalarNode:
+		r.problem(n, "", "%s: want %s, found %s", path, want, kindOf(n))
+		return "", false
+	case n.Value == "" || isNull(n):
+		mend := "write a value, or leave the key out"
+		if raw := r.expanded[n]; raw != "" {
+			mend = "give " + raw + " a value, or leave the key out"
+		}
+		r.problem(n, mend, "%s is empty", path)
+		return "", false
+	}
+	return n.Value, true
+}
+
+// text reads a text. Numbers and booleans are refused, not guessed at.
+func (r *reader) text(into *string) keyReader {
+	return func(n *yaml.Node, path string) {
+		value, ok := r.scalar(n, path, "text")
+		if ok && n.Tag != "!!str" {
+			r.problem(n, fmt.Sprintf("put it in quotes: %q", n.Value), "%s: want text, found %s", path, kindOf(n))
+			return
+		}
+		if ok {
+			*into = value
+		}
+	}
+}
+
+// checked reads a text that check accepts. mend gives an example of one.
+func (r *reader) checked(into *string, check func(string) error, mend string) keyReader {
+	return func(n *yaml.Node, path string) {
+		var value string
+		if r.text(&value)(n, path); value == "" {
+			return
+		}
+		if err := check(value); err != nil {
+			r.problem(n, mend, "%s: %s: %v", path, r.show(n), err)
+			return
+		}
+		*into = value
+	}
+}
+
+// secret reads a text that is never shown, also one made of digits.
+func (r *reader) secret(into *Secret) keyReader {
+	return func(n *yaml.Node, path string) {
+		if value, ok := r.scalar(n, path, "text"); ok {
+			*into = NewSecret(value)
+		}
+	}
+}
+
+// choice reads one of a few words.
+func choice[T ~string](r *reader, into *T, words ...T) keyReader {
+	return func(n *yaml.Node, path string) {
+		list := make([]string, len(words))
+		for i, w := range words {
+			list[i] = string(w)
+		}
+		value, ok := r.scalar(n, path, strings.Join(list, " or "))
+		if !ok {
+			return
+		}
+		if !slices.Contains(list, value) {
+			r.problem(n, didYouMean(value, list), "%s: want %s, found %s", path, strings.Join(list, " or "), r.show(n))
+			return
+		}
+		*into = T(value)
+	}
+}
+
+// integer reads a whole number within bounds.
+func (r *reader) integer(into *int, least, most int) keyReader {
+	return func(n *yaml.Node, path string) {
+		want := fmt.Sprintf("a whole number from %d to %d", least, most)
+		text, ok := r.scalar(n, path, want)
+		if !ok {
+			return
+		}
+		value, err := strconv.Atoi(strings.ReplaceAll(text, "_", ""))
+		if err != nil || value < least || value > most || n.Tag == "!!str" && r.expanded[n] == "" {
+			r.problem(n, "", "%s: want %s, found %s", path, want, r.show(n))
+			return
+		}
+		*into = value
+	}
+}
+
+var sizeText = regexp.MustCompile(`^([0-9]{1,12}) ?([A-Za-z]*)$`)
+
+var sizeUnits = map[string]int{"": 1, "B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
+
+// size reads a number of bytes within bounds, bare or with a unit: 8MiB.
+func (r *reader) size(into *int, least, most int) keyReader {
+	return func(n *yaml.Node, path string) {
+		want := fmt.Sprintf("a size from %s to %s", sizeString(least), sizeString(most))
+		text, ok := r.scalar(n, path, want)
+		if !ok {
+			return
+		}
+		m := sizeText.FindStringSubmatch(text)
+		if m == nil {
+			r.problem(n, "write it as 8MiB", "%s: want %s, found %s", path, want, r.show(n))
+			return
+		}
+		unit, known := sizeUnits[m[2]]
+		if !known {
+			r.problem(n, "the units are B, KiB, MiB and GiB", "%s: unknown unit in %s", path, r.show(n))
+			return
+		}
+		number, _ := strconv.Atoi(m[1]) // twelve digits fit
+		if number > most/unit || number*unit < least {
+			r.problem(n, "", "%s: want %s, found %s", path, want, r.show(n))
+			return
+		}
+		*into = number * unit
+	}
+}
+
+func sizeString(n int) string {
+	for _, unit := range []string{"GiB", "MiB", "KiB"} {
+		if size := sizeUnits[unit]; n >= size && n%size == 0 {
+			return strconv.Itoa(n/size) + unit
+		}
+	}
+	return strconv.Itoa(n) + "B"
+}
+
+// list calls do with each item of a list that is not empty. A single scalar is a
+// list of one.
+func (r *reader) list(n *yaml.Node, path, want string, do func(item *yaml.Node, path string)) {
+	switch {
+	case n.Kind == yaml.ScalarNode && !isNull(n):
+		do(n, path)
+	case n.Kind != yaml.SequenceNode && !isNull(n):
+		r.problem(n, "", "%s: want %s, found %s", path, want, kindOf(n))
+	case len(n.Content) == 0:
+		r.problem(n, "write a value, or leave the key out", "%s is empty", path)
+	}
+	if n.Kind == yaml.SequenceNode {
+		for i, item := range n.Content {
+			do(item, fmt.Sprintf("%s[%d]", path, i))
+		}
+	}
+}
+
+// free reads a mapping that the search server understands, not we: into what
+// encoding/json makes the same of.
+func (r *reader) free(into *map[string]any) keyReader {
+	return func(n *yaml.Node, path string) {
+		if n.Kind != yaml.MappingNode {
+			r.entries(n, path, nil) // reports, unless there is nothing
+			return
+		}
+		*into, _ = r.value(n, path).(map[string]any)
+	}
+}
+
+// value gives a node as a map, slice, string, bool, number or nil.
+func (r *reader) value(n *yaml.Node, path string) any {
+	switch n.Kind {
+	case yaml.MappingNode:
+		m := make(map[string]any, len(n.Content)/2)
+		r.entries(n, path, func(key, value *yaml.Node) {
+			m[key.Value] = r.value(value, join(path, key.Value))
+		})
+		return m
+	case yaml.SequenceNode:
+		s := make([]any, len(n.Content))
+		for i, c := range n.Content {
+			s[i] = r.value(c, fmt.Sprintf("%s[%d]", path, i))
+		}
+		return s
+	}
+	var v any
+	switch n.Tag {
+	case "!!null":
+		return nil
+	case "!!str", "!!timestamp": // a date stays as it is written
+		return n.Value
+	case "!!bool", "!!int", "!!float":
+		if err := n.Decode(&v); err == nil {
+			if f, ok := v.(float64); !ok || !math.IsNaN(f) && !math.IsInf(f, 0) {
+				return v
+			}
+		}
+	}
+	r.problem(n, "", "%s: JSON has no value like this (%s)", path, kindOf(n))
+	return nil
+}
+
+// show gives a value for a problem: as the file has it, with its ${…}, and short.
+func (r *reader) show(n *yaml.Node) string {
+	text, ok := r.expanded[n]
+	if !ok {
+		text = n.Value
+	}
+	if len(text) > 60 {
+		text = strings.ToValidUTF8(text[:57], "") + "…"
+	}
+	return strconv.Quote(text)
+}
+
+func isNull(n *yaml.Node) bool { return n.Kind == yaml.ScalarNode && n.Tag == "!!null" }
+
+// kindOf names what a node holds, without its value.
+func kindOf(n *yaml.Node) string {
+	switch n.Kind {
+	case yaml.MappingNode:
+		return "a mapping"
+	case yaml.SequenceNode:
+		return "a list"
+	}
+	switch n.Tag {
+	case "!!str":
+		return "text"
+	case "!!int", "!!float":
+		return "a number"
+	case "!!bool":
+		return "a boolean"
+	case "!!null":
+		return "nothing"
+	case "!!timestamp":
+		return "a date"
+	}
+	return "a value with a tag"
+}
+
+func join(path, key string) string {
+	if path == "" {
+		return key
+	}
+	return path + "." + key
+}
+
+func orFile(path string) string {
+	if path == "" {
+		return "the file"
+	}
+	return path
+}

@@ -1,0 +1,311 @@
+package mapping
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+)
+
+var update = flag.Bool("update", false, "write testdata/*.golden.json anew")
+
+const exampleFile = "../config.example.yaml"
+
+// env is an environment of a few variables.
+func env(pairs ...string) func(string) (string, bool) {
+	return func(name string) (string, bool) {
+		for i := 0; i < len(pairs); i += 2 {
+			if pairs[i] == name {
+				return pairs[i+1], true
+			}
+		}
+		return "", false
+	}
+}
+
+// exampleEnv has what the example asks for.
+var exampleEnv = env("DATABASE_URL", "postgres://u:hunter2@db/shop", "SEARCH_API_KEY", "hunter3")
+
+// exampleDir makes the files that the example names, and gives the example's text
+// with /run/secrets moved there, and a name for it in the same folder.
+func exampleDir(t *testing.T) (text, name string) {
+	t.Helper()
+	dir := t.TempDir()
+	ca, err := os.ReadFile("testdata/ca.pem")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for file, content := range map[string]string{"ca.pem": string(ca), "search": "hunter4\n", "postgres": "hunter5\n"} {
+		if err := os.WriteFile(filepath.Join(dir, file), []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	raw, err := os.ReadFile(exampleFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return strings.ReplaceAll(string(raw), "/run/secrets", dir), filepath.Join(dir, "tidemark.yaml")
+}
+
+var (
+	optional    = regexp.MustCompile(`(?m)^( *)# `)
+	alternative = regexp.MustCompile(`(?m)^( *)#or `)
+	replaced    = regexp.MustCompile(`(?m)^ *(url|user|password): .*\n`)
+)
+
+func TestExample(t *testing.T) {
+	text, name := exampleDir(t)
+	optionals := optional.ReplaceAllString(text, "$1")
+	tests := []struct{ name, text string }{
+		{"as it is", text},
+		{"optional keys", optionals},
+		{"alternatives", alternative.ReplaceAllString(replaced.ReplaceAllString(optionals, ""), "$1")},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			c, err := Parse(name, []byte(test.text), exampleEnv)
+			if err != nil {
+				t.Fatal(err)
+			}
+			c.File = "tidemark.yaml"
+			c.Search.CAFile = strings.TrimPrefix(c.Search.CAFile, filepath.Dir(name)+"/")
+			got, err := json.MarshalIndent(c, "", "  ")
+			if err != nil {
+				t.Fatal(err)
+			}
+			golden := filepath.Join("testdata", "example "+test.name+".golden.json")
+			golden = strings.ReplaceAll(golden, " ", "-")
+			if *update {
+				if err := os.WriteFile(golden, append(got, '\n'), 0o644); err != nil {
+					t.Fatal(err)
+				}
+			}
+			want, err := os.ReadFile(golden)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(string(want), string(got)+"\n"); diff != "" {
+				t.Error(diff)
+			}
+		})
+	}
+}
+
+// TestExampleNamesEveryKey fails when a key is added without a line in the example.
+func TestExampleNamesEveryKey(t *testing.T) {
+	raw, err := os.ReadFile(exampleFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	source, err := os.ReadFile("parse.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	keys := regexp.MustCompile(`(?m)^\t+"([a-z_]+)": +.*$`).FindAllStringSubmatch(string(source), -1)
+	if len(keys) < 30 {
+		t.Fatalf("found only %d keys in parse.go", len(keys))
+	}
+	for _, key := range keys {
+		if named := strings.Contains(string(raw), key[1]+":"); named == strings.HasSuffix(key[0], " nil,") {
+			t.Errorf("key %s: in the example: %v", key[1], named)
+		}
+	}
+}
+
+// TestDefaultsAreWhatTheExampleSays holds the commented values against the code.
+func TestDefaultsAreWhatTheExampleSays(t *testing.T) {
+	text, name := exampleDir(t)
+	bare, err := Parse(name, []byte(text), exampleEnv)
+	if err != nil {
+		t.Fatal(err)
+	}
+	full, err := Parse(name, []byte(optional.ReplaceAllString(text, "$1")), exampleEnv)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []*Config{bare, full} { // what has no default
+		c.Search.User, c.Search.Password, c.Search.CAFile = "", Secret{}, ""
+		ix := c.Indices[0]
+		ix.ID, ix.Routing, ix.Fields, ix.Settings, ix.Mappings, ix.lines = nil, "", nil, nil, nil, lines{}
+	}
+	if diff := cmp.Diff(bare, full, cmp.AllowUnexported(Index{}, lines{})); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestParse(t *testing.T) {
+	const text = `
+postgres: {host: db, port: "${PORT}", user: o'neil\x, password: 0123}
+search: {urls: "${URLS}", bulk: {bytes: 90000, documents: 1_000}}
+indices:
+  a: &base
+    table: '"Weird"."x.""y"'
+    id: code
+    fields: {"*": false, on: true, code: {column: c1, type: keyword, ignore_above: 10, fields: {raw: {type: text}}}, "x.y": true}
+    settings: {index: {refresh_interval: 1s, a: [1, 2.5, true, null, 2026-01-31, "${PORT}"]}}
+  b:
+    <<: *base
+    table: Album
+    mappings:
+    reindex: {chunk: 1, keep_old: 2}
+`
+	c, err := Parse("x/t.yaml", []byte(text), env("PORT", "5433", "URLS", "http://[::1]:9200/es/"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	fields := []Field{
+		{Name: "on", Column: "on"},
+		{Name: "code", Column: "c1", Params: map[string]any{"type": "keyword", "ignore_above": 10, "fields": map[string]any{"raw": map[string]any{"type": "text"}}}},
+		{Name: "x.y", Column: "x.y"},
+	}
+	settings := map[string]any{"index": map[string]any{"refresh_interval": "1s", "a": []any{1, 2.5, true, nil, "2026-01-31", "5433"}}}
+	want := &Config{
+		File: "x/t.yaml",
+		Postgres: Postgres{Host: "db", Port: 5433, User: `o'neil\x`, Password: NewSecret("0123"),
+			Slot: "dbsync_replslot", Publication: "dbsync_mypub", ControlSchema: "dbsync_ctrl"},
+		Search:     Search{URLs: []string{"http://[::1]:9200/es"}, Bulk: Bulk{Requests: 4, Bytes: 90000, Documents: 1000}},
+		Admin:      Admin{Listen: "127.0.0.1:9630"},
+		OnError:    OnErrorDeadLetter,
+		OnSlotLost: OnSlotLostStop,
+		Indices: []*Index{
+			{Name: "a", Table: TableName{"Weird", `x."y`}, ID: []string{"code"}, Fields: fields, Listed: true, Settings: settings, Reindex: Reindex{Chunk: 10000}},
+			{Name: "b", Table: TableName{"public", "Album"}, ID: []string{"code"}, Fields: fields, Listed: true, Settings: settings, Reindex: Reindex{Chunk: 1, KeepOld: 2}},
+		},
+	}
+	if diff := cmp.Diff(want, c, cmpopts.IgnoreUnexported(Index{}, Field{})); diff != "" {
+		t.Error(diff)
+	}
+	if got, want := c.Postgres.ConnString(), `host='db' port='5433' user='o\'neil\\x' password='0123'`; got != want {
+		t.Errorf("ConnString: %s, want %s", got, want)
+	}
+	if got := (Postgres{}).ConnString(); got != "" {
+		t.Errorf("ConnString of nothing: %s", got)
+	}
+}
+
+// TestBadFiles gives each testdata/bad/WHAT.bad.yaml to Parse. What it must say
+// stands in the file itself, in the lines that begin with "#!".
+func TestBadFiles(t *testing.T) {
+	files, err := filepath.Glob("testdata/bad/*.bad.yaml")
+	if err != nil || len(files) < 60 {
+		t.Fatal(len(files), err)
+	}
+	lookup := env("SECRET", "hunter2", "EMPTY", "", "PORT", "hunter2")
+	for _, file := range files {
+		t.Run(strings.TrimSuffix(filepath.Base(file), ".bad.yaml"), func(t *testing.T) {
+			text, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			_, err = Parse(file, text, lookup)
+			var problems Problems
+			if !errors.As(err, &problems) {
+				t.Fatalf("no problems but %v", err)
+			}
+			got := strings.ReplaceAll(err.Error(), file+":", "") + "\n"
+			if strings.Contains(got, "hunter") {
+				t.Errorf("the secret is in it: %s", got)
+			}
+			if want := said(string(text)); got != want {
+				t.Errorf("got\n%swant\n%s", got, want)
+			}
+		})
+	}
+}
+
+// said gives the text in the lines that begin with "#!".
+func said(text string) string {
+	var b strings.Builder
+	for line := range strings.Lines(text) {
+		if line, ok := strings.CutPrefix(line, "#! "); ok {
+			b.WriteString(line)
+		}
+	}
+	return b.String()
+}
+
+func TestReadOfNoFile(t *testing.T) {
+	_, err := Read("testdata/none.yaml")
+	if want := "testdata/none.yaml: cannot be read: no such file or directory"; err == nil || err.Error() != want {
+		t.Errorf("got %v, want %s", err, want)
+	}
+}
+
+// TestSecretsDoNotLeak prints a configuration full of secrets in every way there is.
+func TestSecretsDoNotLeak(t *testing.T) {
+	text, name := exampleDir(t)
+	c, err := Parse(name, []byte(optional.ReplaceAllString(text, "$1")), exampleEnv)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.Postgres.Password, c.Search.APIKey = NewSecret("hunter6"), NewSecret("hunter7")
+	var out bytes.Buffer
+	within := struct{ unexported Postgres }{c.Postgres}
+	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%d", "%T"} {
+		for _, value := range []any{c, *c, c.Postgres, &c.Search, c.Search.Password, &c.Search.Password, []Secret{c.Search.APIKey}, within} {
+			fmt.Fprintf(&out, verb+"\n", value)
+		}
+	}
+	fmt.Fprintln(&out, c.Search.Password, c.Search.Password.String(), c.Search.Password.GoString())
+	for _, h := range []slog.Handler{slog.NewTextHandler(&out, nil), slog.NewJSONHandler(&out, nil)} {
+		slog.New(h).Info("start", "config", c, "password", c.Search.Password, "postgres", c.Postgres)
+	}
+	enc := json.NewEncoder(&out)
+	if err := enc.Encode(map[string]any{"config": c, "password": c.Search.Password}); err != nil {
+		t.Fatal(err)
+	}
+	for _, secret := range []string{"hunter", fmt.Sprintf("%x", "hunter")} {
+		if i := strings.Index(out.String(), secret); i >= 0 {
+			t.Errorf("the secret is in …%s", out.String()[max(0, i-60):i+20])
+		}
+	}
+	if !strings.Contains(out.String(), hidden) {
+		t.Error("no *** at all: the test tests nothing")
+	}
+	if got := c.Postgres.ConnString(); got != "postgres://u:hunter2@db/shop" {
+		t.Errorf("ConnString: %s", got)
+	}
+}
+
+// FuzzParse looks for panics, for problems that show what came out of ${…}, and
+// for those without file and text.
+func FuzzParse(f *testing.F) {
+	files, _ := filepath.Glob("testdata/bad/*.bad.yaml")
+	for _, file := range append(files, exampleFile) {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(text)
+		f.Add([]byte(optional.ReplaceAllString(string(text), "$1")))
+	}
+	const secret = "\x01s3cr3t"
+	f.Fuzz(func(t *testing.T, text []byte) {
+		c, err := Parse("f.yaml", text, func(string) (string, bool) { return secret, true })
+		if err == nil {
+			c.Check(nil)
+			if len(c.Indices) == 0 {
+				t.Error("no index and no problem")
+			}
+			return
+		}
+		for _, p := range err.(Problems) {
+			if p.File != "f.yaml" || p.Text == "" || p.Line < 0 {
+				t.Errorf("%#v", p)
+			}
+		}
+		if strings.Contains(err.Error(), secret) {
+			t.Errorf("the secret is in %s", err)
+		}
+	})
+}
