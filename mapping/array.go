@@ -31,34 +31,38 @@ func appendArray(dst, text []byte, elem encoder, delim byte) (_ []byte, ok bool)
 		text = text[i+1:]
 	}
 	depth := 0
-	first := true // nothing has been read yet at this level
+	state := opened
 	for i := 0; i < len(text); {
 		switch c := text[i]; {
 		case c == '{':
-			if depth == maxDimensions || !first {
+			if depth == maxDimensions || state == ended {
 				return dst, false
 			}
 			dst = append(dst, '[')
 			depth++
 			i++
+			state = opened
 		case depth == 0:
 			return dst, false
 		case c == '}':
+			if state == parted {
+				return dst, false
+			}
 			dst = append(dst, ']')
 			depth--
 			i++
-			first = false
+			state = ended
 			if depth == 0 {
 				return dst, i == len(text)
 			}
 		case c == delim:
-			if first {
+			if state != ended {
 				return dst, false
 			}
 			dst = append(dst, ',')
 			i++
-			first = true
-		case !first:
+			state = parted
+		case state == ended:
 			return dst, false
 		case c == '"':
 			n := quotedLen(text[i:])
@@ -67,7 +71,7 @@ func appendArray(dst, text []byte, elem encoder, delim byte) (_ []byte, ok bool)
 			}
 			dst = appendQuoted(dst, text[i+1:i+n-1], elem)
 			i += n
-			first = false
+			state = ended
 		default:
 			n := i
 			for n < len(text) && text[n] != delim && text[n] != '}' {
@@ -79,11 +83,18 @@ func appendArray(dst, text []byte, elem encoder, delim byte) (_ []byte, ok bool)
 				dst = elem(dst, word)
 			}
 			i = n
-			first = false
+			state = ended
 		}
 	}
 	return dst, false
 }
+
+// Where the reading of an array stands.
+const (
+	opened = iota // after a brace that opens, or before the first
+	parted        // after a delimiter
+	ended         // after an element or a brace that closes
+)
 
 // quotedLen gives the length of the quoted element that text begins with, its
 // quotes included; 0 if it has no end.

@@ -133,6 +133,7 @@ func TestEncode(t *testing.T) {
 		{arrayOf(base(pgtype.Int4OID)), "{1,2", `"{1,2"`},
 		{arrayOf(base(pgtype.Int4OID)), "{1}2", `"{1}2"`},
 		{arrayOf(base(pgtype.Int4OID)), "{,1}", `"{,1}"`},
+		{arrayOf(base(pgtype.Int4OID)), "{1,}", `"{1,}"`},
 		{arrayOf(base(pgtype.Int4OID)), "{{1}{2}}", `"{{1}{2}}"`},
 		{arrayOf(base(pgtype.Int4OID)), "{{{{{{{1}}}}}}}", `"{{{{{{{1}}}}}}}"`},
 		{arrayOf(base(pgtype.Int4OID)), "1 2 3", `"1 2 3"`},
