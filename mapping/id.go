@@ -1,7 +1,6 @@
 package mapping
 
 import (
-	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
 	"unicode/utf8"
@@ -59,13 +58,11 @@ func joinID(dst []byte, values ...[]byte) []byte {
 }
 
 func appendIDPart(dst, value []byte) []byte {
-	for {
-		i := bytes.IndexAny(value, "~|")
-		if i < 0 {
-			return append(dst, value...)
+	for _, c := range value {
+		if c == '~' || c == '|' {
+			dst = append(dst, '~')
 		}
-		dst = append(dst, value[:i]...)
-		dst = append(dst, '~', value[i])
-		value = value[i+1:]
+		dst = append(dst, c)
 	}
+	return dst
 }
