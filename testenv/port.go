@@ -1,0 +1,27 @@
+package testenv
+
+import (
+	"errors"
+	"math/rand/v2"
+	"net"
+	"strconv"
+)
+
+// freePort gives a port of 127.0.0.1 that nobody listens on. It comes from below
+// the range that outgoing connections use: a server that stops and starts again
+// finds its port free, and a client that tries it meanwhile cannot be connected
+// to itself. Another process may still be faster; then the server says so, and
+// is started on another one.
+func freePort() (int, error) {
+	for range 100 {
+		port := 12000 + rand.IntN(20000)
+		l, err := net.Listen("tcp", address(port))
+		if err != nil {
+			continue
+		}
+		return port, l.Close()
+	}
+	return 0, errors.New("no free port on 127.0.0.1")
+}
+
+func address(port int) string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(port)) }
