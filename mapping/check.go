@@ -37,8 +37,15 @@ func (k *checker) index(ix *Index) {
 		k.problem(ix.lines.table, k.nearTable(ix.Table), "%s.table: no table %s in the database (a view or a foreign table has no log of its changes)", path, ix.Table)
 		return
 	}
+	if t.Unlogged {
+		k.problem(ix.lines.table, fmt.Sprintf("ALTER TABLE %s SET LOGGED;", sqlName(t)), "%s.table: table %s is unlogged or temporary: the log does not carry it", path, t.TableName())
+	}
+	if t.RowSecurity {
+		k.problem(ix.lines.table, "ALTER ROLE … BYPASSRLS; for the user that Tidemark connects as", "%s.table: row-level security hides rows of table %s from the user of the connection", path, t.TableName())
+	}
+	routed := k.routing(ix, t, path)
 	if k.key(ix, t, path) {
-		k.identity(ix, t, path)
+		k.identity(ix, t, path, routed)
 	}
 	k.fields(ix, t, path)
 }
@@ -101,7 +108,11 @@ func (k *checker) key(ix *Index, t *Table, path string) bool {
 		unique = unique || sameColumns(columns, ix.ID)
 	}
 	if ok && !unique {
-		k.problem(ix.idLine(), fmt.Sprintf("CREATE UNIQUE INDEX CONCURRENTLY ON %s (%s);", sqlName(t), quoteAll(ix.ID)),
+		concurrently := " CONCURRENTLY"
+		if t.Partitioned {
+			concurrently = "" // Postgres cannot
+		}
+		k.problem(ix.idLine(), fmt.Sprintf("CREATE UNIQUE INDEX%s ON %s (%s);", concurrently, sqlName(t), listOf(ix.ID, QuoteIdent)),
 			"%s.id: table %s has no unique index on exactly %s", path, t.TableName(), strings.Join(ix.ID, ", "))
 	}
 	return ok
@@ -114,43 +125,45 @@ func noKeyMend(t *Table) string {
 		if slices.ContainsFunc(columns, func(name string) bool { c := t.Column(name); return c == nil || !c.NotNull || c.Generated }) {
 			continue
 		}
-		mend += fmt.Sprintf("\nor here: id: [%s]", strings.Join(columns, ", "))
+		mend += fmt.Sprintf("\nor here: id: [%s]", listOf(columns, quoteIfNeeded))
 		if !t.Identity.Covers(columns) {
-			mend += ", and in the database: " + identityFull(t)
+			mend += ", and in the database:\n" + identityMend(t, "FULL")
 		}
 		return mend
 	}
-	return mend + "\nor CREATE UNIQUE INDEX over NOT NULL columns, name them in id, and " + identityFull(t)
+	return mend + "\nor CREATE UNIQUE INDEX over NOT NULL columns, name them in id, and in the database:\n" + identityMend(t, "FULL")
+}
+
+// routing reports whether old rows must carry the routing column besides the key.
+func (k *checker) routing(ix *Index, t *Table, path string) bool {
+	if ix.Routing == "" {
+		return false
+	}
+	c := k.column(t, ix.lines.routing, path+".routing", ix.Routing)
+	if c != nil && c.Generated {
+		k.problem(ix.lines.routing, "name another column, or make it an ordinary one", "%s.routing: column %s is generated: the log does not carry it", path, ix.Routing)
+	}
+	return c != nil && !c.Generated && !slices.Contains(ix.KeyColumns(t), ix.Routing)
 }
 
 // identity reports whether an update or a delete tells which document it concerns.
-func (k *checker) identity(ix *Index, t *Table, path string) {
-	id := ix.ID
-	if len(id) == 0 {
-		id = t.PrimaryKey
+func (k *checker) identity(ix *Index, t *Table, path string, routed bool) {
+	id := ix.KeyColumns(t)
+	// The primary key alone is the cheapest identity, but a deferrable one, which
+	// leaves the default without columns, cannot be it.
+	form := "FULL"
+	if t.Identity.Kind != IdentityDefault && sameColumns(id, t.PrimaryKey) && !routed {
+		form = "DEFAULT"
 	}
-	mend := identityFull(t)
-	if sameColumns(id, t.PrimaryKey) {
-		mend = fmt.Sprintf("ALTER TABLE %s REPLICA IDENTITY DEFAULT;", sqlName(t))
-	}
-	var routing *Column
-	if ix.Routing != "" && !slices.Contains(id, ix.Routing) {
-		line := ix.lines.routing
-		routing = k.column(t, line, path+".routing", ix.Routing)
-		if routing != nil && routing.Generated {
-			k.problem(line, "name another column, or make it an ordinary one", "%s.routing: column %s is generated: the log does not carry it", path, ix.Routing)
-			routing = nil
-		}
-	}
-	if routing != nil {
-		mend = identityFull(t) // the key alone would not do
-	}
+	mend := identityMend(t, form)
 	switch {
+	case t.Identity.Kind == IdentityMixed && !t.Identity.Usable():
+		k.problem(ix.idLine(), mend, "%s: the partitions of table %s have no replica identity in common: deletes could not be found", path, t.TableName())
 	case !t.Identity.Usable():
 		k.problem(ix.idLine(), mend, "%s: table %s has no replica identity: its updates and deletes are not logged", path, t.TableName())
 	case !t.Identity.Covers(id):
 		k.problem(ix.idLine(), mend, "%s: the replica identity of table %s does not hold all of %s: deletes could not be found", path, t.TableName(), strings.Join(id, ", "))
-	case routing != nil && !t.Identity.Covers([]string{ix.Routing}):
+	case routed && !t.Identity.Covers([]string{ix.Routing}):
 		k.problem(ix.lines.routing, mend, "%s.routing: the replica identity of table %s does not hold %s: deletes could not be found", path, t.TableName(), ix.Routing)
 	}
 }
@@ -190,18 +203,25 @@ func (ix *Index) idLine() int {
 	return ix.lines.table
 }
 
-func identityFull(t *Table) string {
-	return fmt.Sprintf("ALTER TABLE %s REPLICA IDENTITY FULL;", sqlName(t))
+// identityMend gives the SQL that sets the replica identity of t. Partitions do
+// not take it over from their root, so there it is a line for psql that does it
+// to each.
+func identityMend(t *Table, form string) string {
+	if !t.Partitioned {
+		return fmt.Sprintf("ALTER TABLE %s REPLICA IDENTITY %s;", sqlName(t), form)
+	}
+	return fmt.Sprintf("SELECT format('ALTER TABLE %%s REPLICA IDENTITY %s', relid::regclass) FROM pg_partition_tree('%s') WHERE isleaf \\gexec",
+		form, strings.ReplaceAll(sqlName(t), "'", "''"))
 }
 
 // sqlName gives the table for SQL that people paste, quoted even where only
 // reserved words need it.
 func sqlName(t *Table) string { return QuoteIdent(t.Schema) + "." + QuoteIdent(t.Name) }
 
-func quoteAll(columns []string) string {
+func listOf(columns []string, quote func(string) string) string {
 	quoted := make([]string, len(columns))
 	for i, c := range columns {
-		quoted[i] = QuoteIdent(c)
+		quoted[i] = quote(c)
 	}
 	return strings.Join(quoted, ", ")
 }

@@ -7,7 +7,7 @@ import (
 
 // near gives the candidate that word was probably meant to be, or "".
 func near(word string, candidates []string) string {
-	best, least := "", 1+min(2, len(word)/3)
+	best, least := "", 1+min(2, (len(word)+1)/3)
 	for _, c := range slices.Sorted(slices.Values(candidates)) {
 		if d := distance(strings.ToLower(word), strings.ToLower(c)); d < least && c != word {
 			best, least = c, d

@@ -17,7 +17,7 @@ import (
 
 // Bounds of a file once aliases are followed, against one that multiplies itself.
 const (
-	maxNodes = 1 << 20
+	maxNodes = 1 << 17
 	maxDepth = 100
 )
 

@@ -17,7 +17,7 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 )
 
-var update = flag.Bool("update", false, "write testdata/*.golden.json anew")
+var update = flag.Bool("update", false, "write what is expected in testdata anew")
 
 const exampleFile = "../config.example.yaml"
 
@@ -216,22 +216,32 @@ func TestBadFiles(t *testing.T) {
 			if strings.Contains(got, "hunter") {
 				t.Errorf("the secret is in it: %s", got)
 			}
-			if want := said(string(text)); got != want {
-				t.Errorf("got\n%swant\n%s", got, want)
-			}
+			expect(t, file, string(text), got)
 		})
 	}
 }
 
-// said gives the text in the lines that begin with "#!".
-func said(text string) string {
-	var b strings.Builder
+// expect holds got against the lines of the file that begin with "#!".
+func expect(t *testing.T, file, text, got string) {
+	t.Helper()
+	var input, want strings.Builder
 	for line := range strings.Lines(text) {
-		if line, ok := strings.CutPrefix(line, "#! "); ok {
-			b.WriteString(line)
+		if said, ok := strings.CutPrefix(line, "#! "); ok {
+			want.WriteString(said)
+		} else {
+			input.WriteString(line)
 		}
 	}
-	return b.String()
+	if *update {
+		for line := range strings.Lines(got) {
+			input.WriteString("#! " + line)
+		}
+		if err := os.WriteFile(file, []byte(input.String()), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	} else if got != want.String() {
+		t.Errorf("got\n%swant\n%s", got, want.String())
+	}
 }
 
 func TestReadOfNoFile(t *testing.T) {

@@ -8,7 +8,7 @@ import (
 )
 
 // A Problem is one thing in a mapping file that keeps Tidemark from starting.
-// Its text never holds a secret, nor anything that came out of ${…}.
+// It never shows a secret; of a value with ${…}, [Parse] shows what the file has.
 type Problem struct {
 	File string
 	Line int    // from 1; 0: the file as a whole

@@ -1,0 +1,90 @@
+package mapping
+
+import (
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/jackc/pgx/v5"
+)
+
+func TestDocumentFields(t *testing.T) {
+	tests := []struct{ name, fields, want string }{
+		{"all columns by default", `{}`, "id=id price=price cents=cents"},
+		{"left out", `{price: false}`, "id=id cents=cents"},
+		{"true changes nothing", `{price: true}`, "id=id price=price cents=cents"},
+		{"renamed: not also under its own name", `{amount: {column: cents}}`, "id=id price=price amount=cents"},
+		{"renamed, and asked for under its own name", `{amount: {column: cents}, cents: true}`, "id=id price=price amount=cents cents=cents"},
+		{"two fields from one column", `{a: {column: cents}, b: {column: cents}}`, "id=id price=price a=cents b=cents"},
+		{"a name taken from another column", `{price: {column: cents}}`, "id=id price=cents"},
+		{"names swapped", `{price: {column: cents}, cents: {column: price}}`, "id=id cents=price price=cents"},
+		{"listed only", `{"*": false, price: {type: double}}`, "price=price"},
+		{"a column that is gone", `{gone: true, x: {column: gone}}`, "id=id price=price cents=cents"},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			c, err := Parse("t.yaml", []byte("search: {urls: [http://h]}\nindices: {t: {table: t, fields: "+test.fields+"}}"), env())
+			if err != nil {
+				t.Fatal(err)
+			}
+			var got []string
+			for _, f := range c.Indices[0].DocumentFields(table("t", "price", "cents")) {
+				got = append(got, f.Name+"="+f.Column)
+			}
+			if got := strings.Join(got, " "); got != test.want {
+				t.Errorf("got %s, want %s", got, test.want)
+			}
+		})
+	}
+}
+
+// TestConnString has pgx read what the keys were made into.
+func TestConnString(t *testing.T) {
+	p := Postgres{Host: "/var/run/my socket", Port: 5433, Database: `it's`, User: `a\b`, Password: NewSecret(`' \ "=x`), SSLMode: "disable"}
+	got, err := pgx.ParseConfig(p.ConnString())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got.Host != p.Host || got.Port != 5433 || got.Database != p.Database || got.User != p.User || got.Password != p.Password.Reveal() || got.TLSConfig != nil {
+		t.Errorf("pgx reads %q %d %q %q %q", got.Host, got.Port, got.Database, got.User, got.Password)
+	}
+	p = Postgres{URL: NewSecret("postgres://u:p@h/d")}
+	if got := p.ConnString(); got != "postgres://u:p@h/d" {
+		t.Error(got)
+	}
+}
+
+func TestParseTableName(t *testing.T) {
+	tests := []struct{ text, schema, name string }{
+		{"products", "public", "products"},
+		{"Shop.Products", "Shop", "Products"},
+		{`public."Weird.Name"`, "public", "Weird.Name"},
+		{`"a ""b"""."c"`, `a "b"`, "c"},
+		{`"only"`, "public", "only"},
+		{"größe.tab$1", "größe", "tab$1"},
+	}
+	for _, test := range tests {
+		got, err := ParseTableName(test.text)
+		if want := (TableName{test.schema, test.name}); err != nil || got != want {
+			t.Errorf("%s: got %v, %v, want %v", test.text, got, err, want)
+		}
+		again, err := ParseTableName(got.String())
+		if err != nil || again != got {
+			t.Errorf("%s: reads as %v, %v", got, again, err)
+		}
+	}
+	for _, bad := range []string{"", ".", "a.", ".a", "a.b.c", "a b", "1a", "a-b", `"a`, `"a"b`, `""`, `a"b"`, "a\x00", strings.Repeat("a", 64)} {
+		if got, err := ParseTableName(bad); err == nil {
+			t.Errorf("%q gave %v", bad, got)
+		}
+	}
+}
+
+func TestNear(t *testing.T) {
+	names := []string{"table", "routing", "fields", "id", "Album"}
+	for word, want := range map[string]string{"tabel": "table", "route": "", "feilds": "fields", "is": "id", "x": "", "album": "Album", "fields": "", "": ""} {
+		if got := near(word, slices.Clone(names)); got != want {
+			t.Errorf("near(%q) = %q, want %q", word, got, want)
+		}
+	}
+}
