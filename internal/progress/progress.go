@@ -1,0 +1,241 @@
+// Package progress shows how far long work on indices has come: a bar for each index on a
+// terminal, log lines elsewhere. It starts no goroutines; what is shown changes when
+// something is added.
+package progress
+
+import (
+	"bytes"
+	"cmp"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/schollz/progressbar/v3"
+	"golang.org/x/term"
+)
+
+const (
+	lineInterval = 5 * time.Second        // between two log lines of one index
+	drawInterval = 100 * time.Millisecond // between two drawings of the bars
+)
+
+// A Display shows the bars that belong to it. It may be used by several goroutines at once.
+type Display struct {
+	w        io.Writer
+	terminal bool
+	logger   *slog.Logger
+	now      func() time.Time
+
+	mu    sync.Mutex // guards what follows, and the bars
+	bars  []*Bar     // of the terminal, in the order they are drawn in
+	lines int        // that are drawn below the text
+	drawn time.Time
+}
+
+// New returns a Display without bars. On a terminal it draws on w, elsewhere it logs to
+// logger, which may be nil on a terminal.
+//
+// Whatever else is written to that terminal must go through [Display.Write], so that it
+// comes to stand above the bars: give the Display to the logger in place of w.
+func New(w io.Writer, terminal bool, logger *slog.Logger) *Display {
+	return &Display{w: w, terminal: terminal, logger: logger, now: time.Now}
+}
+
+// Write writes whole lines to the Display's writer, above the bars if there are any.
+func (d *Display) Write(text []byte) (int, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if len(d.bars) == 0 {
+		return d.w.Write(text)
+	}
+	if err := d.draw(text); err != nil {
+		return 0, err
+	}
+	return len(text), nil
+}
+
+// Index adds a bar for the index of that name. total is how many rows are expected,
+// usually an estimate, and below 1 if nothing is known; when more come, it grows.
+func (d *Display) Index(name string, total int64) *Bar {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	now := d.now()
+	b := &Bar{display: d, name: name, total: total, start: now, last: now}
+	if !d.terminal {
+		return b
+	}
+	if total < 1 {
+		total = -1
+	}
+	b.bar = progressbar.NewOptions64(total,
+		progressbar.OptionSetWriter(io.Discard), // draw takes the text and writes it
+		progressbar.OptionSetDescription(fmt.Sprintf("%-20s", name)),
+		progressbar.OptionSetWidth(20),
+		progressbar.OptionShowCount(),
+		progressbar.OptionShowIts(),
+		progressbar.OptionSetItsString("rows"),
+		progressbar.OptionSetPredictTime(true),
+		progressbar.OptionSetElapsedTime(true),
+		progressbar.OptionShowElapsedTimeOnFinish(),
+		progressbar.OptionSetSpinnerChangeInterval(0), // else it starts a goroutine
+		progressbar.OptionSetRenderBlankState(true),
+	)
+	d.bars = append(d.bars, b)
+	b.drawError = d.draw(nil)
+	return b
+}
+
+// draw writes text and then the bars, over the bars that were drawn before.
+func (d *Display) draw(text []byte) error {
+	var out bytes.Buffer
+	if d.lines > 0 {
+		fmt.Fprintf(&out, "\x1b[%dA", d.lines) // to the first of them
+	}
+	out.WriteString("\r\x1b[J") // clears to the end of the screen
+	out.Write(text)
+	if len(text) > 0 && text[len(text)-1] != '\n' {
+		out.WriteByte('\n')
+	}
+	width := d.width()
+	for _, b := range d.bars {
+		out.WriteString(b.line(width))
+		out.WriteByte('\n')
+	}
+	d.lines = len(d.bars)
+	d.drawn = d.now()
+	if _, err := d.w.Write(out.Bytes()); err != nil {
+		return fmt.Errorf("draw progress: %w", err)
+	}
+	return nil
+}
+
+// width is how many columns a line may have: one more would make it two.
+func (d *Display) width() int {
+	if f, ok := d.w.(*os.File); ok {
+		if columns, _, err := term.GetSize(int(f.Fd())); err == nil && columns > 1 {
+			return columns - 1
+		}
+	}
+	return 79
+}
+
+// A Bar counts the rows of one index.
+type Bar struct {
+	display *Display
+	name    string
+	bar     *progressbar.ProgressBar // nil elsewhere than on a terminal
+
+	// Guarded by the Display's mutex.
+	total     int64
+	rows      int64
+	start     time.Time
+	last      time.Time // of the last log line
+	lastRows  int64     // as of that line
+	ended     bool
+	drawError error
+}
+
+// Add counts n more rows.
+func (b *Bar) Add(n int64) {
+	d := b.display
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if b.ended {
+		return
+	}
+	b.rows += n
+	now := d.now()
+	if b.bar != nil {
+		if b.total > 0 && b.rows >= b.total {
+			// The estimate was too low: full is what Done says, not the count.
+			b.total = b.rows + max(1, b.rows/100)
+			b.bar.ChangeMax64(b.total)
+		}
+		b.drawError = cmp.Or(b.drawError, b.bar.Add64(n))
+		if now.Sub(d.drawn) >= drawInterval {
+			b.drawError = cmp.Or(b.drawError, d.draw(nil))
+		}
+		return
+	}
+	if now.Sub(b.last) >= lineInterval {
+		b.log("progress", now)
+		b.last, b.lastRows = now, b.rows
+	}
+}
+
+// Done says that all rows were counted. Only the first call of Done or Stop counts.
+func (b *Bar) Done() { b.end(true) }
+
+// Stop says that the work ended before its end, and is meant to be deferred: after Done it
+// does nothing.
+func (b *Bar) Stop() { b.end(false) }
+
+func (b *Bar) end(complete bool) {
+	d := b.display
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if b.ended {
+		return
+	}
+	b.ended = true
+	if b.bar == nil {
+		message := "stopped"
+		if complete {
+			message = "done"
+		}
+		b.lastRows, b.last = 0, b.start // the rate of all of it
+		b.log(message, d.now())
+		return
+	}
+	if complete && b.total > 0 && b.rows > 0 {
+		b.bar.ChangeMax64(b.rows) // the count is what there was, not the estimate
+		b.drawError = cmp.Or(b.drawError, b.bar.Finish())
+	}
+	// Its last state becomes text above those that go on.
+	d.bars = slices.DeleteFunc(d.bars, func(other *Bar) bool { return other == b })
+	last := b.line(d.width())
+	if complete && b.rows == 0 {
+		last = fmt.Sprintf("%-20s no rows", b.name)
+	}
+	b.drawError = cmp.Or(b.drawError, d.draw([]byte(last)))
+}
+
+// Err returns what went wrong with the drawing, nil if nothing did. It is no reason to end
+// the work that is shown.
+func (b *Bar) Err() error {
+	b.display.mu.Lock()
+	defer b.display.mu.Unlock()
+	return b.drawError
+}
+
+// line is the bar as text of at most width columns.
+func (b *Bar) line(width int) string {
+	text := []rune(strings.TrimRight(strings.TrimLeft(b.bar.String(), "\r"), " "))
+	return string(text[:min(len(text), width)])
+}
+
+// log writes one line: the rows, what part of the total they are, their rate since the last
+// line, and how long the rest takes at the rate since the start.
+func (b *Bar) log(message string, now time.Time) {
+	attrs := []any{"index", b.name, "rows", b.rows}
+	elapsed := now.Sub(b.start)
+	if !b.ended && b.total > 0 {
+		attrs = append(attrs, "percent", min(99, b.rows*100/b.total))
+	}
+	if since := now.Sub(b.last).Seconds(); since > 0 {
+		attrs = append(attrs, "rows_per_second", int64(float64(b.rows-b.lastRows)/since))
+	}
+	switch {
+	case b.ended:
+		attrs = append(attrs, "took", elapsed.Round(time.Millisecond))
+	case b.rows > 0 && b.total > b.rows:
+		left := time.Duration(float64(elapsed) / float64(b.rows) * float64(b.total-b.rows))
+		attrs = append(attrs, "left", left.Round(time.Second))
+	}
+	b.display.logger.Info(message, attrs...)
+}
