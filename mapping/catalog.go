@@ -40,6 +40,7 @@ type Table struct {
 	RowSecurity   bool       // policies may hide rows from the user who asked
 	Unlogged      bool       // the log does not carry the table, so it cannot be published
 	Partitioned   bool       // the table is the root of partitions and has no rows of its own
+	Root          TableName  // the partitioned table at the top of which this one is a partition; zero: none
 	EstimatedRows int64      // pg_class.reltuples, of all partitions; -1: never analyzed
 }
 
@@ -137,6 +138,9 @@ SELECT pg_catalog.json_build_object(
 	'kind', rel.relkind::text,
 	'identity', rel.relreplident::text,
 	'unlogged', rel.relpersistence <> 'p',
+	'root', (SELECT pg_catalog.json_build_object('schema', n.nspname, 'name', c.relname)
+		FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+		WHERE rel.relispartition AND c.oid = pg_catalog.pg_partition_root(rel.oid)),
 	'rowSecurity', pg_catalog.row_security_active(rel.oid),
 	'leaves', (SELECT pg_catalog.json_agg(pg_catalog.json_build_object(
 		'identity', leaf.relreplident::text,
@@ -178,6 +182,7 @@ type tableAnswer struct {
 	Kind        string
 	Identity    string
 	Unlogged    bool
+	Root        TableName
 	RowSecurity bool
 	Leaves      []leafAnswer
 	Columns     []struct {
@@ -219,7 +224,7 @@ func LoadTable(ctx context.Context, q Querier, schema, name string) (*Table, err
 	t := &Table{
 		OID: a.OID, Schema: schema, Name: name,
 		PrimaryKey: a.PrimaryKey, Unique: a.Unique,
-		RowSecurity: a.RowSecurity, Unlogged: a.Unlogged, Partitioned: a.Kind == "p",
+		RowSecurity: a.RowSecurity, Unlogged: a.Unlogged, Partitioned: a.Kind == "p", Root: a.Root,
 		Identity:      commonIdentity(IdentityKind(a.Identity[0]), a.Leaves),
 		EstimatedRows: estimatedRows(a.Leaves),
 	}
@@ -230,6 +235,9 @@ func LoadTable(ctx context.Context, q Querier, schema, name string) (*Table, err
 			return nil, fmt.Errorf("column %s of %s: %w", QuoteIdent(c.Name), full, err)
 		}
 		t.Columns = append(t.Columns, Column{Name: c.Name, Type: typ, NotNull: c.NotNull, Generated: c.Generated})
+	}
+	if len(a.Leaves) == 0 { // no partitions yet; the first one begins with the default
+		t.Identity = Identity{Kind: IdentityDefault, Columns: t.PrimaryKey}
 	}
 	return t, nil
 }

@@ -37,6 +37,9 @@ func (k *checker) index(ix *Index) {
 		k.problem(ix.lines.table, k.nearTable(ix.Table), "%s.table: no table %s in the database (a view or a foreign table has no log of its changes)", path, ix.Table)
 		return
 	}
+	if t.Root != (TableName{}) {
+		k.problem(ix.lines.table, "table: "+t.Root.String(), "%s.table: table %s is a partition of %s, under whose name its changes are published", path, t.TableName(), t.Root)
+	}
 	if t.Unlogged {
 		k.problem(ix.lines.table, fmt.Sprintf("ALTER TABLE %s SET LOGGED;", sqlName(t)), "%s.table: table %s is unlogged or temporary: the log does not carry it", path, t.TableName())
 	}
