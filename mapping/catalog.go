@@ -112,7 +112,8 @@ WITH RECURSIVE rel AS (
 	SELECT l.oid, l.relreplident, l.reltuples
 	FROM rel, pg_catalog.pg_partition_tree(rel.oid) p JOIN pg_catalog.pg_class l ON l.oid = p.relid
 	WHERE rel.relkind = 'p' AND p.isleaf AND l.relkind = 'r'
-	UNION ALL SELECT oid, relreplident, reltuples FROM rel WHERE relkind = 'r'
+	UNION ALL SELECT oid, relreplident, reltuples FROM rel
+	WHERE relkind = 'r' OR NOT EXISTS (SELECT FROM pg_catalog.pg_partition_tree(rel.oid) p WHERE p.isleaf)
 ), col AS (
 	SELECT a.* FROM rel JOIN pg_catalog.pg_attribute a ON a.attrelid = rel.oid
 	WHERE a.attnum > 0 AND NOT a.attisdropped
@@ -128,10 +129,11 @@ WITH RECURSIVE rel AS (
 ), used(oid, typmod) AS ( -- types, down to elements and bases
 	SELECT atttypid, atttypmod FROM col
 	UNION
-	SELECT CASE t.typtype WHEN 'd' THEN t.typbasetype ELSE t.typelem END,
+	SELECT CASE t.typtype WHEN 'd' THEN t.typbasetype ELSE e.oid END,
 	       CASE t.typtype WHEN 'd' THEN t.typtypmod ELSE u.typmod END
 	FROM used u JOIN pg_catalog.pg_type t ON t.oid = u.oid
-	WHERE t.typtype = 'd' OR t.typcategory = 'A' AND t.typlen = -1 AND t.typelem <> 0
+	LEFT JOIN pg_catalog.pg_type e ON e.oid = t.typelem AND e.typarray = t.oid -- int2vector has elements, but is no array
+	WHERE t.typtype = 'd' OR e.oid IS NOT NULL
 )
 SELECT pg_catalog.json_build_object(
 	'oid', rel.oid::bigint,
@@ -168,12 +170,13 @@ SELECT pg_catalog.json_build_object(
 		'delim', t.typdelim::text,
 		'base', CASE WHEN t.typtype = 'd' THEN t.typbasetype ELSE 0 END::bigint,
 		'baseTypmod', t.typtypmod,
-		'elem', CASE WHEN t.typcategory = 'A' AND t.typlen = -1 THEN t.typelem ELSE 0 END::bigint,
+		'elem', coalesce(e.oid, 0)::bigint,
 		'name', CASE WHEN n.nspname = 'pg_catalog' THEN pg_catalog.format_type(t.oid, used.typmod)
 			ELSE pg_catalog.quote_ident(n.nspname) || '.' || pg_catalog.quote_ident(t.typname) || pg_catalog.substr(
 				pg_catalog.format_type(t.oid, used.typmod), pg_catalog.length(pg_catalog.format_type(t.oid, NULL)) + 1)
 			END))
-		FROM used JOIN pg_catalog.pg_type t ON t.oid = used.oid JOIN pg_catalog.pg_namespace n ON n.oid = t.typnamespace)
+		FROM used JOIN pg_catalog.pg_type t ON t.oid = used.oid JOIN pg_catalog.pg_namespace n ON n.oid = t.typnamespace
+		LEFT JOIN pg_catalog.pg_type e ON e.oid = t.typelem AND e.typarray = t.oid)
 )::text FROM rel`
 
 // tableAnswer is what tableQuery gives.
