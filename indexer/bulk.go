@@ -153,10 +153,9 @@ func (b *Bulk) Stats() *Stats { return &b.stats }
 // when OnRefused does, and one that wraps context.Cause(ctx) when ctx ends; some of
 // ops may have been written then, and writing all of them again is harmless.
 func (b *Bulk) Write(ctx context.Context, ops []dbsync.Operation) error {
-	for i := range ops {
-		if op := &ops[i]; !op.Delete && len(op.Body) == 0 {
-			return fmt.Errorf("write document %s/%s: it has no body", op.Index, op.ID)
-		}
+	ops, err := b.sendable(ctx, ops)
+	if err != nil {
+		return err
 	}
 	parts := b.split(ops)
 	if len(parts) <= 1 {
@@ -170,6 +169,32 @@ func (b *Bulk) Write(ctx context.Context, ops []dbsync.Operation) error {
 		p.Go(func(ctx context.Context) error { return b.writePart(ctx, part) })
 	}
 	return p.Wait()
+}
+
+// sendable returns ops without those that cannot be put into a request. These are
+// refused on the spot.
+func (b *Bulk) sendable(ctx context.Context, ops []dbsync.Operation) ([]dbsync.Operation, error) {
+	var out []Refused
+	for i := range ops {
+		if op := &ops[i]; op.Reread {
+			return nil, fmt.Errorf("write document %s/%s: it has still to be read from the database", op.Index, op.ID)
+		} else if why := unsendable(op); why != "" {
+			out = append(out, Refused{*op, &DocError{op.Index, op.ID, http.StatusBadRequest, "not_sent", why}})
+		}
+	}
+	if len(out) == 0 {
+		return ops, nil
+	}
+	if err := b.refuse(ctx, out); err != nil {
+		return nil, err
+	}
+	left := make([]dbsync.Operation, 0, len(ops)-len(out))
+	for i := range ops {
+		if unsendable(&ops[i]) == "" {
+			left = append(left, ops[i])
+		}
+	}
+	return left, nil
 }
 
 // split cuts ops into what is sent in one request each: within the limits, and from a

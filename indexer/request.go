@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"math"
 	"net/http"
 	"strconv"
 	"sync/atomic"
@@ -111,6 +112,32 @@ func size(op *dbsync.Operation) int {
 	return actionOverhead + len(op.Index) + len(op.ID) + len(op.Routing) + len(op.Body)
 }
 
+// unsendable says why op must not be put into a request, "" if it may. A server that
+// meets one of these refuses the whole request, some with a 500 that looks like
+// trouble of its own; a line break in a document would even begin another action.
+func unsendable(op *dbsync.Operation) string {
+	switch {
+	case op.ID == "":
+		return "the id is empty"
+	case len(op.ID) > maxID:
+		return fmt.Sprintf("the id has %d bytes, and an id has no more than %d", len(op.ID), maxID)
+	case !utf8.ValidString(op.ID):
+		return "the id is not valid UTF-8"
+	case !utf8.ValidString(op.Routing):
+		return "the routing is not valid UTF-8"
+	case op.Version > math.MaxInt64:
+		return "the version is larger than a signed 64-bit number"
+	case !op.Delete && len(op.Body) == 0:
+		return "the document is empty"
+	case bytes.IndexByte(op.Body, '\n') >= 0:
+		return "the document is not on one line"
+	}
+	return ""
+}
+
+// maxID is the length of an _id in bytes that servers accept.
+const maxID = 512
+
 // appendAction appends the line that says what is to be done with which document. The
 // version type external_gte has the server refuse what is older than the document, or
 // its deletion, that it knows, and accept the same version again.
@@ -134,23 +161,13 @@ func appendAction(dst []byte, op *dbsync.Operation, withIndex bool) []byte {
 	return append(dst, ",\"version_type\":\"external_gte\"}}\n"...)
 }
 
-// appendString appends s as a JSON string.
+// appendString appends s, which is valid UTF-8, as a JSON string.
 func appendString(dst []byte, s string) []byte {
 	dst = append(dst, '"')
 	start := 0
-	for i := 0; i < len(s); {
+	for i := 0; i < len(s); i++ {
 		c := s[i]
-		if c >= utf8.RuneSelf {
-			r, width := utf8.DecodeRuneInString(s[i:])
-			if r == utf8.RuneError && width == 1 {
-				dst = append(append(dst, s[start:i]...), "\uFFFD"...)
-				start = i + 1
-			}
-			i += width
-			continue
-		}
 		if c >= ' ' && c != '"' && c != '\\' {
-			i++
 			continue
 		}
 		dst = append(dst, s[start:i]...)
@@ -161,8 +178,7 @@ func appendString(dst []byte, s string) []byte {
 			const hex = "0123456789abcdef"
 			dst = append(dst, '\\', 'u', '0', '0', hex[c>>4], hex[c&15])
 		}
-		i++
-		start = i
+		start = i + 1
 	}
 	return append(append(dst, s[start:]...), '"')
 }
