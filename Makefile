@@ -1,0 +1,39 @@
+# make help   what there is
+
+# The search servers that `make test` runs every suite against, separated by commas.
+ENGINES ?= opensearch,elasticsearch8,elasticsearch7
+
+# Which tests, and how: make test PKG=./dbsync ARGS='-run TestRun -v'
+PKG ?= ./...
+ARGS ?=
+
+.DEFAULT_GOAL := build
+.PHONY: help build demo test lint fmt bench clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "%-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+build: ## bin/tidemark
+	go build -trimpath -o bin/tidemark .
+
+demo: ## a small shop in Postgres, searchable, until Ctrl-C
+	go run ./testenv/demo
+
+test: ## the whole suite on real servers, with the race detector
+	go run ./testenv/servers -engines $(ENGINES) -- go test -race $(ARGS) $(PKG)
+
+lint: ## gofmt, go vet, staticcheck
+	@unformatted=$$(gofmt -l .); if [ -n "$$unformatted" ]; then \
+		echo "not formatted, mend it with: make fmt"; echo "$$unformatted"; exit 1; fi
+	go vet ./...
+	go tool staticcheck ./...
+
+fmt: ## format all Go files
+	gofmt -w .
+
+bench: ## throughput beside a plain bulk load, and peak memory
+	go run ./bench
+
+clean: ## remove what the build made; downloads of servers stay in the cache
+	rm -rf bin dist
+	go clean -testcache
