@@ -8,8 +8,9 @@ import (
 
 func TestInMemSelection(t *testing.T) {
 	s := NewInMemSelection()
-	if s.ID() == "" || s.ID() != s.ID() || s.ID() == NewInMemSelection().ID() {
-		t.Errorf("ID %q is not one of its own", s.ID())
+	id := s.ID()
+	if id == "" || s.ID() != id || NewInMemSelection().ID() == id {
+		t.Errorf("ID %q is not one of its own", id)
 	}
 	s.AddItem("7", "first")
 	s.AddItem("7", "second")
