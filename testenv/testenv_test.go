@@ -1,39 +1,29 @@
 package testenv
 
 import (
+	"context"
 	"testing"
+	"time"
 )
 
 func TestMain(m *testing.M) { Main(m) }
 
-func TestDatabase(t *testing.T) {
-	d := NewDatabase(t)
-	d.Exec(t, "create table a (id int primary key)", "insert into a values (1); insert into a values (2)")
-	var n int
-	if err := d.DB.QueryRowContext(t.Context(), "select count(*) from a").Scan(&n); err != nil || n != 2 {
-		t.Fatalf("count %d, %v", n, err)
+// within bounds what a test waits for.
+func within(t testing.TB, limit time.Duration) context.Context {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), limit)
+	t.Cleanup(cancel)
+	return ctx
+}
+
+func must(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
 	}
 }
 
-func TestDocuments(t *testing.T) {
-	for _, e := range Engines(t) {
-		t.Run(string(e), func(t *testing.T) {
-			s := SharedSearch(t, e)
-			index := s.NewPrefix(t) + "a"
-			do(t, s, "PUT", "/"+index, `{"settings":{"number_of_shards":4}}`)
-			if d := s.Documents(t, index); len(d) != 0 {
-				t.Fatalf("an empty index holds %v", d)
-			}
-			do(t, s, "PUT", "/"+index+"/_doc/1?version=7&version_type=external_gte", `{"n":1}`)
-			do(t, s, "PUT", "/"+index+"/_doc/2?routing=x", `{"n":1.50}`)
-			d := s.Documents(t, index)
-			if d["1"].Version != 7 || d["2"].Routing != "x" || string(d["2"].Source) != `{"n":1.50}` || len(d) != 2 {
-				t.Fatalf("%+v", d)
-			}
-		})
-	}
-}
-
+// do sends a request whose answer must be a success.
 func do(t testing.TB, s *SearchServer, method, path, body string) []byte {
 	t.Helper()
 	status, answer, err := s.Do(t.Context(), method, path, []byte(body))
@@ -41,4 +31,11 @@ func do(t testing.TB, s *SearchServer, method, path, body string) []byte {
 		t.Fatalf("%s %s: %d %s %v", method, path, status, answer, err)
 	}
 	return answer
+}
+
+// eachEngine runs a test against the engines asked for.
+func eachEngine(t *testing.T, test func(t *testing.T, e Engine)) {
+	for _, e := range Engines(t) {
+		t.Run(string(e), func(t *testing.T) { test(t, e) })
+	}
 }
