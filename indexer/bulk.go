@@ -237,8 +237,9 @@ type outcome struct {
 	halve      bool              // left is to be sent in halves
 	wait       bool              // left is to be sent after a pause
 	retryAfter time.Duration
-	failure    string // what to tell when it goes on like this; empty when the request went through
-	broken     error  // the connection broke
+	failure    string       // what to tell when it goes on like this; empty when the request went through
+	broken     error        // the connection broke
+	malformed  *ServerError // the server cannot read the only operation of the request
 }
 
 // writePart writes what fits one request. It sends again what is left, in halves where
@@ -255,6 +256,11 @@ func (b *Bulk) writePart(ctx context.Context, ops []dbsync.Operation) error {
 			b.suspectSize(ctx, w, piece, &out)
 		} else {
 			w.broken = 0
+		}
+		if err == nil && out.malformed != nil {
+			b.suspectDocument(ctx, w, piece, &out)
+		} else {
+			w.probed = false
 		}
 		if err == nil && len(out.refused) > 0 {
 			err = b.refuse(ctx, out.refused)
@@ -336,7 +342,7 @@ func (b *Bulk) attempt(ctx context.Context, ops []dbsync.Operation) (outcome, er
 	case err == nil:
 		out = b.judgeItems(ops, r.items)
 	case answered:
-		out, err = b.judgeRequest(ctx, ops, server)
+		out = b.judgeRequest(ops, server)
 	default:
 		out = outcome{left: ops, wait: true, failure: fmt.Sprintf("search server %s: %v", b.client.where(), err), broken: err}
 		if took >= b.client.timeout {
@@ -347,7 +353,7 @@ func (b *Bulk) attempt(ctx context.Context, ops []dbsync.Operation) (outcome, er
 	if r.idle() {
 		b.pool.Put(r)
 	}
-	return out, err
+	return out, nil
 }
 
 func (b *Bulk) count(r *bulkRequest, operations int, took time.Duration, err error) {
@@ -405,33 +411,40 @@ func (b *Bulk) judgeItems(ops []dbsync.Operation, items []item) outcome {
 }
 
 // judgeRequest says what to do after an answer other than 2xx to the request as a whole.
-func (b *Bulk) judgeRequest(ctx context.Context, ops []dbsync.Operation, answer *ServerError) (outcome, error) {
+func (b *Bulk) judgeRequest(ops []dbsync.Operation, answer *ServerError) outcome {
 	out := outcome{left: ops, retryAfter: answer.RetryAfter}
-	kind := judgeAnswer(answer)
-	switch {
+	switch kind := judgeAnswer(answer); {
 	case (kind == tooLarge || kind == malformed) && len(ops) > 1:
 		out.halve = true
-		return out, nil
 	case kind == tooLarge:
-		return refuseOne(&ops[0], answer), nil
-	case kind == malformed:
-		// Either this document is to blame, or the server cannot read any request of
-		// ours, and then no document may be given up.
-		switch probe := b.probe(ctx); {
-		case probe == nil:
-			return refuseOne(&ops[0], answer), nil
-		case ctx.Err() != nil:
-			return outcome{}, notDone(context.Cause(ctx), [][]dbsync.Operation{ops})
+		return refuseOne(&ops[0], answer)
+	case kind == busy:
+		out.wait = true
+		out.failure = fmt.Sprintf("search server %s: %v", b.client.where(), answer)
+	default:
+		out.wait = true
+		key, text := explain(ops[0].Index, answer.Status, answer.Type, &itemError{Reason: answer.Reason})
+		out.reasons = map[string]string{key: text}
+		if kind == malformed {
+			out.malformed = answer
 		}
 	}
-	out.wait = true
-	if kind == busy {
-		out.failure = fmt.Sprintf("search server %s: %v", b.client.where(), answer)
-		return out, nil
+	return out
+}
+
+// suspectDocument looks at a request with one operation that the server could not
+// read. Either this document is to blame, or the server cannot read any request of
+// ours, and then no document may be given up. Refused is one that is sent right after
+// a request without it went through.
+func (b *Bulk) suspectDocument(ctx context.Context, w *waiting, ops []dbsync.Operation, out *outcome) {
+	if w.probed {
+		*out = refuseOne(&ops[0], out.malformed)
+		w.probed = false
+		return
 	}
-	key, text := explain(ops[0].Index, answer.Status, answer.Type, &itemError{Reason: answer.Reason})
-	out.reasons = map[string]string{key: text}
-	return out, nil
+	if w.probed = b.probe(ctx) == nil; w.probed {
+		*out = outcome{left: ops}
+	}
 }
 
 func refuseOne(op *dbsync.Operation, answer *ServerError) outcome {
@@ -504,8 +517,9 @@ func explain(index string, status int, kind string, e *itemError) (key, text str
 type waiting struct {
 	alarm    *Alarm
 	pause    *backoff.ExponentialBackOff
-	failures int // requests in a row that got nothing done
-	broken   int // connections in a row that broke in the middle of the request
+	failures int  // requests in a row that got nothing done
+	broken   int  // connections in a row that broke in the middle of the request
+	probed   bool // the last thing that the server answered was a probe
 	holds    map[string]*Hold
 }
 

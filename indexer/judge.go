@@ -103,9 +103,12 @@ func heldBack(status int, kind string, e *itemError) bool {
 	case "index_not_found_exception", // auto-creation is off
 		"invalid_index_name_exception", // auto-creation was tried: the write alias is gone, and its name cannot be an index's
 		"index_closed_exception",
-		"cluster_block_exception", // read-only, also 429 when the disk is full
 		"security_exception", "authorization_exception", "access_control_exception":
 		return true
+	case "cluster_block_exception":
+		// Read-only: 403, or 429 when the disk is full. With 503 the cluster has no
+		// master, or has just begun, which passes.
+		return status != http.StatusServiceUnavailable
 	case "illegal_argument_exception":
 		// The alias stands for several indices, none of them marked for writing.
 		return strings.Contains(e.Reason, "no write index is defined for alias")
