@@ -1,7 +1,6 @@
 package testenv
 
 import (
-	"context"
 	"testing"
 	"time"
 
@@ -39,12 +38,12 @@ func TestDatabaseTakesSlotsWithIt(t *testing.T) {
 		must(t, err)
 		// Closed only after the database has gone: nobody ends it in order.
 		t.Cleanup(func() { t.Cleanup(func() { conn.Close(t.Context()) }) })
-		conn.Frontend().SendQuery(&pgproto3.Query{String: "start_replication slot " + slot + " logical 0/0 (proto_version '1', publication_names 'p')"})
+		conn.Frontend().SendQuery(&pgproto3.Query{String: "START_REPLICATION SLOT " + slot + " LOGICAL 0/0 (proto_version '1', publication_names 'p')"})
 		must(t, conn.Frontend().Flush())
-		must(t, poll(within(t, 10*time.Second), func(ctx context.Context) error {
-			var pid int
-			return d.DB.QueryRowContext(ctx, "select active_pid from pg_replication_slots where slot_name = $1 and active", slot).Scan(&pid)
-		}))
+		m, err := conn.ReceiveMessage(within(t, 10*time.Second))
+		if _, ok := m.(*pgproto3.CopyBothResponse); !ok {
+			t.Fatalf("replication starts with %#v, %v", m, err)
+		}
 	})
 	conn, err := pgx.Connect(t.Context(), server.URL("postgres"))
 	must(t, err)

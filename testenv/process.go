@@ -225,6 +225,7 @@ func (p *process) stop(ctx context.Context, sig syscall.Signal, grace time.Durat
 func (p *process) close() error {
 	err := p.pipe.Close()
 	<-p.gone
+	removeAll(p.folder) // in case the supervisor was killed
 	if errors.Is(err, os.ErrClosed) {
 		return nil
 	}

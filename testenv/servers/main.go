@@ -69,13 +69,18 @@ func run(signals <-chan os.Signal, engines []testenv.Engine, heap string, args [
 	s.variables = append(s.variables, "TIDEMARK_TEST_ENGINES="+strings.Join(names, ","))
 	if len(args) == 0 {
 		for _, v := range s.variables {
-			name, value, _ := strings.Cut(v, "=")
-			fmt.Printf("export %s='%s'\n", name, strings.ReplaceAll(value, "'", `'\''`))
+			fmt.Println(export(v))
 		}
 		<-signals
 		return 0, nil
 	}
 	return execute(signals, args, append(os.Environ(), s.variables...))
+}
+
+// export gives the shell's line for NAME=VALUE.
+func export(variable string) string {
+	name, value, _ := strings.Cut(variable, "=")
+	return "export " + name + "='" + strings.ReplaceAll(value, "'", `'\''`) + "'"
 }
 
 // servers are those that were started here, and how to find all.
