@@ -1,0 +1,264 @@
+package dbsync
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"sync"
+
+	"github.com/jackc/pglogrepl"
+)
+
+// message is one pgoutput message as the stream brought it.
+type message struct {
+	lsn  pglogrepl.LSN // where the server says that it starts
+	end  pglogrepl.LSN // of a commit: the end of its transaction, what can be confirmed after it
+	xid  uint32        // the transaction that it belongs to
+	kind pglogrepl.MessageType
+	data []byte // nil once it is translated
+}
+
+// queue holds the messages that were received and not yet forwarded, oldest first.
+// The stream's reader puts them in, and waits while the queue is full; whoever
+// works on them peeks at a position, and forwards from the head.
+//
+// It also knows the position that may be confirmed: the end of the last transaction
+// that was forwarded whole, or what a keepalive reported while nothing was waiting.
+type queue struct {
+	maxMessages, maxBytes int
+
+	mu       sync.Mutex
+	msgs     []message
+	first    uint64 // sequence number of msgs[0]
+	bytes    int    // of data still held
+	err      error  // why nothing comes any more
+	full     bool   // the reader waits for room
+	openTx   bool   // the last message forwarded lies inside a transaction
+	stored   pglogrepl.LSN
+	reported pglogrepl.LSN // newest keepalive: nothing before it is still to be sent
+
+	arrived chan struct{} // a message, a keepalive or an error came; capacity 1
+	space   chan struct{} // something was released; capacity 1
+	moved   chan struct{} // the position that may be confirmed moved; capacity 1
+}
+
+func newQueue(maxMessages, maxBytes int, stored pglogrepl.LSN) *queue {
+	return &queue{
+		maxMessages: maxMessages, maxBytes: maxBytes, stored: stored,
+		arrived: make(chan struct{}, 1), space: make(chan struct{}, 1), moved: make(chan struct{}, 1),
+	}
+}
+
+// signal makes a waiter look again. A signal that nobody has taken yet is enough.
+func signal(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}
+
+// push appends m, and waits while the queue is full. A message larger than the
+// bound is taken when the queue holds no other data, so every message passes.
+func (q *queue) push(ctx context.Context, m message) error {
+	for {
+		q.mu.Lock()
+		if q.fits(len(m.data)) {
+			q.msgs = append(q.msgs, m)
+			q.bytes += len(m.data)
+			q.full = false
+			q.mu.Unlock()
+			signal(q.arrived)
+			return nil
+		}
+		q.full = true
+		q.mu.Unlock()
+		select {
+		case <-q.space:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+}
+
+// fits tells whether a message of n bytes has room. mu is held.
+func (q *queue) fits(n int) bool {
+	return len(q.msgs) < q.maxMessages && (q.bytes == 0 || q.bytes+n <= q.maxBytes)
+}
+
+// isFull tells whether the reader waits for room.
+func (q *queue) isFull() bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.full
+}
+
+// keepalive notes that the server has sent everything before end.
+func (q *queue) keepalive(end pglogrepl.LSN) {
+	q.mu.Lock()
+	q.reported = max(q.reported, end)
+	q.idle()
+	q.mu.Unlock()
+	signal(q.arrived)
+}
+
+// idle lets the position follow the server's while nothing waits to be stored. A
+// position inside a transaction is never confirmed, nor one before messages that
+// are received and not forwarded. mu is held.
+func (q *queue) idle() {
+	if len(q.msgs) == 0 && !q.openTx && q.reported > q.stored {
+		q.stored = q.reported
+		signal(q.moved)
+	}
+}
+
+// fail ends the queue: after what it still holds, readers get err.
+func (q *queue) fail(err error) {
+	q.mu.Lock()
+	if q.err == nil {
+		q.err = err
+	}
+	q.mu.Unlock()
+	signal(q.arrived)
+}
+
+// peek appends to out at most n messages from sequence number from on, with about
+// maxBytes of data, but one at least. err is set when there is none and there will
+// be none.
+func (q *queue) peek(from uint64, n, maxBytes int, out []message) ([]message, error) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	rest := q.msgs[min(int(from-q.first), len(q.msgs)):]
+	bytes := 0
+	for i := range rest {
+		if i == n || i > 0 && bytes+len(rest[i].data) > maxBytes {
+			break
+		}
+		bytes += len(rest[i].data)
+		out = append(out, rest[i])
+	}
+	if len(rest) == 0 && q.err != nil {
+		return out, q.err
+	}
+	return out, nil
+}
+
+// release lets go of the data of the n messages from sequence number from on. They
+// are translated; what is left of them is their place, until they are forwarded.
+func (q *queue) release(from uint64, n int) {
+	q.mu.Lock()
+	msgs := q.msgs[from-q.first:][:n]
+	for i := range msgs {
+		q.bytes -= len(msgs[i].data)
+		msgs[i].data = nil
+	}
+	q.mu.Unlock()
+	signal(q.space)
+}
+
+// forward takes n messages from the head: they are stored. The position moves to
+// the end of the last transaction among them that is complete.
+func (q *queue) forward(n int) error {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if n < 0 || n > len(q.msgs) {
+		return fmt.Errorf("forward %d messages: %d are waiting", n, len(q.msgs))
+	}
+	for i := range q.msgs[:n] {
+		m := &q.msgs[i]
+		q.bytes -= len(m.data)
+		switch m.kind {
+		case pglogrepl.MessageTypeBegin:
+			q.openTx = true
+		case pglogrepl.MessageTypeCommit:
+			q.openTx = false
+			if m.end > q.stored {
+				q.stored = m.end
+				signal(q.moved)
+			}
+		}
+	}
+	clear(q.msgs[:n])
+	q.msgs = q.msgs[n:] // append moves what is left when the storage is used up
+	q.first += uint64(n)
+	q.idle()
+	signal(q.space)
+	return nil
+}
+
+// position returns the LSN up to which everything is stored.
+func (q *queue) position() pglogrepl.LSN {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.stored
+}
+
+// head returns the sequence number of the first message that is not forwarded.
+func (q *queue) head() uint64 {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.first
+}
+
+// length returns how many messages are received and not forwarded.
+func (q *queue) length() int {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return len(q.msgs)
+}
+
+// caughtUp tells whether everything that the server had at lsn has been received.
+func (q *queue) caughtUp(lsn pglogrepl.LSN) bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.reported >= lsn || q.err != nil
+}
+
+var errShortMessage = errors.New("message is too short")
+
+// newMessage reads what the queue has to know of a pgoutput message. xid is the
+// transaction of the message before it.
+func newMessage(lsn pglogrepl.LSN, xid uint32, data []byte) (message, error) {
+	if len(data) == 0 {
+		return message{}, errShortMessage
+	}
+	m := message{lsn: lsn, xid: xid, kind: pglogrepl.MessageType(data[0]), data: data}
+	switch m.kind {
+	case pglogrepl.MessageTypeBegin: // Byte1('B') Int64 final LSN, Int64 time, Int32 xid
+		if len(data) < 21 {
+			return m, errShortMessage
+		}
+		m.xid = binary.BigEndian.Uint32(data[17:])
+	case pglogrepl.MessageTypeCommit: // Byte1('C') Int8 flags, Int64 LSN, Int64 end LSN, Int64 time
+		if len(data) < 26 {
+			return m, errShortMessage
+		}
+		m.end = pglogrepl.LSN(binary.BigEndian.Uint64(data[10:]))
+	}
+	return m, nil
+}
+
+// slabs gives out byte slices cut from larger ones, so that a message costs no
+// allocation of its own. A slab is freed when nothing of it is in use.
+type slabs struct{ rest []byte }
+
+const slabSize = 64 << 10
+
+// copy returns a copy of data.
+func (s *slabs) copy(data []byte) []byte {
+	dst := s.alloc(len(data))
+	copy(dst, data)
+	return dst
+}
+
+func (s *slabs) alloc(n int) []byte {
+	if n > slabSize/4 {
+		return make([]byte, n)
+	}
+	if n > len(s.rest) {
+		s.rest = make([]byte, slabSize)
+	}
+	dst := s.rest[:n:n]
+	s.rest = s.rest[n:]
+	return dst
+}

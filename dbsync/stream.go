@@ -1,0 +1,295 @@
+package dbsync
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/jackc/pglogrepl"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgproto3"
+	"github.com/sourcegraph/conc"
+)
+
+const (
+	// statusInterval is how often the server hears from us, whether or not a position
+	// moved. It ends a connection that was silent for wal_sender_timeout, 60 s.
+	statusInterval = 10 * time.Second
+
+	// silenceLimit is how long the server may be silent, although it is asked for an
+	// answer with every status, before the connection counts as broken.
+	silenceLimit = 60 * time.Second
+
+	// confirmInterval is the least time between two positions that are confirmed. Each
+	// costs one update in the control schema.
+	confirmInterval = time.Second
+
+	// writeTimeout bounds the sending of a status.
+	writeTimeout = 20 * time.Second
+)
+
+// stream receives what one replication connection brings. Its two goroutines, the reader
+// and the confirmer, are started by startStream and waited for by close.
+type stream struct {
+	queue   *queue
+	conn    net.Conn
+	front   *pgproto3.Frontend
+	record  func(context.Context, pglogrepl.LSN) error // notes a position durably, before the server is told
+	log     *slog.Logger
+	cancel  context.CancelCauseFunc
+	workers conc.WaitGroup
+
+	write     sync.Mutex    // for writing to conn
+	confirmed atomic.Uint64 // what the server was told, an LSN
+	received  atomic.Uint64 // counts what came from the server
+	flush     chan chan error
+	ended     <-chan struct{}
+}
+
+// startStream begins to receive from the slot, at the queue's position. It takes conn over.
+// record is called before a position is confirmed. The caller closes the stream.
+func startStream(ctx context.Context, conn *pgconn.PgConn, slot, publication string, q *queue, record func(context.Context, pglogrepl.LSN) error, log *slog.Logger) (*stream, error) {
+	args := []string{"proto_version '1'", fmt.Sprintf("publication_names '%s'", quotePublication(publication))}
+	// What is stored already and was not confirmed is skipped: the server takes the later
+	// one of this position and its own.
+	err := pglogrepl.StartReplication(ctx, conn, slot, q.position(), pglogrepl.StartReplicationOptions{Mode: pglogrepl.LogicalReplication, PluginArgs: args})
+	if err != nil {
+		conn.Close(context.WithoutCancel(ctx))
+		return nil, fmt.Errorf("start replication from slot %s: %w", slot, err)
+	}
+	// From here on the connection is read by one goroutine and written by another, and
+	// pgconn, which watches a context per message, would only be in the way.
+	hijacked, err := conn.Hijack()
+	if err != nil {
+		return nil, fmt.Errorf("start replication from slot %s: %w", slot, err)
+	}
+	if err := hijacked.Conn.SetDeadline(time.Time{}); err != nil {
+		hijacked.Conn.Close()
+		return nil, fmt.Errorf("start replication from slot %s: %w", slot, err)
+	}
+	run, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
+	s := &stream{queue: q, conn: hijacked.Conn, front: hijacked.Frontend, record: record, log: log, cancel: cancel,
+		flush: make(chan chan error), ended: run.Done()}
+	s.confirmed.Store(uint64(q.position()))
+	s.workers.Go(func() { s.end(s.read(run)) })
+	s.workers.Go(func() { s.end(s.confirm(run)) })
+	return s, nil
+}
+
+// quotePublication quotes a publication's name as pgoutput's option publication_names
+// wants it, an identifier within a string literal.
+func quotePublication(name string) string {
+	quoted := quoteIdent(name)
+	out := make([]byte, 0, len(quoted))
+	for i := range len(quoted) {
+		if quoted[i] == '\'' {
+			out = append(out, '\'')
+		}
+		out = append(out, quoted[i])
+	}
+	return string(out)
+}
+
+// end ends the stream. What is in the queue stays there, followed by err.
+func (s *stream) end(err error) {
+	s.queue.fail(err)
+	s.cancel(err)
+	s.conn.Close()
+}
+
+// errStreamClosed ends a stream that its owner closed.
+var errStreamClosed = errors.New("stream was closed")
+
+// close ends the stream and waits for its goroutines.
+func (s *stream) close() {
+	s.end(errStreamClosed)
+	s.workers.Wait()
+}
+
+// alive tells whether the stream still receives.
+func (s *stream) alive() bool {
+	select {
+	case <-s.ended:
+		return false
+	default:
+		return true
+	}
+}
+
+// read puts what the server sends into the queue, until the connection ends.
+func (s *stream) read(ctx context.Context) error {
+	var slabs slabs
+	var xid uint32
+	for {
+		received, err := s.front.Receive()
+		s.received.Add(1)
+		if err != nil {
+			return fmt.Errorf("read the replication stream: %w", closedReason(err))
+		}
+		var data []byte
+		switch m := received.(type) {
+		case *pgproto3.CopyData:
+			data = m.Data
+		case *pgproto3.ErrorResponse:
+			return fmt.Errorf("read the replication stream: %w", pgconn.ErrorResponseToPgError(m))
+		case *pgproto3.CopyDone:
+			return errors.New("read the replication stream: the server has ended it")
+		default:
+			continue // notices and parameters
+		}
+		if len(data) == 0 {
+			return fmt.Errorf("read the replication stream: %w", errShortMessage)
+		}
+		switch data[0] {
+		case pglogrepl.PrimaryKeepaliveMessageByteID:
+			k, err := pglogrepl.ParsePrimaryKeepaliveMessage(data[1:])
+			if err != nil {
+				return fmt.Errorf("read the replication stream: %w", err)
+			}
+			s.queue.keepalive(k.ServerWALEnd)
+			if k.ReplyRequested {
+				if err := s.sendStatus(false); err != nil {
+					return err
+				}
+			}
+		case pglogrepl.XLogDataByteID:
+			x, err := pglogrepl.ParseXLogData(data[1:])
+			if err != nil {
+				return fmt.Errorf("read the replication stream: %w", err)
+			}
+			m, err := newMessage(x.WALStart, xid, slabs.copy(x.WALData))
+			if err != nil {
+				return fmt.Errorf("read the replication stream at %s: %w", x.WALStart, err)
+			}
+			xid = m.xid
+			if err := s.queue.push(ctx, m); err != nil {
+				return err
+			}
+		default:
+			return fmt.Errorf("read the replication stream: message of unknown kind %q", data[0])
+		}
+	}
+}
+
+// closedReason makes a plain sentence of how a connection ends.
+func closedReason(err error) error {
+	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, net.ErrClosed) {
+		return fmt.Errorf("the connection was closed: %w", err)
+	}
+	return err
+}
+
+// confirm tells the server the position whenever it moved, and shows it from time to
+// time that we live. It ends a connection on which the server does not live.
+func (s *stream) confirm(ctx context.Context) error {
+	ticker := time.NewTicker(statusInterval)
+	defer ticker.Stop()
+	moved := s.queue.moved // nil until confirmInterval is over
+	pause := time.NewTimer(confirmInterval)
+	defer pause.Stop()
+	var heard uint64
+	var silent time.Duration
+	for {
+		var flushed chan error
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-moved:
+			moved = nil
+			pause.Reset(confirmInterval)
+		case <-pause.C:
+			moved = s.queue.moved
+			continue
+		case <-ticker.C:
+			if now := s.received.Load(); now != heard || s.queue.isFull() {
+				heard, silent = now, 0
+			} else if silent += statusInterval; silent >= silenceLimit {
+				return fmt.Errorf("read the replication stream: the server has been silent for %s", silent)
+			}
+			if err := s.sendStatus(true); err != nil {
+				return err
+			}
+			continue
+		case flushed = <-s.flush:
+		}
+		err := s.advance(ctx)
+		if flushed != nil {
+			flushed <- err
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// advance confirms the position.
+func (s *stream) advance(ctx context.Context) error {
+	position := s.queue.position()
+	if uint64(position) <= s.confirmed.Load() {
+		return nil
+	}
+	// Noted first: a crash between the two leaves a slot behind the note, which is how it
+	// may be. A slot ahead of the note would look like one that somebody else has moved.
+	ctx, cancel := context.WithTimeout(ctx, statusInterval/2)
+	defer cancel()
+	if err := s.record(ctx, position); err != nil {
+		return err
+	}
+	s.confirmed.Store(uint64(position))
+	return s.sendStatus(false)
+}
+
+// confirmNow has the position confirmed without waiting for the interval.
+func (s *stream) confirmNow(ctx context.Context) error {
+	done := make(chan error, 1)
+	select {
+	case s.flush <- done:
+		return <-done // advance has a bound of its own
+	case <-s.ended:
+		return errStreamClosed
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// sendStatus tells the server the confirmed position, and asks it for an answer if ask
+// is set. The server keeps the log from there on.
+func (s *stream) sendStatus(ask bool) error {
+	const pgEpoch = 946_684_800_000_000 // microseconds from 1970 to 2000
+	lsn := s.confirmed.Load()
+	status := make([]byte, 0, 34)
+	status = append(status, pglogrepl.StandbyStatusUpdateByteID)
+	for range 3 { // written, flushed, applied
+		status = binary.BigEndian.AppendUint64(status, lsn)
+	}
+	status = binary.BigEndian.AppendUint64(status, uint64(time.Now().UnixMicro()-pgEpoch))
+	if ask {
+		status = append(status, 1)
+	} else {
+		status = append(status, 0)
+	}
+	buf, err := (&pgproto3.CopyData{Data: status}).Encode(nil)
+	if err != nil {
+		return fmt.Errorf("send status: %w", err)
+	}
+	s.write.Lock()
+	defer s.write.Unlock()
+	if err := s.conn.SetWriteDeadline(time.Now().Add(writeTimeout)); err != nil {
+		return fmt.Errorf("send status: %w", closedReason(err))
+	}
+	if _, err := s.conn.Write(buf); err != nil {
+		if errors.Is(err, os.ErrDeadlineExceeded) {
+			return fmt.Errorf("send status: the server has not taken it for %s: %w", writeTimeout, err)
+		}
+		return fmt.Errorf("send status: %w", closedReason(err))
+	}
+	return nil
+}

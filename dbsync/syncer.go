@@ -1,0 +1,651 @@
+package dbsync
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"regexp"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/jackc/pglogrepl"
+	"github.com/jackc/pgx/v5"
+	"github.com/sourcegraph/conc"
+)
+
+// ErrStopProcessingMessages, returned by a handler, ends [Syncer.Run] without an error.
+// What came before the message is stored and forwarded; the message itself comes again
+// at the next start.
+var ErrStopProcessingMessages = errors.New("message processing halted")
+
+// StringMap is a document by field name.
+type StringMap = map[string]any
+
+// A Batcher stores what a batch comes to, one doctype at a time. After an error the
+// whole batch comes again, so storing has to bear repetition. See [OperationBatcher]
+// for the way that takes versions and ready-made JSON.
+type Batcher interface {
+	// BatchUpsert stores documents, new ones and ones that are there.
+	BatchUpsert(doctype string, docs []StringMap) (any, error)
+	// BatchDelete removes documents; one that is not there is not an error.
+	BatchDelete(doctype string, docids []string) (any, error)
+}
+
+// PGMSG is one message of the replication stream.
+type PGMSG struct {
+	LSN  string // where it starts in the log, as Postgres writes it: 0/16B3748
+	Xid  uint64 // the transaction
+	Data []byte // one pgoutput message, as pglogrepl.Parse takes it; not to be changed
+}
+
+// EventsProcessor is called by [Syncer.Process] with the messages at the head of the
+// slot, or with the error of reading them. It returns how many of them are dealt with:
+// the slot is forwarded by as many. With stop the processing ends after that.
+type EventsProcessor func(msgs []PGMSG, err error) (numProcessed int, stop bool)
+
+// Syncer follows one replication slot. See the package comment for what it does, and
+// [NewSyncer] for how one is made. The exported fields are set before the Syncer runs.
+type Syncer struct {
+	// MessageHandler gets every message of the stream. One that is also a [RowHandler]
+	// or a [TruncateHandler] gets what those are for. nil does nothing.
+	MessageHandler MessageHandler
+
+	// Batcher stores what the handler marks. One that is also an [OperationBatcher] gets
+	// whole batches. nil means that the handler has stored what it got when it returns.
+	Batcher Batcher
+
+	// DelayBetweenPeekRetries is the first wait on an empty queue (default 100 ms). A
+	// message that arrives ends any wait at once.
+	DelayBetweenPeekRetries time.Duration
+
+	// TimerDelayBackoffFactor is by how much each further wait on an empty queue is
+	// longer (default 1.5).
+	TimerDelayBackoffFactor float32
+
+	// MaxDelayBetweenEmptyPeeks bounds that (default 60 s).
+	MaxDelayBetweenEmptyPeeks time.Duration
+
+	// MaxMessagesToRead bounds the messages of one batch (default 8192). A large
+	// transaction is spread over several batches. A batch also ends at 4 MiB of messages,
+	// and the queue before it holds three batches.
+	MaxMessagesToRead int
+
+	log                                   *slog.Logger
+	connStr                               string
+	config                                *pgx.ConnConfig
+	db                                    *sql.DB
+	namespace, wmTable, publication, slot string
+	tables                                []string
+	newSlot                               bool
+
+	// Written by setup and by connect, which do not run at the same time.
+	dbName        string
+	serverVersion int
+	system        string
+	timeline      int32
+	madeSlot      bool
+
+	relations  *relations
+	tracker    *tracker
+	windows    *windows
+	barrier    atomic.Uint64 // transactions up to this one may have been missed by the tracker
+	refreshing atomic.Bool
+
+	link sync.Mutex // for queue and stream
+	q    *queue     // never nil after NewSyncer
+	st   *stream    // nil while not connected
+
+	state   sync.Mutex // for the following
+	run     context.Context
+	cancel  context.CancelCauseFunc
+	ended   chan struct{} // closed when Run has returned
+	err     error
+	workers conc.WaitGroup // what Refresh started; Run waits for it
+
+	// The following belongs to the goroutine of Run.
+	tx       *pglogrepl.BeginMessage // the transaction that the next message belongs to
+	version  pglogrepl.LSN           // of what the handler marks
+	xid      uint32
+	building *batch
+	decoder  decoder
+	keys     map[uint32]keyCache // by relation
+}
+
+const (
+	// batchBytes bounds the messages of one batch.
+	batchBytes = 4 << 20
+	// queueBatches is how many batches of messages may be received and not forwarded: one
+	// being written, one translated, one being received.
+	queueBatches = 3
+	// setupTimeout bounds what NewSyncer waits for, but for the making of the slot.
+	setupTimeout = 30 * time.Second
+	// stopGrace is how long the batch under way may take after the end was asked for.
+	stopGrace = 8 * time.Second
+)
+
+// SyncerOpt sets one thing of a Syncer. NewSyncer returns its error.
+type SyncerOpt func(*Syncer) error
+
+// WithPGConnStr sets the connection string of the database, a URL or keywords and
+// values, as libpq has them. The default is [PGConnStringFromEnv].
+func WithPGConnStr(connStr string) SyncerOpt {
+	return func(s *Syncer) error {
+		s.connStr = connStr
+		return nil
+	}
+}
+
+// WithCtrlNamespace sets the schema of the Syncer's own tables.
+func WithCtrlNamespace(name string) SyncerOpt {
+	return nameOption("WithCtrlNamespace", name, func(s *Syncer) *string { return &s.namespace })
+}
+
+// WithWMTable sets the name of the watermark table, in the control schema.
+func WithWMTable(name string) SyncerOpt {
+	return nameOption("WithWMTable", name, func(s *Syncer) *string { return &s.wmTable })
+}
+
+// WithPublication sets the name of the publication. One that exists and was not made by
+// a Syncer is used as it is, and has to contain the watermark table.
+func WithPublication(name string) SyncerOpt {
+	return nameOption("WithPublication", name, func(s *Syncer) *string { return &s.publication })
+}
+
+// nameOption sets the name of a database object: not empty, and within Postgres' 63 bytes.
+func nameOption(option, name string, field func(*Syncer) *string) SyncerOpt {
+	return func(s *Syncer) error {
+		if name == "" || len(name) > 63 {
+			return fmt.Errorf("%s(%q): want a name of 1 to 63 bytes", option, name)
+		}
+		*field(s) = name
+		return nil
+	}
+}
+
+var slotName = regexp.MustCompile(`^[a-z0-9_]{1,63}$`)
+
+// WithReplicationSlot sets the name of the slot: lower-case letters, digits, underscores.
+func WithReplicationSlot(name string) SyncerOpt {
+	return func(s *Syncer) error {
+		if !slotName.MatchString(name) {
+			return fmt.Errorf("WithReplicationSlot(%q): want 1 to 63 lower-case letters, digits and underscores", name)
+		}
+		s.slot = name
+		return nil
+	}
+}
+
+// ForTables names the tables of the publication, "table" or "schema.table", with double
+// quotes where a name has other than lower-case letters or a dot. The publication is
+// made with them, and kept equal to them, unless somebody else made it.
+func ForTables(tableNames ...string) SyncerOpt {
+	return func(s *Syncer) error {
+		for _, name := range tableNames {
+			if _, err := splitTable(name); err != nil {
+				return fmt.Errorf("ForTables: %w", err)
+			}
+		}
+		s.tables = append(s.tables, tableNames...)
+		return nil
+	}
+}
+
+// WithLogger sets where the Syncer says what it does. The default is silence.
+func WithLogger(log *slog.Logger) SyncerOpt {
+	return func(s *Syncer) error {
+		s.log = log
+		return nil
+	}
+}
+
+// WithNewSlot allows a slot that was lost, or that belongs to another database system,
+// to be dropped and made anew, where NewSyncer otherwise returns a [*SlotLostError] or a
+// [*ClusterChangedError]. [Syncer.MadeSlot] then tells that everything has to be read
+// again.
+func WithNewSlot() SyncerOpt {
+	return func(s *Syncer) error {
+		s.newSlot = true
+		return nil
+	}
+}
+
+// NewSyncer connects to the database and makes what is missing there: control schema,
+// watermark table, publication and slot. What is committed after it returns is streamed.
+// The defaults are those of the environment:
+//
+//   - POSTGRES_CONNSTR, or POSTGRES_NAME, _HOST, _PORT, _USER, _PASSWORD - the database
+//   - DBSYNC_CTRL_NAMESPACE - schema of the Syncer's own tables (dbsync_ctrl)
+//   - DBSYNC_PUBNAME - publication (dbsync_mypub)
+//   - DBSYNC_REPLSLOT - replication slot (dbsync_replslot)
+//   - DBSYNC_WM_TABLENAME - watermark table (dbsync_wmtable)
+//
+// It waits at most 30 s for the server, and for as long as it takes until transactions
+// that are writing have ended if the slot has to be made: Postgres does.
+func NewSyncer(opts ...SyncerOpt) (*Syncer, error) {
+	return NewSyncerContext(context.Background(), opts...)
+}
+
+// NewSyncerContext is NewSyncer with a context for the making of what is missing.
+func NewSyncerContext(ctx context.Context, opts ...SyncerOpt) (*Syncer, error) {
+	s := &Syncer{
+		DelayBetweenPeekRetries:   100 * time.Millisecond,
+		TimerDelayBackoffFactor:   1.5,
+		MaxDelayBetweenEmptyPeeks: 60 * time.Second,
+		MaxMessagesToRead:         8192,
+
+		log:       slog.New(slog.DiscardHandler),
+		relations: newRelations(),
+		tracker:   newTracker(),
+		windows:   &windows{open: make(map[string]*Window), marks: make(map[string]*mark)},
+		building:  newBatch(),
+		keys:      make(map[uint32]keyCache),
+	}
+	fromEnv := []SyncerOpt{
+		WithCtrlNamespace(envOr("DBSYNC_CTRL_NAMESPACE", DEFAULT_DBSYNC_CTRL_NAMESPACE)),
+		WithPublication(envOr("DBSYNC_PUBNAME", DEFAULT_DBSYNC_PUBNAME)),
+		WithReplicationSlot(envOr("DBSYNC_REPLSLOT", DEFAULT_DBSYNC_REPLSLOT)),
+		WithWMTable(envOr("DBSYNC_WM_TABLENAME", DEFAULT_DBSYNC_WM_TABLENAME)),
+		WithPGConnStr(PGConnStringFromEnv()),
+	}
+	for _, opt := range append(fromEnv, opts...) {
+		if err := opt(s); err != nil {
+			return nil, err
+		}
+	}
+	var err error
+	if s.config, err = connectConfig(s.connStr); err != nil {
+		return nil, err
+	}
+	s.db = openDB(s.config)
+	if err := s.setup(ctx); err != nil {
+		s.db.Close()
+		return nil, err
+	}
+	slot, err := s.slotNow(ctx)
+	if err != nil {
+		s.db.Close()
+		return nil, err
+	}
+	s.q = s.newQueue(slot.confirmed)
+	return s, nil
+}
+
+func (s *Syncer) newQueue(position pglogrepl.LSN) *queue {
+	return newQueue(queueBatches*max(s.MaxMessagesToRead, 1), queueBatches*batchBytes, position)
+}
+
+// DB returns the Syncer's connections to the database. Their session settings are those
+// of the replication session, so that a value reads the same from either.
+func (p *Syncer) DB() *sql.DB { return p.db }
+
+// MadeSlot tells whether NewSyncer made the slot: nothing before it is streamed.
+func (s *Syncer) MadeSlot() bool { return s.madeSlot }
+
+// System returns the database system's identifier and timeline. Log positions compare
+// only within one of each.
+func (s *Syncer) System() (identifier string, timeline int32) { return s.system, s.timeline }
+
+// Close stops the Syncer if it runs, has the position confirmed, and closes the
+// connections. The slot stays.
+func (s *Syncer) Close() error {
+	s.Stop()
+	s.flush(context.Background())
+	s.disconnect()
+	return s.db.Close()
+}
+
+// IsRunning tells whether Run or Start is under way.
+func (d *Syncer) IsRunning() bool {
+	d.state.Lock()
+	defer d.state.Unlock()
+	return d.run != nil
+}
+
+// Err returns why the last run ended, or why the last Refresh returned false. nil: it
+// was stopped, or nothing went wrong.
+func (s *Syncer) Err() error {
+	s.state.Lock()
+	defer s.state.Unlock()
+	return s.err
+}
+
+func (s *Syncer) setErr(err error) {
+	s.state.Lock()
+	defer s.state.Unlock()
+	s.err = err
+}
+
+// runContext returns the context of the run under way.
+func (s *Syncer) runContext() (context.Context, error) {
+	s.state.Lock()
+	defer s.state.Unlock()
+	if s.run == nil {
+		return nil, ErrNotRunning
+	}
+	return s.run, nil
+}
+
+// Start follows the slot until Stop, until the handler returns
+// [ErrStopProcessingMessages], or until an error that repeating cannot cure, which
+// [Syncer.Err] returns.
+func (d *Syncer) Start() { _ = d.Run(context.Background()) } // Err keeps it
+
+// Stop ends Run or Start and waits for it: the batch under way is finished within 8 s,
+// or given up, and comes again at the next start. A handler must not call it; it returns
+// ErrStopProcessingMessages.
+func (d *Syncer) Stop() {
+	d.state.Lock()
+	ended := d.ended
+	if d.run == nil {
+		d.state.Unlock()
+		return
+	}
+	d.cancel(errStopped)
+	d.state.Unlock()
+	<-ended
+}
+
+// errStopped ends a run that was asked to end.
+var errStopped = errors.New("stopped")
+
+// stop ends the run because of err.
+func (s *Syncer) stop(err error) {
+	s.state.Lock()
+	defer s.state.Unlock()
+	if s.cancel != nil {
+		s.cancel(&PermanentError{err})
+	}
+}
+
+// Run follows the slot until ctx is done, until the handler returns
+// [ErrStopProcessingMessages], or until an error that repeating cannot cure. It returns
+// nil in the first two cases. While another process uses the slot it waits for its turn.
+// A connection that breaks is made again, without end.
+func (s *Syncer) Run(ctx context.Context) (err error) {
+	run, err := s.begin(ctx)
+	if err != nil {
+		return err
+	}
+	defer func() { err = s.finish(err) }()
+
+	for {
+		// What was received on an earlier connection and is not forwarded comes again.
+		if _, err := retry(run, s.log, "follow slot "+s.slot, func() (struct{}, error) { return struct{}{}, s.connect(run) }); err != nil {
+			return err
+		}
+		err := s.follow(run)
+		if permanent(err) || errors.Is(err, ErrStopProcessingMessages) || run.Err() != nil {
+			return err
+		}
+		s.log.Warn("the replication stream broke, connecting again", "slot", s.slot, "error", err)
+	}
+}
+
+// begin makes ctx the run under way.
+func (s *Syncer) begin(ctx context.Context) (context.Context, error) {
+	s.state.Lock()
+	defer s.state.Unlock()
+	if s.run != nil {
+		return nil, errors.New("the syncer is running already")
+	}
+	if s.MaxMessagesToRead < 1 {
+		return nil, fmt.Errorf("MaxMessagesToRead is %d: want at least 1", s.MaxMessagesToRead)
+	}
+	s.run, s.cancel = context.WithCancelCause(ctx)
+	s.ended = make(chan struct{})
+	s.err = nil
+	return s.run, nil
+}
+
+// finish ends the run, waits for what it started, and returns what Run returns.
+func (s *Syncer) finish(err error) error {
+	s.state.Lock()
+	run, ended := s.run, s.ended
+	s.cancel(errStopped)
+	s.state.Unlock()
+
+	s.workers.Wait()
+	if cause := context.Cause(run); !permanent(err) {
+		err = nil // it was asked for
+		if permanent(cause) {
+			err = cause
+		}
+	}
+	s.state.Lock()
+	s.run, s.cancel, s.err = nil, nil, err
+	s.state.Unlock()
+	close(ended)
+	return err
+}
+
+// slotBusyPause is how often a process that waits for the slot looks again.
+const slotBusyPause = time.Second
+
+// connect begins to receive from the slot, when nobody else does.
+func (s *Syncer) connect(ctx context.Context) error {
+	for waited := false; ; waited = true {
+		err := s.tryConnect(ctx)
+		if sqlState(err) != "55006" { // object_in_use
+			if err == nil && waited {
+				s.log.Info("the slot is free, taking over", "slot", s.slot)
+			}
+			return err
+		}
+		if !waited {
+			s.log.Info("the slot is in use by another process, waiting for it", "slot", s.slot)
+		}
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-time.After(slotBusyPause):
+		}
+	}
+}
+
+// tryConnect opens a stream from where the slot stands, or from the position up to which
+// everything is stored if that is further.
+func (s *Syncer) tryConnect(ctx context.Context) error {
+	s.disconnect()
+	slot, err := s.slotNow(ctx)
+	if err != nil {
+		return err
+	}
+	q := s.newQueue(max(slot.confirmed, s.Position()))
+	conn, err := connectReplication(ctx, s.config)
+	if err != nil {
+		return err
+	}
+	system, err := pglogrepl.IdentifySystem(ctx, conn)
+	if err != nil {
+		conn.Close(context.WithoutCancel(ctx))
+		return fmt.Errorf("identify the database system: %w", err)
+	}
+	if system.SystemID != s.system || system.Timeline != s.timeline {
+		conn.Close(context.WithoutCancel(ctx))
+		return &ClusterChangedError{Slot: s.slot, OldSystem: s.system, System: system.SystemID, OldTimeline: s.timeline, Timeline: system.Timeline}
+	}
+	st, err := startStream(ctx, conn, s.slot, s.publication, q, s.record, s.log)
+	if err != nil {
+		return err
+	}
+	s.link.Lock()
+	s.q, s.st = q, st
+	s.link.Unlock()
+	if s.barrier.Load() == 0 {
+		// Transactions from here on are seen from their beginning.
+		var xid uint64
+		if err := s.db.QueryRowContext(ctx, "SELECT pg_catalog.pg_current_xact_id()::text").Scan(&xid); err != nil {
+			return fmt.Errorf("read the current transaction: %w", err)
+		}
+		s.barrier.Store(xid)
+	}
+	s.log.Info("following the slot", "slot", s.slot, "position", q.position())
+	return nil
+}
+
+// slotNow reads the state of the slot and of our note of it, and makes sure that they
+// belong together.
+func (s *Syncer) slotNow(ctx context.Context) (slot slotState, err error) {
+	err = withConn(ctx, s.db, func(conn *pgx.Conn) error {
+		if slot, err = s.readSlot(ctx, conn); err != nil {
+			return err
+		}
+		known, err := s.readSlotRow(ctx, conn)
+		if err != nil {
+			return err
+		}
+		if known == nil {
+			return &SlotLostError{Slot: s.slot, Reason: "the control schema's note of it is gone", Confirmed: s.Position()}
+		}
+		return s.judgeSlot(slot, known)
+	})
+	return slot, err
+}
+
+// record notes a position before it is confirmed. The statement's snapshot lets the
+// tracker forget what everybody sees by now.
+func (s *Syncer) record(ctx context.Context, lsn pglogrepl.LSN) error {
+	snapshot, err := s.recordConfirmed(ctx, lsn)
+	if err != nil {
+		return err
+	}
+	s.tracker.seen(snapshot)
+	return nil
+}
+
+// disconnect ends the stream, if there is one.
+func (s *Syncer) disconnect() {
+	s.link.Lock()
+	st := s.st
+	s.st = nil
+	s.link.Unlock()
+	if st != nil {
+		st.close()
+	}
+}
+
+func (s *Syncer) queue() *queue {
+	s.link.Lock()
+	defer s.link.Unlock()
+	return s.q
+}
+
+// Position returns the LSN up to which everything is stored.
+func (s *Syncer) Position() pglogrepl.LSN {
+	if q := s.queue(); q != nil {
+		return q.position()
+	}
+	return 0
+}
+
+// Connected tells whether the Syncer has the slot and receives from it.
+func (s *Syncer) Connected() bool {
+	s.link.Lock()
+	defer s.link.Unlock()
+	return s.st != nil && s.st.alive()
+}
+
+// Queued returns how many messages were received and are not forwarded, and how many
+// bytes of them are held.
+func (s *Syncer) Queued() (messages, bytes int) {
+	q := s.queue()
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return len(q.msgs), q.bytes
+}
+
+// follow is the main loop: what is received is translated and written, and then the slot
+// moves. The next batch is translated while one is being written, and starts writing
+// when that one is stored, so operations on one document never overtake each other.
+func (s *Syncer) follow(run context.Context) (err error) {
+	q := s.queue()
+	w := newWriter(run, s, q)
+	defer func() {
+		// The batch under way may finish: what is stored and not forwarded is stored again.
+		if e := w.finish(); e != nil {
+			s.log.Warn("the batch under way was given up, it comes again", "slot", s.slot, "error", e)
+			err = errors.Join(err, e)
+		}
+		s.flush(run)
+		s.disconnect()
+	}()
+	s.tx = nil
+	building, spare := newBatch(), newBatch()
+	cursor := q.head()
+	var msgs []message
+	for {
+		msgs, err = s.next(run, q, w, cursor, msgs[:0])
+		if err != nil {
+			return err
+		}
+		s.building = building
+		t, err := s.translate(run, msgs)
+		if err != nil {
+			return err
+		}
+		// From here on the batch is known by its operations. A crash loses both, and the
+		// messages come again from the slot.
+		q.release(cursor, t.messages)
+		cursor += uint64(t.messages)
+		if err := w.wait(); err != nil {
+			return err
+		}
+		w.start(building, t)
+		for _, window := range t.handed {
+			window.outcome <- true
+		}
+		building, spare = spare, building
+		if t.stop {
+			return ErrStopProcessingMessages
+		}
+	}
+}
+
+// flush has the server told what is stored. It is the last thing before a stream ends;
+// if it fails, what is stored comes again.
+func (s *Syncer) flush(run context.Context) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(run), statusInterval/2)
+	defer cancel()
+	s.link.Lock()
+	st := s.st
+	s.link.Unlock()
+	if st == nil {
+		return
+	}
+	if err := st.confirmNow(ctx); err != nil {
+		s.log.Debug("the last position was not confirmed", "slot", s.slot, "error", err)
+	}
+}
+
+// next waits until there are messages from the sequence number cursor on.
+func (s *Syncer) next(run context.Context, q *queue, w *writer, cursor uint64, msgs []message) ([]message, error) {
+	delay := s.DelayBetweenPeekRetries
+	for {
+		if run.Err() != nil {
+			return nil, context.Cause(run)
+		}
+		msgs, err := q.peek(cursor, s.MaxMessagesToRead, batchBytes, msgs)
+		if err != nil || len(msgs) > 0 {
+			return msgs, err
+		}
+		select {
+		case <-run.Done():
+		case <-q.arrived:
+		case <-w.failed:
+			return nil, w.wait()
+		case <-time.After(delay):
+			delay = min(time.Duration(float32(delay)*max(s.TimerDelayBackoffFactor, 1)), s.MaxDelayBetweenEmptyPeeks)
+		}
+	}
+}
+
+func envOr(name, value string) string {
+	if v := os.Getenv(name); v != "" {
+		return v
+	}
+	return value
+}

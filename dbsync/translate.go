@@ -1,0 +1,262 @@
+package dbsync
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/jackc/pglogrepl"
+)
+
+// translation says what a number of messages came to, besides the operations in the
+// batch.
+type translation struct {
+	messages int       // how many were translated
+	stop     bool      // the handler wants to end
+	handed   []*Window // whose rows are in the batch
+	marks    []*mark   // that were passed
+}
+
+// translate hands messages to the handler, which marks documents in s.building. When the
+// handler fails, the same messages are handed to it again, without end, unless it says
+// that this cannot help.
+func (s *Syncer) translate(run context.Context, msgs []message) (translation, error) {
+	tx, again := s.tx, false
+	return retry(run, s.log, "translate changes", func() (t translation, err error) {
+		s.building.reset()
+		s.setTx(tx)
+		if again && tx != nil {
+			// The messages begin inside a transaction. The handler may have seen its end and
+			// the beginning of others since.
+			s.tracker.begin(tx.Xid, tx.FinalLSN)
+			if err := s.handler().HandleBeginMessage(-1, tx); err != nil {
+				return t, err
+			}
+		}
+		again = true
+		for i := range msgs {
+			cut, err := s.handle(run, i, &msgs[i], &t)
+			if errors.Is(err, ErrStopProcessingMessages) {
+				t.stop = true
+				return t, nil
+			}
+			if err != nil {
+				return translation{}, fmt.Errorf("message at %s: %w", msgs[i].lsn, err)
+			}
+			t.messages++
+			if cut {
+				break
+			}
+		}
+		return t, nil
+	})
+}
+
+// handler returns the MessageHandler, or one that does nothing.
+func (s *Syncer) handler() MessageHandler {
+	if s.MessageHandler == nil {
+		return &DefaultMessageHandler{}
+	}
+	return s.MessageHandler
+}
+
+// setTx makes tx, nil for none, the transaction to which what the handler marks belongs.
+func (s *Syncer) setTx(tx *pglogrepl.BeginMessage) {
+	s.tx, s.version, s.xid = tx, 0, 0
+	if tx != nil {
+		s.version, s.xid = tx.FinalLSN, tx.Xid
+	}
+}
+
+// handle hands one message to the handler. cut says that the batch should end here,
+// because a window has filled it.
+func (s *Syncer) handle(run context.Context, idx int, m *message, t *translation) (cut bool, err error) {
+	decoded, err := s.decoder.decode(m.data)
+	if err != nil {
+		return false, &PermanentError{err}
+	}
+	h := s.handler()
+	switch msg := decoded.(type) {
+	case nil: // a kind that says nothing about rows
+	case *pglogrepl.BeginMessage:
+		s.setTx(msg)
+		s.tracker.begin(msg.Xid, msg.FinalLSN)
+		return false, h.HandleBeginMessage(idx, msg)
+	case *pglogrepl.CommitMessage:
+		if err := h.HandleCommitMessage(idx, msg); err != nil {
+			return false, err
+		}
+		s.tracker.end()
+		s.setTx(nil)
+	case *pglogrepl.RelationMessage:
+		return false, s.handleRelation(run, idx, msg)
+	case *pglogrepl.InsertMessage:
+		r, err := s.relation(msg.RelationID)
+		if err != nil {
+			return false, err
+		}
+		if s.isWatermarks(r) {
+			return s.handleWatermark(msg.Tuple, r, t)
+		}
+		s.touch(r, msg.Tuple)
+		return false, h.HandleInsertMessage(idx, msg, r, s.GetTableInfo(msg.RelationID))
+	case *pglogrepl.UpdateMessage:
+		r, err := s.relation(msg.RelationID)
+		if err != nil {
+			return false, err
+		}
+		if s.isWatermarks(r) {
+			return s.handleWatermark(msg.NewTuple, r, t)
+		}
+		s.touch(r, msg.OldTuple)
+		s.touch(r, msg.NewTuple)
+		return false, h.HandleUpdateMessage(idx, msg, r, s.GetTableInfo(msg.RelationID))
+	case *pglogrepl.DeleteMessage:
+		r, err := s.relation(msg.RelationID)
+		if err != nil || s.isWatermarks(r) {
+			return false, err
+		}
+		s.touch(r, msg.OldTuple)
+		return false, h.HandleDeleteMessage(idx, msg, r, s.GetTableInfo(msg.RelationID))
+	case *pglogrepl.TruncateMessage:
+		return false, s.handleTruncate(idx, msg)
+	}
+	return false, nil
+}
+
+// relation returns the description of a table that a change names.
+func (s *Syncer) relation(id uint32) (*pglogrepl.RelationMessage, error) {
+	if r := s.GetRelation(id); r != nil {
+		return r, nil
+	}
+	return nil, &PermanentError{fmt.Errorf("change of table %d, which the stream has not described", id)}
+}
+
+// handleRelation takes up a table's description.
+func (s *Syncer) handleRelation(run context.Context, idx int, msg *pglogrepl.RelationMessage) error {
+	before := s.GetRelation(msg.RelationID)
+	if s.isWatermarks(msg) {
+		s.describe(msg, nil)
+		return nil
+	}
+	info, err := s.updateRelation(run, msg)
+	if err != nil {
+		return err
+	}
+	if before == nil || !sameColumns(before, msg) {
+		delete(s.keys, msg.RelationID)
+		// The rows of a window that is open may have been read before the change.
+		for _, w := range s.windows.on(msg.RelationID) {
+			w.changed = true
+		}
+	}
+	return s.handler().HandleRelationMessage(idx, msg, info)
+}
+
+// handleTruncate hands on a TRUNCATE. Whatever a window has read of these tables is void.
+func (s *Syncer) handleTruncate(idx int, msg *pglogrepl.TruncateMessage) error {
+	var tables []*pglogrepl.RelationMessage
+	for _, id := range msg.RelationIDs {
+		r, err := s.relation(id)
+		if err != nil {
+			return err
+		}
+		if s.isWatermarks(r) {
+			continue
+		}
+		s.tracker.touchAll(id)
+		tables = append(tables, r)
+	}
+	h, ok := s.handler().(TruncateHandler)
+	if !ok {
+		s.log.Warn("a TRUNCATE was passed over, the handler does not take it", "tables", len(tables), "lsn", s.version)
+		return nil
+	}
+	return h.HandleTruncateMessage(idx, msg, tables)
+}
+
+// handleWatermark acts on a watermark of ours. One of a window that was given up, or of
+// an earlier process, means nothing.
+func (s *Syncer) handleWatermark(row *pglogrepl.TupleData, r *pglogrepl.RelationMessage, t *translation) (cut bool, err error) {
+	wm, ok := s.readWatermark(row, r)
+	if !ok {
+		return false, nil
+	}
+	window, mark := s.windows.find(wm.id)
+	switch {
+	case wm.kind == lowWatermark && window != nil:
+		s.openWindow(window, s.version)
+	case wm.kind == highWatermark && window != nil:
+		s.version, s.xid = window.low, 0
+		defer s.setTx(s.tx)
+		ok, err := s.closeWindow(window)
+		if err != nil {
+			return false, fmt.Errorf("rows of a window: %w", err)
+		}
+		if !ok {
+			select {
+			case window.outcome <- false:
+			default: // it was said already
+			}
+			return false, nil
+		}
+		t.handed = append(t.handed, window)
+		return true, nil
+	case wm.kind == markWatermark && mark != nil:
+		t.marks = append(t.marks, mark)
+	}
+	return false, nil
+}
+
+// keyCache is where the columns stand by which a table's rows are remembered.
+type keyCache struct {
+	generation uint64 // of the tracker's tables
+	relation   *pglogrepl.RelationMessage
+	positions  []int // nil: nobody asks
+}
+
+// touch notes that the open transaction touched a row. A nil row is none.
+func (s *Syncer) touch(r *pglogrepl.RelationMessage, row *pglogrepl.TupleData) {
+	if row == nil {
+		return
+	}
+	cache, ok := s.keys[r.RelationID]
+	if g := s.tracker.generation.Load(); !ok || cache.generation != g || cache.relation != r {
+		cache = keyCache{generation: g, relation: r}
+		if key := s.tracker.key(r.RelationID); key != nil {
+			if p := positions(r, key); len(p) == len(key) {
+				cache.positions = p
+			}
+		}
+		s.keys[r.RelationID] = cache
+	}
+	if cache.positions != nil {
+		if id, ok := recordID(row, cache.positions); ok {
+			s.tracker.touch(r.RelationID, id)
+			return
+		}
+	}
+	s.tracker.touchAll(r.RelationID)
+}
+
+// MarkUpdated puts a document into the batch under way: it is stored when the batch is
+// written, unless a later change of the same document replaces it. To be called by a
+// handler.
+func (d *Syncer) MarkUpdated(doctype string, docid string, doc StringMap) {
+	d.MarkOperation(Operation{Index: doctype, ID: docid, Doc: doc})
+}
+
+// MarkDeleted puts the removal of a document into the batch under way, as MarkUpdated
+// does a document.
+func (d *Syncer) MarkDeleted(doctype string, docid string) {
+	d.MarkOperation(Operation{Index: doctype, ID: docid, Delete: true})
+}
+
+// MarkOperation puts an operation into the batch under way. Version and Xid are filled in
+// unless the handler has set a Version. To be called by a handler.
+func (s *Syncer) MarkOperation(op Operation) {
+	if op.Version == 0 {
+		op.Version, op.Xid = s.version, s.xid
+	}
+	s.building.put(op)
+}

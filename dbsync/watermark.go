@@ -1,0 +1,101 @@
+package dbsync
+
+import (
+	"context"
+	"crypto/rand"
+	"fmt"
+	"strings"
+
+	"github.com/jackc/pglogrepl"
+)
+
+// A watermark is a commit to the watermark table: a place in the stream that the one
+// who wrote it knows again, by its token.
+type watermark struct {
+	kind watermarkKind
+	id   string
+}
+
+type watermarkKind string
+
+const (
+	lowWatermark  watermarkKind = "low"  // opens a window
+	highWatermark watermarkKind = "high" // closes it
+	markWatermark watermarkKind = "mark" // stands alone, see Syncer.Barrier
+)
+
+func (w watermark) String() string { return string(w.kind) + ":" + w.id }
+
+func parseWatermark(token string) (watermark, bool) {
+	kind, id, ok := strings.Cut(token, ":")
+	return watermark{watermarkKind(kind), id}, ok
+}
+
+// newToken returns a name that no other watermark has, of this process or another.
+func newToken() string { return rand.Text() }
+
+// writeWatermark commits a watermark. The session's synchronous_commit = local keeps it
+// from waiting for a standby.
+func (s *Syncer) writeWatermark(ctx context.Context, w watermark) error {
+	_, err := s.db.ExecContext(ctx, `INSERT INTO `+s.control(s.wmTable)+` AS wm (slot, token) VALUES ($1, $2)
+		ON CONFLICT (slot) DO UPDATE SET token = excluded.token, at = now()`, s.slot, w.String())
+	if err != nil {
+		return fmt.Errorf("write %s watermark: %w", w.kind, err)
+	}
+	return nil
+}
+
+// isWatermarks tells whether a table is the watermark table.
+func (s *Syncer) isWatermarks(r *pglogrepl.RelationMessage) bool {
+	return r.Namespace == s.namespace && r.RelationName == s.wmTable
+}
+
+// readWatermark returns the watermark in a row of the watermark table; ok is false for
+// a row of another slot.
+func (s *Syncer) readWatermark(row *pglogrepl.TupleData, r *pglogrepl.RelationMessage) (w watermark, ok bool) {
+	var slot, token string
+	for i, c := range row.Columns {
+		if i >= len(r.Columns) {
+			break
+		}
+		switch r.Columns[i].Name {
+		case "slot":
+			slot = string(c.Data)
+		case "token":
+			token = string(c.Data)
+		}
+	}
+	if slot != s.slot {
+		return watermark{}, false
+	}
+	return parseWatermark(token)
+}
+
+// Barrier returns nil when every change that was committed before the call is stored.
+// It needs a running Syncer.
+func (s *Syncer) Barrier(ctx context.Context) error {
+	m := &mark{id: newToken(), stored: make(chan struct{})}
+	run, err := s.runContext()
+	if err != nil {
+		return err
+	}
+	s.windows.addMark(m)
+	defer s.windows.removeMark(m)
+	if err := s.writeWatermark(ctx, watermark{markWatermark, m.id}); err != nil {
+		return err
+	}
+	select {
+	case <-m.stored:
+		return nil
+	case <-run.Done():
+		return fmt.Errorf("wait until what is committed is stored: %w", context.Cause(run))
+	case <-ctx.Done():
+		return fmt.Errorf("wait until what is committed is stored: %w", context.Cause(ctx))
+	}
+}
+
+// mark is a place in the stream that Barrier waits for.
+type mark struct {
+	id     string
+	stored chan struct{}
+}

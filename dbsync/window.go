@@ -1,0 +1,528 @@
+package dbsync
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/cenkalti/backoff/v5"
+	"github.com/jackc/pglogrepl"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+)
+
+// A Select says which rows a window reads.
+type Select struct {
+	// Relation is the table that the rows belong to, by its oid. Rows of it that change
+	// in the stream while the window is open are not handed on.
+	Relation uint32
+
+	// Key names the columns by which a row is known, both in the stream and in the
+	// result. They are part of the table's replica identity.
+	Key []string
+
+	// Query is the statement, Args the text of its parameters, nil for NULL.
+	Query string
+	Args  [][]byte
+
+	// MaxBytes bounds what the window holds in memory; 0 means 16 MiB. Rows beyond it
+	// are not part of the window, see Window.Truncated. One row is always taken.
+	MaxBytes int
+
+	// Tag is for the handler.
+	Tag any
+}
+
+const defaultWindowBytes = 16 << 20
+
+// A RowHandler is a [MessageHandler] that takes the rows of a window one by one and
+// without maps. One that is not gets them by HandleRefresh.
+type RowHandler interface {
+	// HandleRow gets a row that nothing newer is known of. row has the columns of
+	// w.Description and is valid until HandleRow returns. What the handler marks
+	// carries the low watermark's LSN as version.
+	HandleRow(w *Window, row *pglogrepl.TupleData) error
+}
+
+// A Window is the rows of one select between two watermarks.
+type Window struct {
+	Select
+	Description *pglogrepl.RelationMessage // the result's columns, in order
+
+	id        string
+	rows      [][]byte // see appendTuple
+	truncated bool
+	watch     *watch
+
+	outcome chan bool     // true: handed on; false: has to be read again; capacity 1
+	stored  chan struct{} // closed when everything that was handed on is stored
+
+	// The following belongs to the goroutine of Run.
+	low     pglogrepl.LSN
+	changed bool // the table is not what it was when the select began
+	dropped int
+}
+
+// Len returns how many rows the select gave.
+func (w *Window) Len() int { return len(w.rows) }
+
+// Dropped returns how many of the rows were not handed on because the stream had newer.
+func (w *Window) Dropped() int { return w.dropped }
+
+// Truncated tells whether the select gave more rows than MaxBytes let in.
+func (w *Window) Truncated() bool { return w.truncated }
+
+// Stored is closed when all that was handed on is stored. It is never closed when the
+// Syncer stops before.
+func (w *Window) Stored() <-chan struct{} { return w.stored }
+
+// Last returns the key of the last row, the text of its columns in the order of Key,
+// or nil when there is no row.
+func (w *Window) Last() ([][]byte, error) {
+	if len(w.rows) == 0 {
+		return nil, nil
+	}
+	var t tuple
+	r := reader{data: w.rows[len(w.rows)-1]}
+	row := t.read(&r)
+	if r.err != nil {
+		return nil, fmt.Errorf("row of a window: %w", r.err)
+	}
+	var last [][]byte
+	for _, i := range w.keyPositions(w.Description) {
+		last = append(last, slices.Clone(row.Columns[i].Data))
+	}
+	return last, nil
+}
+
+func (sel *Select) keyPositions(r *pglogrepl.RelationMessage) []int { return positions(r, sel.Key) }
+
+// positions returns where the named columns stand in a description; a column that it
+// does not have is left out.
+func positions(r *pglogrepl.RelationMessage, names []string) []int {
+	out := make([]int, 0, len(names))
+	for _, name := range names {
+		if i := slices.IndexFunc(r.Columns, func(c *pglogrepl.RelationMessageColumn) bool { return c.Name == name }); i >= 0 {
+			out = append(out, i)
+		}
+	}
+	return out
+}
+
+// ErrNotRunning is returned by what needs a running Syncer.
+var ErrNotRunning = errors.New("the syncer is not running")
+
+// OpenWindow reads rows between two watermarks and hands to the handler those that
+// nothing newer is known of. It returns when they are handed on, which is before they
+// are stored: the next window can be read meanwhile, see [Window.Stored].
+//
+// A row is left out when the stream brought a change of it between the watermarks, or
+// before them and the select's snapshot did not show it yet. Where that cannot be told
+// row by row, because of a TRUNCATE, a change of the table, or a transaction too large
+// to be remembered, the window is read again.
+//
+// What fails in passing is tried again, without end, until ctx is done. A statement that
+// Postgres refuses gives an error at once, and nothing is handed on.
+func (s *Syncer) OpenWindow(ctx context.Context, sel Select) (*Window, error) {
+	run, err := s.runContext()
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	defer context.AfterFunc(run, func() { cancel(context.Cause(run)) })()
+
+	if sel.MaxBytes == 0 {
+		sel.MaxBytes = defaultWindowBytes
+	}
+	release := s.tracker.track(sel.Relation, sel.Key)
+	defer release()
+
+	return retry(ctx, s.log, "read a window", func() (*Window, error) {
+		for {
+			w, ok, err := s.readWindow(ctx, sel)
+			if err != nil || ok {
+				return w, err
+			}
+		}
+	})
+}
+
+// retry repeats f with growing pauses until it gives no error, an error that repeating
+// cannot cure, or ctx is done.
+func retry[T any](ctx context.Context, log logger, what string, f func() (T, error)) (T, error) {
+	pause := backoff.NewExponentialBackOff()
+	pause.InitialInterval, pause.MaxInterval = 100*time.Millisecond, 30*time.Second
+	for {
+		v, err := f()
+		if err == nil || permanent(err) {
+			return v, err
+		}
+		if ctx.Err() != nil {
+			return v, fmt.Errorf("%s: %w", what, context.Cause(ctx))
+		}
+		d := pause.NextBackOff()
+		log.Warn(what+" failed, trying again", "error", err, "pause", d.Round(time.Millisecond))
+		select {
+		case <-ctx.Done():
+			return v, fmt.Errorf("%s: %w", what, context.Cause(ctx))
+		case <-time.After(d):
+		}
+	}
+}
+
+// logger is what retry needs of slog.Logger.
+type logger interface{ Warn(msg string, args ...any) }
+
+// readWindow tries once; ok is false when the rows have to be read again.
+func (s *Syncer) readWindow(ctx context.Context, sel Select) (_ *Window, ok bool, err error) {
+	w := &Window{Select: sel, id: newToken(), outcome: make(chan bool, 1), stored: make(chan struct{})}
+	w.watch = s.tracker.watch()
+	defer s.tracker.unwatch(w.watch)
+	s.windows.add(w)
+	defer s.windows.remove(w)
+
+	if err := s.writeWatermark(ctx, watermark{lowWatermark, w.id}); err != nil {
+		return nil, false, err
+	}
+	if err := withConn(ctx, s.db, func(conn *pgx.Conn) error { return s.readRows(ctx, conn.PgConn(), w) }); err != nil {
+		return nil, false, err
+	}
+	// The stream shows the high watermark only when the log is durable up to it. So what
+	// the select saw is durable too, even of a session with synchronous_commit = off.
+	if err := s.writeWatermark(ctx, watermark{highWatermark, w.id}); err != nil {
+		return nil, false, err
+	}
+	select {
+	case ok := <-w.outcome:
+		return w, ok, nil
+	case <-ctx.Done():
+		return nil, false, context.Cause(ctx)
+	}
+}
+
+// readRows runs the window's select in a snapshot that can be judged.
+func (s *Syncer) readRows(ctx context.Context, conn *pgconn.PgConn, w *Window) error {
+	snapshot, err := s.beginSnapshot(ctx, conn)
+	if err != nil {
+		return err
+	}
+	defer rollback(ctx, conn)
+	s.tracker.setSnapshot(w.watch, &snapshot)
+
+	result := conn.ExecParams(ctx, w.Query, w.Args, nil, nil, nil)
+	w.Description = describeResult(w.Relation, result.FieldDescriptions())
+	found := len(w.keyPositions(w.Description))
+	var slabs slabs
+	bytes := 0
+	for result.NextRow() {
+		values := result.Values()
+		n := tupleSize(values)
+		if w.truncated || len(w.rows) > 0 && bytes+n > w.MaxBytes {
+			w.truncated = true
+			continue // the rest is read and dropped: the statement's LIMIT bounds it
+		}
+		bytes += n
+		w.rows = append(w.rows, appendTuple(slabs.alloc(n)[:0], values))
+	}
+	if _, err := result.Close(); err != nil {
+		return fmt.Errorf("read a window: %w", err)
+	}
+	if found != len(w.Key) {
+		return &PermanentError{fmt.Errorf("read a window: the result has %d of the key's columns %v", found, w.Key)}
+	}
+	return nil
+}
+
+// describeResult puts the columns of a result in the form of the stream's descriptions.
+func describeResult(relation uint32, fields []pgconn.FieldDescription) *pglogrepl.RelationMessage {
+	d := &pglogrepl.RelationMessage{RelationID: relation, ColumnNum: uint16(len(fields))}
+	for _, f := range fields {
+		d.Columns = append(d.Columns, &pglogrepl.RelationMessageColumn{Name: f.Name, DataType: f.DataTypeOID, TypeModifier: f.TypeModifier})
+	}
+	return d
+}
+
+const barrierPause = time.Second
+
+// beginSnapshot opens a transaction whose snapshot shows every transaction that began
+// before this Syncer listened. Of those it may have missed what they did: their commits
+// may have been streamed to another process that did not live to see them visible, or
+// their changes may be older than the publication.
+func (s *Syncer) beginSnapshot(ctx context.Context, conn *pgconn.PgConn) (Snapshot, error) {
+	pause := 10 * time.Millisecond
+	told := false
+	for {
+		snapshot, err := takeSnapshot(ctx, conn)
+		if err != nil {
+			return Snapshot{}, err
+		}
+		if barrier := s.barrier.Load(); barrier > 0 && snapshot.Xmin > barrier {
+			return snapshot, nil
+		}
+		if _, err := conn.Exec(ctx, "ROLLBACK").ReadAll(); err != nil {
+			return Snapshot{}, fmt.Errorf("take a snapshot: %w", err)
+		}
+		if pause > barrierPause && !told && s.barrier.Load() > 0 {
+			told = true
+			s.log.Warn("rows are read when the transactions that were open at the start have ended; see pg_stat_activity.backend_xid and pg_prepared_xacts",
+				"oldest", snapshot.Xmin, "wanted", s.barrier.Load())
+		}
+		select {
+		case <-ctx.Done():
+			return Snapshot{}, context.Cause(ctx)
+		case <-time.After(min(pause, barrierPause)):
+		}
+		pause *= 2
+	}
+}
+
+// takeSnapshot opens a read-only transaction and returns its snapshot. After an error
+// none is open.
+func takeSnapshot(ctx context.Context, conn *pgconn.PgConn) (Snapshot, error) {
+	results, err := conn.Exec(ctx, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SELECT pg_catalog.pg_current_snapshot()::text").ReadAll()
+	if err == nil && (len(results) != 2 || len(results[1].Rows) != 1) {
+		err = errors.New("the server gave no snapshot")
+	}
+	var snapshot Snapshot
+	if err == nil {
+		snapshot, err = ParseSnapshot(string(results[1].Rows[0][0]))
+	}
+	if err != nil {
+		rollback(ctx, conn)
+		return Snapshot{}, fmt.Errorf("take a snapshot: %w", err)
+	}
+	return snapshot, nil
+}
+
+// rollback ends a read-only transaction. If it fails the connection is broken, and the
+// transaction ends with it.
+func rollback(ctx context.Context, conn *pgconn.PgConn) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), rollbackTimeout)
+	defer cancel()
+	_ = conn.Exec(ctx, "ROLLBACK").Close()
+}
+
+const rollbackTimeout = 5 * time.Second
+
+// windows are those under way, by id: the goroutines that read them put them in, and
+// Run finds them by the watermarks in the stream.
+type windows struct {
+	mu    sync.Mutex
+	open  map[string]*Window
+	marks map[string]*mark
+}
+
+func (ws *windows) add(w *Window) {
+	ws.mu.Lock()
+	defer ws.mu.Unlock()
+	ws.open[w.id] = w
+}
+
+func (ws *windows) remove(w *Window) {
+	ws.mu.Lock()
+	defer ws.mu.Unlock()
+	delete(ws.open, w.id)
+}
+
+func (ws *windows) addMark(m *mark) {
+	ws.mu.Lock()
+	defer ws.mu.Unlock()
+	ws.marks[m.id] = m
+}
+
+func (ws *windows) removeMark(m *mark) {
+	ws.mu.Lock()
+	defer ws.mu.Unlock()
+	delete(ws.marks, m.id)
+}
+
+// find returns the window or the mark with this id; of one that was given up, neither.
+func (ws *windows) find(id string) (*Window, *mark) {
+	ws.mu.Lock()
+	defer ws.mu.Unlock()
+	return ws.open[id], ws.marks[id]
+}
+
+// on returns the windows on a table.
+func (ws *windows) on(relation uint32) []*Window {
+	ws.mu.Lock()
+	defer ws.mu.Unlock()
+	var out []*Window
+	for _, w := range ws.open {
+		if w.Relation == relation {
+			out = append(out, w)
+		}
+	}
+	return out
+}
+
+// openWindow notes the low watermark of a window. It runs on Run's goroutine.
+func (s *Syncer) openWindow(w *Window, low pglogrepl.LSN) {
+	w.low, w.changed = low, false
+	s.tracker.setLow(w.watch, low)
+}
+
+// closeWindow hands on the rows of a window whose high watermark came. It runs on Run's
+// goroutine; ok is false when the rows have to be read again.
+func (s *Syncer) closeWindow(w *Window) (ok bool, err error) {
+	if w.low == 0 || w.changed {
+		return false, nil
+	}
+	newer, ok := s.tracker.collect(w.Relation, w.watch)
+	if !ok {
+		return false, nil
+	}
+	key := w.keyPositions(w.Description)
+	w.dropped = 0
+	if h, ok := s.MessageHandler.(RowHandler); ok {
+		err = w.each(func(row *pglogrepl.TupleData) error {
+			if len(newer) > 0 {
+				if id, ok := recordID(row, key); ok {
+					if _, ok := newer[id]; ok {
+						w.dropped++
+						return nil
+					}
+				}
+			}
+			return h.HandleRow(w, row)
+		})
+		return true, err
+	}
+
+	selection := NewInMemSelection()
+	info := s.describeWindow(w)
+	err = w.each(func(row *pglogrepl.TupleData) error {
+		id, _ := recordID(row, key)
+		_, values, _ := messageToMap(row, w.Description, info)
+		selection.AddItem(id, StringMap(values))
+		return nil
+	})
+	if err != nil {
+		return true, err
+	}
+	for id := range newer {
+		if selection.RemoveItem(id) != nil {
+			w.dropped++
+		}
+	}
+	for id, item := range selection.Items() {
+		if err := s.MessageHandler.HandleRefresh(id, item.Data); err != nil {
+			return true, err
+		}
+	}
+	return true, nil
+}
+
+// each calls f with every row.
+func (w *Window) each(f func(row *pglogrepl.TupleData) error) error {
+	var t tuple
+	for _, data := range w.rows {
+		r := reader{data: data}
+		row := t.read(&r)
+		if r.err != nil {
+			return fmt.Errorf("row of a window: %w", r.err)
+		}
+		if err := f(row); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// describeWindow returns how the values of a window's rows are decoded: by the table's
+// columns, as far as the result has columns of those names.
+func (s *Syncer) describeWindow(w *Window) *PGTableInfo {
+	if info := s.GetTableInfo(w.Relation); info != nil {
+		return info
+	}
+	return &PGTableInfo{RelationID: w.Relation, DBName: s.dbName, ColInfo: map[string]*PGColumnInfo{}}
+}
+
+// Refresh hands the rows of a select to the handler's HandleRefresh, those that nothing
+// newer is known of. The first column of the result that belongs to a table decides
+// which table the rows are of; the result must have that table's replica identity.
+//
+// It returns true when the select was accepted. The rows are read and handed on while
+// the stream goes on, and what fails in passing is tried again. It returns false when a
+// refresh is under way, the Syncer is not running, or Postgres refuses the statement;
+// [Syncer.Err] then says which.
+func (s *Syncer) Refresh(selectQuery string) bool {
+	run, err := s.runContext()
+	if err == nil && !s.refreshing.CompareAndSwap(false, true) {
+		err = errors.New("refresh: one is under way")
+	}
+	if err != nil {
+		s.setErr(err)
+		return false
+	}
+	sel, err := s.describeSelect(run, selectQuery)
+	if err != nil {
+		s.refreshing.Store(false)
+		s.setErr(fmt.Errorf("refresh: %w", err))
+		return false
+	}
+	s.workers.Go(func() {
+		defer s.refreshing.Store(false)
+		w, err := s.OpenWindow(run, sel)
+		if err != nil {
+			if run.Err() == nil {
+				s.stop(fmt.Errorf("refresh: %w", err)) // the statement was refused after all; said aloud
+			}
+			return
+		}
+		select {
+		case <-w.Stored():
+		case <-run.Done():
+		}
+	})
+	return true
+}
+
+// describeSelect finds out whose rows a statement gives, and by which columns they are
+// known.
+func (s *Syncer) describeSelect(ctx context.Context, query string) (sel Select, err error) {
+	sel.Query = query
+	err = withConn(ctx, s.db, func(conn *pgx.Conn) error {
+		description, err := conn.PgConn().Prepare(ctx, "", query, nil)
+		if err != nil {
+			return err
+		}
+		i := slices.IndexFunc(description.Fields, func(f pgconn.FieldDescription) bool { return f.TableOID != 0 })
+		if i < 0 {
+			return fmt.Errorf("no column of %q belongs to a table", query)
+		}
+		sel.Relation = description.Fields[i].TableOID
+		names := make(map[uint16]string) // result column by table column
+		for _, f := range description.Fields {
+			if f.TableOID == sel.Relation {
+				names[f.TableAttributeNumber] = f.Name
+			}
+		}
+		rows, err := conn.Query(ctx, `SELECT a.attnum::int, a.attname FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_class c ON c.oid = a.attrelid
+			LEFT JOIN pg_catalog.pg_index x ON x.indrelid = c.oid
+				AND (c.relreplident = 'd' AND x.indisprimary OR c.relreplident = 'i' AND x.indisreplident)
+			WHERE c.oid = $1 AND a.attnum > 0 AND NOT a.attisdropped AND (c.relreplident = 'f' OR a.attnum = ANY (x.indkey))
+			ORDER BY a.attnum`, sel.Relation)
+		if err != nil {
+			return err
+		}
+		var number int
+		var column string
+		_, err = pgx.ForEachRow(rows, []any{&number, &column}, func() error {
+			if name, ok := names[uint16(number)]; !ok || name != column {
+				return fmt.Errorf("%q does not give column %s of the table's replica identity under its own name", query, column)
+			}
+			sel.Key = append(sel.Key, column)
+			return nil
+		})
+		if err == nil && len(sel.Key) == 0 {
+			err = fmt.Errorf("the table of %q has no replica identity", query)
+		}
+		return err
+	})
+	return sel, err
+}

@@ -1,0 +1,127 @@
+package dbsync
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/sourcegraph/conc"
+)
+
+// writer writes one batch at a time, in a goroutine of its own, and forwards the slot
+// when the batch is stored. finish waits for its goroutines.
+type writer struct {
+	syncer  *Syncer
+	queue   *queue
+	ctx     context.Context // outlives the run by stopGrace
+	cancel  context.CancelCauseFunc
+	workers conc.WaitGroup
+	busy    chan error    // the result of the batch under way, nil when there is none
+	failed  chan struct{} // closed when a batch could not be stored
+}
+
+func newWriter(run context.Context, s *Syncer, q *queue) *writer {
+	w := &writer{syncer: s, queue: q, failed: make(chan struct{})}
+	w.ctx, w.cancel = context.WithCancelCause(context.WithoutCancel(run))
+	w.workers.Go(func() {
+		select {
+		case <-w.ctx.Done():
+			return
+		case <-run.Done():
+		}
+		select {
+		case <-w.ctx.Done():
+		case <-time.After(stopGrace):
+			w.cancel(fmt.Errorf("the batch under way took longer than %s after the end was asked for: %w", stopGrace, context.Cause(run)))
+		}
+	})
+	return w
+}
+
+// start begins to write what the translation gave. None may be under way.
+func (w *writer) start(b *batch, t translation) {
+	done := make(chan error, 1)
+	w.busy = done
+	w.workers.Go(func() {
+		err := w.write(b, t)
+		if err != nil {
+			close(w.failed)
+		}
+		done <- err
+	})
+}
+
+// write stores a batch, however often it takes, and forwards the slot.
+func (w *writer) write(b *batch, t translation) error {
+	s := w.syncer
+	if len(b.ops) > 0 && s.Batcher != nil {
+		_, err := retry(w.ctx, s.log, "write a batch", func() (struct{}, error) { return struct{}{}, s.send(w.ctx, b.ops) })
+		if err != nil {
+			return fmt.Errorf("write %d operations after %s: %w", len(b.ops), w.queue.position(), err)
+		}
+	}
+	// The documents are stored. A crash here costs a second, equal write.
+	if err := w.queue.forward(t.messages); err != nil {
+		return err
+	}
+	b.reset()
+	for _, window := range t.handed {
+		close(window.stored)
+	}
+	for _, mark := range t.marks {
+		close(mark.stored)
+	}
+	return nil
+}
+
+// wait waits for the batch under way.
+func (w *writer) wait() error {
+	if w.busy == nil {
+		return nil
+	}
+	err := <-w.busy
+	w.busy = nil
+	return err
+}
+
+// finish waits for the batch under way and ends the writer.
+func (w *writer) finish() error {
+	err := w.wait()
+	w.cancel(errStopped)
+	w.workers.Wait()
+	return err
+}
+
+// send hands a batch to the Batcher in the way that it can take it.
+func (s *Syncer) send(ctx context.Context, ops []Operation) error {
+	if b, ok := s.Batcher.(OperationBatcher); ok {
+		return b.BatchOperations(ctx, ops)
+	}
+	var types []string // in the order in which they first come
+	upserts := make(map[string][]StringMap)
+	deletes := make(map[string][]string)
+	for i := range ops {
+		op := &ops[i]
+		if upserts[op.Index] == nil && deletes[op.Index] == nil {
+			types = append(types, op.Index)
+		}
+		if op.Delete {
+			deletes[op.Index] = append(deletes[op.Index], op.ID)
+		} else {
+			upserts[op.Index] = append(upserts[op.Index], op.Doc)
+		}
+	}
+	for _, t := range types {
+		if docs := upserts[t]; len(docs) > 0 {
+			if _, err := s.Batcher.BatchUpsert(t, docs); err != nil {
+				return fmt.Errorf("upsert %d documents of %s: %w", len(docs), t, err)
+			}
+		}
+		if ids := deletes[t]; len(ids) > 0 {
+			if _, err := s.Batcher.BatchDelete(t, ids); err != nil {
+				return fmt.Errorf("delete %d documents of %s: %w", len(ids), t, err)
+			}
+		}
+	}
+	return nil
+}
