@@ -29,12 +29,16 @@ type Operation struct {
 	// Delete says that the document is to be removed. Body is nil then.
 	Delete bool
 
+	// Truncate says that all documents of Index are to be removed, but for those that
+	// other operations of the batch store. ID, Routing and Body are empty.
+	Truncate bool
+
 	// Reread says that Body has to be made from the row as it is in the database
 	// when the batch is written, because the message did not hold all of it.
 	Reread bool
 
-	// Body is the document, JSON on one line. Doc is the document as [Syncer.MarkUpdated]
-	// got it. At most one of them is set.
+	// Body is the document, JSON on one line; the batch holds a copy of it. Doc is the
+	// document as [Syncer.MarkUpdated] got it. At most one of them is set.
 	Body []byte
 	Doc  StringMap
 
@@ -55,24 +59,48 @@ type OperationBatcher interface {
 	BatchOperations(ctx context.Context, ops []Operation) error
 }
 
+// OperationsOnly makes a Batcher of b. Its BatchUpsert and BatchDelete, which a Syncer
+// does not call, pass operations without a version on.
+func OperationsOnly(b OperationBatcher) Batcher { return operationsOnly{b} }
+
+type operationsOnly struct{ OperationBatcher }
+
+func (b operationsOnly) BatchUpsert(doctype string, docs []StringMap) (any, error) {
+	ops := make([]Operation, 0, len(docs))
+	for _, doc := range docs {
+		ops = append(ops, Operation{Index: doctype, Doc: doc})
+	}
+	return nil, b.BatchOperations(context.Background(), ops)
+}
+
+func (b operationsOnly) BatchDelete(doctype string, docids []string) (any, error) {
+	ops := make([]Operation, 0, len(docids))
+	for _, id := range docids {
+		ops = append(ops, Operation{Index: doctype, ID: id, Delete: true})
+	}
+	return nil, b.BatchOperations(context.Background(), ops)
+}
+
 // docKey identifies a document within a batch.
 type docKey struct{ index, id, routing string }
 
 // batch is what one read of the slot comes to: the last operation of each document.
 type batch struct {
-	ops   []Operation
-	at    map[docKey]int // position in ops
-	bytes int
+	ops    []Operation
+	at     map[docKey]int // position in ops
+	bodies arena
 }
 
 func newBatch() *batch { return &batch{at: make(map[docKey]int)} }
 
 // put adds op, or replaces the operation that the batch holds for the same document.
 func (b *batch) put(op Operation) {
+	if op.Truncate {
+		b.drop(op.Index)
+	}
+	op.Body = b.bodies.copy(op.Body)
 	key := docKey{op.Index, op.ID, op.Routing}
-	b.bytes += len(op.Body)
 	if i, ok := b.at[key]; ok {
-		b.bytes -= len(b.ops[i].Body)
 		b.ops[i] = op
 		return
 	}
@@ -80,10 +108,67 @@ func (b *batch) put(op Operation) {
 	b.ops = append(b.ops, op)
 }
 
+// drop removes the operations on an index.
+func (b *batch) drop(index string) {
+	kept := b.ops[:0]
+	for _, op := range b.ops {
+		if op.Index != index {
+			b.at[docKey{op.Index, op.ID, op.Routing}] = len(kept)
+			kept = append(kept, op)
+		} else {
+			delete(b.at, docKey{op.Index, op.ID, op.Routing})
+		}
+	}
+	clear(b.ops[len(kept):])
+	b.ops = kept
+}
+
 // reset empties the batch and keeps its storage for the next one.
 func (b *batch) reset() {
-	clear(b.ops) // lets go of the bodies
+	clear(b.ops)
 	b.ops = b.ops[:0]
 	clear(b.at)
-	b.bytes = 0
+	b.bodies.reset()
+}
+
+// arena holds the bodies of one batch in blocks that the next batch uses again.
+type arena struct {
+	blocks [][]byte // of arenaBlock bytes each
+	used   int      // blocks that hold something
+	rest   []byte   // of the last of them
+}
+
+const (
+	arenaBlock = 256 << 10
+	arenaKept  = 32 // blocks that an arena keeps when it is emptied: 8 MiB
+)
+
+// copy returns a copy of data that is valid until reset. A large one is kept apart, and
+// freed after the batch.
+func (a *arena) copy(data []byte) []byte {
+	n := len(data)
+	switch {
+	case data == nil:
+		return nil
+	case n > arenaBlock/4:
+		return append([]byte(nil), data...)
+	case n > len(a.rest):
+		if a.used == len(a.blocks) {
+			a.blocks = append(a.blocks, make([]byte, arenaBlock))
+		}
+		a.rest = a.blocks[a.used]
+		a.used++
+	}
+	dst := a.rest[:n:n]
+	a.rest = a.rest[n:]
+	copy(dst, data)
+	return dst
+}
+
+func (a *arena) reset() {
+	if len(a.blocks) > arenaKept {
+		clear(a.blocks[arenaKept:])
+		a.blocks = a.blocks[:arenaKept]
+	}
+	a.used, a.rest = 0, nil
 }

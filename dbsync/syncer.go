@@ -81,6 +81,7 @@ type Syncer struct {
 	namespace, wmTable, publication, slot string
 	tables                                []string
 	newSlot                               bool
+	onSlot                                func(context.Context) error
 
 	// Written by setup and by connect, which do not run at the same time.
 	dbName        string
@@ -198,6 +199,16 @@ func ForTables(tableNames ...string) SyncerOpt {
 func WithLogger(log *slog.Logger) SyncerOpt {
 	return func(s *Syncer) error {
 		s.log = log
+		return nil
+	}
+}
+
+// OnSlot has f called whenever the slot is this process's to follow: at the start, after
+// having waited for another process, and after a broken connection. No message is handled
+// before f returns nil. Its error is tried again, unless it is a [*PermanentError].
+func OnSlot(f func(ctx context.Context) error) SyncerOpt {
+	return func(s *Syncer) error {
+		s.onSlot = f
 		return nil
 	}
 }
@@ -374,7 +385,7 @@ func (s *Syncer) Run(ctx context.Context) (err error) {
 
 	for {
 		// What was received on an earlier connection and is not forwarded comes again.
-		if _, err := retry(run, s.log, "follow slot "+s.slot, func() (struct{}, error) { return struct{}{}, s.connect(run) }); err != nil {
+		if err := s.acquire(run); err != nil {
 			return err
 		}
 		err := s.follow(run)
@@ -383,6 +394,16 @@ func (s *Syncer) Run(ctx context.Context) (err error) {
 		}
 		s.log.Warn("the replication stream broke, connecting again", "slot", s.slot, "error", err)
 	}
+}
+
+// acquire connects to the slot, however long it takes.
+func (s *Syncer) acquire(run context.Context) error {
+	_, err := retry(run, s.log, "follow slot "+s.slot, func() (struct{}, error) { return struct{}{}, s.connect(run) })
+	if err != nil || s.onSlot == nil {
+		return err
+	}
+	_, err = retry(run, s.log, "begin to follow slot "+s.slot, func() (struct{}, error) { return struct{}{}, s.onSlot(run) })
+	return err
 }
 
 // begin makes ctx the run under way.

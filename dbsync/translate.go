@@ -252,8 +252,15 @@ func (d *Syncer) MarkDeleted(doctype string, docid string) {
 	d.MarkOperation(Operation{Index: doctype, ID: docid, Delete: true})
 }
 
+// MarkTruncated puts the removal of all documents of an index into the batch under way,
+// and takes out what it holds of the index so far. It needs an [OperationBatcher]. To be
+// called by a handler.
+func (s *Syncer) MarkTruncated(index string) {
+	s.MarkOperation(Operation{Index: index, Truncate: true})
+}
+
 // MarkOperation puts an operation into the batch under way. Version and Xid are filled in
-// unless the handler has set a Version. To be called by a handler.
+// unless the handler has set a Version, and Body is copied. To be called by a handler.
 func (s *Syncer) MarkOperation(op Operation) {
 	if op.Version == 0 {
 		op.Version, op.Xid = s.version, s.xid

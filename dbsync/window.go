@@ -280,6 +280,33 @@ func (s *Syncer) beginSnapshot(ctx context.Context, conn *pgconn.PgConn) (Snapsh
 	}
 }
 
+// ReadVisible calls f within a read-only transaction whose snapshot shows all of the
+// transactions xids, which the stream says have committed. A commit is streamed before
+// other sessions see it; ReadVisible waits until they do. f must read all of its results.
+func (s *Syncer) ReadVisible(ctx context.Context, xids []uint32, f func(conn *pgconn.PgConn) error) error {
+	return withConn(ctx, s.db, func(c *pgx.Conn) error {
+		conn := c.PgConn()
+		pause := 5 * time.Millisecond
+		for {
+			snapshot, err := takeSnapshot(ctx, conn)
+			if err != nil {
+				return err
+			}
+			if i := slices.IndexFunc(xids, func(xid uint32) bool { return !snapshot.Visible(xid) }); i < 0 {
+				defer rollback(ctx, conn)
+				return f(conn)
+			}
+			rollback(ctx, conn)
+			select {
+			case <-ctx.Done():
+				return context.Cause(ctx)
+			case <-time.After(min(pause, barrierPause)):
+			}
+			pause *= 2
+		}
+	})
+}
+
 // takeSnapshot opens a read-only transaction and returns its snapshot. After an error
 // none is open.
 func takeSnapshot(ctx context.Context, conn *pgconn.PgConn) (Snapshot, error) {

@@ -102,6 +102,9 @@ func (s *Syncer) send(ctx context.Context, ops []Operation) error {
 	deletes := make(map[string][]string)
 	for i := range ops {
 		op := &ops[i]
+		if op.Truncate {
+			return &PermanentError{fmt.Errorf("truncate %s: the Batcher has no BatchOperations, which alone can do that", op.Index)}
+		}
 		if upserts[op.Index] == nil && deletes[op.Index] == nil {
 			types = append(types, op.Index)
 		}
