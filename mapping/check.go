@@ -15,7 +15,7 @@ func (c *Config) Check(tables map[TableName]*Table) Problems {
 	for _, ix := range c.Indices {
 		k.index(ix)
 	}
-	k.problems.sort()
+	k.problems.Sort()
 	return k.problems
 }
 

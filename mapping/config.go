@@ -1,6 +1,7 @@
 package mapping
 
 import (
+	"fmt"
 	"strconv"
 	"strings"
 )
@@ -15,6 +16,32 @@ type Config struct {
 	OnError    OnError
 	OnSlotLost OnSlotLost
 	Indices    []*Index // in the order of the file; at least one
+
+	lines map[string]int // of the keys, by path
+}
+
+// Problem makes a problem of what turned out about a key only in use, such as
+// postgres.url or indices.products.table. Its line is that of the key, or of the
+// closest one around it that the file has.
+func (c *Config) Problem(key, mend, format string, args ...any) Problem {
+	p := Problem{File: c.File, Text: key + ": " + fmt.Sprintf(format, args...), Mend: mend}
+	for path := key; ; {
+		if line, ok := c.lines[path]; ok {
+			p.Line = line
+			return p
+		}
+		dot := strings.LastIndexByte(path, '.')
+		if dot < 0 {
+			return p
+		}
+		path = path[:dot]
+	}
+}
+
+// Has reports whether the file has the key, such as postgres.url.
+func (c *Config) Has(key string) bool {
+	_, ok := c.lines[key]
+	return ok
 }
 
 // OnError says what becomes of an operation that the search server refuses for good.

@@ -88,3 +88,19 @@ func TestNear(t *testing.T) {
 		}
 	}
 }
+
+// TestProblemOfAKey holds what turned out only in use against the lines of the file.
+func TestProblemOfAKey(t *testing.T) {
+	c, err := Parse("t.yaml", []byte("search:\n  urls: [http://h]\nindices:\n  a:\n    table: t\n"), env())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for key, line := range map[string]int{"search.urls": 2, "search.user": 1, "indices.a.table": 5, "indices.a.id": 4, "postgres.url": 0} {
+		if p := c.Problem(key, "do it", "no %s", "good"); p.Line != line || p.Text != key+": no good" || p.File != "t.yaml" || p.Mend != "do it" {
+			t.Errorf("%s: %+v, want line %d", key, p, line)
+		}
+	}
+	if !c.Has("search.urls") || c.Has("search.user") {
+		t.Error("Has does not tell the keys of the file")
+	}
+}

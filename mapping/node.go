@@ -31,6 +31,7 @@ type reader struct {
 	nodes    int                   // visited by flatten
 	expanded map[*yaml.Node]string // scalars with ${…}: their text as the file has it
 	broken   map[*yaml.Node]bool   // scalars whose ${…} failed: reported already
+	lines    map[string]int        // of the keys, by path
 }
 
 // problem reports what is wrong at n.
@@ -185,6 +186,7 @@ func (r *reader) entries(n *yaml.Node, path string, do func(key, value *yaml.Nod
 		return
 	}
 	for i := 0; i+1 < len(n.Content); i += 2 {
+		r.lines[join(path, n.Content[i].Value)] = n.Content[i].Line
 		do(n.Content[i], n.Content[i+1])
 	}
 }

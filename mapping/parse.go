@@ -49,6 +49,7 @@ func Parse(name string, text []byte, lookupEnv func(string) (string, bool)) (*Co
 		expander: expander{dir: filepath.Dir(name), lookupEnv: lookupEnv},
 		expanded: make(map[*yaml.Node]string),
 		broken:   make(map[*yaml.Node]bool),
+		lines:    make(map[string]int),
 	}
 	c := &Config{
 		File:       name,
@@ -62,9 +63,10 @@ func Parse(name string, text []byte, lookupEnv func(string) (string, bool)) (*Co
 		r.config(root, c)
 	}
 	if len(r.problems) > 0 {
-		r.problems.sort()
+		r.problems.Sort()
 		return nil, r.problems
 	}
+	c.lines = r.lines
 	return c, nil
 }
 

@@ -48,8 +48,8 @@ func (ps Problems) Error() string {
 	return strings.Join(texts, "\n")
 }
 
-// sort brings the problems into the order of the file. Those of one line keep
+// Sort brings the problems into the order of the file. Those of one line keep
 // the order in which they were found.
-func (ps Problems) sort() {
+func (ps Problems) Sort() {
 	slices.SortStableFunc(ps, func(a, b Problem) int { return cmp.Compare(a.Line, b.Line) })
 }
