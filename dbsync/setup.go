@@ -63,22 +63,42 @@ func (s *Syncer) setup(ctx context.Context) error {
 
 // checkServer finds out about the server what everything else depends on.
 func (s *Syncer) checkServer(ctx context.Context) error {
-	var version int
-	var level string
-	err := s.db.QueryRowContext(ctx, `SELECT pg_catalog.current_setting('server_version_num')::int,
-		pg_catalog.current_setting('wal_level'), pg_catalog.current_database()`).Scan(&version, &level, &s.dbName)
+	wrong, err := s.readServer(ctx)
 	if err != nil {
-		return fmt.Errorf("connect to Postgres: %w", err)
+		return err
 	}
-	if version < 140000 {
-		return &SetupError{Text: fmt.Sprintf("the server is Postgres %d, 14 is the oldest that works", version/10000), Mend: "upgrade the server"}
+	if len(wrong) > 0 {
+		return wrong[0]
 	}
-	s.serverVersion = version
-	if level != "logical" {
-		return &SetupError{Text: fmt.Sprintf("wal_level is %s, logical replication needs logical", level),
-			Mend: "ALTER SYSTEM SET wal_level = logical; then restart Postgres"}
-	}
+	return s.identify(ctx)
+}
 
+// readServer reads what the server is, and returns why it cannot be used.
+func (s *Syncer) readServer(ctx context.Context) (wrong []*SetupError, err error) {
+	var level string
+	var standby bool
+	err = s.db.QueryRowContext(ctx, `SELECT pg_catalog.current_setting('server_version_num')::int,
+		pg_catalog.current_setting('wal_level'), pg_catalog.pg_is_in_recovery(), pg_catalog.current_database()`).
+		Scan(&s.serverVersion, &level, &standby, &s.dbName)
+	if err != nil {
+		return nil, fmt.Errorf("connect to Postgres: %w", err)
+	}
+	if s.serverVersion < 140000 {
+		wrong = append(wrong, &SetupError{Text: fmt.Sprintf("the server is Postgres %d, 14 is the oldest that works", s.serverVersion/10000), Mend: "upgrade the server"})
+	}
+	if level != "logical" {
+		wrong = append(wrong, &SetupError{Text: fmt.Sprintf("wal_level is %s, logical replication needs logical", level),
+			Mend: "ALTER SYSTEM SET wal_level = logical; then restart Postgres"})
+	}
+	if standby {
+		wrong = append(wrong, &SetupError{Text: "the server is a standby, where no watermark can be written", Mend: "connect to the primary"})
+	}
+	return wrong, nil
+}
+
+// identify reads the identity of the database system over a replication connection,
+// which shows that one can be had.
+func (s *Syncer) identify(ctx context.Context) error {
 	conn, err := connectReplication(ctx, s.config)
 	if err != nil {
 		if sqlState(err) == "42501" || sqlState(err) == "28000" {
@@ -126,8 +146,7 @@ func (s *Syncer) setupControl(ctx context.Context, conn *pgx.Conn) error {
 		return err
 	}
 	// One row per slot. Every watermark is an update of it, so it stays on its page.
-	if err := make("watermark table "+s.wmTable, relation(s.wmTable), "CREATE TABLE "+s.control(s.wmTable)+
-		" (slot text PRIMARY KEY, token text NOT NULL, at timestamptz NOT NULL DEFAULT now()) WITH (fillfactor = 50)"); err != nil {
+	if err := make("watermark table "+s.wmTable, relation(s.wmTable), s.watermarkTable()); err != nil {
 		return err
 	}
 	// confirmed is written before the server is told, so a slot that stands further was
@@ -135,6 +154,12 @@ func (s *Syncer) setupControl(ctx context.Context, conn *pgx.Conn) error {
 	return make("slot table "+slotTable, relation(slotTable), "CREATE TABLE "+s.control(slotTable)+
 		" (slot text PRIMARY KEY, system_identifier text NOT NULL, timeline int NOT NULL, confirmed pg_lsn NOT NULL,"+
 		" made_at timestamptz NOT NULL DEFAULT now(), confirmed_at timestamptz NOT NULL DEFAULT now()) WITH (fillfactor = 50)")
+}
+
+// watermarkTable is the statement that makes the watermark table.
+func (s *Syncer) watermarkTable() string {
+	return "CREATE TABLE " + s.control(s.wmTable) +
+		" (slot text PRIMARY KEY, token text NOT NULL, at timestamptz NOT NULL DEFAULT now()) WITH (fillfactor = 50)"
 }
 
 // slotTable holds what is known of each slot, in the control schema.
@@ -224,8 +249,7 @@ func (s *Syncer) setupSlot(ctx context.Context, conn *pgx.Conn) error {
 		return err
 	}
 	if slot.exists && (slot.plugin != "pgoutput" || slot.database != s.dbName) {
-		return &SetupError{Text: fmt.Sprintf("slot %s belongs to plugin %s in database %q, not to pgoutput in %q", s.slot, slot.plugin, slot.database, s.dbName),
-			Mend: "choose another slot name"}
+		return s.foreignSlot(slot)
 	}
 	known, err := s.readSlotRow(ctx, conn)
 	if err != nil {
@@ -265,6 +289,16 @@ func (s *Syncer) setupSlot(ctx context.Context, conn *pgx.Conn) error {
 		return fmt.Errorf("note slot %s in the control schema: %w", s.slot, err)
 	}
 	return nil
+}
+
+func (s *Syncer) foreignSlot(slot slotState) *SetupError {
+	return &SetupError{Text: fmt.Sprintf("slot %s belongs to plugin %s in database %q, not to pgoutput in %q", s.slot, slot.plugin, slot.database, s.dbName),
+		Mend: "choose another slot name"}
+}
+
+func noFreeSlot(err error) *SetupError {
+	return &SetupError{Text: "all replication slots of the server are in use", Err: err,
+		Mend: "raise max_replication_slots, or drop a slot that nobody needs: SELECT slot_name FROM pg_replication_slots WHERE NOT active;"}
 }
 
 // slotRow is what the control schema says of the slot.
@@ -326,8 +360,7 @@ func (s *Syncer) createSlot(ctx context.Context, conn *pgx.Conn) (pglogrepl.LSN,
 		return 0, &SetupError{Text: fmt.Sprintf("role %s may not make a replication slot", s.config.User), Err: err,
 			Mend: fmt.Sprintf("ALTER ROLE %s REPLICATION;", quoteIdent(s.config.User))}
 	case "53400":
-		return 0, &SetupError{Text: "all replication slots of the server are in use", Err: err,
-			Mend: "raise max_replication_slots, or drop a slot that nobody needs: SELECT slot_name FROM pg_replication_slots WHERE NOT active;"}
+		return 0, noFreeSlot(err)
 	}
 	if err != nil {
 		return 0, fmt.Errorf("make slot %s: %w", s.slot, err)
@@ -371,35 +404,27 @@ func (s *Syncer) setupPublication(ctx context.Context, conn *pgx.Conn) error {
 	}
 	list := strings.Join(tables, ", ")
 
-	var oid uint32
-	var all, insert, update, delete, truncate, viaRoot bool
-	var comment *string
-	err := conn.QueryRow(ctx, `SELECT oid, puballtables, pubinsert, pubupdate, pubdelete, pubtruncate, pubviaroot,
-		pg_catalog.obj_description(oid, 'pg_publication') FROM pg_catalog.pg_publication WHERE pubname = $1`, s.publication).
-		Scan(&oid, &all, &insert, &update, &delete, &truncate, &viaRoot, &comment)
-	if errors.Is(err, pgx.ErrNoRows) {
+	pub, err := s.readPublication(ctx, conn)
+	if err != nil {
+		return err
+	}
+	if !pub.exists {
 		return s.createPublication(ctx, conn, list)
 	}
-	if err != nil {
-		return fmt.Errorf("look for publication %s: %w", s.publication, err)
-	}
-
-	name := quoteIdent(s.publication)
-	if !(insert && update && delete && truncate) {
-		return &SetupError{Text: fmt.Sprintf("publication %s leaves out some kinds of change", s.publication),
-			Mend: fmt.Sprintf("ALTER PUBLICATION %s SET (publish = 'insert, update, delete, truncate');", name)}
+	if !pub.complete {
+		return s.incompletePublication()
 	}
 	missing, extra, err := s.comparePublication(ctx, conn, tables)
 	if err != nil {
 		return err
 	}
-	if ours := comment != nil && *comment == publicationMark; ours && len(s.tables) > 0 {
+	if pub.ours && len(s.tables) > 0 {
 		if len(missing)+len(extra) == 0 {
 			return nil
 		}
 		// What changes before this commits is not published, not even the rest of a transaction
 		// that is under way. Windows therefore wait until every such transaction has ended.
-		statement := fmt.Sprintf("ALTER PUBLICATION %s SET TABLE %s", name, list)
+		statement := fmt.Sprintf("ALTER PUBLICATION %s SET TABLE %s", quoteIdent(s.publication), list)
 		if _, err := conn.Exec(ctx, statement); err != nil {
 			return s.publicationError(err, statement)
 		}
@@ -407,18 +432,57 @@ func (s *Syncer) setupPublication(ctx context.Context, conn *pgx.Conn) error {
 		return nil
 	}
 	if len(missing) > 0 {
-		return &SetupError{Text: fmt.Sprintf("publication %s, which was not made by this program, lacks %s", s.publication, strings.Join(missing, ", ")),
-			Mend: fmt.Sprintf("ALTER PUBLICATION %s ADD TABLE %s;", name, strings.Join(missing, ", "))}
+		return s.lackingPublication(missing)
 	}
 	return nil
 }
 
-func (s *Syncer) createPublication(ctx context.Context, conn *pgx.Conn, list string) error {
+// publicationState is what the server says of a publication.
+type publicationState struct {
+	exists   bool
+	complete bool // every kind of change is published
+	viaRoot  bool // changes of a partition are those of its root
+	ours     bool // a Syncer made it, and may change it
+	owned    bool // by this role
+}
+
+func (s *Syncer) readPublication(ctx context.Context, q querier) (p publicationState, err error) {
+	p.exists = true
+	err = q.QueryRow(ctx, `SELECT pubinsert AND pubupdate AND pubdelete AND pubtruncate, pubviaroot,
+		coalesce(pg_catalog.obj_description(oid, 'pg_publication') = $2, false), pg_catalog.pg_has_role(pubowner, 'USAGE')
+		FROM pg_catalog.pg_publication WHERE pubname = $1`, s.publication, publicationMark).
+		Scan(&p.complete, &p.viaRoot, &p.ours, &p.owned)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return publicationState{}, nil
+	}
+	if err != nil {
+		return publicationState{}, fmt.Errorf("look for publication %s: %w", s.publication, err)
+	}
+	return p, nil
+}
+
+func (s *Syncer) incompletePublication() *SetupError {
+	return &SetupError{Text: fmt.Sprintf("publication %s leaves out some kinds of change", s.publication),
+		Mend: fmt.Sprintf("ALTER PUBLICATION %s SET (publish = 'insert, update, delete, truncate');", quoteIdent(s.publication))}
+}
+
+func (s *Syncer) lackingPublication(missing []string) *SetupError {
+	list := strings.Join(missing, ", ")
+	return &SetupError{Text: fmt.Sprintf("publication %s, which was not made by this program, lacks %s", s.publication, list),
+		Mend: fmt.Sprintf("ALTER PUBLICATION %s ADD TABLE %s;", quoteIdent(s.publication), list)}
+}
+
+// newPublication is the statement that makes the publication for a list of tables.
+func (s *Syncer) newPublication(list string) string {
 	options := "publish_via_partition_root = true"
 	if s.serverVersion >= 180000 {
 		options += ", publish_generated_columns = stored"
 	}
-	statement := fmt.Sprintf("CREATE PUBLICATION %s FOR TABLE %s WITH (%s)", quoteIdent(s.publication), list, options)
+	return fmt.Sprintf("CREATE PUBLICATION %s FOR TABLE %s WITH (%s)", quoteIdent(s.publication), list, options)
+}
+
+func (s *Syncer) createPublication(ctx context.Context, conn *pgx.Conn, list string) error {
+	statement := s.newPublication(list)
 	err := pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) error {
 		if _, err := tx.Exec(ctx, statement); err != nil {
 			return err

@@ -242,6 +242,25 @@ func NewSyncer(opts ...SyncerOpt) (*Syncer, error) {
 
 // NewSyncerContext is NewSyncer with a context for the making of what is missing.
 func NewSyncerContext(ctx context.Context, opts ...SyncerOpt) (*Syncer, error) {
+	s, err := openSyncer(opts)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.setup(ctx); err != nil {
+		s.db.Close()
+		return nil, err
+	}
+	slot, err := s.slotNow(ctx)
+	if err != nil {
+		s.db.Close()
+		return nil, err
+	}
+	s.q = s.newQueue(slot.confirmed)
+	return s, nil
+}
+
+// openSyncer makes a Syncer that has not asked the database for anything.
+func openSyncer(opts []SyncerOpt) (*Syncer, error) {
 	s := &Syncer{
 		DelayBetweenPeekRetries:   100 * time.Millisecond,
 		TimerDelayBackoffFactor:   1.5,
@@ -272,16 +291,6 @@ func NewSyncerContext(ctx context.Context, opts ...SyncerOpt) (*Syncer, error) {
 		return nil, err
 	}
 	s.db = openDB(s.config)
-	if err := s.setup(ctx); err != nil {
-		s.db.Close()
-		return nil, err
-	}
-	slot, err := s.slotNow(ctx)
-	if err != nil {
-		s.db.Close()
-		return nil, err
-	}
-	s.q = s.newQueue(slot.confirmed)
 	return s, nil
 }
 
