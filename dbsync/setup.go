@@ -152,7 +152,7 @@ func (s *Syncer) setupControl(ctx context.Context, conn *pgx.Conn) error {
 	// confirmed is written before the server is told, so a slot that stands further was
 	// made anew or moved by somebody else, and changes are missing.
 	return make("slot table "+slotTable, relation(slotTable), "CREATE TABLE "+s.control(slotTable)+
-		" (slot text PRIMARY KEY, system_identifier text NOT NULL, timeline int NOT NULL, confirmed pg_lsn NOT NULL,"+
+		" (slot text PRIMARY KEY, generation text NOT NULL, system_identifier text NOT NULL, timeline int NOT NULL, confirmed pg_lsn NOT NULL,"+
 		" made_at timestamptz NOT NULL DEFAULT now(), confirmed_at timestamptz NOT NULL DEFAULT now()) WITH (fillfactor = 50)")
 }
 
@@ -267,9 +267,9 @@ func (s *Syncer) setupSlot(ctx context.Context, conn *pgx.Conn) error {
 			slot = slotState{}
 		}
 		known = nil
-		s.madeSlot = true
 	}
 	if known != nil {
+		s.generation = known.generation
 		return nil
 	}
 
@@ -279,12 +279,12 @@ func (s *Syncer) setupSlot(ctx context.Context, conn *pgx.Conn) error {
 		if slot.confirmed, err = s.createSlot(ctx, conn); err != nil {
 			return err
 		}
-		s.madeSlot = true
 	}
-	_, err = conn.Exec(ctx, `INSERT INTO `+s.control(slotTable)+` (slot, system_identifier, timeline, confirmed) VALUES ($1, $2, $3, $4::pg_lsn)
-		ON CONFLICT (slot) DO UPDATE SET system_identifier = excluded.system_identifier, timeline = excluded.timeline,
-			confirmed = excluded.confirmed, made_at = now(), confirmed_at = now()`,
-		s.slot, s.system, s.timeline, slot.confirmed.String())
+	s.generation = newToken()
+	_, err = conn.Exec(ctx, `INSERT INTO `+s.control(slotTable)+` (slot, generation, system_identifier, timeline, confirmed) VALUES ($1, $2, $3, $4, $5::pg_lsn)
+		ON CONFLICT (slot) DO UPDATE SET generation = excluded.generation, system_identifier = excluded.system_identifier,
+			timeline = excluded.timeline, confirmed = excluded.confirmed, made_at = now(), confirmed_at = now()`,
+		s.slot, s.generation, s.system, s.timeline, slot.confirmed.String())
 	if err != nil {
 		return fmt.Errorf("note slot %s in the control schema: %w", s.slot, err)
 	}
@@ -303,16 +303,17 @@ func noFreeSlot(err error) *SetupError {
 
 // slotRow is what the control schema says of the slot.
 type slotRow struct {
-	system    string
-	timeline  int32
-	confirmed pglogrepl.LSN
+	generation string
+	system     string
+	timeline   int32
+	confirmed  pglogrepl.LSN
 }
 
 func (s *Syncer) readSlotRow(ctx context.Context, q querier) (*slotRow, error) {
 	var row slotRow
 	var confirmed string
-	err := q.QueryRow(ctx, `SELECT system_identifier, timeline, confirmed::text FROM `+s.control(slotTable)+` WHERE slot = $1`, s.slot).
-		Scan(&row.system, &row.timeline, &confirmed)
+	err := q.QueryRow(ctx, `SELECT generation, system_identifier, timeline, confirmed::text FROM `+s.control(slotTable)+` WHERE slot = $1`, s.slot).
+		Scan(&row.generation, &row.system, &row.timeline, &confirmed)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return nil, nil
 	}

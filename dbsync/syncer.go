@@ -88,7 +88,7 @@ type Syncer struct {
 	serverVersion int
 	system        string
 	timeline      int32
-	madeSlot      bool
+	generation    string
 
 	relations  *relations
 	tracker    *tracker
@@ -215,8 +215,8 @@ func OnSlot(f func(ctx context.Context) error) SyncerOpt {
 
 // WithNewSlot allows a slot that was lost, or that belongs to another database system,
 // to be dropped and made anew, where NewSyncer otherwise returns a [*SlotLostError] or a
-// [*ClusterChangedError]. [Syncer.MadeSlot] then tells that everything has to be read
-// again.
+// [*ClusterChangedError]. [Syncer.Generation] is another one then, and everything has to
+// be read again.
 func WithNewSlot() SyncerOpt {
 	return func(s *Syncer) error {
 		s.newSlot = true
@@ -302,8 +302,10 @@ func (s *Syncer) newQueue(position pglogrepl.LSN) *queue {
 // of the replication session, so that a value reads the same from either.
 func (p *Syncer) DB() *sql.DB { return p.db }
 
-// MadeSlot tells whether NewSyncer made the slot: nothing before it is streamed.
-func (s *Syncer) MadeSlot() bool { return s.madeSlot }
+// Generation names the life of the slot, from when it was made, or first used by a Syncer,
+// until it is made anew. What was made from the changes of another generation may lack
+// some, and has to be made anew.
+func (s *Syncer) Generation() string { return s.generation }
 
 // System returns the database system's identifier and timeline. Log positions compare
 // only within one of each.

@@ -75,23 +75,15 @@ func (s *Syncer) readWatermark(row *pglogrepl.TupleData, r *pglogrepl.RelationMe
 // It needs a running Syncer.
 func (s *Syncer) Barrier(ctx context.Context) error {
 	m := &mark{id: newToken(), stored: make(chan struct{})}
-	run, err := s.runContext()
-	if err != nil {
-		return err
+	if !s.IsRunning() {
+		return ErrNotRunning
 	}
 	s.windows.addMark(m)
 	defer s.windows.removeMark(m)
 	if err := s.writeWatermark(ctx, watermark{markWatermark, m.id}); err != nil {
 		return err
 	}
-	select {
-	case <-m.stored:
-		return nil
-	case <-run.Done():
-		return fmt.Errorf("wait until what is committed is stored: %w", context.Cause(run))
-	case <-ctx.Done():
-		return fmt.Errorf("wait until what is committed is stored: %w", context.Cause(ctx))
-	}
+	return s.awaitStored(ctx, m.stored)
 }
 
 // mark is a place in the stream that Barrier waits for.

@@ -54,6 +54,7 @@ type Window struct {
 
 	id        string
 	rows      [][]byte // see appendTuple
+	bytes     int      // of rows
 	truncated bool
 	watch     *watch
 
@@ -69,15 +70,14 @@ type Window struct {
 // Len returns how many rows the select gave.
 func (w *Window) Len() int { return len(w.rows) }
 
+// Bytes returns how much memory the rows take.
+func (w *Window) Bytes() int { return w.bytes }
+
 // Dropped returns how many of the rows were not handed on because the stream had newer.
 func (w *Window) Dropped() int { return w.dropped }
 
 // Truncated tells whether the select gave more rows than MaxBytes let in.
 func (w *Window) Truncated() bool { return w.truncated }
-
-// Stored is closed when all that was handed on is stored. It is never closed when the
-// Syncer stops before.
-func (w *Window) Stored() <-chan struct{} { return w.stored }
 
 // Last returns the key of the last row, the text of its columns in the order of Key,
 // or nil when there is no row.
@@ -112,12 +112,33 @@ func positions(r *pglogrepl.RelationMessage, names []string) []int {
 	return out
 }
 
+// AwaitStored returns nil when all that the window handed on is stored.
+func (s *Syncer) AwaitStored(ctx context.Context, w *Window) error {
+	return s.awaitStored(ctx, w.stored)
+}
+
+// awaitStored waits until stored is closed. It needs a running Syncer.
+func (s *Syncer) awaitStored(ctx context.Context, stored <-chan struct{}) error {
+	run, err := s.runContext()
+	if err != nil {
+		return err
+	}
+	select {
+	case <-stored:
+		return nil
+	case <-run.Done():
+		return fmt.Errorf("wait until changes are stored: %w", context.Cause(run))
+	case <-ctx.Done():
+		return fmt.Errorf("wait until changes are stored: %w", context.Cause(ctx))
+	}
+}
+
 // ErrNotRunning is returned by what needs a running Syncer.
 var ErrNotRunning = errors.New("the syncer is not running")
 
 // OpenWindow reads rows between two watermarks and hands to the handler those that
 // nothing newer is known of. It returns when they are handed on, which is before they
-// are stored: the next window can be read meanwhile, see [Window.Stored].
+// are stored: the next window can be read meanwhile, see [Syncer.AwaitStored].
 //
 // A row is left out when the stream brought a change of it between the watermarks, or
 // before them and the select's snapshot did not show it yet. Where that cannot be told
@@ -217,15 +238,14 @@ func (s *Syncer) readRows(ctx context.Context, conn *pgconn.PgConn, w *Window) e
 	w.Description = describeResult(w.Relation, result.FieldDescriptions())
 	found := len(w.keyPositions(w.Description))
 	var slabs slabs
-	bytes := 0
 	for result.NextRow() {
 		values := result.Values()
 		n := tupleSize(values)
-		if w.truncated || len(w.rows) > 0 && bytes+n > w.MaxBytes {
+		if w.truncated || len(w.rows) > 0 && w.bytes+n > w.MaxBytes {
 			w.truncated = true
 			continue // the rest is read and dropped: the statement's LIMIT bounds it
 		}
-		bytes += n
+		w.bytes += n
 		w.rows = append(w.rows, appendTuple(slabs.alloc(n)[:0], values))
 	}
 	if _, err := result.Close(); err != nil {
@@ -501,10 +521,7 @@ func (s *Syncer) Refresh(selectQuery string) bool {
 			}
 			return
 		}
-		select {
-		case <-w.Stored():
-		case <-run.Done():
-		}
+		_ = s.awaitStored(run, w.stored) // the run has ended, and the rows come again when it is asked for again
 	})
 	return true
 }

@@ -210,7 +210,7 @@ func (d *DeadLetters) retry(ctx context.Context, f func(context.Context) error) 
 	wait := newBackoff(minBackoff, maxBackoff)
 	for failures := 1; ; failures++ {
 		err := f(ctx)
-		if err == nil || ctx.Err() == nil && lastingPostgresError(err) {
+		if err == nil || ctx.Err() == nil && IsLastingPostgresError(err) {
 			if hold != nil {
 				hold.Release()
 			}
@@ -228,9 +228,9 @@ func (d *DeadLetters) retry(ctx context.Context, f func(context.Context) error) 
 	}
 }
 
-// lastingPostgresError reports whether a repetition cannot cure err. Anything that is
+// IsLastingPostgresError reports whether err is Postgres' own word and a repetition cannot cure it. Anything that is
 // not the server's own word is a connection that broke.
-func lastingPostgresError(err error) bool {
+func IsLastingPostgresError(err error) bool {
 	pg, ok := errors.AsType[*pgconn.PgError](err)
 	if !ok {
 		return false

@@ -32,6 +32,11 @@ func PhysicalName(alias string, at time.Time) (physical, writeAlias string) {
 	return alias + "-" + strings.ToLower(at.UTC().Format(physicalLayout)), writeAlias
 }
 
+// WriteAlias returns the write alias of a physical index that PhysicalName named.
+func WriteAlias(alias, physical string) string {
+	return alias + strings.ToUpper(strings.TrimPrefix(physical, alias))
+}
+
 // isPhysical reports whether name is one that PhysicalName gives for alias.
 func isPhysical(alias, name string) bool {
 	stamp, ok := strings.CutPrefix(name, alias+"-")

@@ -1,0 +1,333 @@
+package reindex
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"tidemark/dbsync"
+	"tidemark/indexer"
+	"tidemark/mapping"
+)
+
+// Options says what a Manager works with. All but Rebuild and Progress are required.
+type Options struct {
+	Syncer      *dbsync.Syncer
+	Client      *indexer.Client
+	DeadLetters *indexer.DeadLetters
+	Alarm       *indexer.Alarm
+	States      *States
+	Documents   []*indexer.Documents
+	Tables      map[mapping.TableName]*mapping.Table
+	Logger      *slog.Logger
+
+	// Rebuild tells whether an index is to be rebuilt although nothing else asks for it.
+	Rebuild func(name string) bool
+
+	// Progress, if given, is told of the rows of an index that is being filled.
+	Progress Progress
+}
+
+// Progress shows how far the filling of indices is.
+type Progress interface {
+	// Begin is called when the filling of an index begins or goes on, with the rows that
+	// are stored already and an estimate of all of them, -1 if there is none.
+	Begin(index string, done, total int64) Bar
+}
+
+// Bar shows one index.
+type Bar interface {
+	Add(rows int64)
+	Done()
+	Stop() // without having come to the end
+}
+
+// A Manager sees to it that every index has a physical index that is complete. Begin is
+// called when the slot is ours, then Run.
+type Manager struct {
+	o Options
+
+	mu     sync.Mutex
+	states map[string]*State // by index; the values are replaced, not changed
+	begun  chan struct{}     // closed when Begin has succeeded
+	once   sync.Once
+}
+
+// New makes a Manager.
+func New(o Options) *Manager {
+	return &Manager{o: o, states: make(map[string]*State), begun: make(chan struct{})}
+}
+
+// Begin finds out what every index needs, makes the physical indices that are missing,
+// and says where documents are written. No message of the stream is handled before. It
+// is called again when a connection to the slot was made anew, and makes sure then that
+// no other process has worked on the indices meanwhile.
+func (m *Manager) Begin(ctx context.Context) error {
+	again := false
+	select {
+	case <-m.begun:
+		again = true
+	default:
+	}
+	for _, d := range m.o.Documents {
+		st, err := m.o.States.Read(ctx, d.Index.Name)
+		if err != nil {
+			return err
+		}
+		if again {
+			if mine := m.State(d.Index.Name); st == nil || st.Building != mine.Building || st.Live != mine.Live {
+				return &dbsync.PermanentError{Err: &TakenOverError{Index: d.Index.Name, Building: mine.Building}}
+			}
+			continue
+		}
+		if st, err = m.begin(ctx, d, st); err != nil {
+			return fmt.Errorf("index %s: %w", d.Index.Name, lasting(err))
+		}
+		m.set(st)
+		d.SetTargets(targets(st)...)
+	}
+	m.once.Do(func() { close(m.begun) })
+	return nil
+}
+
+// lasting marks the errors that repeating cannot cure.
+func lasting(err error) error {
+	if isLasting(err) {
+		return &dbsync.PermanentError{Err: err}
+	}
+	return err
+}
+
+func isLasting(err error) bool {
+	var permanent *dbsync.PermanentError
+	var taken *indexer.NameTakenError
+	var other *TakenOverError
+	var server *indexer.ServerError
+	return errors.As(err, &permanent) || errors.As(err, &taken) || errors.As(err, &other) ||
+		errors.As(err, &server) && !server.Temporary() || indexer.IsLastingPostgresError(err)
+}
+
+// targets returns the write aliases of an index's physical indices.
+func targets(st *State) []string {
+	var out []string
+	for _, physical := range []string{st.Live, st.Building} {
+		if physical != "" {
+			out = append(out, indexer.WriteAlias(st.Name, physical))
+		}
+	}
+	return out
+}
+
+// State returns what is known of an index, nil before Begin.
+func (m *Manager) State(index string) *State {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.states[index]
+}
+
+func (m *Manager) set(st *State) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.states[st.Name] = st
+}
+
+// begin makes sure that the index has a physical index, complete or being filled.
+func (m *Manager) begin(ctx context.Context, d *indexer.Documents, st *State) (*State, error) {
+	table := m.o.Tables[d.Index.Table]
+	fingerprint := d.Index.Fingerprint(table)
+	why, err := m.rebuildReason(ctx, d, st, fingerprint)
+	if err != nil {
+		return nil, err
+	}
+	if why == "" {
+		if st.Building != "" {
+			m.o.Logger.Info("going on with filling an index", "index", d.Index.Name, "physical", st.Building, "rows", st.Done)
+		}
+		return st, nil
+	}
+	if err := m.o.Client.CheckAliasName(ctx, d.Index.Name); err != nil {
+		return nil, err
+	}
+	abandoned := ""
+	if st == nil {
+		st = &State{Name: d.Index.Name}
+	} else {
+		abandoned = st.Building
+		copied := *st
+		st = &copied
+	}
+	if st.Live != "" {
+		if there, err := m.o.Client.IndexExists(ctx, st.Live, indexer.WriteAlias(st.Name, st.Live)); err != nil {
+			return nil, err
+		} else if !there {
+			st.Live, st.LiveFingerprint = "", ""
+		}
+	}
+	st.Building, _ = indexer.PhysicalName(d.Index.Name, time.Now())
+	st.BuildingFingerprint, st.Generation = fingerprint, m.o.Syncer.Generation()
+	st.Total = table.EstimatedRows
+	// Noted before it is made: a crash in between leaves a note of an index that does not
+	// exist, which the next start sees, and never an index that nobody knows of.
+	if err := m.o.States.begin(ctx, st); err != nil {
+		return nil, err
+	}
+	body, err := d.Index.Body(table)
+	if err == nil {
+		body, err = fillingBody(body)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if err := m.o.Client.CreateIndex(ctx, st.Building, indexer.WriteAlias(st.Name, st.Building), body); err != nil {
+		return nil, err
+	}
+	m.o.Logger.Info("made a physical index, to be filled", "index", d.Index.Name, "physical", st.Building, "why", why, "rows", table.EstimatedRows)
+	if abandoned != "" {
+		if err := m.drop(ctx, st.Name, abandoned); err != nil {
+			return nil, err
+		}
+	}
+	return st, nil
+}
+
+// rebuildReason says why a new physical index has to be filled, "" if none has to.
+func (m *Manager) rebuildReason(ctx context.Context, d *indexer.Documents, st *State, fingerprint string) (string, error) {
+	name := d.Index.Name
+	switch {
+	case st == nil:
+		return "the index is new", nil
+	case st.Generation != m.o.Syncer.Generation():
+		return "the replication slot is another one, changes may be missing", nil
+	case st.Building == "" && m.o.Rebuild != nil && m.o.Rebuild(name):
+		return "it was asked for", nil
+	}
+	physical, of := st.Live, st.LiveFingerprint
+	if st.Building != "" {
+		physical, of = st.Building, st.BuildingFingerprint
+	}
+	if of != fingerprint {
+		return "the mapping or the table changed", nil
+	}
+	for _, physical := range []string{physical, st.Live} {
+		if physical == "" {
+			continue
+		}
+		there, err := m.o.Client.IndexExists(ctx, physical, indexer.WriteAlias(name, physical))
+		if err != nil {
+			return "", err
+		}
+		if !there {
+			return fmt.Sprintf("the physical index %s is gone", physical), nil
+		}
+	}
+	if st.Building == "" {
+		return "", m.checkAlias(ctx, st)
+	}
+	return "", nil
+}
+
+// checkAlias makes sure that searchers see the index that is kept.
+func (m *Manager) checkAlias(ctx context.Context, st *State) error {
+	of, err := m.o.Client.AliasTargets(ctx, st.Name)
+	if err != nil || slices.Equal(of, []string{st.Live}) {
+		return err
+	}
+	if len(of) > 0 {
+		return &dbsync.PermanentError{Err: fmt.Errorf("the alias stands for %s, and not for %s, which is kept equal to the table; "+
+			"mend: remove the alias, then it is put back, or give the mapping another name", strings.Join(of, ", "), st.Live)}
+	}
+	m.o.Logger.Warn("the alias was gone, it is put back", "index", st.Name, "physical", st.Live)
+	_, err = m.o.Client.MoveAlias(ctx, st.Name, st.Live)
+	return err
+}
+
+// While an index is filled nobody searches it: it need not be refreshed, and its replicas
+// get a copy when it is complete.
+var fillingSettings = map[string]any{"index.refresh_interval": "-1", "index.number_of_replicas": 0}
+
+// fillingBody returns the body for the creation of an index that is to be filled.
+func fillingBody(body []byte) ([]byte, error) {
+	parts, settings, err := splitBody(body)
+	if err != nil {
+		return nil, err
+	}
+	for key, value := range fillingSettings {
+		settings[key] = value
+	}
+	if parts["settings"], err = json.Marshal(settings); err != nil {
+		return nil, err
+	}
+	return json.Marshal(parts)
+}
+
+// filledSettings returns what fillingBody changed as the mapping has it; nil stands for
+// the server's default.
+func filledSettings(body []byte) (map[string]any, error) {
+	_, settings, err := splitBody(body)
+	if err != nil {
+		return nil, err
+	}
+	out := make(map[string]any, len(fillingSettings))
+	for key := range fillingSettings {
+		out[key] = settings[key]
+	}
+	return out, nil
+}
+
+func splitBody(body []byte) (parts map[string]json.RawMessage, settings map[string]any, err error) {
+	if err := json.Unmarshal(body, &parts); err != nil {
+		return nil, nil, fmt.Errorf("body of an index: %w", err)
+	}
+	if err := json.Unmarshal(parts["settings"], &settings); err != nil {
+		return nil, nil, fmt.Errorf("settings of an index: %w", err)
+	}
+	return parts, settings, nil
+}
+
+// drop removes a physical index that is not written to any more, and the dead letters of
+// its documents.
+func (m *Manager) drop(ctx context.Context, index, physical string) error {
+	if err := m.o.Client.DropIndex(ctx, physical); err != nil {
+		return err
+	}
+	if _, err := m.o.DeadLetters.DropIndex(ctx, indexer.WriteAlias(index, physical)); err != nil {
+		return err
+	}
+	m.o.Logger.Info("dropped a physical index", "physical", physical)
+	return nil
+}
+
+// Run fills the indices that are not complete, one after the other, and returns when all
+// are. It waits for Begin.
+func (m *Manager) Run(ctx context.Context) error {
+	select {
+	case <-m.begun:
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+	for _, d := range m.o.Documents {
+		if m.State(d.Index.Name).Building == "" {
+			continue
+		}
+		if err := m.fill(ctx, d); err != nil {
+			return fmt.Errorf("fill index %s: %w", d.Index.Name, err)
+		}
+	}
+	return nil
+}
+
+// Complete tells whether every index is.
+func (m *Manager) Complete() bool {
+	for _, d := range m.o.Documents {
+		if st := m.State(d.Index.Name); st == nil || st.Building != "" {
+			return false
+		}
+	}
+	return true
+}

@@ -1,0 +1,150 @@
+package reindex
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgtype"
+
+	"tidemark/mapping"
+)
+
+// Table is the name of the table of states in the control schema.
+const Table = "indices"
+
+// A State is what the control schema knows of one index.
+type State struct {
+	Name string // the alias
+
+	// Generation is that of the slot whose changes the index has, see
+	// [dbsync.Syncer.Generation].
+	Generation string
+
+	// Live is the physical index behind the alias, "" before the first one is complete.
+	Live, LiveFingerprint string
+
+	// Building is the physical index that is being filled, "" if none is.
+	Building, BuildingFingerprint string
+
+	// Cursor is the key of the last row that is stored in Building, the text of its
+	// columns; nil at the beginning. Done counts the rows, Total is an estimate from
+	// when the filling began, -1 if there was none.
+	Cursor      []string
+	Done, Total int64
+
+	StartedAt  time.Time // of the filling
+	FinishedAt time.Time // of the last one that was completed; zero if none was
+}
+
+// States is the table of states.
+type States struct {
+	db    *sql.DB
+	table string // quoted, with the schema
+}
+
+// NewStates returns the states in a control schema.
+func NewStates(db *sql.DB, schema string) *States {
+	return &States{db: db, table: mapping.QuoteIdent(schema) + "." + mapping.QuoteIdent(Table)}
+}
+
+// Setup makes the table if it is missing. The control schema exists.
+func (s *States) Setup(ctx context.Context) error {
+	var there bool
+	if err := s.db.QueryRowContext(ctx, `SELECT pg_catalog.to_regclass($1) IS NOT NULL`, s.table).Scan(&there); err != nil {
+		return fmt.Errorf("look for table %s: %w", s.table, err)
+	}
+	if there {
+		return nil
+	}
+	_, err := s.db.ExecContext(ctx, `CREATE TABLE IF NOT EXISTS `+s.table+` (
+		name                 text PRIMARY KEY,
+		generation           text NOT NULL,
+		live                 text NOT NULL DEFAULT '',
+		live_fingerprint     text NOT NULL DEFAULT '',
+		building             text NOT NULL DEFAULT '',
+		building_fingerprint text NOT NULL DEFAULT '',
+		cursor               text[],
+		rows_done            bigint NOT NULL DEFAULT 0,
+		rows_total           bigint NOT NULL DEFAULT -1,
+		started_at           timestamptz NOT NULL DEFAULT now(),
+		finished_at          timestamptz
+	)`)
+	if err != nil {
+		return fmt.Errorf("make table %s: %w", s.table, err)
+	}
+	return nil
+}
+
+// Read returns the state of an index, nil if there is none.
+func (s *States) Read(ctx context.Context, name string) (*State, error) {
+	st := &State{Name: name}
+	var finished sql.NullTime
+	err := s.db.QueryRowContext(ctx, `SELECT generation, live, live_fingerprint, building, building_fingerprint, cursor,
+		rows_done, rows_total, started_at, finished_at FROM `+s.table+` WHERE name = $1`, name).
+		Scan(&st.Generation, &st.Live, &st.LiveFingerprint, &st.Building, &st.BuildingFingerprint, pgtype.NewMap().SQLScanner(&st.Cursor),
+			&st.Done, &st.Total, &st.StartedAt, &finished)
+	if errors.Is(err, sql.ErrNoRows) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read the state of index %s: %w", name, err)
+	}
+	st.FinishedAt = finished.Time
+	return st, nil
+}
+
+// begin notes that a physical index is being filled, from the beginning.
+func (s *States) begin(ctx context.Context, st *State) error {
+	err := s.db.QueryRowContext(ctx, `INSERT INTO `+s.table+` AS i (name, generation, live, live_fingerprint, building, building_fingerprint, rows_total)
+		VALUES ($1, $2, $3, $4, $5, $6, $7)
+		ON CONFLICT (name) DO UPDATE SET generation = excluded.generation, live = excluded.live, live_fingerprint = excluded.live_fingerprint,
+			building = excluded.building, building_fingerprint = excluded.building_fingerprint,
+			cursor = NULL, rows_done = 0, rows_total = excluded.rows_total, started_at = now()
+		RETURNING started_at`,
+		st.Name, st.Generation, st.Live, st.LiveFingerprint, st.Building, st.BuildingFingerprint, st.Total).Scan(&st.StartedAt)
+	if err != nil {
+		return fmt.Errorf("note that %s is being filled: %w", st.Building, err)
+	}
+	st.Cursor, st.Done = nil, 0
+	return nil
+}
+
+// advance notes how far the filling is: everything up to the cursor is stored.
+func (s *States) advance(ctx context.Context, st *State) error {
+	return s.update(ctx, st, `UPDATE `+s.table+` SET cursor = $3, rows_done = $4 WHERE name = $1 AND building = $2`,
+		st.Name, st.Building, st.Cursor, st.Done)
+}
+
+// finish notes that the index that was filled is the one behind the alias.
+func (s *States) finish(ctx context.Context, st *State) error {
+	return s.update(ctx, st, `UPDATE `+s.table+` SET live = building, live_fingerprint = building_fingerprint, building = '', building_fingerprint = '',
+		cursor = NULL, rows_done = $3, finished_at = now() WHERE name = $1 AND building = $2`,
+		st.Name, st.Building, st.Done)
+}
+
+// A TakenOverError reports that another process works on the index: the control schema
+// does not say any more what this process wrote there.
+type TakenOverError struct{ Index, Building string }
+
+func (e *TakenOverError) Error() string {
+	return fmt.Sprintf("index %s: %s is not being filled any more, another process has taken over", e.Index, e.Building)
+}
+
+// update runs a statement that must change the one row of the state.
+func (s *States) update(ctx context.Context, st *State, statement string, args ...any) error {
+	result, err := s.db.ExecContext(ctx, statement, args...)
+	if err != nil {
+		return fmt.Errorf("note the state of index %s: %w", st.Name, err)
+	}
+	n, err := result.RowsAffected()
+	if err != nil {
+		return fmt.Errorf("note the state of index %s: %w", st.Name, err)
+	}
+	if n != 1 {
+		return &TakenOverError{Index: st.Name, Building: st.Building}
+	}
+	return nil
+}
