@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/jackc/pglogrepl"
@@ -73,8 +74,9 @@ func Inspect(ctx context.Context, opts ...SyncerOpt) (*Inspection, error) {
 type inspector struct {
 	*Syncer
 	found             Inspection
-	watermarks, notes bool // the two tables are there
-	mayCreate         bool // objects in the database: schemas, publications
+	watermarks, notes bool            // the two tables are there
+	partitioned       map[string]bool // tables that the publication gives under other names
+	mayCreate         bool            // objects in the database: schemas, publications
 }
 
 func (i *inspector) wrong(mend, format string, args ...any) {
@@ -168,9 +170,18 @@ func (i *inspector) inspectPublication(ctx context.Context, conn *pgx.Conn) erro
 	if !pub.complete {
 		i.found.Wrong = append(i.found.Wrong, i.incompletePublication())
 	}
+	if !pub.ours {
+		if err := i.inspectForeignPublication(ctx, conn, pub, tables); err != nil {
+			return err
+		}
+	}
 	missing, extra, err := i.comparePublication(ctx, conn, tables)
 	if err != nil {
 		return err
+	}
+	if !pub.viaRoot {
+		// It lists partitions where their roots were looked for; that is reported.
+		missing = slices.DeleteFunc(missing, func(name string) bool { return i.partitioned[name] })
 	}
 	if !i.watermarks {
 		missing = append(missing, watermarks)
@@ -193,6 +204,48 @@ func (i *inspector) inspectPublication(ctx context.Context, conn *pgx.Conn) erro
 			lacking.Mend = strings.Join(i.watermarkStatements(), "\n") + "\n" + lacking.Mend
 		}
 		i.found.Wrong = append(i.found.Wrong, lacking)
+	}
+	return nil
+}
+
+// inspectForeignPublication inspects what only a publication can have that no Syncer made.
+func (i *inspector) inspectForeignPublication(ctx context.Context, conn *pgx.Conn, pub publicationState, tables []string) error {
+	name := quoteIdent(i.publication)
+	if !pub.viaRoot {
+		rows, err := conn.Query(ctx, `SELECT t.name FROM pg_catalog.unnest($1::text[]) AS t(name)
+			JOIN pg_catalog.pg_class c ON c.oid = pg_catalog.to_regclass(t.name) WHERE c.relkind = 'p'`, tables)
+		if err != nil {
+			return fmt.Errorf("look for partitioned tables: %w", err)
+		}
+		roots, err := pgx.CollectRows(rows, pgx.RowTo[string])
+		if err != nil {
+			return fmt.Errorf("look for partitioned tables: %w", err)
+		}
+		i.partitioned = make(map[string]bool)
+		for _, root := range roots {
+			i.partitioned[root] = true
+		}
+		if len(roots) > 0 {
+			i.wrong(fmt.Sprintf("ALTER PUBLICATION %s SET (publish_via_partition_root = true);", name),
+				"publication %s gives changes of %s under the names of partitions", i.publication, strings.Join(roots, ", "))
+		}
+	}
+	if i.serverVersion < 150000 {
+		return nil // it has no filters
+	}
+	rows, err := conn.Query(ctx, `SELECT pg_catalog.format('%I.%I', schemaname, tablename) FROM pg_catalog.pg_publication_tables
+		WHERE pubname = $1 AND rowfilter IS NOT NULL AND pg_catalog.to_regclass(pg_catalog.format('%I.%I', schemaname, tablename))
+			IN (SELECT pg_catalog.to_regclass(t.name) FROM pg_catalog.unnest($2::text[]) AS t(name)) ORDER BY 1`, i.publication, tables)
+	if err != nil {
+		return fmt.Errorf("look for row filters of publication %s: %w", i.publication, err)
+	}
+	filtered, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	if err != nil {
+		return fmt.Errorf("look for row filters of publication %s: %w", i.publication, err)
+	}
+	for _, table := range filtered {
+		i.wrong(fmt.Sprintf("ALTER PUBLICATION %s DROP TABLE %s; ALTER PUBLICATION %s ADD TABLE %s;", name, table, name, table),
+			"publication %s has a row filter on %s, so that some changes would be missing", i.publication, table)
 	}
 	return nil
 }

@@ -1,0 +1,73 @@
+package prepare
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net/http"
+
+	"tidemark/indexer"
+	"tidemark/mapping"
+)
+
+// cluster connects to the cluster and looks whether the names of the indices are free.
+func (p *Prepared) cluster(ctx context.Context, c *mapping.Config, log *slog.Logger) error {
+	client, err := indexer.Connect(ctx, indexer.Options{
+		URLs:         c.Search.URLs,
+		User:         c.Search.User,
+		Password:     c.Search.Password.Reveal(),
+		APIKey:       c.Search.APIKey.Reveal(),
+		CAFile:       c.Search.CAFile,
+		StartTimeout: startTimeout,
+		Logger:       log,
+	})
+	if failure, ok := errors.AsType[*indexer.ConnectError](err); ok && failure.Configuration() {
+		return mapping.Problems{connectClusterProblem(c, failure)}
+	}
+	if err != nil {
+		return err
+	}
+	p.Client = client
+	var problems mapping.Problems
+	for _, ix := range c.Indices {
+		err := client.CheckAliasName(ctx, ix.Name)
+		if taken, ok := errors.AsType[*indexer.NameTakenError](err); ok {
+			problems = append(problems, c.Problem("indices."+ix.Name, "give the mapping another name, or copy that index to a new name and delete it",
+				"%s is an index of the cluster already, and cannot become an alias", taken.Name))
+		} else if server, ok := errors.AsType[*indexer.ServerError](err); ok && server.Status == http.StatusForbidden {
+			problems = append(problems, c.Problem("indices."+ix.Name, "grant the user of search.user the rights to create, write and manage "+ix.Name+" and "+ix.Name+"-*",
+				"the cluster does not let the user look at the index: %v", server))
+		} else if err != nil {
+			return err
+		}
+	}
+	if len(problems) > 0 {
+		return problems
+	}
+	return nil
+}
+
+// connectClusterProblem points at the key of the search section that has to be mended.
+func connectClusterProblem(c *mapping.Config, failure *indexer.ConnectError) mapping.Problem {
+	key := "search.urls"
+	switch failure.Kind {
+	case indexer.BadCredentials:
+		key = "search"
+		for _, given := range []string{"search.password", "search.api_key"} {
+			if c.Has(given) {
+				key = given
+			}
+		}
+	case indexer.BadCertificate:
+		if c.Has("search.ca_file") {
+			key = "search.ca_file"
+		}
+	case indexer.BadOptions:
+		key = "search"
+	}
+	where := "search server"
+	if failure.URLs != "" {
+		where += " " + failure.URLs
+	}
+	return c.Problem(key, failure.Mend, "%s: %v", where, failure.Err)
+}

@@ -1,0 +1,120 @@
+package prepare
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"slices"
+
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"tidemark/dbsync"
+	"tidemark/mapping"
+)
+
+// database holds c against the database: its tables, the rights of the role, and what
+// logical replication needs.
+func (p *Prepared) database(ctx context.Context, c *mapping.Config, log *slog.Logger) error {
+	db, err := connectPostgres(ctx, c, log)
+	if err != nil {
+		return err
+	}
+	defer db.Close()
+	known, err := p.loadTables(ctx, c, db)
+	if err != nil {
+		return err
+	}
+	problems := c.Check(known)
+	readable := make(map[mapping.TableName]*mapping.Table)
+	for name, t := range p.Tables {
+		problem, err := db.readable(ctx, c, t)
+		if err != nil {
+			return err
+		}
+		if problem != nil {
+			problems = append(problems, *problem)
+		} else {
+			readable[name] = t
+		}
+	}
+	p.Database, err = dbsync.Inspect(ctx, SyncerOptions(c, readable, log)...)
+	if err != nil {
+		return fmt.Errorf("inspect the database: %w", err)
+	}
+	for _, wrong := range p.Database.Wrong {
+		text := wrong.Text
+		if wrong.Err != nil {
+			text += ": " + plain(wrong.Err).Error()
+		}
+		problems = append(problems, c.Problem("postgres", wrong.Mend, "%s", text))
+	}
+	if len(problems) > 0 {
+		return problems
+	}
+	return nil
+}
+
+// loadTables reads the catalog about every table that c names. Where one of them is
+// missing, known holds the names of all others too: one may have been meant.
+func (p *Prepared) loadTables(ctx context.Context, c *mapping.Config, db *database) (known map[mapping.TableName]*mapping.Table, err error) {
+	p.Tables = make(map[mapping.TableName]*mapping.Table)
+	missing := false
+	for _, ix := range c.Indices {
+		if _, there := p.Tables[ix.Table]; there {
+			continue
+		}
+		t, err := mapping.LoadTable(ctx, db, ix.Table.Schema, ix.Table.Name)
+		switch {
+		case errors.Is(err, mapping.ErrNoTable):
+			missing = true
+		case err != nil:
+			return nil, err
+		default:
+			p.Tables[ix.Table] = t
+		}
+	}
+	if !missing {
+		return p.Tables, nil
+	}
+	known = maps.Clone(p.Tables)
+	rows, err := db.QueryContext(ctx, `SELECT n.nspname, c.relname FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+		WHERE c.relkind IN ('r', 'p') AND NOT c.relispartition AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema' LIMIT 10000`)
+	if err != nil {
+		return nil, fmt.Errorf("list the tables of the database: %w", err)
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var name mapping.TableName
+		if err := rows.Scan(&name.Schema, &name.Name); err != nil {
+			return nil, fmt.Errorf("list the tables of the database: %w", err)
+		}
+		if known[name] == nil {
+			known[name] = &mapping.Table{Schema: name.Schema, Name: name.Name}
+		}
+	}
+	if err := rows.Err(); err != nil {
+		return nil, fmt.Errorf("list the tables of the database: %w", err)
+	}
+	return known, nil
+}
+
+// readable tries to read the table as the backfill will. A table whose rows a policy hides
+// is reported by the mapping's check.
+func (db *database) readable(ctx context.Context, c *mapping.Config, t *mapping.Table) (*mapping.Problem, error) {
+	name := mapping.QuoteIdent(t.Schema) + "." + mapping.QuoteIdent(t.Name)
+	_, err := db.ExecContext(ctx, "SELECT FROM "+name+" LIMIT 0")
+	if err == nil || t.RowSecurity {
+		return nil, nil
+	}
+	server, ok := errors.AsType[*pgconn.PgError](err)
+	if !ok || server.Code != "42501" {
+		return nil, fmt.Errorf("read table %s: %w", t.TableName(), err)
+	}
+	i := slices.IndexFunc(c.Indices, func(ix *mapping.Index) bool { return ix.Table == t.TableName() })
+	p := c.Problem("indices."+c.Indices[i].Name+".table",
+		fmt.Sprintf("GRANT USAGE ON SCHEMA %s TO %s;\nGRANT SELECT ON %s TO %s;", mapping.QuoteIdent(t.Schema), mapping.QuoteIdent(db.role), name, mapping.QuoteIdent(db.role)),
+		"role %s may not read table %s. Postgres says: %s", db.role, t.TableName(), server.Message)
+	return &p, nil
+}

@@ -1,0 +1,216 @@
+package prepare
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"database/sql"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"net"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/cenkalti/backoff/v5"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/stdlib"
+
+	"tidemark/mapping"
+)
+
+const (
+	// startTimeout is how long a server may not answer at the start: both are often
+	// started together with Tidemark.
+	startTimeout   = 30 * time.Second
+	attemptTimeout = 10 * time.Second
+	minPause       = 200 * time.Millisecond
+	maxPause       = 5 * time.Second
+)
+
+// An UnreachableError says that Postgres did not answer for as long as it was waited
+// for. It is no fault of the configuration, as far as one can tell.
+type UnreachableError struct {
+	Address string // host:port, or the folder of a socket
+	Waited  time.Duration
+	Err     error // of the last attempt
+}
+
+func (e *UnreachableError) Error() string {
+	return fmt.Sprintf("Postgres at %s does not answer, tried for %s: %v\n    mend: start the server, or correct postgres.url",
+		e.Address, e.Waited.Round(time.Second), e.Err)
+}
+
+func (e *UnreachableError) Unwrap() error { return e.Err }
+
+// A database is the connection that the catalog is read by.
+type database struct {
+	*sql.DB
+	role string
+}
+
+// connectPostgres connects to the database, and tries again while it does not answer.
+// Its errors are mapping.Problems where somebody has to mend something, an
+// [*UnreachableError], or the end of ctx.
+func connectPostgres(ctx context.Context, c *mapping.Config, log *slog.Logger) (*database, error) {
+	config, err := pgx.ParseConfig(c.Postgres.ConnString())
+	if err != nil {
+		return nil, mapping.Problems{unreadable(c, err)}
+	}
+	config.ConnectTimeout = attemptTimeout
+	// A policy that hides rows gives an error, as it will for the backfill.
+	config.RuntimeParams["row_security"] = "off"
+	config.RuntimeParams["statement_timeout"] = "30s"
+	if config.RuntimeParams["application_name"] == "" {
+		config.RuntimeParams["application_name"] = "tidemark"
+	}
+	db := stdlib.OpenDB(*config)
+	db.SetMaxOpenConns(1)
+
+	pause := &backoff.ExponentialBackOff{InitialInterval: minPause, MaxInterval: maxPause, Multiplier: 2, RandomizationFactor: 0.5}
+	for start, attempt := time.Now(), 1; ; attempt++ {
+		err := db.PingContext(ctx)
+		if err == nil {
+			log.Info("connected to Postgres", "address", address(config), "database", config.Database, "role", config.User)
+			return &database{DB: db, role: config.User}, nil
+		}
+		if ctx.Err() != nil {
+			db.Close()
+			return nil, fmt.Errorf("connect to Postgres at %s: %w", address(config), context.Cause(ctx))
+		}
+		if p, ok := connectProblem(c, config, err); ok {
+			db.Close()
+			return nil, mapping.Problems{p}
+		}
+		next := pause.NextBackOff()
+		if time.Since(start)+next > startTimeout {
+			db.Close()
+			return nil, &UnreachableError{Address: address(config), Waited: time.Since(start), Err: plain(err)}
+		}
+		log.Warn("Postgres does not answer yet", "address", address(config), "attempt", attempt, "next_in", next.Round(time.Millisecond), "err", plain(err))
+		if err := sleep(ctx, next); err != nil {
+			db.Close()
+			return nil, fmt.Errorf("connect to Postgres at %s: %w", address(config), err)
+		}
+	}
+}
+
+// connectProblem says what has to be mended before a connection can be had; false where
+// waiting may be enough.
+func connectProblem(c *mapping.Config, config *pgx.ConnConfig, err error) (mapping.Problem, bool) {
+	role := mapping.QuoteIdent(config.User)
+	// The first key that the file has says where the value comes from.
+	at := func(keys ...string) string {
+		for _, key := range keys {
+			if c.Has(key) {
+				return key
+			}
+		}
+		return urlKey(c)
+	}
+	if server, ok := errors.AsType[*pgconn.PgError](err); ok {
+		said := "Postgres says: " + server.Message
+		switch server.Code {
+		case "28P01":
+			wrong := "wrong password"
+			if config.Password == "" {
+				wrong = "no password is given"
+			}
+			return c.Problem(at("postgres.url", "postgres.password"), "give the right password of role "+role+": in the file, in what it names by ${…}, or in PGPASSWORD",
+				"%s for role %s. %s", wrong, config.User, said), true
+		case "28000":
+			return c.Problem(at("postgres.url", "postgres.user"), "name an existing role that may log in, and allow it in pg_hba.conf: CREATE ROLE "+role+" LOGIN REPLICATION PASSWORD '…';",
+				"role %s may not log in. %s", config.User, said), true
+		case "3D000":
+			return c.Problem(at("postgres.url", "postgres.database"), "name an existing database: SELECT datname FROM pg_database;",
+				"there is no database %s. %s", config.Database, said), true
+		case "42501":
+			return c.Problem(at("postgres.url", "postgres.database"), fmt.Sprintf("GRANT CONNECT ON DATABASE %s TO %s;", mapping.QuoteIdent(config.Database), role),
+				"role %s may not connect to database %s. %s", config.User, config.Database, said), true
+		}
+		return mapping.Problem{}, false
+	}
+	text := err.Error()
+	switch {
+	case isCertificateError(err):
+		return c.Problem(at("postgres.url", "postgres.sslmode"), "sslrootcert=FILE in the url with the authority of the server's certificate, and a host name that is in it",
+			"the certificate of the server is not trusted: %v", plain(err)), true
+	case strings.Contains(text, "server refused TLS connection"):
+		return c.Problem(at("postgres.url", "postgres.sslmode"), "switch TLS on in the server (ssl = on), or ask for less: sslmode=prefer",
+			"the server has no TLS, and sslmode asks for it"), true
+	}
+	return mapping.Problem{}, false
+}
+
+func isCertificateError(err error) bool {
+	if _, ok := errors.AsType[*tls.CertificateVerificationError](err); ok {
+		return true
+	}
+	_, hostname := errors.AsType[x509.HostnameError](err)
+	_, unknown := errors.AsType[x509.UnknownAuthorityError](err)
+	return hostname || unknown
+}
+
+// urlKey is the key that says most about where the database is.
+func urlKey(c *mapping.Config) string {
+	if c.Has("postgres.url") {
+		return "postgres.url"
+	}
+	if c.Has("postgres.host") {
+		return "postgres.host"
+	}
+	return "postgres"
+}
+
+func address(config *pgx.ConnConfig) string {
+	if strings.HasPrefix(config.Host, "/") {
+		return config.Host
+	}
+	return net.JoinHostPort(config.Host, strconv.Itoa(int(config.Port)))
+}
+
+// plain takes off what pgx puts before the reason: user, database and address are said
+// already.
+func plain(err error) error {
+	if connect, ok := errors.AsType[*pgconn.ConnectError](err); ok && connect.Unwrap() != nil {
+		return oneLine{connect.Unwrap()}
+	}
+	return err
+}
+
+// oneLine shows an error that pgx joined from all addresses of a host on one line.
+type oneLine struct{ error }
+
+func (e oneLine) Error() string {
+	lines := strings.Split(e.error.Error(), "\n")
+	for i := range lines {
+		lines[i] = strings.TrimSpace(lines[i])
+	}
+	return strings.Join(lines, "; ")
+}
+
+func (e oneLine) Unwrap() error { return e.error }
+
+// unreadable says that what the connection is described by cannot be used. The parser's
+// error is not shown: it quotes the text, and does not find every password in it.
+func unreadable(c *mapping.Config, err error) mapping.Problem {
+	if file, ok := errors.AsType[*fs.PathError](err); ok {
+		return c.Problem(urlKey(c), "name a file that is there and can be read", "it asks for file %s: %v", file.Path, file.Err)
+	}
+	return c.Problem(urlKey(c), "postgres://USER:PASSWORD@HOST:PORT/DATABASE, or keywords as in: host=HOST dbname=DATABASE user=USER\nPGHOST, PGPORT, PGSSLMODE and their like count as well",
+		"not a description of a Postgres connection (its text is not shown, a password may be in it)")
+}
+
+func sleep(ctx context.Context, d time.Duration) error {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	case <-timer.C:
+		return nil
+	}
+}

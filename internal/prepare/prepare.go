@@ -1,0 +1,95 @@
+// Package prepare finds out whether a mapping file fits the database and the cluster that
+// it names, before anything is made or written there.
+//
+// [Prepare] is the one way to a start: run goes through it, and check prints what it
+// found. Everything that somebody has to mend comes in one go, as [mapping.Problems], each
+// with the line of the file, and the SQL or the setting that mends it. A server that does
+// not answer is tried again for half a minute; then it is an [*UnreachableError] or an
+// [*indexer.ConnectError], beside the problems if there are any.
+package prepare
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+
+	"github.com/sourcegraph/conc"
+
+	"tidemark/dbsync"
+	"tidemark/indexer"
+	"tidemark/mapping"
+)
+
+// Prepared is what Prepare found: a mapping that fits, and the way to the cluster.
+type Prepared struct {
+	Tables   map[mapping.TableName]*mapping.Table // of all indices
+	Client   *indexer.Client                      // Close closes it
+	Database *dbsync.Inspection                   // what following the slot begins with; Wrong is empty
+}
+
+// Close lets go of the cluster.
+func (p *Prepared) Close() { p.Client.Close() }
+
+// Prepare connects to the database and to the cluster of c, and holds c against both.
+func Prepare(ctx context.Context, c *mapping.Config, log *slog.Logger) (*Prepared, error) {
+	p := &Prepared{}
+	var databaseErr, clusterErr error
+	var wg conc.WaitGroup
+	wg.Go(func() { databaseErr = p.database(ctx, c, log) })
+	wg.Go(func() { clusterErr = p.cluster(ctx, c, log) })
+	wg.Wait()
+	if err := join(databaseErr, clusterErr); err != nil {
+		if p.Client != nil {
+			p.Client.Close()
+		}
+		return nil, err
+	}
+	return p, nil
+}
+
+// join puts the problems of all errors together, in the order of the file, before what
+// else went wrong.
+func join(errs ...error) error {
+	var problems mapping.Problems
+	var others []error
+	for _, err := range errs {
+		if ps, ok := errors.AsType[mapping.Problems](err); ok {
+			problems = append(problems, ps...)
+		} else if err != nil {
+			others = append(others, err)
+		}
+	}
+	problems.Sort()
+	switch {
+	case len(problems) == 0:
+		return errors.Join(others...)
+	case len(others) == 0:
+		return problems
+	}
+	return errors.Join(append([]error{problems}, others...)...)
+}
+
+// SyncerOptions are the options by which c follows its slot. tables are those that exist
+// of the tables that c names.
+func SyncerOptions(c *mapping.Config, tables map[mapping.TableName]*mapping.Table, log *slog.Logger) []dbsync.SyncerOpt {
+	var names []string
+	seen := make(map[mapping.TableName]bool)
+	for _, ix := range c.Indices {
+		if tables[ix.Table] != nil && !seen[ix.Table] {
+			seen[ix.Table] = true
+			names = append(names, mapping.QuoteIdent(ix.Table.Schema)+"."+mapping.QuoteIdent(ix.Table.Name))
+		}
+	}
+	options := []dbsync.SyncerOpt{
+		dbsync.WithPGConnStr(c.Postgres.ConnString()),
+		dbsync.WithReplicationSlot(c.Postgres.Slot),
+		dbsync.WithPublication(c.Postgres.Publication),
+		dbsync.WithCtrlNamespace(c.Postgres.ControlSchema),
+		dbsync.ForTables(names...),
+		dbsync.WithLogger(log),
+	}
+	if c.OnSlotLost == mapping.OnSlotLostReindex {
+		options = append(options, dbsync.WithNewSlot())
+	}
+	return options
+}
