@@ -33,7 +33,9 @@ const (
 	suspectBytes = 1 << 20
 )
 
-// A Compression says how bodies of bulk requests are compressed.
+// A Compression says how bodies of bulk requests are compressed. Gzip makes documents
+// of a few hundred bytes four times smaller for 0.15 s of processor time per 100,000
+// documents, and the server's own share. Higher levels take longer and gain nothing.
 type Compression int
 
 const (
