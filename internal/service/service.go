@@ -1,0 +1,183 @@
+// Package service keeps indices equal to their tables: it puts the parts together, runs
+// them, and waits for them.
+package service
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+
+	"github.com/sourcegraph/conc"
+
+	"tidemark/dbsync"
+	"tidemark/indexer"
+	"tidemark/internal/prepare"
+	"tidemark/internal/progress"
+	"tidemark/mapping"
+	"tidemark/reindex"
+)
+
+// Options says how to run.
+type Options struct {
+	// Once has Run return when every index is complete and has everything that was
+	// committed before that.
+	Once bool
+
+	// Reindex names the indices that are rebuilt although nothing else asks for it; "all"
+	// stands for every one.
+	Reindex []string
+
+	Logger  *slog.Logger
+	Display *progress.Display // of the filling of indices
+}
+
+// Service is one instance of Tidemark.
+type Service struct {
+	o       Options
+	config  *mapping.Config
+	found   *prepare.Prepared
+	syncer  *dbsync.Syncer
+	manager *reindex.Manager
+	handler *indexer.Handler
+	bulk    *indexer.Bulk
+	alarm   *indexer.Alarm
+	dead    *indexer.DeadLetters
+}
+
+// errDone ends a run that has done what it was asked for.
+var errDone = errors.New("done")
+
+// Run keeps the indices of c equal to their tables until ctx is done or something is wrong
+// that repeating cannot cure. It makes the slot and what else is missing. While another
+// instance has the slot it waits for its turn.
+func Run(ctx context.Context, c *mapping.Config, found *prepare.Prepared, o Options) error {
+	for _, name := range o.Reindex {
+		if name != "all" && !slices.ContainsFunc(c.Indices, func(ix *mapping.Index) bool { return ix.Name == name }) {
+			return &UnknownIndexError{Name: name}
+		}
+	}
+	s := &Service{o: o, config: c, found: found}
+	if err := s.open(ctx); err != nil {
+		return err
+	}
+	defer s.syncer.Close()
+	return s.run(ctx)
+}
+
+// An UnknownIndexError reports a name that the mapping does not have.
+type UnknownIndexError struct{ Name string }
+
+func (e *UnknownIndexError) Error() string {
+	return fmt.Sprintf("there is no index %s in the mapping", e.Name)
+}
+
+// open makes the parts, and in the database what is missing there.
+func (s *Service) open(ctx context.Context) (err error) {
+	log, c := s.o.Logger, s.config
+	options := append(prepare.SyncerOptions(c, s.found.Tables, log), dbsync.OnSlot(s.begin))
+	if s.syncer, err = dbsync.NewSyncerContext(ctx, options...); err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil {
+			s.syncer.Close()
+		}
+	}()
+	s.alarm = indexer.NewAlarm(log)
+	s.dead = indexer.NewDeadLetters(s.syncer.DB(), c.Postgres.ControlSchema, s.alarm)
+	if err := s.dead.Setup(ctx); err != nil {
+		return err
+	}
+	states := reindex.NewStates(s.syncer.DB(), c.Postgres.ControlSchema)
+	if err := states.Setup(ctx); err != nil {
+		return err
+	}
+	s.bulk, err = indexer.NewBulk(s.found.Client, indexer.BulkOptions{
+		Requests: c.Search.Bulk.Requests, Bytes: c.Search.Bulk.Bytes, Documents: c.Search.Bulk.Documents,
+		OnRefused: s.refused, Alarm: s.alarm, Logger: log,
+	})
+	if err != nil {
+		return err
+	}
+	var documents []*indexer.Documents
+	for _, ix := range c.Indices {
+		documents = append(documents, &indexer.Documents{Index: ix})
+	}
+	s.handler = indexer.NewHandler(indexer.HandlerOptions{
+		Syncer: s.syncer, Documents: documents, Client: s.found.Client, Bulk: s.bulk, Logger: log,
+	})
+	s.manager = reindex.New(reindex.Options{
+		Syncer: s.syncer, Client: s.found.Client, DeadLetters: s.dead, Alarm: s.alarm, States: states,
+		Documents: documents, Tables: s.found.Tables, Logger: log,
+		Rebuild: func(name string) bool {
+			return slices.Contains(s.o.Reindex, name) || slices.Contains(s.o.Reindex, "all")
+		},
+		Progress: bars{s.o.Display},
+	})
+	s.syncer.MessageHandler, s.syncer.Batcher = s.handler, dbsync.OperationsOnly(s.handler)
+	return nil
+}
+
+// begin is called when the slot is ours.
+func (s *Service) begin(ctx context.Context) error {
+	s.handler.Begin(ctx)
+	return s.manager.Begin(ctx)
+}
+
+// refused takes what the search server refuses for good.
+func (s *Service) refused(ctx context.Context, refused []indexer.Refused) error {
+	if s.config.OnError == mapping.OnErrorStop {
+		return &dbsync.PermanentError{Err: fmt.Errorf("on_error is stop: %w", refused[0].Err)}
+	}
+	for _, r := range refused {
+		s.o.Logger.Warn("the search server refuses a document, it is kept as a dead letter",
+			"index", r.Operation.Index, "id", r.Operation.ID, "version", r.Operation.Version, "reason", r.Err)
+	}
+	return s.dead.Keep(ctx, refused)
+}
+
+// run runs the parts until ctx is done, one of them fails, or Once is fulfilled.
+func (s *Service) run(ctx context.Context) error {
+	run, end := context.WithCancelCause(ctx)
+	defer end(nil)
+	var parts conc.WaitGroup
+	parts.Go(func() {
+		err := s.syncer.Run(run)
+		if err == nil {
+			err = context.Canceled
+		}
+		end(err)
+	})
+	parts.Go(func() {
+		err := s.manager.Run(run)
+		if err == nil && s.o.Once {
+			if err = s.syncer.Barrier(run); err == nil {
+				err = errDone
+			}
+		}
+		if err != nil {
+			end(err)
+		}
+	})
+	parts.Wait()
+	// The first that ended has given the reason.
+	switch cause := context.Cause(run); {
+	case ctx.Err() != nil, errors.Is(cause, errDone), errors.Is(cause, context.Canceled):
+		return nil
+	default:
+		return cause
+	}
+}
+
+// bars shows the filling of indices on a Display.
+type bars struct{ display *progress.Display }
+
+func (b bars) Begin(index string, done, total int64) reindex.Bar {
+	bar := b.display.Index(index, total)
+	if done > 0 {
+		bar.Add(done)
+	}
+	return bar
+}
