@@ -40,7 +40,7 @@ type queue struct {
 
 	arrived chan struct{} // a message, a keepalive or an error came; capacity 1
 	space   chan struct{} // something was released; capacity 1
-	moved   chan struct{} // the position that may be confirmed moved; capacity 1
+	moved   chan struct{} // the position moved by what was stored; capacity 1
 }
 
 func newQueue(maxMessages, maxBytes int, stored pglogrepl.LSN) *queue {
@@ -104,11 +104,12 @@ func (q *queue) keepalive(end pglogrepl.LSN) {
 
 // idle lets the position follow the server's while nothing waits to be stored. A
 // position inside a transaction is never confirmed, nor one before messages that
-// are received and not forwarded. mu is held.
+// are received and not forwarded. It does not say that the position moved: the note
+// that precedes a confirmation writes to the log itself, which would go on for ever.
+// mu is held.
 func (q *queue) idle() {
 	if len(q.msgs) == 0 && !q.openTx && q.reported > q.stored {
 		q.stored = q.reported
-		signal(q.moved)
 	}
 }
 

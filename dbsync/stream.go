@@ -21,7 +21,8 @@ import (
 
 const (
 	// statusInterval is how often the server hears from us, whether or not a position
-	// moved. It ends a connection that was silent for wal_sender_timeout, 60 s.
+	// moved, and how often an idle slot advances. The server ends a connection that was
+	// silent for wal_sender_timeout, 60 s.
 	statusInterval = 10 * time.Second
 
 	// silenceLimit is how long the server may be silent, although it is asked for an
@@ -217,7 +218,7 @@ func (s *stream) confirm(ctx context.Context) error {
 			if err := s.sendStatus(true); err != nil {
 				return err
 			}
-			continue
+			// Falls through to a position that moved while nothing came.
 		case flushed = <-s.flush:
 		}
 		err := s.advance(ctx)

@@ -430,6 +430,7 @@ func (s *Syncer) begin(ctx context.Context) (context.Context, error) {
 	s.run, s.cancel = context.WithCancelCause(ctx)
 	s.ended = make(chan struct{})
 	s.err = nil
+	s.barrier.Store(0) // what GetMessages has read before is not in the tracker
 	return s.run, nil
 }
 
