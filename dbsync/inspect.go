@@ -17,6 +17,7 @@ type Inspection struct {
 	Database, Role string
 	System         string // the database system's identifier; "" if the role may not ask
 	Timeline       int32
+	Generation     string        // of the slot, see [Syncer.Generation]; "" if it has to be made
 	WALEnd         pglogrepl.LSN // where the log ended
 
 	Slot SlotInspection
@@ -342,6 +343,9 @@ func (i *inspector) inspectSlot(ctx context.Context, conn *pgx.Conn) error {
 				i.step("make slot %s anew", i.slot)
 			}
 			return nil
+		}
+		if known != nil {
+			i.found.Generation = known.generation
 		}
 	}
 	if !slot.exists {
