@@ -1,0 +1,115 @@
+package admin
+
+import (
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// metric describes one of ours. docs/metrics.md lists them; a test holds it against this
+// file.
+func metric(name, help string, labels ...string) *prometheus.Desc {
+	return prometheus.NewDesc("tidemark_"+name, help, labels, nil)
+}
+
+var (
+	infoMetric      = metric("info", "Always 1; the labels tell what runs.", "version", "product", "slot")
+	healthyMetric   = metric("healthy", "1 while /healthz answers 200.")
+	readyMetric     = metric("ready", "1 while /readyz answers 200.")
+	connectedMetric = metric("connected", "1 while changes are received from the replication slot.")
+
+	confirmedMetric = metric("confirmed_position_bytes", "Position in the log up to which everything is stored, as a number (LSN).")
+	walEndMetric    = metric("server_position_bytes", "Position at which the server's log ended when it was last heard of (LSN).")
+	lagMetric       = metric("lag_bytes", "How much of the log is not stored yet.")
+	commitMetric    = metric("newest_commit_timestamp_seconds", "When the newest transaction that is stored was committed, by the clock of Postgres.")
+
+	queueMessagesMetric = metric("queue_messages", "Changes that were received and are not confirmed.")
+	queueBytesMetric    = metric("queue_bytes", "Memory that these changes take.")
+
+	stateMetric       = metric("index_state", "1 for the state that the index is in, 0 for the others.", "index", "state")
+	rowsDoneMetric    = metric("index_rows_done", "Rows that the filling under way, or the last one, has stored.", "index")
+	rowsTotalMetric   = metric("index_rows_expected", "Estimate of the rows that it will store; absent if there is none.", "index")
+	deadLettersMetric = metric("dead_letters", "Operations that the search server refused for good and that wait for somebody.", "index")
+
+	alarmsMetric = metric("alarms", "Reasons that hold writing back at the moment.")
+	alarmMetric  = metric("alarm_since_timestamp_seconds", "When the reason came up.", "reason")
+
+	documentsMetric      = metric("bulk_documents_total", "Operations whose fate is known.", "result")
+	retriesMetric        = metric("bulk_retries_total", "Operations that were sent again.")
+	requestsMetric       = metric("bulk_requests_total", "Bulk requests sent.")
+	failedRequestsMetric = metric("bulk_failed_requests_total", "Bulk requests without a 2xx answer.")
+	bytesMetric          = metric("bulk_sent_bytes_total", "Bodies of bulk requests as sent.")
+	rawBytesMetric       = metric("bulk_uncompressed_bytes_total", "Bodies of bulk requests before compression.")
+	secondsMetric        = metric("bulk_request_seconds_total", "Duration of all bulk requests together; several run at a time.")
+)
+
+// A collector makes metrics of a status when they are asked for, so that nothing is
+// counted twice.
+type collector struct{ source Source }
+
+// Describe sends nothing: which metrics there are depends on the status.
+func (c collector) Describe(chan<- *prometheus.Desc) {}
+
+func (c collector) Collect(to chan<- prometheus.Metric) {
+	s := c.source.Status()
+	gauge := func(d *prometheus.Desc, value float64, labels ...string) {
+		to <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, value, labels...)
+	}
+	counter := func(d *prometheus.Desc, value int64, labels ...string) {
+		to <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(value), labels...)
+	}
+
+	gauge(infoMetric, 1, s.Version, s.Product, s.Slot)
+	gauge(healthyMetric, oneIf(len(s.unhealthy()) == 0))
+	gauge(readyMetric, oneIf(len(s.unready()) == 0))
+	gauge(connectedMetric, oneIf(s.Connected))
+
+	gauge(confirmedMetric, float64(s.Confirmed))
+	if s.WALEnd > 0 {
+		gauge(walEndMetric, float64(s.WALEnd))
+	}
+	if lag, known := s.Lag(); known {
+		gauge(lagMetric, float64(lag))
+	}
+	if !s.NewestCommit.IsZero() {
+		gauge(commitMetric, seconds(s.NewestCommit))
+	}
+	gauge(queueMessagesMetric, float64(s.QueueMessages))
+	gauge(queueBytesMetric, float64(s.QueueBytes))
+
+	for _, ix := range s.Indices {
+		for _, state := range states {
+			gauge(stateMetric, oneIf(ix.State == state), ix.Name, string(state))
+		}
+		gauge(rowsDoneMetric, float64(ix.RowsDone), ix.Name)
+		if ix.RowsTotal >= 0 {
+			gauge(rowsTotalMetric, float64(ix.RowsTotal), ix.Name)
+		}
+		gauge(deadLettersMetric, float64(ix.DeadLetters), ix.Name)
+	}
+	gauge(alarmsMetric, float64(len(s.Alarms)))
+	for _, a := range s.Alarms {
+		gauge(alarmMetric, seconds(a.Since), a.Key)
+	}
+
+	b := s.Bulk
+	counter(documentsMetric, b.Stored, "stored")
+	counter(documentsMetric, b.Deleted, "deleted")
+	counter(documentsMetric, b.Superseded, "superseded")
+	counter(documentsMetric, b.Refused, "refused")
+	counter(retriesMetric, b.Retried)
+	counter(requestsMetric, b.Requests)
+	counter(failedRequestsMetric, b.FailedRequests)
+	counter(bytesMetric, b.Bytes)
+	counter(rawBytesMetric, b.RawBytes)
+	to <- prometheus.MustNewConstMetric(secondsMetric, prometheus.CounterValue, b.Duration.Seconds())
+}
+
+func oneIf(is bool) float64 {
+	if is {
+		return 1
+	}
+	return 0
+}
+
+func seconds(t time.Time) float64 { return float64(t.UnixMilli()) / 1000 }

@@ -1,0 +1,121 @@
+package admin
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/jackc/pglogrepl"
+)
+
+// A Source tells what the process is doing. Status is called for each request, by several
+// goroutines at once, and must answer from memory.
+type Source interface {
+	Status() Status
+}
+
+// A Status is what the process is doing at a moment. Nothing in it is a secret.
+type Status struct {
+	Version string // of Tidemark
+	Product string // what is written to: "OpenSearch 3.3.2"
+
+	// Failure is why the process cannot go on and is about to end, "" while it can.
+	Failure string
+	// LastError is the latest thing that went wrong, whether or not it is over, "" if
+	// nothing did.
+	LastError string
+
+	Slot         string
+	Connected    bool          // to the slot; false as well while another process has it
+	Confirmed    pglogrepl.LSN // up to where everything is stored
+	WALEnd       pglogrepl.LSN // where the server's log ended when it was last heard of; 0: never
+	NewestCommit time.Time     // when the newest transaction that is stored was committed; zero: none since the start
+
+	QueueMessages, QueueBytes int64 // received and not confirmed
+
+	Indices []Index
+	Alarms  []Alarm
+	Bulk    Bulk
+}
+
+// An Index is one index of the mapping file.
+type Index struct {
+	Name        string // the alias
+	Physical    string // the index that is filled or kept
+	State       State
+	RowsDone    int64 // of the filling under way, or of the last one
+	RowsTotal   int64 // an estimate; -1: none
+	DeadLetters int64
+}
+
+// A State says what is done with an index.
+type State string
+
+const (
+	Backfilling State = "backfilling" // it is filled for the first time, searchers see nothing yet
+	Live        State = "live"        // it is complete and kept equal to its table
+	Rebuilding  State = "rebuilding"  // it is live, and a new physical index is filled beside it
+)
+
+var states = []State{Backfilling, Live, Rebuilding}
+
+// An Alarm is one thing that holds writing back.
+type Alarm struct {
+	Key   string // names the condition
+	Text  string // what happened, and its mend
+	Since time.Time
+}
+
+// Bulk counts what was written since the start. Every number only grows.
+type Bulk struct {
+	Stored, Deleted int64 // documents
+	Superseded      int64 // operations that found a newer version
+	Refused         int64 // operations refused for good
+	Retried         int64 // operations sent again
+	Requests        int64
+	FailedRequests  int64         // of these, the ones without a 2xx answer
+	Bytes           int64         // of bodies as sent
+	RawBytes        int64         // of bodies before compression
+	Duration        time.Duration // of all requests together
+}
+
+// Lag is how much of the log is not stored yet, in bytes; false while the server's
+// position is not known.
+func (s *Status) Lag() (int64, bool) {
+	if s.WALEnd == 0 || s.Confirmed == 0 {
+		return 0, false
+	}
+	return max(0, int64(s.WALEnd)-int64(s.Confirmed)), true
+}
+
+// unhealthy says why the process does not work, nil if it does.
+func (s *Status) unhealthy() []string {
+	if s.Failure == "" {
+		return nil
+	}
+	return []string{s.Failure}
+}
+
+// unready says why searchers may not see what the tables hold, nil if they do. An index
+// that is rebuilt is served by the one before meanwhile.
+func (s *Status) unready() []string {
+	reasons := s.unhealthy()
+	if !s.Connected {
+		reasons = append(reasons, fmt.Sprintf("not connected to slot %s", s.Slot))
+	}
+	for _, ix := range s.Indices {
+		if ix.State == Backfilling {
+			reasons = append(reasons, "index "+ix.Name+" is being filled: "+ix.rows())
+		}
+	}
+	for _, a := range s.Alarms {
+		reasons = append(reasons, a.Key+": "+a.Text)
+	}
+	return reasons
+}
+
+func (ix *Index) rows() string {
+	if ix.RowsTotal < 0 {
+		return fmt.Sprintf("%d rows", ix.RowsDone)
+	}
+	return fmt.Sprintf("%d of about %d rows", ix.RowsDone, ix.RowsTotal)
+}
