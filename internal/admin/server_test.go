@@ -1,0 +1,313 @@
+package admin
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"regexp"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus/testutil/promlint"
+	"go.uber.org/goleak"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// A source holds the status that a test sets.
+type source struct {
+	mu     sync.Mutex
+	status Status
+}
+
+func (s *source) Status() Status {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.status
+}
+
+func (s *source) set(change func(*Status)) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	change(&s.status)
+}
+
+// working is a process in which all is well.
+func working() Status {
+	return Status{
+		Version: "1.2.3", Product: "OpenSearch 3.3.2", Slot: "shop", Connected: true,
+		Confirmed: 0x100, WALEnd: 0x180, NewestCommit: time.UnixMilli(1_769_860_800_250),
+		QueueMessages: 3, QueueBytes: 4096,
+		Indices: []Index{{Name: "products", Physical: "products-20260131t120000z", State: Live, RowsDone: 42, RowsTotal: -1, DeadLetters: 2}},
+		Bulk: Bulk{Stored: 10, Deleted: 4, Superseded: 3, Refused: 2, Retried: 7, Requests: 6, FailedRequests: 1,
+			Bytes: 1000, RawBytes: 9000, Duration: 1500 * time.Millisecond},
+	}
+}
+
+// start serves a source for the length of a test.
+func start(t *testing.T, src *source) (url string) {
+	t.Helper()
+	s := New("127.0.0.1:0", src, slog.New(slog.NewTextHandler(t.Output(), nil)))
+	addr, err := s.Listen(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- s.Run(ctx) }()
+	t.Cleanup(func() {
+		http.DefaultClient.CloseIdleConnections()
+		cancel()
+		if err := <-done; err != nil {
+			t.Errorf("Run: %v", err)
+		}
+	})
+	return "http://" + addr.String()
+}
+
+func get(t *testing.T, url string) (int, string) {
+	t.Helper()
+	resp, err := http.Get(url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return resp.StatusCode, string(body)
+}
+
+func TestHealthAndReadiness(t *testing.T) {
+	tests := []struct {
+		name           string
+		change         func(*Status)
+		healthy, ready []string // the reasons against it
+	}{
+		{"all is well", func(*Status) {}, nil, nil},
+		{"another process has the slot", func(s *Status) { s.Connected = false }, nil, []string{"not connected to slot shop"}},
+		{"first filling", func(s *Status) { s.Indices[0].State, s.Indices[0].RowsTotal = Backfilling, 100 }, nil,
+			[]string{"index products is being filled: 42 of about 100 rows"}},
+		{"first filling of unknown length", func(s *Status) { s.Indices[0].State = Backfilling }, nil, []string{"index products is being filled: 42 rows"}},
+		{"a rebuild beside the live one", func(s *Status) { s.Indices[0].State = Rebuilding }, nil, nil},
+		{"writing is held back", func(s *Status) { s.Alarms = []Alarm{{Key: "index x is missing", Text: "make it"}} }, nil, []string{"index x is missing: make it"}},
+		{"an error that is over", func(s *Status) { s.LastError = "a broken connection" }, nil, nil},
+		{"failed for good", func(s *Status) { s.Failure, s.Connected = "slot shop is lost", false },
+			[]string{"slot shop is lost"}, []string{"slot shop is lost", "not connected to slot shop"}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			src := &source{status: working()}
+			src.set(tt.change)
+			url := start(t, src)
+			for _, page := range []struct {
+				path, what string
+				reasons    []string
+			}{{"/healthz", "healthy", tt.healthy}, {"/readyz", "ready", tt.ready}} {
+				status, body := get(t, url+page.path)
+				var answer map[string]any
+				if err := json.Unmarshal([]byte(body), &answer); err != nil {
+					t.Fatalf("%s: %v: %s", page.path, err, body)
+				}
+				want := http.StatusOK
+				if page.reasons != nil {
+					want = http.StatusServiceUnavailable
+				}
+				var reasons []string
+				for _, r := range answer["reasons"].([]any) {
+					reasons = append(reasons, r.(string))
+				}
+				if status != want || answer[page.what] != (want == http.StatusOK) || !slices.Equal(reasons, page.reasons) {
+					t.Errorf("%s: %d %s, want %d with %q", page.path, status, body, want, page.reasons)
+				}
+			}
+		})
+	}
+}
+
+func TestMetrics(t *testing.T) {
+	src := &source{status: working()}
+	url := start(t, src)
+	src.set(func(s *Status) {
+		s.Alarms = []Alarm{{Key: "no answer", Since: time.Unix(1_769_860_900, 0)}}
+		s.Indices = append(s.Indices, Index{Name: "orders", State: Backfilling, RowsDone: 5, RowsTotal: 50})
+	})
+	status, body := get(t, url+"/metrics")
+	if status != http.StatusOK {
+		t.Fatalf("%d %s", status, body)
+	}
+	for _, want := range []string{
+		`tidemark_info{product="OpenSearch 3.3.2",slot="shop",version="1.2.3"} 1`,
+		"tidemark_healthy 1", "tidemark_ready 0", "tidemark_connected 1",
+		"tidemark_confirmed_position_bytes 256", "tidemark_server_position_bytes 384", "tidemark_lag_bytes 128",
+		"tidemark_newest_commit_timestamp_seconds 1.76986080025e+09",
+		"tidemark_queue_messages 3", "tidemark_queue_bytes 4096",
+		`tidemark_index_state{index="products",state="live"} 1`, `tidemark_index_state{index="products",state="rebuilding"} 0`,
+		`tidemark_index_state{index="orders",state="backfilling"} 1`,
+		`tidemark_index_rows_done{index="products"} 42`, `tidemark_index_rows_expected{index="orders"} 50`,
+		`tidemark_dead_letters{index="products"} 2`,
+		"tidemark_alarms 1", `tidemark_alarm_since_timestamp_seconds{reason="no answer"} 1.7698609e+09`,
+		`tidemark_bulk_documents_total{result="stored"} 10`, `tidemark_bulk_documents_total{result="deleted"} 4`,
+		`tidemark_bulk_documents_total{result="superseded"} 3`, `tidemark_bulk_documents_total{result="refused"} 2`,
+		"tidemark_bulk_retries_total 7", "tidemark_bulk_requests_total 6", "tidemark_bulk_failed_requests_total 1",
+		"tidemark_bulk_sent_bytes_total 1000", "tidemark_bulk_uncompressed_bytes_total 9000", "tidemark_bulk_request_seconds_total 1.5",
+		"go_goroutines ", "process_start_time_seconds ",
+	} {
+		if !strings.Contains(body, "\n"+want) {
+			t.Errorf("no line %s", want)
+		}
+	}
+	if strings.Contains(body, `tidemark_index_rows_expected{index="products"}`) {
+		t.Error("an estimate that is not there is shown")
+	}
+	problems, err := promlint.New(strings.NewReader(body)).Lint()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range problems {
+		if strings.HasPrefix(p.Metric, "tidemark_") {
+			t.Errorf("%s: %s", p.Metric, p.Text)
+		}
+	}
+	if t.Failed() {
+		t.Log(body)
+	}
+
+	// What is not known yet is not shown as zero.
+	src.set(func(s *Status) { *s = Status{Slot: "shop"} })
+	_, body = get(t, url+"/metrics")
+	for _, absent := range []string{"tidemark_lag_bytes", "tidemark_server_position_bytes", "tidemark_newest_commit_timestamp_seconds"} {
+		if strings.Contains(body, "\n"+absent+" ") {
+			t.Errorf("%s is shown before it is known", absent)
+		}
+	}
+}
+
+// TestMetricsAreDocumented holds docs/metrics.md against the code, both ways.
+func TestMetricsAreDocumented(t *testing.T) {
+	names := func(file, pattern, prefix string) []string {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var names []string
+		for _, m := range regexp.MustCompile(pattern).FindAllStringSubmatch(string(text), -1) {
+			names = append(names, prefix+m[1])
+		}
+		slices.Sort(names)
+		return slices.Compact(names)
+	}
+	code := names("metrics.go", `metric\("(\w+)"`, "tidemark_")
+	docs := names("../../docs/metrics.md", "(?m)^\\| `(tidemark_\\w+)`", "")
+	if len(code) == 0 || !slices.Equal(code, docs) {
+		t.Errorf("metrics of the code: %q\nof docs/metrics.md: %q", code, docs)
+	}
+}
+
+func TestOtherRequests(t *testing.T) {
+	url := start(t, &source{status: working()})
+	status, body := get(t, url+"/")
+	if status != http.StatusNotFound || !strings.Contains(body, `"paths":["/healthz","/metrics","/readyz"]`) {
+		t.Errorf("/: %d %s", status, body)
+	}
+	for method, want := range map[string]int{http.MethodHead: http.StatusOK, http.MethodPost: http.StatusMethodNotAllowed, http.MethodDelete: http.StatusMethodNotAllowed} {
+		req, err := http.NewRequestWithContext(t.Context(), method, url+"/healthz", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp, err := http.DefaultClient.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp.Body.Close()
+		if resp.StatusCode != want {
+			t.Errorf("%s: %d, want %d", method, resp.StatusCode, want)
+		}
+	}
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url+"/healthz", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set("X-Long", strings.Repeat("x", 64<<10))
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp.Body.Close()
+	if resp.StatusCode != http.StatusRequestHeaderFieldsTooLarge {
+		t.Errorf("long header: %d", resp.StatusCode)
+	}
+}
+
+func TestAddressInUse(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	err = New(l.Addr().String(), &source{}, slog.New(slog.DiscardHandler)).Run(t.Context())
+	if _, ok := errors.AsType[*ListenError](err); !ok || !strings.Contains(err.Error(), l.Addr().String()) || !strings.Contains(err.Error(), "admin.listen") {
+		t.Errorf("%v", err)
+	}
+}
+
+// TestShutdownLetsARequestEnd holds a request inside the source while the server is asked
+// to end.
+func TestShutdownLetsARequestEnd(t *testing.T) {
+	asked, release := make(chan struct{}), make(chan struct{})
+	src := statusFunc(func() Status {
+		close(asked)
+		<-release
+		return working()
+	})
+	s := New("127.0.0.1:0", src, slog.New(slog.DiscardHandler))
+	addr, err := s.Listen(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- s.Run(ctx) }()
+	answered := make(chan int, 1)
+	go func() {
+		resp, err := http.Get("http://" + addr.String() + "/healthz")
+		if err != nil {
+			t.Error(err)
+			answered <- 0
+			return
+		}
+		resp.Body.Close()
+		answered <- resp.StatusCode
+	}()
+	<-asked
+	cancel()
+	// The listener goes first.
+	for {
+		conn, err := net.Dial("tcp", addr.String())
+		if err != nil {
+			break
+		}
+		conn.Close()
+	}
+	close(release)
+	if status := <-answered; status != http.StatusOK {
+		t.Errorf("the request under way: %d", status)
+	}
+	if err := <-done; err != nil {
+		t.Errorf("Run: %v", err)
+	}
+	http.DefaultClient.CloseIdleConnections()
+}
+
+type statusFunc func() Status
+
+func (f statusFunc) Status() Status { return f() }
