@@ -198,14 +198,27 @@ func (m *Manager) begin(ctx context.Context, d *indexer.Documents, st *State) (*
 
 // rebuildReason says why a new physical index has to be filled, "" if none has to.
 func (m *Manager) rebuildReason(ctx context.Context, d *indexer.Documents, st *State, fingerprint string) (string, error) {
-	name := d.Index.Name
+	why, err := RebuildReason(ctx, m.o.Client, d.Index.Name, st, fingerprint, m.o.Syncer.Generation())
+	switch {
+	case err != nil || why != "":
+		return why, err
+	case st.Building != "":
+		return "", nil
+	case m.o.Rebuild != nil && m.o.Rebuild(d.Index.Name):
+		return "it was asked for", nil
+	}
+	return "", m.checkAlias(ctx, st)
+}
+
+// RebuildReason says why a new physical index has to be filled for the index called name,
+// "" if the one that is there, or that is being filled, will do. st is what is known of it,
+// nil if nothing is; fingerprint that of its mapping, generation that of the slot now.
+func RebuildReason(ctx context.Context, client *indexer.Client, name string, st *State, fingerprint, generation string) (string, error) {
 	switch {
 	case st == nil:
 		return "the index is new", nil
-	case st.Generation != m.o.Syncer.Generation():
+	case st.Generation != generation:
 		return "the replication slot is another one, changes may be missing", nil
-	case st.Building == "" && m.o.Rebuild != nil && m.o.Rebuild(name):
-		return "it was asked for", nil
 	}
 	physical, of := st.Live, st.LiveFingerprint
 	if st.Building != "" {
@@ -218,16 +231,13 @@ func (m *Manager) rebuildReason(ctx context.Context, d *indexer.Documents, st *S
 		if physical == "" {
 			continue
 		}
-		there, err := m.o.Client.IndexExists(ctx, physical, indexer.WriteAlias(name, physical))
+		there, err := client.IndexExists(ctx, physical, indexer.WriteAlias(name, physical))
 		if err != nil {
 			return "", err
 		}
 		if !there {
 			return fmt.Sprintf("the physical index %s is gone", physical), nil
 		}
-	}
-	if st.Building == "" {
-		return "", m.checkAlias(ctx, st)
 	}
 	return "", nil
 }

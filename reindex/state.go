@@ -52,14 +52,11 @@ func NewStates(db *sql.DB, schema string) *States {
 
 // Setup makes the table if it is missing. The control schema exists.
 func (s *States) Setup(ctx context.Context) error {
-	var there bool
-	if err := s.db.QueryRowContext(ctx, `SELECT pg_catalog.to_regclass($1) IS NOT NULL`, s.table).Scan(&there); err != nil {
-		return fmt.Errorf("look for table %s: %w", s.table, err)
+	there, err := s.Exist(ctx)
+	if err != nil || there {
+		return err
 	}
-	if there {
-		return nil
-	}
-	_, err := s.db.ExecContext(ctx, `CREATE TABLE IF NOT EXISTS `+s.table+` (
+	_, err = s.db.ExecContext(ctx, `CREATE TABLE IF NOT EXISTS `+s.table+` (
 		name                 text PRIMARY KEY,
 		generation           text NOT NULL,
 		live                 text NOT NULL DEFAULT '',
@@ -76,6 +73,14 @@ func (s *States) Setup(ctx context.Context) error {
 		return fmt.Errorf("make table %s: %w", s.table, err)
 	}
 	return nil
+}
+
+// Exist tells whether the table is there.
+func (s *States) Exist(ctx context.Context) (there bool, err error) {
+	if err := s.db.QueryRowContext(ctx, `SELECT pg_catalog.to_regclass($1) IS NOT NULL`, s.table).Scan(&there); err != nil {
+		return false, fmt.Errorf("look for table %s: %w", s.table, err)
+	}
+	return there, nil
 }
 
 // Read returns the state of an index, nil if there is none.

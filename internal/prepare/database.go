@@ -21,7 +21,7 @@ func (p *Prepared) database(ctx context.Context, c *mapping.Config, log *slog.Lo
 	if err != nil {
 		return err
 	}
-	defer db.Close()
+	p.db = db.DB // whatever comes, Close closes it
 	known, err := p.loadTables(ctx, c, db)
 	if err != nil {
 		return err

@@ -69,6 +69,7 @@ func connectPostgres(ctx context.Context, c *mapping.Config, log *slog.Logger) (
 	}
 	db := stdlib.OpenDB(*config)
 	db.SetMaxOpenConns(1)
+	db.SetConnMaxIdleTime(time.Minute) // run needs it no more
 
 	pause := &backoff.ExponentialBackOff{InitialInterval: minPause, MaxInterval: maxPause, Multiplier: 2, RandomizationFactor: 0.5}
 	for start, attempt := time.Now(), 1; ; attempt++ {

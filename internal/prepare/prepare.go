@@ -10,6 +10,7 @@ package prepare
 
 import (
 	"context"
+	"database/sql"
 	"errors"
 	"log/slog"
 
@@ -23,12 +24,21 @@ import (
 // Prepared is what Prepare found: a mapping that fits, and the way to the cluster.
 type Prepared struct {
 	Tables   map[mapping.TableName]*mapping.Table // of all indices
-	Client   *indexer.Client                      // Close closes it
-	Database *dbsync.Inspection                   // what following the slot begins with; Wrong is empty
+	Client   *indexer.Client
+	Database *dbsync.Inspection // what following the slot begins with; Wrong is empty
+
+	db *sql.DB
 }
 
-// Close lets go of the cluster.
-func (p *Prepared) Close() { p.Client.Close() }
+// Close lets go of the cluster and of the database.
+func (p *Prepared) Close() {
+	if p.Client != nil {
+		p.Client.Close()
+	}
+	if p.db != nil {
+		p.db.Close()
+	}
+}
 
 // Prepare connects to the database and to the cluster of c, and holds c against both.
 func Prepare(ctx context.Context, c *mapping.Config, log *slog.Logger) (*Prepared, error) {
@@ -39,9 +49,7 @@ func Prepare(ctx context.Context, c *mapping.Config, log *slog.Logger) (*Prepare
 	wg.Go(func() { clusterErr = p.cluster(ctx, c, log) })
 	wg.Wait()
 	if err := join(databaseErr, clusterErr); err != nil {
-		if p.Client != nil {
-			p.Client.Close()
-		}
+		p.Close()
 		return nil, err
 	}
 	return p, nil

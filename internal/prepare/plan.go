@@ -1,0 +1,57 @@
+package prepare
+
+import (
+	"context"
+	"fmt"
+
+	"tidemark/mapping"
+	"tidemark/reindex"
+)
+
+// An IndexPlan says what run would do with one index.
+type IndexPlan struct {
+	Index *mapping.Index
+	Table *mapping.Table
+
+	// Live is the physical index that is kept equal to the table, "" if there is none,
+	// Building one that is being filled, of whose rows Done are stored.
+	Live, Building string
+	Done           int64
+
+	// Alias is what the name of the index stands for in the cluster now.
+	Alias []string
+
+	// Why is the reason for filling a new physical index, "" if none is needed.
+	Why string
+}
+
+// Plan finds out what run would do with each index. It changes nothing.
+func (p *Prepared) Plan(ctx context.Context, c *mapping.Config) ([]IndexPlan, error) {
+	states := reindex.NewStates(p.db, c.Postgres.ControlSchema)
+	there, err := states.Exist(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var plans []IndexPlan
+	for _, ix := range c.Indices {
+		plan := IndexPlan{Index: ix, Table: p.Tables[ix.Table]}
+		var st *reindex.State
+		if there {
+			if st, err = states.Read(ctx, ix.Name); err != nil {
+				return nil, err
+			}
+		}
+		if st != nil {
+			plan.Live, plan.Building, plan.Done = st.Live, st.Building, st.Done
+		}
+		plan.Why, err = reindex.RebuildReason(ctx, p.Client, ix.Name, st, ix.Fingerprint(plan.Table), p.Database.Generation)
+		if err == nil {
+			plan.Alias, err = p.Client.AliasTargets(ctx, ix.Name)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("index %s: %w", ix.Name, err)
+		}
+		plans = append(plans, plan)
+	}
+	return plans, nil
+}
