@@ -127,11 +127,15 @@ func (t *tracker) key(relation uint32) []string {
 }
 
 // begin starts a transaction. One that was broken off by a new connection is forgotten:
-// it comes again, whole.
+// it comes again, whole. One that is begun again because a handler failed in the middle
+// goes on: what came before in earlier batches does not come again.
 func (t *tracker) begin(xid uint32, commit pglogrepl.LSN) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.open != nil {
+		if t.open.xid == xid && t.open.commit == commit {
+			return
+		}
 		t.forget(t.open)
 	}
 	t.open = &touched{xid: xid, commit: commit}
