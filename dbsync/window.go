@@ -425,7 +425,8 @@ func (s *Syncer) closeWindow(w *Window) (ok bool, err error) {
 	}
 	key := w.keyPositions(w.Description)
 	w.dropped = 0
-	if h, ok := s.MessageHandler.(RowHandler); ok {
+	handler := s.handler()
+	if h, ok := handler.(RowHandler); ok {
 		err = w.each(func(row *pglogrepl.TupleData) error {
 			if len(newer) > 0 {
 				if id, ok := recordID(row, key); ok {
@@ -457,7 +458,7 @@ func (s *Syncer) closeWindow(w *Window) (ok bool, err error) {
 		}
 	}
 	for id, item := range selection.Items() {
-		if err := s.MessageHandler.HandleRefresh(id, item.Data); err != nil {
+		if err := handler.HandleRefresh(id, item.Data); err != nil {
 			return true, err
 		}
 	}
