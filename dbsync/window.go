@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -12,6 +14,7 @@ import (
 	"github.com/jackc/pglogrepl"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgtype"
 )
 
 // A Select says which rows a window reads.
@@ -227,7 +230,11 @@ func (s *Syncer) readWindow(ctx context.Context, sel Select) (_ *Window, ok bool
 
 // readRows runs the window's select in a snapshot that can be judged.
 func (s *Syncer) readRows(ctx context.Context, conn *pgconn.PgConn, w *Window) error {
-	snapshot, err := s.beginSnapshot(ctx, conn)
+	table, err := relationName(ctx, conn, w.Relation)
+	if err != nil {
+		return err
+	}
+	snapshot, err := s.beginSnapshot(ctx, conn, table)
 	if err != nil {
 		return err
 	}
@@ -272,11 +279,11 @@ const barrierPause = time.Second
 // before this Syncer listened. Of those it may have missed what they did: their commits
 // may have been streamed to another process that did not live to see them visible, or
 // their changes may be older than the publication.
-func (s *Syncer) beginSnapshot(ctx context.Context, conn *pgconn.PgConn) (Snapshot, error) {
+func (s *Syncer) beginSnapshot(ctx context.Context, conn *pgconn.PgConn, table string) (Snapshot, error) {
 	pause := 10 * time.Millisecond
 	told := false
 	for {
-		snapshot, err := takeSnapshot(ctx, conn)
+		snapshot, err := takeSnapshot(ctx, conn, table)
 		if err != nil {
 			return Snapshot{}, err
 		}
@@ -302,13 +309,14 @@ func (s *Syncer) beginSnapshot(ctx context.Context, conn *pgconn.PgConn) (Snapsh
 
 // ReadVisible calls f within a read-only transaction whose snapshot shows all of the
 // transactions xids, which the stream says have committed. A commit is streamed before
-// other sessions see it; ReadVisible waits until they do. f must read all of its results.
-func (s *Syncer) ReadVisible(ctx context.Context, xids []uint32, f func(conn *pgconn.PgConn) error) error {
+// other sessions see it; ReadVisible waits until they do. tables are the quoted names of
+// those that f reads, see takeSnapshot. f must read all of its results.
+func (s *Syncer) ReadVisible(ctx context.Context, xids []uint32, tables []string, f func(conn *pgconn.PgConn) error) error {
 	return withConn(ctx, s.db, func(c *pgx.Conn) error {
 		conn := c.PgConn()
 		pause := 5 * time.Millisecond
 		for {
-			snapshot, err := takeSnapshot(ctx, conn)
+			snapshot, err := takeSnapshot(ctx, conn, tables...)
 			if err != nil {
 				return err
 			}
@@ -329,20 +337,43 @@ func (s *Syncer) ReadVisible(ctx context.Context, xids []uint32, f func(conn *pg
 
 // takeSnapshot opens a read-only transaction and returns its snapshot. After an error
 // none is open.
-func takeSnapshot(ctx context.Context, conn *pgconn.PgConn) (Snapshot, error) {
-	results, err := conn.Exec(ctx, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SELECT pg_catalog.pg_current_snapshot()::text").ReadAll()
-	if err == nil && (len(results) != 2 || len(results[1].Rows) != 1) {
+//
+// The tables are locked first, against nothing but what changes their definition: a
+// statement that rewrites a table leaves it empty for a snapshot taken before, and would
+// otherwise fit between the snapshot and the select
+// (https://www.postgresql.org/docs/current/mvcc-caveats.html).
+func takeSnapshot(ctx context.Context, conn *pgconn.PgConn, tables ...string) (Snapshot, error) {
+	begin := "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; "
+	if len(tables) > 0 {
+		begin += "LOCK TABLE " + strings.Join(tables, ", ") + " IN ACCESS SHARE MODE; "
+	}
+	results, err := conn.Exec(ctx, begin+"SELECT pg_catalog.pg_current_snapshot()::text").ReadAll()
+	last := len(results) - 1
+	if err == nil && (last < 0 || len(results[last].Rows) != 1) {
 		err = errors.New("the server gave no snapshot")
 	}
 	var snapshot Snapshot
 	if err == nil {
-		snapshot, err = ParseSnapshot(string(results[1].Rows[0][0]))
+		snapshot, err = ParseSnapshot(string(results[last].Rows[0][0]))
 	}
 	if err != nil {
 		rollback(ctx, conn)
 		return Snapshot{}, fmt.Errorf("take a snapshot: %w", err)
 	}
 	return snapshot, nil
+}
+
+// relationName returns the quoted name of a table.
+func relationName(ctx context.Context, conn *pgconn.PgConn, oid uint32) (string, error) {
+	result := conn.ExecParams(ctx, "SELECT pg_catalog.format('%I.%I', n.nspname, c.relname) FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = $1",
+		[][]byte{strconv.AppendUint(nil, uint64(oid), 10)}, []uint32{pgtype.OIDOID}, nil, nil).Read()
+	if result.Err != nil {
+		return "", fmt.Errorf("look for table %d: %w", oid, result.Err)
+	}
+	if len(result.Rows) == 0 {
+		return "", &PermanentError{fmt.Errorf("table %d does not exist", oid)}
+	}
+	return string(result.Rows[0][0]), nil
 }
 
 // rollback ends a read-only transaction. If it fails the connection is broken, and the

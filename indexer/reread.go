@@ -80,7 +80,7 @@ func (h *Handler) readAgain(ctx context.Context, p *RowPlan, ops []dbsync.Operat
 		made = append(made, op)
 	}
 	query, args := rereadQuery(p, keys)
-	err = h.o.Syncer.ReadVisible(ctx, slices.Collect(maps.Keys(xids)), func(conn *pgconn.PgConn) error {
+	err = h.o.Syncer.ReadVisible(ctx, slices.Collect(maps.Keys(xids)), []string{From(p.Table)}, func(conn *pgconn.PgConn) error {
 		result := conn.ExecParams(ctx, query, args, nil, nil, nil)
 		var failed error
 		for result.NextRow() {
