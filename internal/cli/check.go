@@ -1,0 +1,166 @@
+package cli
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"log/slog"
+	"slices"
+	"strings"
+	"text/tabwriter"
+
+	"github.com/spf13/cobra"
+
+	"tidemark/internal/prepare"
+	"tidemark/mapping"
+)
+
+func newCheck(stderr io.Writer) *cobra.Command {
+	f := common{level: level(slog.LevelWarn)} // the result is what is printed
+	c := &cobra.Command{
+		Use:   "check",
+		Short: "Hold the mapping file against database and cluster, and say what run would do",
+		Long: "Holds the mapping file against database and cluster. Everything that has to be mended is printed in one go,\n" +
+			"and the exit code is 2. If nothing has to be, it is printed what run would do. Nothing is changed anywhere.",
+		Args: noArguments,
+		RunE: func(c *cobra.Command, _ []string) error {
+			config, err := mapping.Read(f.file)
+			if err != nil {
+				return err
+			}
+			log, _ := f.logger(stderr)
+			prepared, err := prepare.Prepare(c.Context(), config, log)
+			if err == nil {
+				defer prepared.Close()
+				err = check(c.Context(), config, prepared, c.OutOrStdout())
+			}
+			if c.Context().Err() != nil {
+				return errInterrupted
+			}
+			return err
+		},
+	}
+	f.add(c)
+	return c
+}
+
+// check prints what run would do. Its error is what run would end with.
+func check(ctx context.Context, c *mapping.Config, p *prepare.Prepared, out io.Writer) error {
+	plans, err := p.Plan(ctx, c)
+	if err != nil {
+		return err
+	}
+	var b bytes.Buffer
+	printServers(&b, c, p)
+	for _, plan := range plans {
+		b.WriteByte('\n')
+		if err := printIndex(&b, plan); err != nil {
+			return err
+		}
+	}
+	if _, err := out.Write(b.Bytes()); err != nil {
+		return fmt.Errorf("print the result: %w", err)
+	}
+	if p.Database.Lost != nil && c.OnSlotLost != mapping.OnSlotLostReindex {
+		return p.Database.Lost
+	}
+	return nil
+}
+
+func printServers(b *bytes.Buffer, c *mapping.Config, p *prepare.Prepared) {
+	db := p.Database
+	fmt.Fprintf(b, "Postgres %s, database %s, role %s\n", postgresVersion(db.ServerVersion), db.Database, db.Role)
+	switch {
+	case db.Lost != nil && c.OnSlotLost == mapping.OnSlotLostReindex:
+		fmt.Fprintf(b, "  run begins anew, and fills every index again: %v\n", db.Lost)
+	case db.Lost != nil:
+		fmt.Fprintf(b, "  run stops: %v\n", db.Lost)
+	case db.Slot.Exists:
+		fmt.Fprintf(b, "  slot %s is at %s, %s behind the end of the log\n", c.Postgres.Slot, db.Slot.Confirmed, size(db.Slot.Retained))
+	}
+	if db.Slot.Active {
+		b.WriteString("  it is in use by another process: run waits until it is free\n")
+	}
+	for _, step := range db.Steps {
+		fmt.Fprintf(b, "  run will %s\n", step)
+	}
+	product := p.Client.Product()
+	fmt.Fprintf(b, "%s, cluster %s\n", product, product.ClusterName)
+}
+
+// postgresVersion writes 170005 as 17.5.
+func postgresVersion(number int) string { return fmt.Sprintf("%d.%d", number/10000, number%10000) }
+
+func size(bytes int64) string {
+	units := []string{"bytes", "KiB", "MiB", "GiB", "TiB"}
+	value, unit := float64(bytes), 0
+	for value >= 1024 && unit < len(units)-1 {
+		value, unit = value/1024, unit+1
+	}
+	if unit == 0 {
+		return fmt.Sprintf("%d %s", bytes, units[0])
+	}
+	return fmt.Sprintf("%.1f %s", value, units[unit])
+}
+
+func printIndex(b *bytes.Buffer, p prepare.IndexPlan) error {
+	ix, t := p.Index, p.Table
+	rows := "number of rows not known (ANALYZE tells)"
+	if t.EstimatedRows >= 0 {
+		rows = fmt.Sprintf("about %d rows", t.EstimatedRows)
+	}
+	fmt.Fprintf(b, "index %s from table %s, %s\n", ix.Name, t.TableName(), rows)
+	fmt.Fprintf(b, "  run %s\n", doing(p))
+	if len(p.Alias) > 0 && !slices.Equal(p.Alias, []string{p.Live}) {
+		fmt.Fprintf(b, "  the name %s stands for %s now, and is moved when the index is filled\n", ix.Name, strings.Join(p.Alias, ", "))
+	}
+	fmt.Fprintf(b, "  _id from %s\n", strings.Join(ix.KeyColumns(t), ", "))
+	if ix.Routing != "" {
+		fmt.Fprintf(b, "  routing from %s\n", ix.Routing)
+	}
+	return printFields(b, ix, t)
+}
+
+// doing says what run does with an index, after "run".
+func doing(p prepare.IndexPlan) string {
+	switch {
+	case p.Why == "" && p.Building != "":
+		return fmt.Sprintf("goes on with filling %s, of which %d rows are stored", p.Building, p.Done)
+	case p.Why == "":
+		return fmt.Sprintf("keeps %s equal to the table", p.Live)
+	case p.Live == "":
+		return "makes an index and fills it: " + p.Why
+	}
+	return fmt.Sprintf("rebuilds it beside %s: %s", p.Live, p.Why)
+}
+
+// printFields prints each field with the column it comes from and the type that it has in
+// the index.
+func printFields(b *bytes.Buffer, ix *mapping.Index, t *mapping.Table) error {
+	body, err := ix.Body(t)
+	if err != nil {
+		return err
+	}
+	var made struct {
+		Mappings struct {
+			Properties map[string]struct {
+				Type string `json:"type"`
+			} `json:"properties"`
+		} `json:"mappings"`
+	}
+	if err := json.Unmarshal(body, &made); err != nil {
+		return fmt.Errorf("index %s: %w", ix.Name, err)
+	}
+	w := tabwriter.NewWriter(b, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(w, "  field\tindexed as\tcolumn\ttype")
+	for _, f := range ix.DocumentFields(t) {
+		indexed := made.Mappings.Properties[f.Name].Type
+		if indexed == "" {
+			indexed = "object" // what the servers take where no type is given
+		}
+		fmt.Fprintf(w, "  %s\t%s\t%s\t%s\n", f.Name, indexed, f.Column, t.Column(f.Column).Type.Name)
+	}
+	return w.Flush()
+}

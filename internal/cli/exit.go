@@ -1,0 +1,116 @@
+package cli
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"tidemark/dbsync"
+	"tidemark/indexer"
+	"tidemark/internal/admin"
+	"tidemark/internal/service"
+	"tidemark/mapping"
+)
+
+// Exit codes of the command.
+const (
+	exitDone   = 0
+	exitFailed = 1 // a server, or what happened while running
+	exitConfig = 2 // the configuration or the command line has to be changed
+)
+
+// errInterrupted is the end of work that was not complete when it was asked to end.
+var errInterrupted = errors.New("interrupted before it was done")
+
+// A usageError is a command line that makes no sense.
+type usageError struct {
+	err  error
+	help string // the command that tells more
+}
+
+func (e *usageError) Error() string { return e.err.Error() }
+func (e *usageError) Unwrap() error { return e.err }
+
+// exitCode gives the exit code for what a command returned. Where several things are
+// wrong, one that has to be mended in the configuration decides: trying again is of no use
+// before.
+func exitCode(err error) int {
+	if err == nil {
+		return exitDone
+	}
+	if is[*usageError](err) || is[mapping.Problems](err) || is[*dbsync.SetupError](err) ||
+		is[*admin.ListenError](err) || is[*service.UnknownIndexError](err) || is[*indexer.NameTakenError](err) {
+		return exitConfig
+	}
+	if e, ok := errors.AsType[*indexer.ConnectError](err); ok && e.Configuration() {
+		return exitConfig
+	}
+	if e, ok := errors.AsType[*pgconn.PgError](err); ok {
+		switch e.Code {
+		case "28P01", "28000", "3D000": // password, role, database: changed since the start was prepared
+			return exitConfig
+		}
+	}
+	return exitFailed
+}
+
+func is[E error](err error) bool {
+	_, ok := errors.AsType[E](err)
+	return ok
+}
+
+// report writes what is wrong, one paragraph for each thing, with its mend on a line of
+// its own.
+func report(w io.Writer, err error) {
+	paragraphs := explain(err)
+	for i := range paragraphs {
+		paragraphs[i] = strings.TrimRight(paragraphs[i], "\n") + "\n"
+	}
+	fmt.Fprint(w, strings.Join(paragraphs, "\n"))
+}
+
+func explain(err error) []string {
+	if problems, ok := err.(mapping.Problems); ok {
+		var paragraphs []string
+		for _, p := range problems {
+			paragraphs = append(paragraphs, p.String())
+		}
+		return paragraphs
+	}
+	if joined, ok := err.(interface{ Unwrap() []error }); ok {
+		var paragraphs []string
+		for _, e := range joined.Unwrap() {
+			paragraphs = append(paragraphs, explain(e)...)
+		}
+		return paragraphs
+	}
+	text, mend := err.Error(), ""
+	if e, ok := errors.AsType[*usageError](err); ok {
+		text = strings.Join(strings.Fields(text), " ") // suggestions come on lines of their own
+		mend = "see " + e.help + " --help"
+	} else if e, ok := errors.AsType[*dbsync.SetupError](err); ok {
+		text, mend = "Postgres: "+e.Text, e.Mend
+		if e.Err != nil {
+			text += ": " + e.Err.Error()
+		}
+	} else if e, ok := errors.AsType[*indexer.ConnectError](err); ok {
+		text, mend = "search server: "+e.Err.Error(), e.Mend
+		if e.URLs != "" {
+			text = "search server " + e.URLs + ": " + e.Err.Error()
+		}
+	} else if is[*dbsync.SlotLostError](err) || is[*dbsync.ClusterChangedError](err) {
+		mend = "every index has to be filled again: tidemark run --reindex all; or set on_slot_lost: reindex, and it is done without asking"
+	}
+	return []string{"tidemark: " + text + withMend(mend)}
+}
+
+// withMend gives the mend as the problems of a mapping file have it.
+func withMend(mend string) string {
+	if mend == "" {
+		return ""
+	}
+	return "\n    mend: " + strings.ReplaceAll(mend, "\n", "\n          ")
+}

@@ -1,0 +1,86 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"slices"
+
+	"github.com/spf13/cobra"
+
+	"tidemark/internal/prepare"
+	"tidemark/internal/service"
+	"tidemark/internal/version"
+	"tidemark/mapping"
+)
+
+type runOptions struct {
+	common
+	once    bool
+	reindex []string
+}
+
+func newRun(stderr io.Writer) *cobra.Command {
+	o := runOptions{}
+	c := &cobra.Command{
+		Use:   "run",
+		Short: "Keep the indices equal to their tables",
+		Long: "Fills the indices that are not complete, and then keeps all of them equal to their tables until it is\n" +
+			"stopped. SIGTERM and SIGINT end it within 10 seconds; what was begun is finished or done again later.",
+		Args: noArguments,
+		RunE: func(c *cobra.Command, _ []string) error { return run(c.Context(), o, stderr) },
+	}
+	o.add(c)
+	c.Flags().BoolVar(&o.once, "once", false, "fill what is missing, catch up with the log, and leave")
+	c.Flags().StringSliceVar(&o.reindex, "reindex", nil, "rebuild these `indices` (a,b,…), or all of them (all), beside the live ones")
+	_ = c.RegisterFlagCompletionFunc("reindex", func(c *cobra.Command, _ []string, _ string) ([]string, cobra.ShellCompDirective) {
+		names := []string{"all"}
+		if config, err := mapping.Read(o.file); err == nil {
+			for _, ix := range config.Indices {
+				names = append(names, ix.Name)
+			}
+		}
+		return names, cobra.ShellCompDirectiveNoFileComp
+	})
+	return c
+}
+
+func run(ctx context.Context, o runOptions, stderr io.Writer) error {
+	config, err := mapping.Read(o.file)
+	if err != nil {
+		return err
+	}
+	for _, name := range o.reindex {
+		if name != "all" && !slices.ContainsFunc(config.Indices, func(ix *mapping.Index) bool { return ix.Name == name }) {
+			return &service.UnknownIndexError{Name: name}
+		}
+	}
+	log, display := o.logger(stderr)
+	log.Info("tidemark starts", "version", version.String(), "file", o.file, "indices", len(config.Indices), "slot", config.Postgres.Slot)
+	if err := serve(ctx, config, o, service.Options{Once: o.once, Reindex: o.reindex, Logger: log, Display: display}); err != nil {
+		return err
+	}
+	log.Info("tidemark ends")
+	return nil
+}
+
+// serve prepares and runs the service. To be stopped is success, but for --once, which has
+// something to come to the end of.
+func serve(ctx context.Context, config *mapping.Config, o runOptions, options service.Options) error {
+	prepared, err := prepare.Prepare(ctx, config, options.Logger)
+	if err == nil {
+		defer prepared.Close()
+		err = service.Run(ctx, config, prepared, options)
+	}
+	switch {
+	case ctx.Err() == nil:
+		return err
+	case o.once:
+		return errInterrupted
+	case err != nil && !errors.Is(err, context.Cause(ctx)):
+		options.Logger.Warn("the end was not in order", slog.Any("err", err))
+		return err
+	}
+	return nil
+}
