@@ -50,7 +50,6 @@ func newRoot(stderr io.Writer) (root *cobra.Command, reached *bool) {
 		Short: "Keeps Elasticsearch and OpenSearch indices equal to what a Postgres database holds",
 		Long: "Tidemark keeps Elasticsearch and OpenSearch indices equal to what a Postgres database holds.\n" +
 			"It reads the write-ahead log by logical replication, and fills indices while writes go on.",
-		Args:              cobra.NoArgs,
 		SilenceErrors:     true, // Run reports them
 		SilenceUsage:      true,
 		PersistentPreRun:  func(*cobra.Command, []string) { *reached = true },

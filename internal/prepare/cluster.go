@@ -5,20 +5,21 @@ import (
 	"errors"
 	"log/slog"
 	"net/http"
+	"time"
 
 	"tidemark/indexer"
 	"tidemark/mapping"
 )
 
 // cluster connects to the cluster and looks whether the names of the indices are free.
-func (p *Prepared) cluster(ctx context.Context, c *mapping.Config, log *slog.Logger) error {
+func (p *Prepared) cluster(ctx context.Context, c *mapping.Config, log *slog.Logger, patience time.Duration) error {
 	client, err := indexer.Connect(ctx, indexer.Options{
 		URLs:         c.Search.URLs,
 		User:         c.Search.User,
 		Password:     c.Search.Password.Reveal(),
 		APIKey:       c.Search.APIKey.Reveal(),
 		CAFile:       c.Search.CAFile,
-		StartTimeout: startTimeout,
+		StartTimeout: patience,
 		Logger:       log,
 	})
 	if failure, ok := errors.AsType[*indexer.ConnectError](err); ok && failure.Configuration() {

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"maps"
 	"slices"
+	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
 
@@ -16,8 +17,8 @@ import (
 
 // database holds c against the database: its tables, the rights of the role, and what
 // logical replication needs.
-func (p *Prepared) database(ctx context.Context, c *mapping.Config, log *slog.Logger) error {
-	db, err := connectPostgres(ctx, c, log)
+func (p *Prepared) database(ctx context.Context, c *mapping.Config, log *slog.Logger, patience time.Duration) error {
+	db, err := connectPostgres(ctx, c, log, patience)
 	if err != nil {
 		return err
 	}

@@ -23,9 +23,6 @@ import (
 )
 
 const (
-	// startTimeout is how long a server may not answer at the start: both are often
-	// started together with Tidemark.
-	startTimeout   = 30 * time.Second
 	attemptTimeout = 10 * time.Second
 	minPause       = 200 * time.Millisecond
 	maxPause       = 5 * time.Second
@@ -41,7 +38,7 @@ type UnreachableError struct {
 
 func (e *UnreachableError) Error() string {
 	return fmt.Sprintf("Postgres at %s does not answer, tried for %s: %v\n    mend: start the server, or correct postgres.url",
-		e.Address, e.Waited.Round(time.Second), e.Err)
+		e.Address, e.Waited.Round(time.Millisecond*100), e.Err)
 }
 
 func (e *UnreachableError) Unwrap() error { return e.Err }
@@ -52,10 +49,11 @@ type database struct {
 	role string
 }
 
-// connectPostgres connects to the database, and tries again while it does not answer.
+// connectPostgres connects to the database. For as long as patience lasts it tries again
+// while the server does not answer.
 // Its errors are mapping.Problems where somebody has to mend something, an
 // [*UnreachableError], or the end of ctx.
-func connectPostgres(ctx context.Context, c *mapping.Config, log *slog.Logger) (*database, error) {
+func connectPostgres(ctx context.Context, c *mapping.Config, log *slog.Logger, patience time.Duration) (*database, error) {
 	config, err := pgx.ParseConfig(c.Postgres.ConnString())
 	if err != nil {
 		return nil, mapping.Problems{unreadable(c, err)}
@@ -87,7 +85,7 @@ func connectPostgres(ctx context.Context, c *mapping.Config, log *slog.Logger) (
 			return nil, mapping.Problems{p}
 		}
 		next := pause.NextBackOff()
-		if time.Since(start)+next > startTimeout {
+		if time.Since(start)+next > patience {
 			db.Close()
 			return nil, &UnreachableError{Address: address(config), Waited: time.Since(start), Err: plain(err)}
 		}

@@ -13,6 +13,7 @@ import (
 	"database/sql"
 	"errors"
 	"log/slog"
+	"time"
 
 	"github.com/sourcegraph/conc"
 
@@ -40,13 +41,21 @@ func (p *Prepared) Close() {
 	}
 }
 
+// startTimeout is how long a server may not answer at the start: both are often started
+// together with Tidemark.
+const startTimeout = 30 * time.Second
+
 // Prepare connects to the database and to the cluster of c, and holds c against both.
 func Prepare(ctx context.Context, c *mapping.Config, log *slog.Logger) (*Prepared, error) {
+	return prepare(ctx, c, log, startTimeout)
+}
+
+func prepare(ctx context.Context, c *mapping.Config, log *slog.Logger, patience time.Duration) (*Prepared, error) {
 	p := &Prepared{}
 	var databaseErr, clusterErr error
 	var wg conc.WaitGroup
-	wg.Go(func() { databaseErr = p.database(ctx, c, log) })
-	wg.Go(func() { clusterErr = p.cluster(ctx, c, log) })
+	wg.Go(func() { databaseErr = p.database(ctx, c, log, patience) })
+	wg.Go(func() { clusterErr = p.cluster(ctx, c, log, patience) })
 	wg.Wait()
 	if err := join(databaseErr, clusterErr); err != nil {
 		p.Close()
