@@ -165,8 +165,7 @@ var (
 	_ func(dbsync.OperationBatcher) dbsync.Batcher                                                = dbsync.OperationsOnly
 	_ func(*dbsync.Syncer) (identifier string, timeline int32)                                    = (*dbsync.Syncer).System
 	_ func(*dbsync.Syncer) pglogrepl.LSN                                                          = (*dbsync.Syncer).Position
-	_ func(*dbsync.Syncer) bool                                                                   = (*dbsync.Syncer).Connected
-	_ func(*dbsync.Syncer) (messages, bytes int)                                                  = (*dbsync.Syncer).Queued
+	_ func(*dbsync.Syncer) dbsync.Status                                                          = (*dbsync.Syncer).Status
 	_ func(text string) (dbsync.Snapshot, error)                                                  = dbsync.ParseSnapshot
 	_ func(dbsync.Snapshot, uint32) bool                                                          = dbsync.Snapshot.Visible
 	_ func(i *dbsync.InMemSelection, key, value any)                                              = (*dbsync.InMemSelection).AddItem

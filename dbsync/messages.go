@@ -50,7 +50,7 @@ func (p *Syncer) getMessages(ctx context.Context, numMessages int, consume bool,
 
 // peek returns messages from the head of the queue, and connects if it has to.
 func (p *Syncer) peek(ctx context.Context, n int) ([]message, error) {
-	if !p.Connected() {
+	if !p.connected() {
 		if q := p.queue(); q.length() == 0 {
 			if err := p.tryConnect(ctx); err != nil {
 				return nil, err

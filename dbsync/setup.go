@@ -375,18 +375,27 @@ func (s *Syncer) createSlot(ctx context.Context, conn *pgx.Conn) (pglogrepl.LSN,
 }
 
 // recordConfirmed notes in the control schema that the slot is about to stand at lsn,
-// and returns a snapshot of the moment.
-func (s *Syncer) recordConfirmed(ctx context.Context, lsn pglogrepl.LSN) (Snapshot, error) {
+// and returns a snapshot of the moment and where the log ends.
+func (s *Syncer) recordConfirmed(ctx context.Context, lsn pglogrepl.LSN) (snapshot Snapshot, end pglogrepl.LSN, err error) {
 	var text string
-	err := s.db.QueryRowContext(ctx, `UPDATE `+s.control(slotTable)+` SET confirmed = greatest(confirmed, $2::pg_lsn), confirmed_at = now()
-		WHERE slot = $1 RETURNING pg_catalog.pg_current_snapshot()::text`, s.slot, lsn.String()).Scan(&text)
+	err = s.db.QueryRowContext(ctx, `UPDATE `+s.control(slotTable)+` SET confirmed = greatest(confirmed, $2::pg_lsn), confirmed_at = now()
+		WHERE slot = $1 RETURNING pg_catalog.pg_current_snapshot()::text, pg_catalog.pg_current_wal_lsn()`, s.slot, lsn.String()).Scan(&text, &end)
 	if errors.Is(err, sql.ErrNoRows) {
-		return Snapshot{}, &SlotLostError{Slot: s.slot, Reason: "the control schema's note of it is gone", Confirmed: lsn}
+		return Snapshot{}, 0, &SlotLostError{Slot: s.slot, Reason: "the control schema's note of it is gone", Confirmed: lsn}
 	}
 	if err != nil {
-		return Snapshot{}, fmt.Errorf("note position %s of slot %s: %w", lsn, s.slot, err)
+		return Snapshot{}, 0, fmt.Errorf("note position %s of slot %s: %w", lsn, s.slot, err)
 	}
-	return ParseSnapshot(text)
+	snapshot, err = ParseSnapshot(text)
+	return snapshot, end, err
+}
+
+// readWALEnd returns where the server's log ends.
+func (s *Syncer) readWALEnd(ctx context.Context) (end pglogrepl.LSN, err error) {
+	if err := s.db.QueryRowContext(ctx, "SELECT pg_catalog.pg_current_wal_lsn()").Scan(&end); err != nil {
+		return 0, fmt.Errorf("read where the log ends: %w", err)
+	}
+	return end, nil
 }
 
 // publicationMark is the comment by which a publication is known as ours to change.

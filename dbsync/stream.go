@@ -37,13 +37,21 @@ const (
 	writeTimeout = 20 * time.Second
 )
 
+// notes is what a stream needs of the database beside its own connection.
+type notes interface {
+	// record notes a position durably, before the server is told of it.
+	record(ctx context.Context, position pglogrepl.LSN) error
+	// look finds out where the server's log ends.
+	look(ctx context.Context) error
+}
+
 // stream receives what one replication connection brings. Its two goroutines, the reader
 // and the confirmer, are started by startStream and waited for by close.
 type stream struct {
 	queue   *queue
 	conn    net.Conn
 	front   *pgproto3.Frontend
-	record  func(context.Context, pglogrepl.LSN) error // notes a position durably, before the server is told
+	notes   notes
 	log     *slog.Logger
 	cancel  context.CancelCauseFunc
 	workers conc.WaitGroup
@@ -56,8 +64,8 @@ type stream struct {
 }
 
 // startStream begins to receive from the slot, at the queue's position. It takes conn over.
-// record is called before a position is confirmed. The caller closes the stream.
-func startStream(ctx context.Context, conn *pgconn.PgConn, slot, publication string, q *queue, record func(context.Context, pglogrepl.LSN) error, log *slog.Logger) (*stream, error) {
+// The caller closes the stream.
+func startStream(ctx context.Context, conn *pgconn.PgConn, slot, publication string, q *queue, notes notes, log *slog.Logger) (*stream, error) {
 	args := []string{"proto_version '1'", fmt.Sprintf("publication_names '%s'", quotePublication(publication))}
 	// What is stored already and was not confirmed is skipped: the server takes the later
 	// one of this position and its own.
@@ -77,7 +85,7 @@ func startStream(ctx context.Context, conn *pgconn.PgConn, slot, publication str
 		return nil, fmt.Errorf("start replication from slot %s: %w", slot, err)
 	}
 	run, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
-	s := &stream{queue: q, conn: hijacked.Conn, front: hijacked.Frontend, record: record, log: log, cancel: cancel,
+	s := &stream{queue: q, conn: hijacked.Conn, front: hijacked.Frontend, notes: notes, log: log, cancel: cancel,
 		flush: make(chan chan error), ended: run.Done()}
 	s.confirmed.Store(uint64(q.position()))
 	s.workers.Go(func() { s.end(s.read(run)) })
@@ -231,17 +239,17 @@ func (s *stream) confirm(ctx context.Context) error {
 	}
 }
 
-// advance confirms the position.
+// advance confirms the position if it moved, and finds out where the server is.
 func (s *stream) advance(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, statusInterval/2)
+	defer cancel()
 	position := s.queue.position()
 	if uint64(position) <= s.confirmed.Load() {
-		return nil
+		return s.notes.look(ctx)
 	}
 	// Noted first: a crash between the two leaves a slot behind the note, which is how it
 	// may be. A slot ahead of the note would look like one that somebody else has moved.
-	ctx, cancel := context.WithTimeout(ctx, statusInterval/2)
-	defer cancel()
-	if err := s.record(ctx, position); err != nil {
+	if err := s.notes.record(ctx, position); err != nil {
 		return err
 	}
 	s.confirmed.Store(uint64(position))

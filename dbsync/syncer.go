@@ -95,6 +95,8 @@ type Syncer struct {
 	windows    *windows
 	barrier    atomic.Uint64 // transactions up to this one may have been missed by the tracker
 	refreshing atomic.Bool
+	walEnd     atomic.Uint64
+	newest     atomic.Int64 // see Status.NewestCommit, in microseconds since 1970; 0: none
 
 	link sync.Mutex // for queue and stream
 	q    *queue     // never nil after NewSyncer
@@ -501,7 +503,7 @@ func (s *Syncer) tryConnect(ctx context.Context) error {
 		conn.Close(context.WithoutCancel(ctx))
 		return &ClusterChangedError{Slot: s.slot, OldSystem: s.system, System: system.SystemID, OldTimeline: s.timeline, Timeline: system.Timeline}
 	}
-	st, err := startStream(ctx, conn, s.slot, s.publication, q, s.record, s.log)
+	st, err := startStream(ctx, conn, s.slot, s.publication, q, s, s.log)
 	if err != nil {
 		return err
 	}
@@ -542,11 +544,22 @@ func (s *Syncer) slotNow(ctx context.Context) (slot slotState, err error) {
 // record notes a position before it is confirmed. The statement's snapshot lets the
 // tracker forget what everybody sees by now.
 func (s *Syncer) record(ctx context.Context, lsn pglogrepl.LSN) error {
-	snapshot, err := s.recordConfirmed(ctx, lsn)
+	snapshot, end, err := s.recordConfirmed(ctx, lsn)
 	if err != nil {
 		return err
 	}
+	s.walEnd.Store(uint64(end))
 	s.tracker.seen(snapshot)
+	return nil
+}
+
+// look notes where the server's log ends.
+func (s *Syncer) look(ctx context.Context) error {
+	end, err := s.readWALEnd(ctx)
+	if err != nil {
+		return err
+	}
+	s.walEnd.Store(uint64(end))
 	return nil
 }
 
@@ -575,20 +588,50 @@ func (s *Syncer) Position() pglogrepl.LSN {
 	return 0
 }
 
-// Connected tells whether the Syncer has the slot and receives from it.
-func (s *Syncer) Connected() bool {
+// Status is how far a Syncer is.
+type Status struct {
+	Connected bool          // it has the slot and receives from it
+	Position  pglogrepl.LSN // up to which everything is stored
+	Confirmed pglogrepl.LSN // up to which the server knows that; 0 while not connected
+
+	// WALEnd is where the server's log ended when it was last asked, every 10 s or oftener;
+	// 0: not yet.
+	WALEnd pglogrepl.LSN
+
+	// NewestCommit is when the newest transaction that is stored was committed, by the
+	// server's clock; zero if none was since the Syncer was made.
+	NewestCommit time.Time
+
+	// Messages were received and are not forwarded; Bytes of them are held in memory.
+	Messages, Bytes int
+}
+
+// Status returns how far the Syncer is. It answers from memory.
+func (s *Syncer) Status() Status {
+	s.link.Lock()
+	q, st := s.q, s.st
+	s.link.Unlock()
+	var status Status
+	if st != nil && st.alive() {
+		status.Connected = true
+		status.Confirmed = pglogrepl.LSN(st.confirmed.Load())
+	}
+	if us := s.newest.Load(); us != 0 {
+		status.NewestCommit = time.UnixMicro(us)
+	}
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	status.Position = q.stored
+	status.WALEnd = max(q.reported, pglogrepl.LSN(s.walEnd.Load()))
+	status.Messages, status.Bytes = len(q.msgs), q.bytes
+	return status
+}
+
+// connected tells whether the Syncer has the slot and receives from it.
+func (s *Syncer) connected() bool {
 	s.link.Lock()
 	defer s.link.Unlock()
 	return s.st != nil && s.st.alive()
-}
-
-// Queued returns how many messages were received and are not forwarded, and how many
-// bytes of them are held.
-func (s *Syncer) Queued() (messages, bytes int) {
-	q := s.queue()
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	return len(q.msgs), q.bytes
 }
 
 // follow is the main loop: what is received is translated and written, and then the slot

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/jackc/pglogrepl"
 )
@@ -15,6 +16,7 @@ type translation struct {
 	stop     bool      // the handler wants to end
 	handed   []*Window // whose rows are in the batch
 	marks    []*mark   // that were passed
+	newest   time.Time // when the last transaction among them was committed; zero: none was
 }
 
 // translate hands messages to the handler, which marks documents in s.building. When the
@@ -88,6 +90,7 @@ func (s *Syncer) handle(run context.Context, idx int, m *message, t *translation
 		}
 		s.tracker.end()
 		s.setTx(nil)
+		t.newest = msg.CommitTime
 	case *pglogrepl.RelationMessage:
 		return false, s.handleRelation(run, idx, msg)
 	case *pglogrepl.InsertMessage:

@@ -65,6 +65,9 @@ func (w *writer) write(b *batch, t translation) error {
 		return err
 	}
 	b.reset()
+	if !t.newest.IsZero() {
+		s.newest.Store(t.newest.UnixMicro())
+	}
 	for _, window := range t.handed {
 		close(window.stored)
 	}

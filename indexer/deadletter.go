@@ -268,6 +268,28 @@ func (d *DeadLetters) Count(ctx context.Context) (int64, error) {
 	return n, nil
 }
 
+// Counts returns how many dead letters each index has that has any.
+func (d *DeadLetters) Counts(ctx context.Context) (map[string]int64, error) {
+	rows, err := d.db.QueryContext(ctx, `SELECT index_name, count(*) FROM `+d.table+` GROUP BY index_name`)
+	if err != nil {
+		return nil, fmt.Errorf("count dead letters: %w", err)
+	}
+	defer rows.Close()
+	counts := make(map[string]int64)
+	for rows.Next() {
+		var index string
+		var n int64
+		if err := rows.Scan(&index, &n); err != nil {
+			return nil, fmt.Errorf("count dead letters: %w", err)
+		}
+		counts[index] = n
+	}
+	if err := rows.Err(); err != nil {
+		return nil, fmt.Errorf("count dead letters: %w", err)
+	}
+	return counts, nil
+}
+
 // List returns up to limit dead letters in order of time, beginning after the one of
 // row after (0: from the first). An index of "" means every index.
 func (d *DeadLetters) List(ctx context.Context, index string, after int64, limit int) ([]DeadLetter, error) {

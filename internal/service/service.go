@@ -44,6 +44,7 @@ type Service struct {
 	bulk    *indexer.Bulk
 	alarm   *indexer.Alarm
 	dead    *indexer.DeadLetters
+	counters
 }
 
 // errDone ends a run that has done what it was asked for.
@@ -58,7 +59,7 @@ func Run(ctx context.Context, c *mapping.Config, found *prepare.Prepared, o Opti
 			return &UnknownIndexError{Name: name}
 		}
 	}
-	s := &Service{o: o, config: c, found: found}
+	s := &Service{o: o, config: c, found: found, counters: counters{recount: make(chan struct{}, 1)}}
 	if err := s.open(ctx); err != nil {
 		return err
 	}
@@ -96,7 +97,7 @@ func (s *Service) open(ctx context.Context) (err error) {
 	}
 	s.bulk, err = indexer.NewBulk(s.found.Client, indexer.BulkOptions{
 		Requests: c.Search.Bulk.Requests, Bytes: c.Search.Bulk.Bytes, Documents: c.Search.Bulk.Documents,
-		OnRefused: s.refused, Alarm: s.alarm, Logger: log,
+		OnRefused: s.refused, Observe: s.observe, Alarm: s.alarm, Logger: log,
 	})
 	if err != nil {
 		return err
@@ -135,11 +136,20 @@ func (s *Service) refused(ctx context.Context, refused []indexer.Refused) error 
 		s.o.Logger.Warn("the search server refuses a document, it is kept as a dead letter",
 			"index", r.Operation.Index, "id", r.Operation.ID, "version", r.Operation.Version, "reason", r.Err)
 	}
-	return s.dead.Keep(ctx, refused)
+	err := s.dead.Keep(ctx, refused)
+	select {
+	case s.recount <- struct{}{}:
+	default:
+	}
+	return err
 }
 
 // run runs the parts until ctx is done, one of them fails, or Once is fulfilled.
 func (s *Service) run(ctx context.Context) error {
+	serve, err := s.serveAdmin(ctx)
+	if err != nil {
+		return err
+	}
 	run, end := context.WithCancelCause(ctx)
 	defer end(nil)
 	var parts conc.WaitGroup
@@ -161,6 +171,12 @@ func (s *Service) run(ctx context.Context) error {
 			end(err)
 		}
 	})
+	parts.Go(func() {
+		if err := serve(run); err != nil {
+			end(err)
+		}
+	})
+	parts.Go(func() { s.countLetters(run) })
 	parts.Wait()
 	// The first that ended has given the reason.
 	switch cause := context.Cause(run); {

@@ -1,0 +1,129 @@
+package service
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"tidemark/indexer"
+	"tidemark/internal/admin"
+	"tidemark/internal/version"
+)
+
+// deadLetterInterval is how often the dead letters are counted. Others may drop them.
+const deadLetterInterval = 10 * time.Second
+
+// Status tells the admin server what the instance is doing. It answers from memory.
+func (s *Service) Status() admin.Status {
+	follow := s.syncer.Status()
+	status := admin.Status{
+		Version:   version.String(),
+		Product:   s.found.Client.Product().String(),
+		Slot:      s.config.Postgres.Slot,
+		Connected: follow.Connected, Confirmed: follow.Position, WALEnd: follow.WALEnd, NewestCommit: follow.NewestCommit,
+		QueueMessages: int64(follow.Messages), QueueBytes: int64(follow.Bytes),
+	}
+	for _, ix := range s.config.Indices {
+		status.Indices = append(status.Indices, s.indexStatus(ix.Name))
+	}
+	for _, r := range s.alarm.Reasons() {
+		status.Alarms = append(status.Alarms, admin.Alarm{Key: r.Key, Text: r.Text, Since: r.Since})
+	}
+	counts := s.bulk.Stats()
+	status.Bulk = admin.Bulk{
+		Stored: counts.Stored.Load(), Deleted: counts.Deleted.Load(), Superseded: counts.Superseded.Load(),
+		Refused: counts.Refused.Load(), Retried: counts.Retried.Load(),
+		Requests: counts.Requests.Load(), FailedRequests: counts.Failed.Load(),
+		Bytes: counts.Bytes.Load(), RawBytes: counts.RawBytes.Load(),
+		Duration: time.Duration(s.bulkTime.Load()),
+	}
+	return status
+}
+
+func (s *Service) indexStatus(name string) admin.Index {
+	status := admin.Index{Name: name, State: admin.Backfilling, RowsTotal: -1}
+	st := s.manager.State(name)
+	if st == nil {
+		return status // the slot is another instance's
+	}
+	status.RowsDone, status.RowsTotal = st.Done, st.Total
+	switch {
+	case st.Building == "":
+		status.State, status.Physical = admin.Live, st.Live
+	case st.Live == "":
+		status.Physical = st.Building
+	default:
+		status.State, status.Physical = admin.Rebuilding, st.Live
+	}
+	for _, physical := range []string{st.Live, st.Building} {
+		if physical != "" {
+			status.DeadLetters += s.letters.of(indexer.WriteAlias(name, physical))
+		}
+	}
+	return status
+}
+
+// letters are the numbers of dead letters by write alias, as they were counted last.
+type letters struct {
+	mu     sync.Mutex
+	counts map[string]int64
+}
+
+func (l *letters) of(writeAlias string) int64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.counts[writeAlias]
+}
+
+func (l *letters) set(counts map[string]int64) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.counts = counts
+}
+
+// countLetters counts the dead letters until ctx is done. Postgres may be away; its words
+// are in the log already then, and the last numbers stand.
+func (s *Service) countLetters(ctx context.Context) {
+	ticker := time.NewTicker(deadLetterInterval)
+	defer ticker.Stop()
+	for {
+		counts, err := s.dead.Counts(ctx)
+		if err == nil {
+			s.letters.set(counts)
+		} else if ctx.Err() == nil {
+			s.o.Logger.Debug("dead letters were not counted", "error", err)
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		case <-s.recount:
+		}
+	}
+}
+
+// observe adds up what bulk requests take.
+func (s *Service) observe(r indexer.Request) { s.bulkTime.Add(int64(r.Duration)) }
+
+// serveAdmin listens, so that an address in use is said at once, and returns what serves.
+func (s *Service) serveAdmin(ctx context.Context) (serve func(ctx context.Context) error, err error) {
+	server := admin.New(s.config.Admin.Listen, s, s.o.Logger)
+	if _, err := server.Listen(ctx); err != nil {
+		return nil, err
+	}
+	return func(ctx context.Context) error {
+		if err := server.Run(ctx); err != nil {
+			return fmt.Errorf("admin server: %w", err)
+		}
+		return nil
+	}, nil
+}
+
+// counters are what Status reads besides the parts' own.
+type counters struct {
+	bulkTime atomic.Int64 // nanoseconds of all bulk requests together
+	letters  letters
+	recount  chan struct{} // dead letters were kept; capacity 1
+}
