@@ -385,17 +385,21 @@ func TestWriteEndsWithItsContext(t *testing.T) {
 		proxy := s.NewProxy(t)
 		_, index := newIndex(t, s, productMapping)
 		w := newWriter(t, connect(t, proxy.URL), BulkOptions{})
-		faults := map[string]*testenv.Fault{
-			"while a request is under way": testenv.Hold(0, testenv.Bulk),
-			"between two attempts":         testenv.Answer(429, 0, testenv.Bulk),
-		}
-		for name, f := range faults {
-			t.Run(name, func(t *testing.T) {
+		for _, c := range []struct {
+			name  string
+			fault *testenv.Fault
+			hits  int
+		}{
+			{"while a request is under way", testenv.Hold(0, testenv.Bulk), 4},
+			{"between two attempts", testenv.Answer(429, 0, testenv.Bulk), 4*patience + 4}, // the alarm is up
+		} {
+			f := c.fault
+			t.Run(c.name, func(t *testing.T) {
 				ctx, cancel := context.WithCancelCause(within(t, time.Minute))
 				proxy.Inject(f)
 				defer f.Lift()
 				done := w.start(ctx, products(index, 2000))
-				if err := f.Await(ctx, 4); err != nil {
+				if err := f.Await(ctx, c.hits); err != nil {
 					t.Fatal(err)
 				}
 				cancel(stopped)
