@@ -63,9 +63,9 @@ type stream struct {
 	ended     <-chan struct{}
 }
 
-// startStream begins to receive from the slot, at the queue's position. It takes conn over.
-// The caller closes the stream.
-func startStream(ctx context.Context, conn *pgconn.PgConn, slot, publication string, q *queue, notes notes, log *slog.Logger) (*stream, error) {
+// startStream begins to receive from the slot, at the queue's position; the server knows of
+// confirmed. It takes conn over. The caller closes the stream.
+func startStream(ctx context.Context, conn *pgconn.PgConn, slot, publication string, q *queue, confirmed pglogrepl.LSN, notes notes, log *slog.Logger) (*stream, error) {
 	args := []string{"proto_version '1'", fmt.Sprintf("publication_names '%s'", quotePublication(publication))}
 	// What is stored already and was not confirmed is skipped: the server takes the later
 	// one of this position and its own.
@@ -87,7 +87,12 @@ func startStream(ctx context.Context, conn *pgconn.PgConn, slot, publication str
 	run, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
 	s := &stream{queue: q, conn: hijacked.Conn, front: hijacked.Frontend, notes: notes, log: log, cancel: cancel,
 		flush: make(chan chan error), ended: run.Done()}
-	s.confirmed.Store(uint64(q.position()))
+	// Not more than that: what was stored over an earlier connection is noted before the
+	// server is told.
+	s.confirmed.Store(uint64(confirmed))
+	if q.position() > confirmed {
+		signal(q.moved)
+	}
 	s.workers.Go(func() { s.end(s.read(run)) })
 	s.workers.Go(func() { s.end(s.confirm(run)) })
 	return s, nil

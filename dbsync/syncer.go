@@ -503,7 +503,7 @@ func (s *Syncer) tryConnect(ctx context.Context) error {
 		conn.Close(context.WithoutCancel(ctx))
 		return &ClusterChangedError{Slot: s.slot, OldSystem: s.system, System: system.SystemID, OldTimeline: s.timeline, Timeline: system.Timeline}
 	}
-	st, err := startStream(ctx, conn, s.slot, s.publication, q, s, s.log)
+	st, err := startStream(ctx, conn, s.slot, s.publication, q, slot.confirmed, s, s.log)
 	if err != nil {
 		return err
 	}
@@ -518,7 +518,7 @@ func (s *Syncer) tryConnect(ctx context.Context) error {
 		}
 		s.barrier.Store(xid)
 	}
-	s.log.Info("following the slot", "slot", s.slot, "position", q.position())
+	s.log.Info("following the slot", "slot", s.slot, "position", q.position().String())
 	return nil
 }
 
