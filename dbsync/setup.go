@@ -370,7 +370,7 @@ func (s *Syncer) createSlot(ctx context.Context, conn *pgx.Conn) (pglogrepl.LSN,
 	if err != nil {
 		return 0, fmt.Errorf("make slot %s: %w", s.slot, err)
 	}
-	s.log.Info("made replication slot", "slot", s.slot, "lsn", lsn)
+	s.log.Info("made replication slot", "slot", s.slot, "lsn", lsn.String())
 	return lsn, nil
 }
 

@@ -507,6 +507,10 @@ func (s *Syncer) tryConnect(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if err := s.checkPassedOver(ctx); err != nil {
+		st.close()
+		return err
+	}
 	s.link.Lock()
 	s.q, s.st = q, st
 	s.link.Unlock()
@@ -519,6 +523,23 @@ func (s *Syncer) tryConnect(ctx context.Context) error {
 		s.barrier.Store(xid)
 	}
 	s.log.Info("following the slot", "slot", s.slot, "position", q.position().String())
+	return nil
+}
+
+// checkPassedOver notices, when the slot is ours and nobody else can move it, that another
+// process had it since this one did. What that one saw is not in the tracker, and the
+// watermarks that it saw do not come again.
+func (s *Syncer) checkPassedOver(ctx context.Context) error {
+	slot, err := s.slotNow(ctx)
+	if err != nil || slot.confirmed <= s.Position() {
+		return err
+	}
+	s.barrier.Store(0)
+	for _, m := range s.windows.passOver() {
+		if err := s.writeWatermark(ctx, watermark{markWatermark, m.id}); err != nil {
+			return err
+		}
+	}
 	return nil
 }
 
@@ -672,7 +693,7 @@ func (s *Syncer) follow(run context.Context) (err error) {
 		}
 		w.start(building, t)
 		for _, window := range t.handed {
-			window.outcome <- true
+			window.say(true)
 		}
 		building, spare = spare, building
 		if t.stop {

@@ -172,7 +172,7 @@ func (s *Syncer) handleTruncate(idx int, msg *pglogrepl.TruncateMessage) error {
 	}
 	h, ok := s.handler().(TruncateHandler)
 	if !ok {
-		s.log.Warn("a TRUNCATE was passed over, the handler does not take it", "tables", len(tables), "lsn", s.version)
+		s.log.Warn("a TRUNCATE was passed over, the handler does not take it", "tables", len(tables), "lsn", s.version.String())
 		return nil
 	}
 	return h.HandleTruncateMessage(idx, msg, tables)
@@ -197,10 +197,7 @@ func (s *Syncer) handleWatermark(row *pglogrepl.TupleData, r *pglogrepl.Relation
 			return false, fmt.Errorf("rows of a window: %w", err)
 		}
 		if !ok {
-			select {
-			case window.outcome <- false:
-			default: // it was said already
-			}
+			window.say(false)
 			return false, nil
 		}
 		t.handed = append(t.handed, window)

@@ -26,7 +26,7 @@ const (
 // server has _delete_by_query, and none lets it carry our versions; so the ids are listed
 // and removed like any others.
 func (h *Handler) truncate(ctx context.Context, op *dbsync.Operation) error {
-	h.o.Logger.Info("removing all documents, the table was truncated", "index", op.Index, "version", op.Version)
+	h.o.Logger.Info("removing all documents, the table was truncated", "index", op.Index, "version", op.Version.String())
 	return Retry(ctx, h.o.Bulk.o.Alarm, "remove all documents of "+op.Index, func(ctx context.Context) error {
 		// What was written before must be in the list.
 		if err := h.o.Client.Refresh(ctx, op.Index); err != nil {

@@ -134,7 +134,7 @@ func (s *Service) refused(ctx context.Context, refused []indexer.Refused) error 
 	}
 	for _, r := range refused {
 		s.o.Logger.Warn("the search server refuses a document, it is kept as a dead letter",
-			"index", r.Operation.Index, "id", r.Operation.ID, "version", r.Operation.Version, "reason", r.Err)
+			"index", r.Operation.Index, "id", r.Operation.ID, "version", r.Operation.Version.String(), "reason", r.Err)
 	}
 	err := s.dead.Keep(ctx, refused)
 	select {
