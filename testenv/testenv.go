@@ -119,9 +119,29 @@ var (
 	}
 )
 
-// CloseShared ends the shared servers of this process; [Main] calls it.
+var (
+	laterMu sync.Mutex
+	later   []func() error
+)
+
+// AtEnd has f called when the tests of this process are over: what they share and
+// is no server goes then.
+func AtEnd(f func() error) {
+	laterMu.Lock()
+	defer laterMu.Unlock()
+	later = append(later, f)
+}
+
+// CloseShared ends the shared servers of this process, and does what AtEnd was told;
+// [Main] calls it.
 func CloseShared() error {
 	errs := []error{sharedPostgres.close()}
+	laterMu.Lock()
+	defer laterMu.Unlock()
+	for _, f := range later {
+		errs = append(errs, f())
+	}
+	later = nil
 	for _, s := range sharedSearch {
 		errs = append(errs, s.close())
 	}

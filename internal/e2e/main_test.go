@@ -1,0 +1,104 @@
+// Package e2e runs the command as its users do: a child process of its own, on real
+// servers, with a mapping file; and compares tables with indices when it has caught up.
+//
+// TIDEMARK_E2E_LONG=1 has the loads larger and the repetitions more. Random tests
+// print their seed; TIDEMARK_E2E_SEED repeats one.
+package e2e
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"sync"
+	"testing"
+	"time"
+
+	"tidemark/testenv"
+)
+
+func TestMain(m *testing.M) { testenv.Main(m) }
+
+// binaries are the command as it is built once for all tests: with the race detector if
+// the tests have it, and without.
+var binaries = map[bool]func() (string, error){
+	true:  sync.OnceValues(func() (string, error) { return build("-race") }),
+	false: sync.OnceValues(func() (string, error) { return build() }),
+}
+
+func build(flags ...string) (string, error) {
+	folder, err := os.MkdirTemp("", "tidemark-e2e-")
+	if err != nil {
+		return "", err
+	}
+	testenv.AtEnd(func() error { return os.RemoveAll(folder) })
+	path := filepath.Join(folder, "tidemark")
+	args := append([]string{"build", "-o", path}, flags...)
+	out, err := exec.Command("go", append(args, "tidemark")...).CombinedOutput()
+	if err != nil {
+		return "", fmt.Errorf("go build: %w\n%s", err, out)
+	}
+	return path, nil
+}
+
+func binary(t testing.TB, race bool) string {
+	t.Helper()
+	path, err := binaries[race]()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// long tells whether the tests may take their time.
+var long = os.Getenv("TIDEMARK_E2E_LONG") == "1"
+
+// pick is n, or much where the tests may take their time.
+func pick[N any](n, much N) N {
+	if long {
+		return much
+	}
+	return n
+}
+
+// newSeed is printed, so that the random choices of a test can be had again.
+func newSeed(t testing.TB) uint64 {
+	t.Helper()
+	seed := rand.Uint64()
+	if text := os.Getenv("TIDEMARK_E2E_SEED"); text != "" {
+		var err error
+		if seed, err = strconv.ParseUint(text, 10, 64); err != nil {
+			t.Fatalf("TIDEMARK_E2E_SEED: %v", err)
+		}
+	}
+	t.Logf("TIDEMARK_E2E_SEED=%d repeats these choices", seed)
+	return seed
+}
+
+func must(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// took logs how long something takes: defer took(t, "this")().
+func took(t testing.TB, what string) func() {
+	start := time.Now()
+	return func() { t.Logf("%s took %s", what, time.Since(start).Round(time.Millisecond)) }
+}
+
+// eachEngine runs a test against the engines asked for.
+func eachEngine(t *testing.T, test func(t *testing.T, e testenv.Engine)) {
+	for _, e := range testenv.Engines(t) {
+		t.Run(string(e), func(t *testing.T) { test(t, e) })
+	}
+}
+
+// shared is the search server of tests that do not have to be run against every engine.
+func shared(t testing.TB) *testenv.SearchServer {
+	t.Helper()
+	return testenv.SharedSearch(t, testenv.Engines(t)[0])
+}

@@ -1,0 +1,155 @@
+package e2e
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"tidemark/testenv"
+)
+
+// A setup is what one mapping file names: a database, a cluster, and indices.
+type setup struct {
+	db     *testenv.Database
+	search *testenv.SearchServer
+
+	postgresURL string // as the file has it: a proxy may stand in between
+	searchURL   string
+	slot        string
+	prefix      string // of the indices' names
+	top         string // more lines of the file
+	indices     map[string]string
+	options     map[string][]testenv.CheckOption
+	tables      map[string]string
+	file        string
+}
+
+// newSetup makes a database on the shared server and no index yet.
+func newSetup(t testing.TB, search *testenv.SearchServer) *setup {
+	t.Helper()
+	return newSetupOn(t, testenv.SharedPostgres(t), search)
+}
+
+func newSetupOn(t testing.TB, postgres *testenv.Postgres, search *testenv.SearchServer) *setup {
+	t.Helper()
+	db := postgres.NewDatabase(t)
+	return &setup{
+		db: db, search: search, postgresURL: db.URL, searchURL: search.URL, slot: db.Unique("slot"), prefix: search.NewPrefix(t),
+		indices: make(map[string]string), options: make(map[string][]testenv.CheckOption), tables: make(map[string]string),
+		file: filepath.Join(t.TempDir(), "tidemark.yaml"),
+	}
+}
+
+// index adds an index of a table to the file, or changes it. more is YAML of the index,
+// in one line and with a comma in front: ", routing: r". The options are for the checker.
+func (s *setup) index(name, table, more string, options ...testenv.CheckOption) {
+	s.indices[name] = fmt.Sprintf("{table: %q%s}", table, more)
+	s.tables[name] = table
+	s.options[name] = options
+}
+
+// alias is the name that searchers use for an index.
+func (s *setup) alias(name string) string { return s.prefix + name }
+
+// write writes the file.
+func (s *setup) write(t testing.TB) {
+	t.Helper()
+	var b strings.Builder
+	fmt.Fprintf(&b, "postgres: {url: %q, slot: %s}\nsearch: {urls: [%q]}\nadmin: {listen: \"127.0.0.1:0\"}\n%s\nindices:\n", s.postgresURL, s.slot, s.searchURL, s.top)
+	for _, name := range slices.Sorted(maps.Keys(s.indices)) {
+		fmt.Fprintf(&b, "  %s: %s\n", s.alias(name), s.indices[name])
+	}
+	must(t, os.WriteFile(s.file, []byte(b.String()), 0o600))
+}
+
+// checkSynced compares every table with its index, and looks whether there are physical
+// indices that nothing stands for.
+func (s *setup) checkSynced(t testing.TB) {
+	t.Helper()
+	for _, name := range slices.Sorted(maps.Keys(s.indices)) {
+		testenv.CheckSynced(t, s.db, s.search, s.alias(name), s.tables[name], s.options[name]...)
+	}
+	all, err := s.search.Indices(t.Context(), s.prefix+"*")
+	must(t, err)
+	if len(all) != len(s.indices) {
+		t.Errorf("%d physical indices for %d aliases: %v", len(all), len(s.indices), all)
+	}
+}
+
+// states counts the indices that are complete and those that are not, by the control
+// schema.
+func (s *setup) complete(ctx context.Context) (bool, error) {
+	conn, err := pgx.Connect(ctx, s.db.URL)
+	if err != nil {
+		return false, err
+	}
+	defer conn.Close(context.WithoutCancel(ctx))
+	var n int
+	err = conn.QueryRow(ctx, `SELECT count(*) FROM dbsync_ctrl.indices WHERE live <> '' AND building = ''`).Scan(&n)
+	return n == len(s.indices), err
+}
+
+// awaitComplete waits until every index is.
+func (s *setup) awaitComplete(t testing.TB, i *instance) {
+	t.Helper()
+	i.poll(t, "the indices are complete", func(ctx context.Context) error {
+		complete, err := s.complete(ctx)
+		if err == nil && !complete {
+			err = errors.New("not yet")
+		}
+		return err
+	})
+}
+
+// awaitCaughtUp waits until everything that is committed now has been confirmed, which is
+// only when it is stored.
+func (s *setup) awaitCaughtUp(t testing.TB, i *instance) {
+	t.Helper()
+	s.awaitComplete(t, i)
+	var target string
+	must(t, s.db.DB.QueryRowContext(t.Context(), `SELECT pg_current_wal_insert_lsn()::text`).Scan(&target))
+	i.poll(t, "the slot has come to "+target, func(ctx context.Context) error {
+		var confirmed string
+		var there bool
+		err := s.db.DB.QueryRowContext(ctx, `SELECT confirmed_flush_lsn::text, confirmed_flush_lsn >= $1::pg_lsn FROM pg_replication_slots WHERE slot_name = $2`, target, s.slot).Scan(&confirmed, &there)
+		if err == nil && !there {
+			err = fmt.Errorf("it is at %s", confirmed)
+		}
+		return err
+	})
+}
+
+// pollInterval is how often is asked for what no event tells from outside.
+const pollInterval = 50 * time.Millisecond
+
+// poll asks until the answer is nil, and fails when the instance has ended or too much
+// time has gone.
+func (i *instance) poll(t testing.TB, what string, ask func(ctx context.Context) error) {
+	t.Helper()
+	ctx, cancel := context.WithTimeoutCause(t.Context(), patience, fmt.Errorf("waited for %s", patience))
+	defer cancel()
+	tick := time.NewTicker(pollInterval)
+	defer tick.Stop()
+	for {
+		err := ask(ctx)
+		if err == nil {
+			return
+		}
+		select {
+		case <-tick.C:
+		case <-i.ended:
+			t.Fatalf("wait until %s: the instance has ended: %s", what, i.outcome())
+		case <-ctx.Done():
+			t.Fatalf("wait until %s: %v: %v", what, context.Cause(ctx), err)
+		}
+	}
+}
