@@ -67,6 +67,7 @@ type streamPlan struct {
 	documents *Documents
 	table     *mapping.Table
 	plan      *mapping.Plan
+	blind     error // why old rows cannot be told apart, nil if they can
 }
 
 // RowPlan turns rows that were selected into documents of one mapping. Columns is the
@@ -125,21 +126,23 @@ func (h *Handler) HandleRelationMessage(_ int, msg *pglogrepl.RelationMessage, _
 	}
 	var plans []*streamPlan
 	for _, d := range sources {
-		if err := checkIdentity(msg, d.Index, table); err != nil {
-			return &dbsync.PermanentError{Err: err}
-		}
 		plan, err := mapping.Compile(d.Index, table, columns)
 		if err != nil {
 			return &dbsync.PermanentError{Err: err}
 		}
-		plans = append(plans, &streamPlan{documents: d, table: table, plan: plan})
+		plans = append(plans, &streamPlan{documents: d, table: table, plan: plan, blind: checkIdentity(msg, d.Index, table)})
 	}
 	h.plans[msg.RelationID] = plans
 	return nil
 }
 
 // checkIdentity makes sure that old rows carry what tells which document they are. It
-// was so at the start; somebody may have changed the replica identity since.
+// was so at the start; somebody may have changed the replica identity since. Of a
+// partitioned table the message tells the identity of the table itself, but old rows carry
+// that of their partitions, which only the catalog knows.
+//
+// Inserts need no identity. What else was logged without it stays in the slot as it is,
+// so mending the table lets it pass no more than starting again does.
 func checkIdentity(msg *pglogrepl.RelationMessage, ix *mapping.Index, table *mapping.Table) error {
 	identity := make(map[string]bool)
 	for _, c := range msg.Columns {
@@ -150,9 +153,10 @@ func checkIdentity(msg *pglogrepl.RelationMessage, ix *mapping.Index, table *map
 		needs = append(slices.Clip(needs), ix.Routing)
 	}
 	for _, name := range needs {
-		if !identity[name] {
-			return fmt.Errorf("index %s: column %s is not in the replica identity of %s any more, so deletions cannot be followed; "+
-				"mend: ALTER TABLE %s REPLICA IDENTITY FULL, then rebuild the index", ix.Name, mapping.QuoteIdent(name), table.TableName(), table.TableName())
+		if !identity[name] && !(table.Partitioned && table.Identity.Covers([]string{name})) {
+			return &dbsync.PermanentError{Err: fmt.Errorf("index %s: %s was changed while column %s was not in its replica identity, so it is not known which documents are gone; "+
+				"mend: ALTER TABLE %s REPLICA IDENTITY FULL, drop the replication slot, and start with on_slot_lost: reindex",
+				ix.Name, table.TableName(), mapping.QuoteIdent(name), table.TableName())}
 		}
 	}
 	return nil
@@ -177,6 +181,9 @@ func (h *Handler) HandleUpdateMessage(_ int, msg *pglogrepl.UpdateMessage, _ *pg
 	}
 	row := h.merge(msg.NewTuple, msg.OldTuple)
 	for _, p := range plans {
+		if p.blind != nil {
+			return p.blind
+		}
 		if msg.OldTuple != nil {
 			if err := h.removeMoved(p, msg.OldTuple, row); err != nil {
 				return err
@@ -229,6 +236,9 @@ func (h *Handler) removeMoved(p *streamPlan, old, row *pglogrepl.TupleData) erro
 // HandleDeleteMessage removes the documents of a row.
 func (h *Handler) HandleDeleteMessage(_ int, msg *pglogrepl.DeleteMessage, _ *pglogrepl.RelationMessage, _ *dbsync.PGTableInfo) error {
 	for _, p := range h.plans[msg.RelationID] {
+		if p.blind != nil {
+			return p.blind
+		}
 		id, routing, err := p.identify(msg.OldTuple)
 		if err != nil {
 			return err
