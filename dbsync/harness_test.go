@@ -585,7 +585,12 @@ func hang(t *testing.T, db *testenv.Database, sql string) *hanging {
 		_, err := s.conn.PgConn().Exec(t.Context(), sql).ReadAll()
 		h.done <- err
 	}()
-	t.Cleanup(func() { <-ended })
+	t.Cleanup(func() {
+		if _, err := db.DB.Exec("SELECT pg_cancel_backend($1)", h.pid); err != nil {
+			t.Error(err)
+		}
+		<-ended
+	})
 	await(t, "the commit hangs", func() bool {
 		if len(h.done) > 0 {
 			t.Fatalf("%s did not hang: %v", sql, <-h.done)

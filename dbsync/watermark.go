@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"fmt"
 	"strings"
+	"sync"
 
 	"github.com/jackc/pglogrepl"
 )
@@ -90,4 +91,7 @@ func (s *Syncer) Barrier(ctx context.Context) error {
 type mark struct {
 	id     string
 	stored chan struct{}
+	once   sync.Once // the place may come twice
 }
+
+func (m *mark) close() { m.once.Do(func() { close(m.stored) }) }

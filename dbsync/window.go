@@ -73,6 +73,14 @@ type Window struct {
 // Len returns how many rows the select gave.
 func (w *Window) Len() int { return len(w.rows) }
 
+// say tells the reader of the window what became of it. What was said first holds.
+func (w *Window) say(handed bool) {
+	select {
+	case w.outcome <- handed:
+	default:
+	}
+}
+
 // Bytes returns how much memory the rows take.
 func (w *Window) Bytes() int { return w.bytes }
 
@@ -418,6 +426,21 @@ func (ws *windows) removeMark(m *mark) {
 	delete(ws.marks, m.id)
 }
 
+// passOver has the windows read again whose watermarks may not come, and returns the marks.
+// It runs on Run's goroutine.
+func (ws *windows) passOver() (marks []*mark) {
+	ws.mu.Lock()
+	defer ws.mu.Unlock()
+	for _, w := range ws.open {
+		w.changed = true
+		w.say(false)
+	}
+	for _, m := range ws.marks {
+		marks = append(marks, m)
+	}
+	return marks
+}
+
 // find returns the window or the mark with this id; of one that was given up, neither.
 func (ws *windows) find(id string) (*Window, *mark) {
 	ws.mu.Lock()
@@ -440,7 +463,7 @@ func (ws *windows) on(relation uint32) []*Window {
 
 // openWindow notes the low watermark of a window. It runs on Run's goroutine.
 func (s *Syncer) openWindow(w *Window, low pglogrepl.LSN) {
-	w.low, w.changed = low, false
+	w.low = low
 	s.tracker.setLow(w.watch, low)
 }
 

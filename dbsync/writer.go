@@ -72,7 +72,7 @@ func (w *writer) write(b *batch, t translation) error {
 		close(window.stored)
 	}
 	for _, mark := range t.marks {
-		close(mark.stored)
+		mark.close()
 	}
 	return nil
 }
