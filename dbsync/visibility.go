@@ -37,7 +37,7 @@ type tracker struct {
 // watch is what a window under way needs the tracker to keep: every transaction that
 // its snapshot does not show, and every one after its low watermark.
 type watch struct {
-	snapshot *Snapshot     // nil: not taken yet, or taken and not known here yet
+	snapshot *Snapshot     // its own, or one that it did not take because it is too old; nil: none yet
 	low      pglogrepl.LSN // 0: not streamed yet
 }
 
@@ -185,11 +185,15 @@ func (t *tracker) end() {
 
 // collect returns the keys of the rows of a table that a window must not hand on: what
 // transactions touched that the stream brought since the low watermark, or that the
-// window's snapshot does not show. It is called when the high watermark arrives. ok is false when such a transaction may have touched
-// any row: the window has to be read again.
+// window's snapshot does not show. It is called when the high watermark arrives. ok is
+// false when such a transaction may have touched any row, and the window has to be read
+// again; or when the window was given up, so that some may have been forgotten.
 func (t *tracker) collect(relation uint32, w *watch) (keys map[string]struct{}, ok bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	if _, ok := t.watches[w]; !ok {
+		return nil, false
+	}
 	for _, tx := range t.finished {
 		if tx.commit < w.low && w.snapshot.Visible(tx.xid) {
 			continue

@@ -174,10 +174,16 @@ func (s *Syncer) OpenWindow(ctx context.Context, sel Select) (*Window, error) {
 	defer release()
 
 	return retry(ctx, s.log, "read a window", func() (*Window, error) {
-		for {
+		for pause := 10 * time.Millisecond; ; pause *= 2 {
 			w, ok, err := s.readWindow(ctx, sel)
 			if err != nil || ok {
 				return w, err
+			}
+			// A transaction that hangs in its commit may do so for hours.
+			select {
+			case <-ctx.Done():
+				return nil, context.Cause(ctx)
+			case <-time.After(min(pause, barrierPause)):
 			}
 		}
 	})
@@ -242,12 +248,10 @@ func (s *Syncer) readRows(ctx context.Context, conn *pgconn.PgConn, w *Window) e
 	if err != nil {
 		return err
 	}
-	snapshot, err := s.beginSnapshot(ctx, conn, table)
-	if err != nil {
+	if err := s.beginSnapshot(ctx, conn, w.watch, table); err != nil {
 		return err
 	}
 	defer rollback(ctx, conn)
-	s.tracker.setSnapshot(w.watch, &snapshot)
 
 	result := conn.ExecParams(ctx, w.Query, w.Args, nil, nil, nil)
 	w.Description = describeResult(w.Relation, result.FieldDescriptions())
@@ -287,19 +291,22 @@ const barrierPause = time.Second
 // before this Syncer listened. Of those it may have missed what they did: their commits
 // may have been streamed to another process that did not live to see them visible, or
 // their changes may be older than the publication.
-func (s *Syncer) beginSnapshot(ctx context.Context, conn *pgconn.PgConn, table string) (Snapshot, error) {
+func (s *Syncer) beginSnapshot(ctx context.Context, conn *pgconn.PgConn, w *watch, table string) error {
 	pause := 10 * time.Millisecond
 	told := false
 	for {
 		snapshot, err := takeSnapshot(ctx, conn, table)
 		if err != nil {
-			return Snapshot{}, err
+			return err
 		}
+		// Also one that is not good enough: the tracker may forget what it shows, however long
+		// the waiting takes.
+		s.tracker.setSnapshot(w, &snapshot)
 		if barrier := s.barrier.Load(); barrier > 0 && snapshot.Xmin > barrier {
-			return snapshot, nil
+			return nil
 		}
 		if _, err := conn.Exec(ctx, "ROLLBACK").ReadAll(); err != nil {
-			return Snapshot{}, fmt.Errorf("take a snapshot: %w", err)
+			return fmt.Errorf("take a snapshot: %w", err)
 		}
 		if pause > barrierPause && !told && s.barrier.Load() > 0 {
 			told = true
@@ -308,7 +315,7 @@ func (s *Syncer) beginSnapshot(ctx context.Context, conn *pgconn.PgConn, table s
 		}
 		select {
 		case <-ctx.Done():
-			return Snapshot{}, context.Cause(ctx)
+			return context.Cause(ctx)
 		case <-time.After(min(pause, barrierPause)):
 		}
 		pause *= 2
