@@ -264,42 +264,47 @@ func (i *inspector) watermarkStatements() []string {
 // mayPublish holds the role against what Postgres wants of who puts tables into a
 // publication: to own them, and the publication, or to be able to make one.
 func (i *inspector) mayPublish(ctx context.Context, conn *pgx.Conn, tables []string, owned bool, statement string) error {
-	rows, err := conn.Query(ctx, `SELECT DISTINCT pg_catalog.pg_get_userbyid(c.relowner)
+	rows, err := conn.Query(ctx, `SELECT DISTINCT r.rolname, r.rolsuper
 		FROM pg_catalog.unnest($1::text[]) AS t(name) JOIN pg_catalog.pg_class c ON c.oid = pg_catalog.to_regclass(t.name)
-		WHERE NOT pg_catalog.pg_has_role(c.relowner, 'USAGE') ORDER BY 1`, tables)
+		JOIN pg_catalog.pg_roles r ON r.oid = c.relowner WHERE NOT pg_catalog.pg_has_role(c.relowner, 'USAGE') ORDER BY 1`, tables)
 	if err != nil {
 		return fmt.Errorf("read the owners of the tables: %w", err)
 	}
-	owners, err := pgx.CollectRows(rows, pgx.RowTo[string])
-	if err != nil {
+	var owners []string
+	var owner string
+	var super, anySuper bool
+	if _, err := pgx.ForEachRow(rows, []any{&owner, &super}, func() error {
+		owners, anySuper = append(owners, quoteIdent(owner)), anySuper || super
+		return nil
+	}); err != nil {
 		return fmt.Errorf("read the owners of the tables: %w", err)
 	}
 	creates := strings.HasPrefix(statement, "CREATE")
 	if len(owners) == 0 && owned && (i.mayCreate || !creates) {
 		return nil
 	}
-	var grants []string
-	if creates && !i.mayCreate {
-		grants = append(grants, fmt.Sprintf("GRANT CREATE ON DATABASE %s TO %s;", quoteIdent(i.found.Database), quoteIdent(i.found.Role)))
+
+	byOthers := []string{statement + ";"}
+	if !i.watermarks {
+		byOthers = append(i.watermarkStatements(), byOthers...)
 	}
-	if len(owners) > 0 {
-		quoted := make([]string, len(owners))
-		for n, owner := range owners {
-			quoted[n] = quoteIdent(owner)
+	mend := "as a role that may:\n" + strings.Join(byOthers, "\n")
+	if !anySuper { // a right that nobody should give away for this
+		var grants []string
+		if creates && !i.mayCreate {
+			grants = append(grants, fmt.Sprintf("GRANT CREATE ON DATABASE %s TO %s;", quoteIdent(i.found.Database), quoteIdent(i.found.Role)))
 		}
-		grants = append(grants, fmt.Sprintf("GRANT %s TO %s;", strings.Join(quoted, ", "), quoteIdent(i.found.Role)))
+		if len(owners) > 0 {
+			grants = append(grants, fmt.Sprintf("GRANT %s TO %s;", strings.Join(owners, ", "), quoteIdent(i.found.Role)))
+		}
+		if !owned {
+			grants = append(grants, fmt.Sprintf("ALTER PUBLICATION %s OWNER TO %s;", quoteIdent(i.publication), quoteIdent(i.found.Role)))
+		}
+		mend = strings.Join(grants, "\n") + "\nor, " + mend
 	}
-	if !owned {
-		grants = append(grants, fmt.Sprintf("ALTER PUBLICATION %s OWNER TO %s;", quoteIdent(i.publication), quoteIdent(i.found.Role)))
-	}
-	verb, mend := "change", strings.Join(grants, "\n")
+	verb := "change"
 	if creates {
 		verb = "make"
-		statements := []string{statement + ";"}
-		if !i.watermarks {
-			statements = append(i.watermarkStatements(), statements...)
-		}
-		mend += "\nor make the publication as a role that may:\n" + strings.Join(statements, "\n")
 	}
 	i.wrong(mend, "role %s may not %s publication %s: that takes CREATE on the database and the rights of the owner of each table", i.found.Role, verb, i.publication)
 	return nil

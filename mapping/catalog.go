@@ -37,7 +37,8 @@ type Table struct {
 	PrimaryKey    []string // column names in the order of the key; empty: none
 	Identity      Identity
 	Unique        [][]string // other valid, immediate unique indexes that cover every row and have no expressions
-	RowSecurity   bool       // policies may hide rows from the user who asked
+	RowSecurity   bool       // policies may hide rows from User
+	User          string     // the role that asked
 	Unlogged      bool       // the log does not carry the table, so it cannot be published
 	Partitioned   bool       // the table is the root of partitions and has no rows of its own
 	Root          TableName  // the partitioned table at the top of which this one is a partition; zero: none
@@ -143,6 +144,7 @@ SELECT pg_catalog.json_build_object(
 	'root', (SELECT pg_catalog.json_build_object('schema', n.nspname, 'name', c.relname)
 		FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 		WHERE rel.relispartition AND c.oid = pg_catalog.pg_partition_root(rel.oid)),
+	'user', current_user::text,
 	'rowSecurity', pg_catalog.row_security_active(rel.oid),
 	'leaves', (SELECT pg_catalog.json_agg(pg_catalog.json_build_object(
 		'identity', leaf.relreplident::text,
@@ -187,6 +189,7 @@ type tableAnswer struct {
 	Unlogged    bool
 	Root        TableName
 	RowSecurity bool
+	User        string
 	Leaves      []leafAnswer
 	Columns     []struct {
 		Name      string
@@ -227,7 +230,7 @@ func LoadTable(ctx context.Context, q Querier, schema, name string) (*Table, err
 	t := &Table{
 		OID: a.OID, Schema: schema, Name: name,
 		PrimaryKey: a.PrimaryKey, Unique: a.Unique,
-		RowSecurity: a.RowSecurity, Unlogged: a.Unlogged, Partitioned: a.Kind == "p", Root: a.Root,
+		RowSecurity: a.RowSecurity, User: a.User, Unlogged: a.Unlogged, Partitioned: a.Kind == "p", Root: a.Root,
 		Identity:      commonIdentity(IdentityKind(a.Identity[0]), a.Leaves),
 		EstimatedRows: estimatedRows(a.Leaves),
 	}

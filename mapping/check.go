@@ -44,7 +44,7 @@ func (k *checker) index(ix *Index) {
 		k.problem(ix.lines.table, fmt.Sprintf("ALTER TABLE %s SET LOGGED;", sqlName(t)), "%s.table: table %s is unlogged or temporary: the log does not carry it", path, t.TableName())
 	}
 	if t.RowSecurity {
-		k.problem(ix.lines.table, "ALTER ROLE … BYPASSRLS; for the user that Tidemark connects as", "%s.table: row-level security hides rows of table %s from the user of the connection", path, t.TableName())
+		k.problem(ix.lines.table, fmt.Sprintf("ALTER ROLE %s BYPASSRLS;", QuoteIdent(t.User)), "%s.table: row-level security hides rows of table %s from role %s", path, t.TableName(), t.User)
 	}
 	routed := k.routing(ix, t, path)
 	if k.key(ix, t, path) {

@@ -50,7 +50,7 @@ func catalog() map[TableName]*Table {
 		with(table("mixed"), func(t *Table) { t.Partitioned = true; t.Identity = Identity{Kind: IdentityMixed} }),
 		with(table("events_2026", "kind!"), func(t *Table) { t.Root = TableName{"public", "events"} }),
 		with(table("scratch"), func(t *Table) { t.Unlogged = true }),
-		with(table("hidden"), func(t *Table) { t.RowSecurity = true }),
+		with(table("hidden"), func(t *Table) { t.RowSecurity, t.User = true, "tidemark" }),
 		table("dotted", "a", "a.b", "a-b", "a.b.c"),
 		table("odd", "_id", ".."),
 	} {

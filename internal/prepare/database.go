@@ -46,7 +46,9 @@ func (p *Prepared) database(ctx context.Context, c *mapping.Config, log *slog.Lo
 	}
 	for _, wrong := range p.Database.Wrong {
 		text := wrong.Text
-		if wrong.Err != nil {
+		if server, ok := errors.AsType[*pgconn.PgError](wrong.Err); ok {
+			text += ". Postgres says: " + server.Message
+		} else if wrong.Err != nil {
 			text += ": " + plain(wrong.Err).Error()
 		}
 		problems = append(problems, c.Problem("postgres", wrong.Mend, "%s", text))

@@ -1,0 +1,317 @@
+package cli
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"tidemark/testenv"
+)
+
+// A file is a mapping file of a test; NAME, URL and SEARCH in its text are replaced.
+type file struct {
+	path   string
+	prefix string // of indices
+	slot   string
+}
+
+// newFile writes a mapping file: servers, with a slot of its own, then the text of its
+// indices, in which %s is the prefix of index names.
+func newFile(t testing.TB, databaseURL, searchURL, slot, indices string) *file {
+	t.Helper()
+	f := &file{path: filepath.Join(t.TempDir(), "t.yaml"), slot: slot}
+	f.write(t, databaseURL, searchURL, indices)
+	return f
+}
+
+func (f *file) write(t testing.TB, databaseURL, searchURL, indices string) {
+	t.Helper()
+	text := fmt.Sprintf(`postgres:
+  url: %s
+  slot: %s
+search:
+  urls: [%s]
+admin: {listen: "127.0.0.1:0"}
+indices:
+%s`, databaseURL, f.slot, searchURL, indices)
+	if err := os.WriteFile(f.path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// as gives the URL for another user.
+func as(t testing.TB, raw, user, password string) string {
+	t.Helper()
+	u, err := url.Parse(raw)
+	if err != nil {
+		t.Fatal(err)
+	}
+	u.User = url.UserPassword(user, password)
+	return u.String()
+}
+
+// refused runs check and run, which must say the same, and exit with 2.
+func refused(t *testing.T, f *file, want string) {
+	t.Helper()
+	for _, args := range [][]string{{"check", "-c", f.path}, {"run", "--once", "--log-level", "error", "-c", f.path}} {
+		code, out, wrong := tidemark(t, args...)
+		wrong = strings.ReplaceAll(wrong, f.path, "t.yaml")
+		if code != exitConfig || out != "" || wrong != want {
+			t.Errorf("%s: exit code %d, printed %q, and\n%s\nwant 2 and\n%s", args[0], code, out, wrong, want)
+		}
+	}
+}
+
+// newRole makes a role that may log in, and more by options. It owns nothing after the test.
+func newRole(t testing.TB, d *testenv.Database, name, options string) string {
+	t.Helper()
+	role := d.Unique(name)
+	d.Exec(t, fmt.Sprintf("create role %s login password 'right' %s", role, options))
+	t.Cleanup(func() {
+		if _, err := d.DB.ExecContext(context.WithoutCancel(t.Context()), fmt.Sprintf("drop owned by %s; drop role %s", role, role)); err != nil {
+			t.Errorf("drop role: %v", err)
+		}
+	})
+	return role
+}
+
+func TestCredentials(t *testing.T) {
+	server := testenv.StartPostgres(t, testenv.PostgresOptions{Auth: "scram-sha-256"})
+	search := testenv.SharedSearch(t, testenv.Engines(t)[0])
+	d := server.NewDatabase(t)
+	d.Exec(t, "create table a (id int primary key)")
+	indices := "  " + search.NewPrefix(t) + "a: {table: a}\n"
+
+	f := newFile(t, as(t, d.URL, "postgres", "Wr0ng!"), search.URL, "s", indices)
+	refused(t, f, `t.yaml:2: postgres.url: wrong password for role postgres. Postgres says: password authentication failed for user "postgres"
+    mend: give the right password of role "postgres": in the file, in what it names by ${…}, or in PGPASSWORD
+`)
+	f.write(t, as(t, d.URL, "nobody", "Wr0ng!"), search.URL, indices)
+	refused(t, f, `t.yaml:2: postgres.url: wrong password for role nobody. Postgres says: password authentication failed for user "nobody"
+    mend: give the right password of role "nobody": in the file, in what it names by ${…}, or in PGPASSWORD
+`)
+	f.write(t, server.URL("nothing"), search.URL, indices)
+	refused(t, f, `t.yaml:2: postgres.url: there is no database nothing. Postgres says: database "nothing" does not exist
+    mend: name an existing database: SELECT datname FROM pg_database;
+`)
+	f.write(t, strings.Replace(d.URL, "sslmode=disable", "sslmode=require", 1), search.URL, indices)
+	refused(t, f, `t.yaml:2: postgres.url: the server has no TLS, and sslmode asks for it
+    mend: switch TLS on in the server (ssl = on), or ask for less: sslmode=prefer
+`)
+	// A cluster that speaks no TLS, in the same go.
+	f.write(t, as(t, d.URL, "postgres", "Wr0ng!"), strings.Replace(search.URL, "http:", "https:", 1), indices)
+	_, _, wrong := tidemark(t, "check", "-c", f.path)
+	if !strings.Contains(wrong, "t.yaml:2: postgres.url: wrong password") || !strings.Contains(wrong, "t.yaml:5: search.urls: search server https://") {
+		t.Errorf("not both of what is wrong:\n%s", wrong)
+	}
+}
+
+func TestServerWithoutLogicalLog(t *testing.T) {
+	server := testenv.StartPostgres(t, testenv.PostgresOptions{Settings: map[string]string{"wal_level": "replica"}})
+	search := testenv.SharedSearch(t, testenv.Engines(t)[0])
+	d := server.NewDatabase(t)
+	d.Exec(t, "create table a (id int primary key)")
+	f := newFile(t, d.URL, search.URL, "s", "  "+search.NewPrefix(t)+"a: {table: a}\n")
+	refused(t, f, `t.yaml:1: postgres: wal_level is replica, logical replication needs logical
+    mend: ALTER SYSTEM SET wal_level = logical; then restart Postgres
+`)
+}
+
+// TestEverythingInOneGo has a file with a problem of each kind that the database tells.
+func TestEverythingInOneGo(t *testing.T) {
+	d := testenv.NewDatabase(t)
+	search := testenv.SharedSearch(t, testenv.Engines(t)[0])
+	prefix := search.NewPrefix(t)
+	if status, answer, err := search.Do(t.Context(), "PUT", "/"+prefix+"taken", nil); err != nil || status != 200 {
+		t.Fatalf("%d %s %v", status, answer, err)
+	}
+	role := newRole(t, d, "role", "")
+	d.Exec(t,
+		"create table orders (id int primary key, total numeric)", "create table heap (x int)", "create table taken (id int primary key)",
+		"create table hidden (id int primary key)", "alter table hidden enable row level security",
+		"create table unreadable (id int primary key)",
+		fmt.Sprintf("grant select on orders, heap, taken, hidden to %s", role))
+	f := newFile(t, as(t, d.URL, role, "right"), search.URL, d.Unique("slot"), fmt.Sprintf(`  %[1]sa:
+    table: ordrs
+  %[1]sb:
+    table: orders
+    fields: {sum: {column: totl}}
+  %[1]sc:
+    table: heap
+  %[1]sd:
+    table: hidden
+  %[1]se:
+    table: unreadable
+  %[1]staken:
+    table: taken
+`, prefix))
+	refused(t, f, strings.NewReplacer("{role}", role, "{p}", prefix, "{database}", d.Name).Replace(
+		`t.yaml:1: postgres: role {role} may not open a replication connection. Postgres says: must be superuser or replication role to start walsender
+    mend: ALTER ROLE "{role}" REPLICATION; and a line for the database in pg_hba.conf
+
+t.yaml:1: postgres: role {role} may not make control schema dbsync_ctrl
+    mend: CREATE SCHEMA "dbsync_ctrl" AUTHORIZATION "{role}";
+
+t.yaml:1: postgres: role {role} may not make publication dbsync_mypub: that takes CREATE on the database and the rights of the owner of each table
+    mend: as a role that may:
+          CREATE SCHEMA IF NOT EXISTS "dbsync_ctrl" AUTHORIZATION "{role}";
+          CREATE TABLE "dbsync_ctrl"."dbsync_wmtable" (slot text PRIMARY KEY, token text NOT NULL, at timestamptz NOT NULL DEFAULT now()) WITH (fillfactor = 50);
+          ALTER TABLE "dbsync_ctrl"."dbsync_wmtable" OWNER TO "{role}";
+          CREATE PUBLICATION "dbsync_mypub" FOR TABLE "public"."orders", "public"."heap", "public"."hidden", "public"."taken", "dbsync_ctrl"."dbsync_wmtable" WITH (publish_via_partition_root = true);
+
+t.yaml:9: indices.{p}a.table: no table public.ordrs in the database (a view or a foreign table has no log of its changes)
+    mend: did you mean public.orders?
+
+t.yaml:12: indices.{p}b.fields.sum: table public.orders has no column totl
+    mend: did you mean total?
+
+t.yaml:14: indices.{p}c: table public.heap has no primary key, and id is not given
+    mend: ALTER TABLE "public"."heap" ADD PRIMARY KEY (…);
+          or CREATE UNIQUE INDEX over NOT NULL columns, name them in id, and in the database:
+          ALTER TABLE "public"."heap" REPLICA IDENTITY FULL;
+
+t.yaml:16: indices.{p}d.table: row-level security hides rows of table public.hidden from role {role}
+    mend: ALTER ROLE "{role}" BYPASSRLS;
+
+t.yaml:18: indices.{p}e.table: role {role} may not read table public.unreadable. Postgres says: permission denied for table unreadable
+    mend: GRANT USAGE ON SCHEMA "public" TO "{role}";
+          GRANT SELECT ON "public"."unreadable" TO "{role}";
+
+t.yaml:19: indices.{p}taken: {p}taken is an index of the cluster already, and cannot become an alias
+    mend: give the mapping another name, or copy that index to a new name and delete it
+`))
+	// Nothing was made by any of it.
+	var made int
+	if err := d.DB.QueryRowContext(t.Context(), `select (select count(*) from pg_namespace where nspname = 'dbsync_ctrl') + (select count(*) from pg_publication)
+		+ (select count(*) from pg_replication_slots where database = current_database())`).Scan(&made); err != nil || made != 0 {
+		t.Errorf("%d things were made, %v", made, err)
+	}
+}
+
+// TestMendOfThePublication does what the mend says, and finds that it helps.
+func TestMendOfThePublication(t *testing.T) {
+	search := testenv.SharedSearch(t, testenv.Engines(t)[0])
+	setUp := func(t *testing.T) (*testenv.Database, *file, string) {
+		d := testenv.NewDatabase(t)
+		role := newRole(t, d, "role", "replication")
+		owner := newRole(t, d, "owner", "")
+		d.Exec(t, "create table a (id int primary key)", "alter table a owner to "+owner, "grant select on a to "+role,
+			fmt.Sprintf("grant create on database %s to %s", d.Name, role))
+		return d, newFile(t, as(t, d.URL, role, "right"), search.URL, d.Unique("slot"), "  "+search.NewPrefix(t)+"a: {table: a}\n"), owner
+	}
+	mend := func(t *testing.T, f *file) (first, second string) {
+		t.Helper()
+		code, _, wrong := tidemark(t, "check", "-c", f.path)
+		_, text, found := strings.Cut(wrong, "\n    mend: ")
+		first, second, both := strings.Cut(text, "or, as a role that may:\n")
+		if code != exitConfig || !found || !both || strings.Contains(second, "mend:") {
+			t.Fatalf("%d %s", code, wrong)
+		}
+		return first, second
+	}
+	works := func(t *testing.T, f *file) {
+		t.Helper()
+		if code, _, wrong := tidemark(t, "check", "-c", f.path); code != exitDone {
+			t.Fatalf("after the mend: %d %s", code, wrong)
+		}
+		if code, _, wrong := tidemark(t, "run", "--once", "-c", f.path); code != exitDone {
+			t.Fatalf("after the mend: %d %s", code, wrong)
+		}
+	}
+	t.Run("grant", func(t *testing.T) {
+		d, f, owner := setUp(t)
+		grant, _ := mend(t, f)
+		if !strings.HasPrefix(grant, "GRANT \""+owner+"\" TO ") {
+			t.Errorf("mend: %s", grant)
+		}
+		d.Exec(t, grant)
+		works(t, f)
+	})
+	t.Run("made by another role", func(t *testing.T) {
+		d, f, _ := setUp(t)
+		_, statements := mend(t, f)
+		d.Exec(t, statements)
+		works(t, f)
+		// What it lacks later is said in the same way.
+		d.Exec(t, "alter publication dbsync_mypub drop table a")
+		code, _, wrong := tidemark(t, "check", "-c", f.path)
+		if want := "publication dbsync_mypub, which was not made by this program, lacks \"public\".\"a\"\n    mend: ALTER PUBLICATION \"dbsync_mypub\" ADD TABLE \"public\".\"a\";\n"; code != exitConfig || !strings.HasSuffix(wrong, want) {
+			t.Errorf("%d %s\nwant %s", code, wrong, want)
+		}
+	})
+}
+
+// TestCheckSaysWhatRunDoes follows an index through its life.
+func TestCheckSaysWhatRunDoes(t *testing.T) {
+	d := testenv.NewDatabase(t)
+	search := testenv.SharedSearch(t, testenv.Engines(t)[0])
+	d.Exec(t, "create table products (id bigint primary key, tenant int not null, title text, price numeric(10,2), tags text[], at timestamptz, extra jsonb)",
+		"alter table products replica identity full",
+		"insert into products select i, 1, 'title ' || i from generate_series(1, 250) i; analyze products")
+	name := search.NewPrefix(t) + "products"
+	f := newFile(t, d.URL, search.URL, d.Unique("slot"), "  "+name+": {table: products, routing: tenant, reindex: {chunk: 100}}\n")
+	check := func(want ...string) {
+		t.Helper()
+		code, out, wrong := tidemark(t, "check", "-c", f.path)
+		if code != exitDone || wrong != "" {
+			t.Fatalf("check: %d %s", code, wrong)
+		}
+		for _, w := range want {
+			if !strings.Contains(out, w) {
+				t.Errorf("check does not say %q:\n%s", w, out)
+			}
+		}
+	}
+	run := func() {
+		t.Helper()
+		if code, out, wrong := tidemark(t, "run", "--once", "-c", f.path); code != exitDone || out != "" {
+			t.Fatalf("run: %d %s%s", code, out, wrong)
+		}
+	}
+	check("run will make control schema dbsync_ctrl", "run will make publication dbsync_mypub for 2 tables", "run will make slot "+d.Unique("slot"),
+		"index "+name+" from table public.products, about 250 rows", "run makes an index and fills it: the index is new", "_id from id", "routing from tenant",
+		"  field   indexed as  column  type\n", "  price   double      price   numeric(10,2)\n", "  extra   object      extra   jsonb\n")
+	run()
+	if n := count(t, search, name); n != 250 {
+		t.Errorf("%d documents", n)
+	}
+	check("slot "+d.Unique("slot")+" is at ", "run keeps "+name+"-2", " equal to the table")
+	d.Exec(t, "insert into products values (0, 2, 'one more')")
+	run()
+	if n := count(t, search, name); n != 251 {
+		t.Errorf("%d documents after one more row", n)
+	}
+	f.write(t, d.URL, search.URL, "  "+name+": {table: products, routing: tenant, fields: {extra: false}}\n")
+	check("run rebuilds it beside "+name+"-2", "the mapping or the table changed")
+	run()
+	check("run keeps " + name + "-2")
+
+	// Changes are missing: run refuses, and so does check.
+	d.Exec(t, "select pg_drop_replication_slot('"+d.Unique("slot")+"')")
+	for _, args := range [][]string{{"check", "-c", f.path}, {"run", "--once", "-c", f.path}} {
+		if code, _, wrong := tidemark(t, args...); code != exitFailed || !strings.Contains(wrong, "it does not exist any more") || !strings.Contains(wrong, "mend: every index") {
+			t.Errorf("%s without its slot: %d %s", args[0], code, wrong)
+		}
+	}
+}
+
+// count gives the number of documents that searchers see.
+func count(t *testing.T, s *testenv.SearchServer, index string) int {
+	t.Helper()
+	var answer struct{ Count int }
+	for _, request := range [][2]string{{"POST", "/" + index + "/_refresh"}, {"GET", "/" + index + "/_count"}} {
+		status, body, err := s.Do(t.Context(), request[0], request[1], nil)
+		if err != nil || status != 200 {
+			t.Fatalf("%s: %d %s %v", request[1], status, body, err)
+		}
+		if err := json.Unmarshal(body, &answer); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return answer.Count
+}
