@@ -213,7 +213,7 @@ func (s *Syncer) readSlot(ctx context.Context, q querier) (slotState, error) {
 	st := slotState{exists: true}
 	var confirmed *string
 	var database, status *string
-	err := q.QueryRow(ctx, `SELECT plugin, database, confirmed_flush_lsn::text, wal_status, temporary
+	err := q.QueryRow(ctx, `SELECT coalesce(plugin, ''), database, confirmed_flush_lsn::text, wal_status, temporary
 		FROM pg_catalog.pg_replication_slots WHERE slot_name = $1`, s.slot).
 		Scan(&st.plugin, &database, &confirmed, &status, &st.temporary)
 	switch {
@@ -292,8 +292,11 @@ func (s *Syncer) setupSlot(ctx context.Context, conn *pgx.Conn) error {
 }
 
 func (s *Syncer) foreignSlot(slot slotState) *SetupError {
-	return &SetupError{Text: fmt.Sprintf("slot %s belongs to plugin %s in database %q, not to pgoutput in %q", s.slot, slot.plugin, slot.database, s.dbName),
-		Mend: "choose another slot name"}
+	text := fmt.Sprintf("slot %s belongs to plugin %s in database %s, not to pgoutput in %s", s.slot, slot.plugin, slot.database, s.dbName)
+	if slot.plugin == "" {
+		text = fmt.Sprintf("slot %s is one of physical replication", s.slot)
+	}
+	return &SetupError{Text: text, Mend: "choose another slot name"}
 }
 
 func noFreeSlot(err error) *SetupError {
