@@ -109,7 +109,7 @@ func (s *Server) Run(ctx context.Context) error {
 	select {
 	case err := <-served:
 		s.http.Close()
-		return fmt.Errorf("admin server at %s: %w", s.listener.Addr(), err)
+		return fmt.Errorf("serve at %s: %w", s.listener.Addr(), err)
 	case <-ctx.Done():
 	}
 	grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopGrace)

@@ -1,9 +1,12 @@
 package cli
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"net"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -297,6 +300,67 @@ func TestCheckSaysWhatRunDoes(t *testing.T) {
 		if code, _, wrong := tidemark(t, args...); code != exitFailed || !strings.Contains(wrong, "it does not exist any more") || !strings.Contains(wrong, "mend: every index") {
 			t.Errorf("%s without its slot: %d %s", args[0], code, wrong)
 		}
+	}
+	d.Exec(t, "insert into products values (-1, 2, 'missed')")
+	if code, _, wrong := tidemark(t, "run", "--once", "--reindex", "all", "-c", f.path); code != exitDone {
+		t.Fatalf("run --reindex all without its slot: %d %s", code, wrong)
+	}
+	if n := count(t, search, name); n != 252 {
+		t.Errorf("%d documents after everything was filled again", n)
+	}
+	check("slot "+d.Unique("slot")+" is at ", "run keeps "+name+"-2")
+}
+
+// TestInterruptedOnce ends before the work is done: that is no success, as it is for run
+// without --once.
+func TestInterruptedOnce(t *testing.T) {
+	d := testenv.NewDatabase(t)
+	search := testenv.SharedSearch(t, testenv.Engines(t)[0])
+	d.Exec(t, "create table a (id int primary key)")
+	f := newFile(t, d.URL, search.URL, d.Unique("slot"), "  "+search.NewPrefix(t)+"a: {table: a}\n")
+	ctx, cancel := context.WithCancelCause(t.Context())
+	cancel(errors.New("stopped by signal"))
+	for want, args := range map[int][]string{
+		exitFailed: {"run", "--once", "-c", f.path},
+		exitDone:   {"run", "-c", f.path},
+	} {
+		code, _, wrong := tidemarkUntil(ctx, args...)
+		if code != want || strings.HasSuffix(wrong, "tidemark: interrupted before it was done\n") != (want == exitFailed) {
+			t.Errorf("%v: %d %s", args, code, wrong)
+		}
+	}
+}
+
+// TestUnknownIndexToReindex is found out before any server is asked.
+func TestUnknownIndexToReindex(t *testing.T) {
+	f := newFile(t, "postgres://127.0.0.1:1/d", "http://127.0.0.1:1", "s", "  a: {table: a}\n")
+	code, _, wrong := tidemark(t, "run", "--reindex", "a,b", "-c", f.path)
+	if code != exitConfig || !strings.Contains(wrong, "there is no index b in the mapping") {
+		t.Errorf("%d %s", code, wrong)
+	}
+}
+
+// TestAdminAddressInUse has run end at once where it cannot listen.
+func TestAdminAddressInUse(t *testing.T) {
+	d := testenv.NewDatabase(t)
+	search := testenv.SharedSearch(t, testenv.Engines(t)[0])
+	d.Exec(t, "create table a (id int primary key)")
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	f := newFile(t, d.URL, search.URL, d.Unique("slot"), "  "+search.NewPrefix(t)+"a: {table: a}\n")
+	text, err := os.ReadFile(f.path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(f.path, bytes.ReplaceAll(text, []byte("127.0.0.1:0"), []byte(l.Addr().String())), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	code, _, wrong := tidemark(t, "run", "-c", f.path)
+	if code != exitConfig || !strings.Contains(wrong, "cannot listen on "+l.Addr().String()) || !strings.Contains(wrong, "mend: set admin.listen") {
+		t.Errorf("%d %s", code, wrong)
 	}
 }
 

@@ -78,6 +78,9 @@ func (e *UnknownIndexError) Error() string {
 func (s *Service) open(ctx context.Context) (err error) {
 	log, c := s.o.Logger, s.config
 	options := append(prepare.SyncerOptions(c, s.found.Tables, log), dbsync.OnSlot(s.begin))
+	if slices.Contains(s.o.Reindex, "all") {
+		options = append(options, dbsync.WithNewSlot()) // a slot that was lost is no loss then
+	}
 	if s.syncer, err = dbsync.NewSyncerContext(ctx, options...); err != nil {
 		return err
 	}
