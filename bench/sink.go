@@ -1,0 +1,147 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/json"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"sync"
+)
+
+// A sink takes bulk requests as an OpenSearch would, answers that all is stored, and
+// stores nothing. Of the rest it knows what the tool asks for on its way.
+type sink struct {
+	url    string
+	server http.Server
+	served chan error
+
+	mu      sync.Mutex
+	indices map[string]map[string]bool // aliases by index
+}
+
+func startSink() (*sink, error) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return nil, err
+	}
+	s := &sink{url: "http://" + l.Addr().String(), served: make(chan error, 1), indices: make(map[string]map[string]bool)}
+	s.server.Handler = s
+	go func() { s.served <- s.server.Serve(l) }()
+	return s, nil
+}
+
+func (s *sink) close() error {
+	err := s.server.Close()
+	if served := <-s.served; !errors.Is(served, http.ErrServerClosed) {
+		err = errors.Join(err, served)
+	}
+	return err
+}
+
+func (s *sink) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	w.Header().Set("Content-Type", "application/json")
+	if strings.HasSuffix(r.URL.Path, "/_bulk") {
+		s.bulk(w, r)
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	name := strings.Trim(r.URL.Path, "/")
+	name, rest, _ := strings.Cut(name, "/")
+	switch {
+	case name == "":
+		io.WriteString(w, `{"cluster_name":"sink","cluster_uuid":"sink","version":{"number":"3.0.0","distribution":"opensearch"},"tagline":"The OpenSearch Project: https://opensearch.org/"}`)
+	case r.Method == http.MethodPut && rest == "":
+		var body struct{ Aliases map[string]any }
+		_ = json.NewDecoder(r.Body).Decode(&body)
+		s.indices[name] = make(map[string]bool)
+		for alias := range body.Aliases {
+			s.indices[name][alias] = true
+		}
+		io.WriteString(w, `{"acknowledged":true}`)
+	case r.Method == http.MethodDelete:
+		delete(s.indices, name)
+		io.WriteString(w, `{"acknowledged":true}`)
+	case r.Method == http.MethodPost && name == "_aliases":
+		s.moveAliases(r.Body)
+		io.WriteString(w, `{"acknowledged":true}`)
+	case r.Method == http.MethodGet && name == "_alias":
+		s.answer(w, false, func(_ string, aliases map[string]bool) bool { return aliases[rest] })
+	case r.Method == http.MethodGet && (rest == "" || rest == "_alias"):
+		prefix, wild := strings.CutSuffix(name, "*")
+		s.answer(w, wild, func(index string, _ map[string]bool) bool {
+			return index == name || wild && strings.HasPrefix(index, prefix)
+		})
+	default: // _settings, _refresh, _flush
+		io.WriteString(w, `{"acknowledged":true,"_shards":{"failed":0}}`)
+	}
+}
+
+func (s *sink) moveAliases(body io.Reader) {
+	var request struct {
+		Actions []map[string]struct{ Index, Alias string }
+	}
+	_ = json.NewDecoder(body).Decode(&request)
+	for _, action := range request.Actions {
+		for what, a := range action {
+			if aliases := s.indices[a.Index]; aliases != nil {
+				aliases[a.Alias] = what == "add"
+			}
+		}
+	}
+}
+
+// answer tells about the indices that which picks. There need not be any for a wildcard.
+func (s *sink) answer(w http.ResponseWriter, wild bool, which func(string, map[string]bool) bool) {
+	found := make(map[string]any)
+	for index, aliases := range s.indices {
+		if !which(index, aliases) {
+			continue
+		}
+		behind := make(map[string]any)
+		for alias, is := range aliases {
+			if is {
+				behind[alias] = struct{}{}
+			}
+		}
+		found[index] = map[string]any{"aliases": behind, "settings": map[string]any{"index": map[string]any{"uuid": index}}}
+	}
+	if len(found) == 0 && !wild {
+		w.WriteHeader(http.StatusNotFound)
+		io.WriteString(w, `{"error":{"type":"index_not_found_exception","reason":"no such index"},"status":404}`)
+		return
+	}
+	_ = json.NewEncoder(w).Encode(found)
+}
+
+var deleteAction = []byte(`{"delete":{"_id":`)
+
+// bulk answers each action line.
+func (s *sink) bulk(w http.ResponseWriter, r *http.Request) {
+	answer := []byte(`{"errors":false,"items":[`)
+	lines := bufio.NewReaderSize(r.Body, 1<<20)
+	document, begins := false, true // what the next line is; whether it is at its beginning
+	for {
+		piece, err := lines.ReadSlice('\n')
+		switch {
+		case !begins || len(piece) == 0:
+		case document:
+			document = false
+		case bytes.HasPrefix(piece, deleteAction):
+			answer = append(answer, `{"delete":{"status":200}},`...)
+		default:
+			answer = append(answer, `{"index":{"status":201}},`...)
+			document = true
+		}
+		begins = err == nil
+		if err != nil && !errors.Is(err, bufio.ErrBufferFull) {
+			break
+		}
+	}
+	answer = append(bytes.TrimSuffix(answer, []byte(",")), "]}"...)
+	_, _ = w.Write(answer)
+}
