@@ -72,3 +72,32 @@ func connectClusterProblem(c *mapping.Config, failure *indexer.ConnectError) map
 	}
 	return c.Problem(key, failure.Mend, "%s: %v", where, failure.Err)
 }
+
+// definitions asks the cluster whether it takes the settings and mappings of each index
+// whose table is known.
+func (p *Prepared) definitions(ctx context.Context, c *mapping.Config) error {
+	var problems mapping.Problems
+	for _, ix := range c.Indices {
+		t := p.Tables[ix.Table]
+		if t == nil {
+			continue
+		}
+		key := "indices." + ix.Name
+		body, err := ix.Body(t)
+		if err != nil {
+			problems = append(problems, c.Problem(key, "correct settings, mappings and fields", "%v", err))
+			continue
+		}
+		physical, _ := indexer.PhysicalName(ix.Name, time.Now())
+		err = p.Client.CheckDefinition(ctx, physical, body)
+		if refused, ok := errors.AsType[*indexer.DefinitionError](err); ok {
+			problems = append(problems, c.Problem(key, "correct settings, mappings and the parameters of fields, as the cluster takes them", "%v", refused))
+		} else if err != nil {
+			return err
+		}
+	}
+	if len(problems) > 0 {
+		return problems
+	}
+	return nil
+}
