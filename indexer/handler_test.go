@@ -82,6 +82,22 @@ func (s *stream) writeTo(t testing.TB, url string, o BulkOptions) *writer {
 	return w
 }
 
+// record has the operations collected until the test writes them with the handler's
+// BatchOperations. It follows writeTo.
+func (s *stream) record() *recorder {
+	r := new(recorder)
+	s.Batcher = dbsync.OperationsOnly(r)
+	return r
+}
+
+// write writes operations as one batch.
+func (s *stream) write(t testing.TB, ops []dbsync.Operation) {
+	t.Helper()
+	if err := s.handler.BatchOperations(within(t, 30*time.Second), ops); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // run runs the Syncer until stop or the test's end.
 func (s *stream) run(t *testing.T) {
 	t.Helper()
@@ -131,15 +147,21 @@ func (r *recorder) BatchOperations(_ context.Context, ops []dbsync.Operation) er
 	return nil
 }
 
-// take returns what came since it was last called, one line each.
-func (r *recorder) take() []string {
+// operations returns what came since it was last called.
+func (r *recorder) operations() []dbsync.Operation {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	ops := r.ops
+	r.ops = nil
+	return ops
+}
+
+// take returns what came since it was last called, one line each.
+func (r *recorder) take() []string {
 	var lines []string
-	for _, op := range r.ops {
+	for _, op := range r.operations() {
 		lines = append(lines, operationText(op))
 	}
-	r.ops = nil
 	return lines
 }
 
@@ -362,8 +384,7 @@ func TestTranslate(t *testing.T) {
 	s := newStream(t, db, strings.Join(indices, "\n"), "stranger")
 	s.MaxMessagesToRead = 1 // so that nothing is compacted
 	db.Exec(t, offline...)
-	r := new(recorder)
-	s.Batcher = dbsync.OperationsOnly(r)
+	r := s.record()
 	s.run(t)
 	s.settle(t)
 	caughtUp := r.take()
@@ -397,13 +418,13 @@ func TestTranslateVersions(t *testing.T) {
 	db := testenv.NewDatabase(t)
 	db.Exec(t, `CREATE TABLE t (id int PRIMARY KEY)`)
 	s := newStream(t, db, `t: {table: t}`)
-	r := new(recorder)
-	s.Batcher = dbsync.OperationsOnly(r)
+	r := s.record()
 	s.MaxMessagesToRead = 1
 	s.run(t)
 	db.Exec(t, `BEGIN; INSERT INTO t VALUES (1); INSERT INTO t VALUES (2); COMMIT`, `INSERT INTO t VALUES (3)`)
 	s.settle(t)
-	a, b, c := r.ops[0], r.ops[1], r.ops[2]
+	ops := r.operations()
+	a, b, c := ops[0], ops[1], ops[2]
 	if a.Version == 0 || a.Version != b.Version || a.Xid != b.Xid || a.Xid == 0 {
 		t.Errorf("one transaction has versions %s and %s, xids %d and %d", a.Version, b.Version, a.Xid, b.Xid)
 	}
@@ -417,29 +438,17 @@ func TestTruncateTakesThePlaceOfEarlierOperations(t *testing.T) {
 	db := testenv.NewDatabase(t)
 	db.Exec(t, `CREATE TABLE t (id int PRIMARY KEY, v text); ALTER TABLE t ALTER v SET STORAGE EXTERNAL; CREATE TABLE u (id int PRIMARY KEY)`)
 	s := newStream(t, db, "t: {table: t}\nu: {table: u}")
-	r := new(recorder)
-	s.Batcher = dbsync.OperationsOnly(r)
+	r := s.record()
 	s.run(t)
 	db.Exec(t, `BEGIN; INSERT INTO u VALUES (1); INSERT INTO t SELECT i, `+large+` FROM generate_series(1, 50) i; UPDATE t SET id = -id;
 		TRUNCATE t; INSERT INTO t VALUES (7, 'x'); COMMIT`)
 	s.settle(t)
 
-	// The batches are written as BatchOperations does: a truncation first, then the rest.
-	documents := make(map[string]bool)
-	for _, op := range r.ops {
-		if op.Truncate {
-			clear(documents)
-		}
-	}
-	left := 0
-	for i, op := range r.ops {
-		if op.Index == "t" && op.Truncate {
-			left = i
-		}
-	}
+	ops := r.operations()
+	truncated := slices.IndexFunc(ops, func(op dbsync.Operation) bool { return op.Truncate })
 	var got []string
-	for i, op := range r.ops {
-		if i > left || op.Index == "u" {
+	for i, op := range ops {
+		if i > truncated || op.Index == "u" {
 			got = append(got, operationText(op))
 		}
 	}
@@ -467,7 +476,7 @@ func TestTranslateStops(t *testing.T) {
 			db := testenv.NewDatabase(t)
 			db.Exec(t, `CREATE TABLE t (id int PRIMARY KEY, code text NOT NULL UNIQUE DEFAULT 'x')`)
 			s := newStream(t, db, `t: {table: t}`)
-			s.Batcher = dbsync.OperationsOnly(new(recorder))
+			s.record()
 			db.Exec(t, test.change)
 			err := s.Run(within(t, 30*time.Second))
 			if permanent := (*dbsync.PermanentError)(nil); !errors.As(err, &permanent) || !strings.Contains(err.Error(), test.want) {

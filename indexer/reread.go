@@ -2,6 +2,7 @@ package indexer
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -15,8 +16,9 @@ import (
 )
 
 const (
-	// The rows of one query are bounded by number, and by what the rows before them let
-	// expect of their size: the documents are held until the query's transaction has ended.
+	// The documents of one query are held until its transaction has ended, so they are
+	// bounded by number and in bytes. How many rows it asks for follows from the size of
+	// those before, so that few are sent for nothing.
 	firstRereadKeys = 64
 	maxRereadKeys   = 2000
 	rereadBytes     = 4 << 20
@@ -37,12 +39,20 @@ type rereadKey struct {
 func (h *Handler) reread(ctx context.Context, p *streamPlan, ops []dbsync.Operation) error {
 	rows, err := NewRowPlan(p.documents, p.table)
 	if err != nil {
-		return err
+		return &dbsync.PermanentError{Err: err}
 	}
+	loaded := false
 	n := firstRereadKeys
 	for len(ops) > 0 {
 		n = min(n, len(ops))
-		made, err := h.readAgain(ctx, rows, ops[:n])
+		made, left, err := h.readAgain(ctx, rows, ops[:n])
+		if isRefusedStatement(err) && !loaded {
+			// The table was altered since the stream described it.
+			loaded = true
+			if rows, err = h.loadRowPlan(ctx, p); err == nil {
+				continue
+			}
+		}
 		if err != nil {
 			return fmt.Errorf("read %d rows of %s again: %w", n, p.table.TableName(), err)
 		}
@@ -53,14 +63,35 @@ func (h *Handler) reread(ctx context.Context, p *streamPlan, ops []dbsync.Operat
 		for i := range made {
 			bytes += len(made[i].Body)
 		}
-		ops = ops[n:]
-		n = max(1, min(maxRereadKeys, rereadBytes*n/max(bytes, 1)))
+		ops = append(left, ops[n:]...)
+		n = max(1, min(maxRereadKeys, rereadBytes*len(made)/max(bytes, 1)))
 	}
 	return nil
 }
 
-// readAgain returns the operations with the documents of their rows as they are now.
-func (h *Handler) readAgain(ctx context.Context, p *RowPlan, ops []dbsync.Operation) (made []dbsync.Operation, err error) {
+// loadRowPlan makes the plan for the table as it is now.
+func (h *Handler) loadRowPlan(ctx context.Context, p *streamPlan) (*RowPlan, error) {
+	table, err := mapping.LoadTable(ctx, h.o.Syncer.DB(), p.table.Schema, p.table.Name)
+	if err != nil {
+		return nil, err
+	}
+	rows, err := NewRowPlan(p.documents, table)
+	if err != nil {
+		return nil, &dbsync.PermanentError{Err: err}
+	}
+	return rows, nil
+}
+
+// isRefusedStatement tells whether Postgres takes exception to what a statement says, and
+// not to the moment.
+func isRefusedStatement(err error) bool {
+	pg, ok := errors.AsType[*pgconn.PgError](err)
+	return ok && (strings.HasPrefix(pg.Code, "42") || strings.HasPrefix(pg.Code, "22"))
+}
+
+// readAgain returns the operations with the documents of their rows as they are now. The
+// rows that go beyond rereadBytes are left: their operations come back as they are.
+func (h *Handler) readAgain(ctx context.Context, p *RowPlan, ops []dbsync.Operation) (made, left []dbsync.Operation, err error) {
 	// A batch may hold the same document for two indices: they get the same row.
 	wanted := make(map[string][]*dbsync.Operation, len(ops))
 	xids := make(map[uint32]bool)
@@ -83,14 +114,24 @@ func (h *Handler) readAgain(ctx context.Context, p *RowPlan, ops []dbsync.Operat
 	err = h.o.Syncer.ReadVisible(ctx, slices.Collect(maps.Keys(xids)), []string{From(p.Table)}, func(conn *pgconn.PgConn) error {
 		result := conn.ExecParams(ctx, query, args, nil, nil, nil)
 		var failed error
+		bytes := 0
 		for result.NextRow() {
 			row := tupleOf(result.Values())
-			read, err := p.operation(row, p.Plan.AppendDocument(nil, row))
+			read, err := p.operation(row, nil)
 			if err != nil {
 				failed = err
+				continue
+			}
+			if bytes < rereadBytes {
+				read.Body = p.Plan.AppendDocument(nil, row)
+				bytes += len(read.Body)
 			}
 			for _, op := range wanted[read.ID] {
-				add(*op, read.Body)
+				if read.Body != nil {
+					add(*op, read.Body)
+				} else {
+					left = append(left, *op)
+				}
 			}
 			delete(wanted, read.ID)
 		}
@@ -100,14 +141,14 @@ func (h *Handler) readAgain(ctx context.Context, p *RowPlan, ops []dbsync.Operat
 		return failed
 	})
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	for _, gone := range wanted {
 		for _, op := range gone {
 			add(*op, nil)
 		}
 	}
-	return made, nil
+	return made, left, nil
 }
 
 // rereadQuery returns the statement that selects rows by key, and its parameters: one
