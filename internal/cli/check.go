@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -63,10 +64,23 @@ func check(ctx context.Context, c *mapping.Config, p *prepare.Prepared, out io.W
 	if _, err := out.Write(b.Bytes()); err != nil {
 		return fmt.Errorf("print the result: %w", err)
 	}
+	var stops []error
 	if p.Database.Lost != nil && c.OnSlotLost != mapping.OnSlotLostReindex {
-		return p.Database.Lost
+		stops = append(stops, p.Database.Lost)
 	}
-	return nil
+	for _, plan := range plans {
+		if misled(plan) {
+			stops = append(stops, fmt.Errorf("the name %s stands for %s, and not for %s, which is kept equal to the table%s", plan.Index.Name,
+				strings.Join(plan.Alias, ", "), plan.Live, withMend("remove the alias, then it is put back, or give the mapping another name")))
+		}
+	}
+	return errors.Join(stops...)
+}
+
+// misled tells whether the name of an index that is complete stands for something else, so
+// that searchers do not see the index.
+func misled(p prepare.IndexPlan) bool {
+	return p.Why == "" && p.Building == "" && len(p.Alias) > 0 && !slices.Equal(p.Alias, []string{p.Live})
 }
 
 func printServers(b *bytes.Buffer, c *mapping.Config, p *prepare.Prepared) {
@@ -113,7 +127,7 @@ func printIndex(b *bytes.Buffer, p prepare.IndexPlan) error {
 	}
 	fmt.Fprintf(b, "index %s from table %s, %s\n", ix.Name, t.TableName(), rows)
 	fmt.Fprintf(b, "  run %s\n", doing(p))
-	if len(p.Alias) > 0 && !slices.Equal(p.Alias, []string{p.Live}) {
+	if len(p.Alias) > 0 && !misled(p) && !slices.Equal(p.Alias, []string{p.Live}) {
 		fmt.Fprintf(b, "  the name %s stands for %s now, and is moved when the index is filled\n", ix.Name, strings.Join(p.Alias, ", "))
 	}
 	fmt.Fprintf(b, "  _id from %s\n", strings.Join(ix.KeyColumns(t), ", "))
@@ -126,6 +140,8 @@ func printIndex(b *bytes.Buffer, p prepare.IndexPlan) error {
 // doing says what run does with an index, after "run".
 func doing(p prepare.IndexPlan) string {
 	switch {
+	case misled(p):
+		return "stops: its name stands for another index"
 	case p.Why == "" && p.Building != "":
 		return fmt.Sprintf("goes on with filling %s, of which %d rows are stored", p.Building, p.Done)
 	case p.Why == "":

@@ -16,15 +16,10 @@ import (
 	"tidemark/testenv"
 )
 
-// A file is a mapping file of a test; NAME, URL and SEARCH in its text are replaced.
-type file struct {
-	path   string
-	prefix string // of indices
-	slot   string
-}
+// A file is a mapping file of a test, with a slot of its own.
+type file struct{ path, slot string }
 
-// newFile writes a mapping file: servers, with a slot of its own, then the text of its
-// indices, in which %s is the prefix of index names.
+// newFile writes a mapping file: the servers, then the text of its indices.
 func newFile(t testing.TB, databaseURL, searchURL, slot, indices string) *file {
 	t.Helper()
 	f := &file{path: filepath.Join(t.TempDir(), "t.yaml"), slot: slot}
@@ -302,6 +297,27 @@ func TestCheckSaysWhatRunDoes(t *testing.T) {
 	check("run rebuilds it beside "+name+"-2", "the mapping or the table changed")
 	run()
 	check("run keeps " + name + "-2")
+
+	// Somebody has the name stand for another index.
+	other := name + "-other"
+	request := func(method, path, body string) {
+		t.Helper()
+		if status, answer, err := search.Do(t.Context(), method, path, []byte(body)); err != nil || status != 200 {
+			t.Fatalf("%s %s: %d %s %v", method, path, status, answer, err)
+		}
+	}
+	request("PUT", "/"+other, "{}")
+	request("POST", "/_aliases", `{"actions": [{"remove": {"index": "`+name+`-2*", "alias": "`+name+`"}}, {"add": {"index": "`+other+`", "alias": "`+name+`"}}]}`)
+	for _, args := range [][]string{{"check", "-c", f.path}, {"run", "--once", "-c", f.path}} {
+		if code, _, wrong := tidemark(t, args...); code != exitFailed || !strings.Contains(wrong, "stands for "+other) || !strings.Contains(wrong, "mend: remove the alias") {
+			t.Errorf("%s with another index under the name: %d %s", args[0], code, wrong)
+		}
+	}
+	request("DELETE", "/"+other, "{}")
+	run() // puts it back
+	if n := count(t, search, name); n != 251 {
+		t.Errorf("%d documents under the name that was put back", n)
+	}
 
 	// Changes are missing: run refuses, and so does check.
 	d.Exec(t, "select pg_drop_replication_slot('"+d.Unique("slot")+"')")
