@@ -26,6 +26,8 @@ type instance struct {
 	ended chan struct{} // closed when the process has ended and all of its output is read
 	err   error         // valid then
 
+	killed bool // by the test
+
 	mu      sync.Mutex
 	lines   []string      // of the standard error
 	changed chan struct{} // closed and replaced when a line has come
@@ -64,8 +66,9 @@ func (s *setup) startBinary(t testing.TB, path string, args ...string) *instance
 		i.err = i.cmd.Wait()
 	}()
 	t.Cleanup(func() {
+		killed := i.killed
 		i.kill()
-		if t.Failed() {
+		if t.Failed() && !killed {
 			t.Logf("%s ended: %s; its log:\n%s", strings.Join(args, " "), i.outcome(), i.tail(60))
 		}
 	})
@@ -116,6 +119,30 @@ func (i *instance) awaitLog(t testing.TB, text string) string {
 			}
 		case <-deadline.C:
 			t.Fatalf("the instance has not said %q within %s", text, patience)
+		}
+	}
+}
+
+// mayLog waits for a line with the text in it, no longer than limit.
+func (i *instance) mayLog(t testing.TB, text string, limit time.Duration) {
+	t.Helper()
+	deadline := time.NewTimer(limit)
+	defer deadline.Stop()
+	for seen := 0; ; {
+		i.mu.Lock()
+		lines, changed := i.lines, i.changed
+		i.mu.Unlock()
+		for ; seen < len(lines); seen++ {
+			if strings.Contains(lines[seen], text) {
+				return
+			}
+		}
+		select {
+		case <-changed:
+		case <-i.ended:
+			return
+		case <-deadline.C:
+			return
 		}
 	}
 }
@@ -177,6 +204,7 @@ func (i *instance) fail(t testing.TB, code int, texts ...string) {
 
 // kill ends it at once, as a crash would.
 func (i *instance) kill() {
+	i.killed = true
 	_ = i.cmd.Process.Kill() // it may have ended
 	<-i.ended
 }

@@ -196,6 +196,7 @@ func (w *loadWriter) try(ctx context.Context) (err error) {
 			return err
 		}
 		config.RuntimeParams["session_replication_role"] = "replica" // no foreign keys
+		config.RuntimeParams["deadlock_timeout"] = "20ms"            // they are met often
 		config.DefaultQueryExecMode = pgx.QueryExecModeSimpleProtocol
 		if w.conn, err = pgx.ConnectConfig(ctx, config); err != nil {
 			return err
