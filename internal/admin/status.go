@@ -20,9 +20,6 @@ type Status struct {
 
 	// Failure is why the process cannot go on and is about to end, "" while it can.
 	Failure string
-	// LastError is the latest thing that went wrong, whether or not it is over, "" if
-	// nothing did.
-	LastError string
 
 	Slot         string
 	Connected    bool          // to the slot; false as well while another process has it

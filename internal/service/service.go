@@ -153,8 +153,14 @@ func (s *Service) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	run, end := context.WithCancelCause(ctx)
-	defer end(nil)
+	run, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	end := func(err error) {
+		if run.Err() == nil && !errors.Is(err, errDone) && !errors.Is(err, context.Canceled) {
+			s.failure.Store(&err) // shows on /healthz while the parts come to their end
+		}
+		cancel(err)
+	}
 	var parts conc.WaitGroup
 	parts.Go(func() {
 		err := s.syncer.Run(run)

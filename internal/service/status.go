@@ -25,6 +25,9 @@ func (s *Service) Status() admin.Status {
 		Connected: follow.Connected, Confirmed: follow.Position, WALEnd: follow.WALEnd, NewestCommit: follow.NewestCommit,
 		QueueMessages: int64(follow.Messages), QueueBytes: int64(follow.Bytes),
 	}
+	if failure := s.failure.Load(); failure != nil {
+		status.Failure = (*failure).Error()
+	}
 	for _, ix := range s.config.Indices {
 		status.Indices = append(status.Indices, s.indexStatus(ix.Name))
 	}
@@ -123,6 +126,7 @@ func (s *Service) serveAdmin(ctx context.Context) (serve func(ctx context.Contex
 
 // counters are what Status reads besides the parts' own.
 type counters struct {
+	failure  atomic.Pointer[error] // why the instance is about to end
 	bulkTime atomic.Int64 // nanoseconds of all bulk requests together
 	letters  letters
 	recount  chan struct{} // dead letters were kept; capacity 1
