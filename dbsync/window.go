@@ -433,13 +433,12 @@ func (ws *windows) removeMark(m *mark) {
 	delete(ws.marks, m.id)
 }
 
-// passOver has the windows read again whose watermarks may not come, and returns the marks.
-// It runs on Run's goroutine.
+// passOver has the windows read again, whose watermarks may not come, and returns the marks.
 func (ws *windows) passOver() (marks []*mark) {
 	ws.mu.Lock()
 	defer ws.mu.Unlock()
-	for _, w := range ws.open {
-		w.changed = true
+	for id, w := range ws.open {
+		delete(ws.open, id)
 		w.say(false)
 	}
 	for _, m := range ws.marks {
@@ -470,7 +469,9 @@ func (ws *windows) on(relation uint32) []*Window {
 
 // openWindow notes the low watermark of a window. It runs on Run's goroutine.
 func (s *Syncer) openWindow(w *Window, low pglogrepl.LSN) {
-	w.low = low
+	if w.low != low { // it comes again over a new connection, after the changes that were noticed
+		w.low, w.changed = low, false
+	}
 	s.tracker.setLow(w.watch, low)
 }
 
