@@ -100,7 +100,6 @@ func TestHealthAndReadiness(t *testing.T) {
 		{"first filling of unknown length", func(s *Status) { s.Indices[0].State = Backfilling }, nil, []string{"index products is being filled: 42 rows"}},
 		{"a rebuild beside the live one", func(s *Status) { s.Indices[0].State = Rebuilding }, nil, nil},
 		{"writing is held back", func(s *Status) { s.Alarms = []Alarm{{Key: "index x is missing", Text: "make it"}} }, nil, []string{"index x is missing: make it"}},
-		{"an error that is over", func(s *Status) { s.LastError = "a broken connection" }, nil, nil},
 		{"failed for good", func(s *Status) { s.Failure, s.Connected = "slot shop is lost", false },
 			[]string{"slot shop is lost"}, []string{"slot shop is lost", "not connected to slot shop"}},
 	}

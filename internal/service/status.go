@@ -127,7 +127,7 @@ func (s *Service) serveAdmin(ctx context.Context) (serve func(ctx context.Contex
 // counters are what Status reads besides the parts' own.
 type counters struct {
 	failure  atomic.Pointer[error] // why the instance is about to end
-	bulkTime atomic.Int64 // nanoseconds of all bulk requests together
+	bulkTime atomic.Int64          // nanoseconds of all bulk requests together
 	letters  letters
 	recount  chan struct{} // dead letters were kept; capacity 1
 }
