@@ -24,4 +24,14 @@ func freePort() (int, error) {
 	return 0, errors.New("no free port on 127.0.0.1")
 }
 
+// choosePort gives the port that is wanted, unless it is 0, taken, or was tried before.
+func choosePort(wanted, try int) (int, error) {
+	if wanted != 0 && try == 1 {
+		if l, err := net.Listen("tcp", address(wanted)); err == nil {
+			return wanted, l.Close()
+		}
+	}
+	return freePort()
+}
+
 func address(port int) string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(port)) }

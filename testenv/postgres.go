@@ -35,6 +35,8 @@ type PostgresOptions struct {
 	// Auth is how clients over TCP are authenticated: "trust" (default) or
 	// "scram-sha-256". The superuser's password is in the server's URL.
 	Auth string
+	// Port is the one to listen on if it is free. Default: any that is free.
+	Port int
 }
 
 // DefaultSettings are those of the servers started here. Nothing has to survive
@@ -120,7 +122,7 @@ func LaunchPostgres(ctx context.Context, o PostgresOptions) (*Postgres, error) {
 // launch prepares and boots a server, on another port if somebody was faster.
 func launch(ctx context.Context, name string, o PostgresOptions, prepare func(context.Context, *process, int, PostgresOptions) (*program, error)) (*Postgres, error) {
 	for try := 1; ; try++ {
-		port, err := freePort()
+		port, err := choosePort(o.Port, try)
 		if err != nil {
 			return nil, err
 		}

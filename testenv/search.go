@@ -69,6 +69,7 @@ func Engines(t testing.TB) []Engine {
 type SearchOptions struct {
 	Heap     string            // of the Java machine, default "1g"
 	Settings map[string]string // added to the server's configuration
+	Port     int               // to listen on if it is free, default any that is free
 }
 
 // searchBootLimit bounds the wait for a started server.
@@ -149,7 +150,7 @@ type prepareSearch func(context.Context, *process, Engine, int, SearchOptions) (
 // launchSearch prepares and boots a server, on other ports if somebody was faster.
 func launchSearch(ctx context.Context, e Engine, o SearchOptions, prepare prepareSearch) (*SearchServer, error) {
 	for try := 1; ; try++ {
-		port, err := freePort()
+		port, err := choosePort(o.Port, try)
 		if err != nil {
 			return nil, err
 		}

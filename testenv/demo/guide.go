@@ -1,0 +1,84 @@
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"os/exec"
+	"text/template"
+)
+
+// mapping is the file that tidemark runs on. See config.example.yaml for every key.
+var mapping = template.Must(template.New("mapping").Parse(`# The mapping of the demo's shop. Every key there is: config.example.yaml
+postgres:
+  url: {{.Database}}
+search:
+  urls: [{{.Search}}]
+admin:
+  listen: {{.Admin}}                # metrics and health
+
+indices:
+  categories:
+    table: categories
+
+  products:                         # searchers use this name; it is an alias
+    table: products
+    fields:                         # what differs from: all columns under their own names
+      title: {type: text, analyzer: english}
+      cost: false                   # what we pay is nobody's business
+
+  customers:
+    table: customers
+    fields:
+      mail: {column: email}         # another name
+
+  orders:
+    table: orders
+    routing: customer_id            # all orders of a customer on one shard
+
+  reviews:
+    table: reviews                  # its key has two columns, and so has the _id: 7|…
+    fields:
+      stars: {column: rating, type: byte}
+    settings: {number_of_replicas: 0}
+`))
+
+func mappingFile(database, search, admin string) ([]byte, error) {
+	var b bytes.Buffer
+	err := mapping.Execute(&b, struct{ Database, Search, Admin string }{database, search, admin})
+	return b.Bytes(), err
+}
+
+// The product that the demo itself leaves alone.
+const yours = 1
+
+// guide prints what to try.
+func (d *demo) guide() {
+	statement := fmt.Sprintf("update products set title = 'Hello from Postgres', price = price + 1 where id = %d", yours)
+	psql := fmt.Sprintf("psql '%s' -c \"%s\"", d.url, statement)
+	if _, err := exec.LookPath("psql"); err != nil {
+		psql = fmt.Sprintf("go run ./testenv/demo -url '%s' -sql \"%s\"", d.url, statement)
+	}
+	d.out.plain(fmt.Sprintf(`
+The shop is searchable, and changes all the time. Try in another terminal:
+
+  search it
+    curl '%[1]s/products/_search?q=description:perfect&sort=price:desc&size=3&pretty'
+
+  change a row
+    %[2]s
+
+  and see its document
+    curl '%[1]s/products/_doc/%[3]d?pretty'
+
+  how tidemark is doing
+    curl %[4]s/readyz
+    curl %[4]s/metrics
+
+  the mapping     %[5]s
+  the database    %[6]s
+  the search      %[1]s
+
+Ctrl-C ends and removes everything.
+
+`, d.search.URL, psql, yours, d.admin, d.mapping(), d.url))
+}
