@@ -444,6 +444,11 @@ func (s *Syncer) finish(err error) error {
 	s.state.Unlock()
 
 	s.workers.Wait()
+	s.disconnect()
+	// What was received and not forwarded comes again, if not to Run then to GetMessages.
+	s.link.Lock()
+	s.q = s.newQueue(s.q.position())
+	s.link.Unlock()
 	if cause := context.Cause(run); !permanent(err) {
 		err = nil // it was asked for
 		if permanent(cause) {
