@@ -170,7 +170,8 @@ func rereadQuery(p *RowPlan, keys [][][]byte) (query string, args [][]byte) {
 		k := fmt.Sprintf("k%d", i)
 		names = append(names, k)
 		fmt.Fprintf(&from, "pg_catalog.unnest($%d::pg_catalog.text[])", i+1)
-		fmt.Fprintf(&on, "t.%s = k.%s::%s", mapping.QuoteIdent(name), k, p.Table.Column(name).Type.Name)
+		typ := p.Table.Column(name).Type
+		fmt.Fprintf(&on, "t.%s %s k.%s::%s", mapping.QuoteIdent(name), Operator("=", typ), k, typ.Name)
 		column := make([][]byte, len(keys))
 		for j := range keys {
 			column[j] = keys[j][i]
@@ -179,6 +180,35 @@ func rereadQuery(p *RowPlan, keys [][][]byte) (query string, args [][]byte) {
 	}
 	return fmt.Sprintf("SELECT %s FROM ROWS FROM (%s) AS k(%s) JOIN %s t ON %s",
 		&list, &from, strings.Join(names, ", "), From(p.Table), &on), args
+}
+
+// firstUserOID is the first one that Postgres gives to what is not its own.
+const firstUserOID = 16384
+
+// Operator returns how two values of a type are compared in SQL: by the operator that the
+// type's indices go by. Of a type of an extension that is one of the extension's schema,
+// which need not be in the session's search_path; Postgres would then take the operator of
+// a type that it can be cast to, citext to text, which orders rows in another way.
+func Operator(name string, t *mapping.Type) string {
+	root := t.Root()
+	if root.Kind != mapping.KindBase || root.OID < firstUserOID {
+		return name // all others compare by operators for any of their kind
+	}
+	return "OPERATOR(" + schemaOf(root.Name) + "." + name + ")"
+}
+
+// schemaOf returns the schema of a qualified name, quoted as it is there.
+func schemaOf(name string) string {
+	quoted := false
+	for i := range len(name) {
+		switch {
+		case name[i] == '"':
+			quoted = !quoted
+		case name[i] == '.' && !quoted:
+			return name[:i]
+		}
+	}
+	return "pg_catalog"
 }
 
 // From returns what a select takes rows of a table from: a table with inheritance

@@ -69,15 +69,38 @@ func chunkQuery(p *indexer.RowPlan, key []string, after bool, limit int) string 
 	for i, c := range p.Columns {
 		columns[i] = mapping.QuoteIdent(c)
 	}
-	names, values := make([]string, len(key)), make([]string, len(key))
+	names := make([]string, len(key))
 	for i, c := range key {
 		names[i] = mapping.QuoteIdent(c)
-		values[i] = fmt.Sprintf("$%d::%s", i+1, p.Table.Column(c).Type.Name)
 	}
-	order := strings.Join(names, ", ")
 	where := ""
 	if after {
-		where = fmt.Sprintf(" WHERE (%s) > (%s)", order, strings.Join(values, ", "))
+		where = " WHERE " + afterCondition(p.Table, key)
 	}
-	return fmt.Sprintf("SELECT %s FROM %s%s ORDER BY %s LIMIT %d", strings.Join(columns, ", "), indexer.From(p.Table), where, order, limit)
+	return fmt.Sprintf("SELECT %s FROM %s%s ORDER BY %s LIMIT %d", strings.Join(columns, ", "), indexer.From(p.Table), where, strings.Join(names, ", "), limit)
+}
+
+// afterCondition is true for the rows whose keys come after the one in the parameters.
+func afterCondition(t *mapping.Table, key []string) string {
+	names, values, types := make([]string, len(key)), make([]string, len(key)), make([]*mapping.Type, len(key))
+	plain := true
+	for i, c := range key {
+		types[i] = t.Column(c).Type
+		names[i], values[i] = mapping.QuoteIdent(c), fmt.Sprintf("$%d::%s", i+1, types[i].Name)
+		plain = plain && indexer.Operator(">", types[i]) == ">"
+	}
+	if plain {
+		return fmt.Sprintf("(%s) > (%s)", strings.Join(names, ", "), strings.Join(values, ", "))
+	}
+	// The same, with an operator of its own for each column. The index takes the scan to
+	// the first row that has the first column's value, and not further.
+	compare := func(i int, operator string) string {
+		return fmt.Sprintf("%s %s %s", names[i], indexer.Operator(operator, types[i]), values[i])
+	}
+	last := len(key) - 1
+	condition := compare(last, ">")
+	for i := last - 1; i >= 0; i-- {
+		condition = fmt.Sprintf("%s AND (%s OR %s)", compare(i, ">="), compare(i, ">"), condition)
+	}
+	return condition
 }

@@ -1,0 +1,284 @@
+package reindex
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"tidemark/dbsync"
+	"tidemark/indexer"
+	"tidemark/mapping"
+	"tidemark/testenv"
+)
+
+func TestMain(m *testing.M) { testenv.Main(m) }
+
+// patience bounds every wait of a test. It is far longer than anything takes.
+const patience = 30 * time.Second
+
+func within(t testing.TB, d time.Duration) context.Context {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), d)
+	t.Cleanup(cancel)
+	return ctx
+}
+
+// await asks until cond holds: for what a server alone knows.
+func await(t testing.TB, what string, cond func() bool) {
+	t.Helper()
+	deadline := time.Now().Add(patience)
+	for !cond() {
+		if time.Now().After(deadline) {
+			t.Fatalf("waited in vain: %s", what)
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+}
+
+// A rig is a database, a search server and a mapping: all that outlives a process.
+type rig struct {
+	db      *testenv.Database
+	search  *testenv.SearchServer
+	prefix  string // of the names of indices
+	indices string // YAML, with PREFIX before the names
+
+	searchURL, postgresURL string // may be those of proxies
+	processes              int
+}
+
+func newRig(t testing.TB, indices string, statements ...string) *rig {
+	t.Helper()
+	r := &rig{db: testenv.NewDatabase(t), search: testenv.SharedSearch(t, testenv.Engines(t)[0]), indices: indices}
+	r.prefix, r.searchURL, r.postgresURL = r.search.NewPrefix(t), r.search.URL, r.db.URL
+	r.db.Exec(t, statements...)
+	return r
+}
+
+func (r *rig) config(t testing.TB) *mapping.Config {
+	t.Helper()
+	text := fmt.Sprintf("postgres: {url: %q, slot: %s}\nsearch: {urls: [%q]}\nindices:\n", r.postgresURL, r.db.Unique("slot"), r.searchURL)
+	for line := range strings.Lines(strings.Trim(strings.ReplaceAll(r.indices, "PREFIX", r.prefix), "\n")) {
+		text += "  " + line
+	}
+	c, err := mapping.Parse("test.yaml", []byte(text), func(string) (string, bool) { return "", false })
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+// A process is what one process has in memory.
+type process struct {
+	name      string
+	syncer    *dbsync.Syncer
+	handler   *indexer.Handler
+	dead      *indexer.DeadLetters
+	states    *States
+	documents []*indexer.Documents
+	manager   *Manager
+
+	end   context.CancelCauseFunc
+	parts sync.WaitGroup
+	ran   chan error // what Syncer.Run returned
+	built chan error // what Manager.Run returned
+}
+
+// options of a process. Each may be nil.
+type options struct {
+	syncer  []dbsync.SyncerOpt
+	rebuild func(name string) bool
+	begin   func(index string, done, total int64) // the filling of an index begins
+	stored  func(rows int64)                      // a chunk is stored and noted
+}
+
+// errCrash ends a process of a test.
+var errCrash = errors.New("crash")
+
+// open makes the parts of a process.
+func (r *rig) open(t testing.TB, o options) (*process, error) {
+	t.Helper()
+	r.processes++
+	p := &process{name: fmt.Sprint("process ", r.processes), ran: make(chan error, 1), built: make(chan error, 1)}
+	log := slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelDebug})).With("process", r.processes)
+	ctx, c := within(t, patience), r.config(t)
+
+	tables := make(map[mapping.TableName]*mapping.Table)
+	var names []string
+	for _, ix := range c.Indices {
+		table, err := mapping.LoadTable(ctx, r.db.DB, ix.Table.Schema, ix.Table.Name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if tables[ix.Table] == nil {
+			tables[ix.Table] = table
+			names = append(names, mapping.QuoteIdent(ix.Table.Schema)+"."+mapping.QuoteIdent(ix.Table.Name))
+		}
+		p.documents = append(p.documents, &indexer.Documents{Index: ix})
+	}
+	client, err := indexer.Connect(ctx, indexer.Options{URLs: c.Search.URLs, StartTimeout: 5 * time.Second, Logger: log})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(client.Close)
+	p.syncer, err = dbsync.NewSyncerContext(ctx, append([]dbsync.SyncerOpt{
+		dbsync.WithPGConnStr(r.postgresURL), dbsync.WithReplicationSlot(c.Postgres.Slot), dbsync.ForTables(names...), dbsync.WithLogger(log),
+		dbsync.OnSlot(func(ctx context.Context) error { p.handler.Begin(ctx); return p.manager.Begin(ctx) }),
+	}, o.syncer...)...)
+	if err != nil {
+		return nil, err
+	}
+	t.Cleanup(func() { p.syncer.Close() })
+	alarm := indexer.NewAlarm(log)
+	p.dead = indexer.NewDeadLetters(p.syncer.DB(), c.Postgres.ControlSchema, alarm)
+	if err := p.dead.Setup(ctx); err != nil {
+		t.Fatal(err)
+	}
+	p.states = NewStates(p.syncer.DB(), c.Postgres.ControlSchema)
+	if err := p.states.Setup(ctx); err != nil {
+		t.Fatal(err)
+	}
+	bulk, err := indexer.NewBulk(client, indexer.BulkOptions{OnRefused: p.dead.Keep, Alarm: alarm, Logger: log})
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.handler = indexer.NewHandler(indexer.HandlerOptions{Syncer: p.syncer, Documents: p.documents, Client: client, Bulk: bulk, Logger: log})
+	p.manager = New(Options{Syncer: p.syncer, Client: client, DeadLetters: p.dead, Alarm: alarm, States: p.states,
+		Documents: p.documents, Tables: tables, Logger: log, Rebuild: o.rebuild, Progress: hooks(o)})
+	p.syncer.MessageHandler, p.syncer.Batcher = p.handler, dbsync.OperationsOnly(p.handler)
+	return p, nil
+}
+
+// start makes a process and runs it, until the test ends at the latest.
+func (r *rig) start(t testing.TB, o options) *process {
+	t.Helper()
+	p, err := r.open(t, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.run(t)
+	return p
+}
+
+func (p *process) run(t testing.TB) {
+	var ctx context.Context
+	ctx, p.end = context.WithCancelCause(context.WithoutCancel(t.Context()))
+	p.parts.Go(func() { p.ran <- p.syncer.Run(ctx) })
+	p.parts.Go(func() { p.built <- p.manager.Run(ctx) })
+	t.Cleanup(p.crash)
+}
+
+// crash ends the process where it is, and waits for it.
+func (p *process) crash() {
+	p.end(errCrash)
+	p.parts.Wait()
+	p.syncer.Close()
+}
+
+// complete waits until every index is, and everything that was committed is stored.
+func (p *process) complete(t testing.TB) {
+	t.Helper()
+	if err := p.filled(t); err != nil {
+		t.Fatalf("%s: Manager.Run: %v", p.name, err)
+	}
+	if !p.manager.Complete() {
+		t.Errorf("%s: the manager has ended and is not complete", p.name)
+	}
+	p.settle(t)
+}
+
+// filled returns what Manager.Run returned.
+func (p *process) filled(t testing.TB) error {
+	t.Helper()
+	select {
+	case err := <-p.built:
+		p.built <- err
+		return err
+	case err := <-p.ran:
+		p.ran <- err
+		t.Fatalf("%s: Syncer.Run: %v", p.name, err)
+	case <-time.After(patience):
+		t.Fatalf("%s: waited in vain for the indices to be filled", p.name)
+	}
+	return nil
+}
+
+func (p *process) settle(t testing.TB) {
+	t.Helper()
+	if err := p.syncer.Barrier(within(t, patience)); err != nil {
+		t.Fatalf("%s: %v", p.name, err)
+	}
+}
+
+// check compares a table with its index, which has the table's name.
+func (r *rig) check(t testing.TB, table string, o ...testenv.CheckOption) {
+	t.Helper()
+	testenv.CheckSynced(t, r.db, r.search, r.prefix+table, table, o...)
+}
+
+// physical lists the physical indices of an index, and which of them the alias stands for.
+func (r *rig) physical(t testing.TB, index string) (all []string, live string) {
+	t.Helper()
+	indices, err := r.search.Indices(t.Context(), r.prefix+index+"-*")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, i := range indices {
+		all = append(all, i.Name)
+		if slices.Contains(i.Aliases, r.prefix+index) {
+			live += i.Name
+		}
+	}
+	return all, live
+}
+
+// state reads what the control schema has of an index.
+func (r *rig) state(t testing.TB, index string) *State {
+	t.Helper()
+	st, err := NewStates(r.db.DB, mapping.DefaultControlSchema).Read(t.Context(), r.prefix+index)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return st
+}
+
+// settled makes sure that an index is complete and nothing else is left of its past.
+func (r *rig) settled(t testing.TB, index string) {
+	t.Helper()
+	st := r.state(t, index)
+	all, live := r.physical(t, index)
+	if st.Building != "" || st.Live == "" || live != st.Live || !slices.Equal(all, []string{live}) {
+		t.Errorf("index %s: the state has live %q, building %q; the alias stands for %q; there are %q", index, st.Live, st.Building, live, all)
+	}
+}
+
+// hooks tells a test of the progress.
+type hooks options
+
+func (h hooks) Begin(index string, done, total int64) Bar {
+	if h.begin != nil {
+		h.begin(index, done, total)
+	}
+	return h
+}
+
+func (h hooks) Add(rows int64) {
+	if h.stored != nil {
+		h.stored(rows)
+	}
+}
+
+func (hooks) Done() {}
+func (hooks) Stop() {}
+
+func query[T any](t testing.TB, db *testenv.Database, sql string, args ...any) (v T) {
+	t.Helper()
+	if err := db.DB.QueryRowContext(t.Context(), sql, args...).Scan(&v); err != nil {
+		t.Fatalf("%s: %v", sql, err)
+	}
+	return v
+}
