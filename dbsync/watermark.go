@@ -73,18 +73,34 @@ func (s *Syncer) readWatermark(row *pglogrepl.TupleData, r *pglogrepl.RelationMe
 }
 
 // Barrier returns nil when every change that was committed before the call is stored.
-// It needs a running Syncer.
+// It needs a running Syncer. While the database does not answer it tries again.
 func (s *Syncer) Barrier(ctx context.Context) error {
 	m := &mark{id: newToken(), stored: make(chan struct{})}
-	if !s.IsRunning() {
-		return ErrNotRunning
+	write, cancel, err := s.whileRunning(ctx)
+	if err != nil {
+		return err
 	}
+	defer cancel()
 	s.windows.addMark(m)
 	defer s.windows.removeMark(m)
-	if err := s.writeWatermark(ctx, watermark{markWatermark, m.id}); err != nil {
+	_, err = retry(write, s.log, "mark a place in the stream", func() (struct{}, error) {
+		return struct{}{}, s.writeWatermark(write, watermark{markWatermark, m.id})
+	})
+	if err != nil {
 		return err
 	}
 	return s.awaitStored(ctx, m.stored)
+}
+
+// whileRunning returns a context that ends with the run under way, too.
+func (s *Syncer) whileRunning(ctx context.Context) (_ context.Context, cancel func(), err error) {
+	run, err := s.runContext()
+	if err != nil {
+		return nil, nil, err
+	}
+	ctx, end := context.WithCancelCause(ctx)
+	stop := context.AfterFunc(run, func() { end(context.Cause(run)) })
+	return ctx, func() { stop(); end(nil) }, nil
 }
 
 // mark is a place in the stream that Barrier waits for.

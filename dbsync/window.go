@@ -159,13 +159,11 @@ var ErrNotRunning = errors.New("the syncer is not running")
 // What fails in passing is tried again, without end, until ctx is done. A statement that
 // Postgres refuses gives an error at once, and nothing is handed on.
 func (s *Syncer) OpenWindow(ctx context.Context, sel Select) (*Window, error) {
-	run, err := s.runContext()
+	ctx, cancel, err := s.whileRunning(ctx)
 	if err != nil {
 		return nil, err
 	}
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	defer context.AfterFunc(run, func() { cancel(context.Cause(run)) })()
+	defer cancel()
 
 	if sel.MaxBytes == 0 {
 		sel.MaxBytes = defaultWindowBytes
