@@ -59,10 +59,15 @@ func signal(c chan struct{}) {
 }
 
 // push appends m, and waits while the queue is full. A message larger than the
-// bound is taken when the queue holds no other data, so every message passes.
+// bound is taken when the queue holds no other data, so every message passes. When the
+// queue has ended, m is dropped.
 func (q *queue) push(ctx context.Context, m message) error {
 	for {
 		q.mu.Lock()
+		if q.err != nil {
+			q.mu.Unlock()
+			return nil
+		}
 		if q.fits(len(m.data)) {
 			q.msgs = append(q.msgs, m)
 			q.bytes += len(m.data)
@@ -121,6 +126,7 @@ func (q *queue) fail(err error) {
 	}
 	q.mu.Unlock()
 	signal(q.arrived)
+	signal(q.space)
 }
 
 // peek appends to out at most n messages from sequence number from on, with about

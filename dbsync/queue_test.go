@@ -159,6 +159,9 @@ func TestQueueIsFull(t *testing.T) {
 	end := errors.New("the end")
 	q.fail(end)
 	q.fail(errors.New("later"))
+	if err := push(insertMessage(5, 1, 1)); err != nil {
+		t.Error(err) // it is dropped, so that the connection can be read to its end
+	}
 	msgs, err := q.peek(q.head(), 10, 1<<20, nil)
 	if err != nil || len(msgs) != 3 {
 		t.Errorf("got %d messages, %v", len(msgs), err)

@@ -35,6 +35,9 @@ const (
 
 	// writeTimeout bounds the sending of a status.
 	writeTimeout = 20 * time.Second
+
+	// closeTimeout bounds the wait for the server when a stream is closed.
+	closeTimeout = time.Second
 )
 
 // notes is what a stream needs of the database beside its own connection.
@@ -123,7 +126,18 @@ func (s *stream) end(err error) {
 var errStreamClosed = errors.New("stream was closed")
 
 // close ends the stream and waits for its goroutines.
+//
+// A connection that is closed with something unread is reset, which may take from the
+// server what it was told last. So we say that nothing more comes, and read on until the
+// server, which has read that, closes its side: then the slot is free, too.
 func (s *stream) close() {
+	s.queue.fail(errStreamClosed)
+	if c, ok := s.conn.(interface{ CloseWrite() error }); ok && s.alive() && c.CloseWrite() == nil {
+		select {
+		case <-s.ended:
+		case <-time.After(closeTimeout):
+		}
+	}
 	s.end(errStreamClosed)
 	s.workers.Wait()
 }
