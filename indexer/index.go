@@ -37,14 +37,20 @@ func WriteAlias(alias, physical string) string {
 	return alias + strings.ToUpper(strings.TrimPrefix(physical, alias))
 }
 
-// isPhysical reports whether name is one that PhysicalName gives for alias.
-func isPhysical(alias, name string) bool {
+// PhysicalTime returns the time in the name of a physical index; ok is false for a name
+// that PhysicalName does not give for alias.
+func PhysicalTime(alias, name string) (at time.Time, ok bool) {
 	stamp, ok := strings.CutPrefix(name, alias+"-")
 	if !ok || stamp != strings.ToLower(stamp) {
-		return false
+		return time.Time{}, false
 	}
-	_, err := time.Parse(physicalLayout, strings.ToUpper(stamp))
-	return err == nil
+	at, err := time.Parse(physicalLayout, strings.ToUpper(stamp))
+	return at, err == nil
+}
+
+func isPhysical(alias, name string) bool {
+	_, ok := PhysicalTime(alias, name)
+	return ok
 }
 
 // ErrNoIndex reports that there is no index of the name.

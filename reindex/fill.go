@@ -128,10 +128,7 @@ func (m *Manager) complete(ctx context.Context, d *indexer.Documents, st *State)
 // dropOld removes the physical indices that the alias does not stand for any more, but
 // for as many as the mapping wants to keep.
 func (m *Manager) dropOld(ctx context.Context, d *indexer.Documents, st *State) error {
-	// What is in a batch already is still written to the index before.
-	if err := m.o.Syncer.Barrier(ctx); err != nil {
-		return err
-	}
+	passed := false
 	return m.retry(ctx, "drop the old indices of "+st.Name, func(ctx context.Context) error {
 		all, err := m.o.Client.PhysicalIndices(ctx, st.Name)
 		if err != nil {
@@ -144,6 +141,13 @@ func (m *Manager) dropOld(ctx context.Context, d *indexer.Documents, st *State) 
 			}
 		}
 		for _, physical := range old[:max(0, len(old)-d.Index.Reindex.KeepOld)] {
+			if !passed {
+				// What is in a batch already is still written to the index before.
+				if err := m.o.Syncer.Barrier(ctx); err != nil {
+					return err
+				}
+				passed = true
+			}
 			if err := m.drop(ctx, st.Name, physical); err != nil {
 				return err
 			}

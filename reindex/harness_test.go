@@ -49,6 +49,7 @@ type rig struct {
 
 	searchURL, postgresURL string // may be those of proxies
 	processes              int
+	running                []*process
 }
 
 func newRig(t testing.TB, indices string, statements ...string) *rig {
@@ -161,7 +162,17 @@ func (r *rig) start(t testing.TB, o options) *process {
 		t.Fatal(err)
 	}
 	p.run(t)
+	r.running = append(r.running, p)
 	return p
+}
+
+// crashAll ends every process that still runs.
+func (r *rig) crashAll(t testing.TB) {
+	t.Helper()
+	for _, p := range r.running {
+		p.crash()
+	}
+	r.running = nil
 }
 
 func (p *process) run(t testing.TB) {

@@ -81,7 +81,7 @@ func (m *Manager) Begin(ctx context.Context) error {
 			return err
 		}
 		if again {
-			if mine := m.State(d.Index.Name); st == nil || st.Building != mine.Building || st.Live != mine.Live {
+			if mine := m.State(d.Index.Name); !continues(st, mine) {
 				return &dbsync.PermanentError{Err: &TakenOverError{Index: d.Index.Name, Building: mine.Building}}
 			}
 			continue
@@ -94,6 +94,16 @@ func (m *Manager) Begin(ctx context.Context) error {
 	}
 	m.once.Do(func() { close(m.begun) })
 	return nil
+}
+
+// continues tells whether what the control schema has of an index is this process's own
+// doing. complete may be between its note there and the one in memory.
+func continues(noted, mine *State) bool {
+	if noted == nil {
+		return false
+	}
+	return noted.Building == mine.Building && noted.Live == mine.Live ||
+		mine.Building != "" && noted.Building == "" && noted.Live == mine.Building
 }
 
 // lasting marks the errors that repeating cannot cure.
@@ -162,6 +172,17 @@ func (m *Manager) begin(ctx context.Context, d *indexer.Documents, st *State) (*
 		copied := *st
 		st = &copied
 	}
+	if abandoned != "" {
+		// A process that ended after it had moved the alias and before it noted that has left
+		// the index in use as one that is being filled.
+		of, err := m.o.Client.AliasTargets(ctx, st.Name)
+		if err != nil {
+			return nil, err
+		}
+		if slices.Contains(of, abandoned) {
+			st.Live, st.LiveFingerprint, abandoned = abandoned, st.BuildingFingerprint, ""
+		}
+	}
 	if st.Live != "" {
 		if there, err := m.o.Client.IndexExists(ctx, st.Live, indexer.WriteAlias(st.Name, st.Live)); err != nil {
 			return nil, err
@@ -169,7 +190,9 @@ func (m *Manager) begin(ctx context.Context, d *indexer.Documents, st *State) (*
 			st.Live, st.LiveFingerprint = "", ""
 		}
 	}
-	st.Building, _ = indexer.PhysicalName(d.Index.Name, time.Now())
+	if st.Building, err = m.newName(ctx, st); err != nil {
+		return nil, err
+	}
 	st.BuildingFingerprint, st.Generation = fingerprint, m.o.Syncer.Generation()
 	st.Total = table.EstimatedRows
 	// Noted before it is made: a crash in between leaves a note of an index that does not
@@ -194,6 +217,23 @@ func (m *Manager) begin(ctx context.Context, d *indexer.Documents, st *State) (*
 		}
 	}
 	return st, nil
+}
+
+// newName returns the name of a physical index that comes after all that there are or were
+// of st: names go by the second, and a clock may have been set back.
+func (m *Manager) newName(ctx context.Context, st *State) (string, error) {
+	known, err := m.o.Client.PhysicalIndices(ctx, st.Name)
+	if err != nil {
+		return "", err
+	}
+	at := time.Now().Truncate(time.Second)
+	for _, physical := range append(known, st.Live, st.Building) {
+		if made, ok := indexer.PhysicalTime(st.Name, physical); ok && !made.Before(at) {
+			at = made.Add(time.Second)
+		}
+	}
+	name, _ := indexer.PhysicalName(st.Name, at)
+	return name, nil
 }
 
 // rebuildReason says why a new physical index has to be filled, "" if none has to.
@@ -300,13 +340,13 @@ func splitBody(body []byte) (parts map[string]json.RawMessage, settings map[stri
 	return parts, settings, nil
 }
 
-// drop removes a physical index that is not written to any more, and the dead letters of
-// its documents.
+// drop removes a physical index that is not written to any more, and before it the dead
+// letters of its documents: after a crash in between the index is found again.
 func (m *Manager) drop(ctx context.Context, index, physical string) error {
-	if err := m.o.Client.DropIndex(ctx, physical); err != nil {
+	if _, err := m.o.DeadLetters.DropIndex(ctx, indexer.WriteAlias(index, physical)); err != nil {
 		return err
 	}
-	if _, err := m.o.DeadLetters.DropIndex(ctx, indexer.WriteAlias(index, physical)); err != nil {
+	if err := m.o.Client.DropIndex(ctx, physical); err != nil {
 		return err
 	}
 	m.o.Logger.Info("dropped a physical index", "physical", physical)
@@ -314,7 +354,8 @@ func (m *Manager) drop(ctx context.Context, index, physical string) error {
 }
 
 // Run fills the indices that are not complete, one after the other, and returns when all
-// are. It waits for Begin.
+// are. It waits for Begin. What an earlier process has left of indices that were replaced
+// is dropped.
 func (m *Manager) Run(ctx context.Context) error {
 	select {
 	case <-m.begun:
@@ -322,7 +363,11 @@ func (m *Manager) Run(ctx context.Context) error {
 		return context.Cause(ctx)
 	}
 	for _, d := range m.o.Documents {
-		if m.State(d.Index.Name).Building == "" {
+		st := m.State(d.Index.Name)
+		if st.Building == "" {
+			if err := m.dropOld(ctx, d, st); err != nil {
+				return fmt.Errorf("index %s: %w", d.Index.Name, err)
+			}
 			continue
 		}
 		if err := m.fill(ctx, d); err != nil {

@@ -123,11 +123,12 @@ func (s *States) advance(ctx context.Context, st *State) error {
 		st.Name, st.Building, st.Cursor, st.Done)
 }
 
-// finish notes that the index that was filled is the one behind the alias.
+// finish notes that the index that was filled is the one behind the alias. It can be
+// repeated when its answer was lost.
 func (s *States) finish(ctx context.Context, st *State) error {
-	return s.update(ctx, st, `UPDATE `+s.table+` SET live = building, live_fingerprint = building_fingerprint, building = '', building_fingerprint = '',
-		cursor = NULL, rows_done = $3, finished_at = now() WHERE name = $1 AND building = $2`,
-		st.Name, st.Building, st.Done)
+	return s.update(ctx, st, `UPDATE `+s.table+` SET live = $2, live_fingerprint = $3, building = '', building_fingerprint = '',
+		cursor = NULL, rows_done = $4, finished_at = now() WHERE name = $1 AND (building = $2 OR building = '' AND live = $2)`,
+		st.Name, st.Building, st.BuildingFingerprint, st.Done)
 }
 
 // A TakenOverError reports that another process works on the index: the control schema
