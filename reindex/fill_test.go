@@ -29,6 +29,7 @@ func rowsT(n int) string {
 
 // The process ends after every chunk. The next one goes on there.
 func TestResumeAtEveryChunk(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, `PREFIXt: {table: t, reindex: {chunk: 10}}`, `CREATE TABLE t (a int, b text, v int, PRIMARY KEY (a, b))`,
 		`INSERT INTO t SELECT i % 3, 'b|' || i, i FROM generate_series(1, 95) i`)
 	proxy := r.search.NewProxy(t)
@@ -84,6 +85,7 @@ func TestResumeAtEveryChunk(t *testing.T) {
 // The process ends at every request of the completion, before it has its effect and
 // after that. The next one repairs it.
 func TestCrashWhileCompleting(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, `PREFIXt: {table: t}`, tableT, rowsT(20))
 	r.start(t, options{}).complete(t) // an index in use, to be replaced
 	crashes := 0
@@ -186,6 +188,7 @@ func dead(t testing.TB, r *rig, physical string) {
 // A crash after the alias has moved and before that is noted, and then a mapping that was
 // edited: what the alias stands for must not be dropped as something half done.
 func TestEditedMappingAfterTheAliasHasMoved(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, `PREFIXt: {table: t}`, tableT, rowsT(20))
 	r.start(t, options{}).complete(t)
 	st := r.state(t, "t")
@@ -211,6 +214,7 @@ func TestEditedMappingAfterTheAliasHasMoved(t *testing.T) {
 }
 
 func TestFinishIsRepeatable(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, `PREFIXt: {table: t}`, tableT)
 	p := r.start(t, options{})
 	p.complete(t)
@@ -240,6 +244,7 @@ func TestFinishIsRepeatable(t *testing.T) {
 // During a rebuild the index in use stays equal to the table, and searchers see all of
 // the documents at every moment.
 func TestRebuildWithoutAGap(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, `PREFIXt: {table: t, reindex: {chunk: 50}}`, tableT, rowsT(1000))
 	first := r.start(t, options{})
 	first.complete(t)
@@ -303,6 +308,7 @@ func TestRebuildWithoutAGap(t *testing.T) {
 // A transaction began before its table was published, so the stream has not what it did
 // until then, and commits while the table is being filled.
 func TestTransactionThatWasOpenAtTheStart(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, `PREFIXother: {table: other}`, `CREATE TABLE other (id int PRIMARY KEY)`, tableT, rowsT(20))
 	r.start(t, options{}).complete(t) // the slot is there
 	r.crashAll(t)
@@ -337,6 +343,7 @@ func TestTransactionThatWasOpenAtTheStart(t *testing.T) {
 // Rows change all the time while the table is read, many of them more than once, and
 // their keys wander over the cursor in both directions.
 func TestHotRows(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, `PREFIXt: {table: t, routing: r, reindex: {chunk: 40}}`,
 		`CREATE TABLE t (id int PRIMARY KEY, v text, r text, big text); ALTER TABLE t ALTER big SET STORAGE EXTERNAL; ALTER TABLE t REPLICA IDENTITY FULL`,
 		`INSERT INTO t SELECT i, 'v', 'r' || i % 3, repeat('x', 3000) FROM generate_series(1, 2000) i`)
@@ -384,6 +391,7 @@ func TestHotRows(t *testing.T) {
 
 // A second process has taken over while the first one was away.
 func TestTakenOver(t *testing.T) {
+	t.Parallel()
 	tests := []struct{ name, statement string }{
 		{"another index is being filled", `UPDATE dbsync_ctrl.indices SET building = building || 'x'`},
 		{"complete", `UPDATE dbsync_ctrl.indices SET live = 'x', building = ''`},
@@ -391,6 +399,7 @@ func TestTakenOver(t *testing.T) {
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
 			r := newRig(t, `PREFIXt: {table: t, reindex: {chunk: 10}}`, tableT, rowsT(50))
 			chunk, goOn := make(chan struct{}), make(chan struct{})
 			var once sync.Once
@@ -404,6 +413,7 @@ func TestTakenOver(t *testing.T) {
 			}
 		})
 		t.Run(test.name+", seen on a new connection", func(t *testing.T) {
+			t.Parallel()
 			r := newRig(t, `PREFIXt: {table: t, reindex: {chunk: 10}}`, tableT, rowsT(50))
 			hold := make(chan struct{})
 			defer close(hold)
@@ -426,6 +436,7 @@ func TestTakenOver(t *testing.T) {
 
 // A connection that breaks in the moment of the completion is no take-over.
 func TestNewConnectionWhileCompleting(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, `PREFIXt: {table: t}`, tableT, rowsT(20))
 	p := r.start(t, options{})
 	p.complete(t)
@@ -440,6 +451,7 @@ func TestNewConnectionWhileCompleting(t *testing.T) {
 
 // With NULLs in the key nothing could be followed; there is no row without its key.
 func TestEmptyKeyedTables(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, `PREFIXt: {table: t}`, tableT)
 	p := r.start(t, options{})
 	p.complete(t)

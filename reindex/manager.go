@@ -165,6 +165,10 @@ func (m *Manager) begin(ctx context.Context, d *indexer.Documents, st *State) (*
 		return nil, err
 	}
 	abandoned := ""
+	name, err := m.newName(ctx, d.Index.Name, st)
+	if err != nil {
+		return nil, err
+	}
 	if st == nil {
 		st = &State{Name: d.Index.Name}
 	} else {
@@ -190,10 +194,7 @@ func (m *Manager) begin(ctx context.Context, d *indexer.Documents, st *State) (*
 			st.Live, st.LiveFingerprint = "", ""
 		}
 	}
-	if st.Building, err = m.newName(ctx, st); err != nil {
-		return nil, err
-	}
-	st.BuildingFingerprint, st.Generation = fingerprint, m.o.Syncer.Generation()
+	st.Building, st.BuildingFingerprint, st.Generation = name, fingerprint, m.o.Syncer.Generation()
 	st.Total = table.EstimatedRows
 	// Noted before it is made: a crash in between leaves a note of an index that does not
 	// exist, which the next start sees, and never an index that nobody knows of.
@@ -219,20 +220,23 @@ func (m *Manager) begin(ctx context.Context, d *indexer.Documents, st *State) (*
 	return st, nil
 }
 
-// newName returns the name of a physical index that comes after all that there are or were
-// of st: names go by the second, and a clock may have been set back.
-func (m *Manager) newName(ctx context.Context, st *State) (string, error) {
-	known, err := m.o.Client.PhysicalIndices(ctx, st.Name)
+// newName returns the name of a physical index that comes after all that there are or
+// were: names go by the second, and a clock may have been set back.
+func (m *Manager) newName(ctx context.Context, index string, st *State) (string, error) {
+	known, err := m.o.Client.PhysicalIndices(ctx, index)
 	if err != nil {
 		return "", err
 	}
+	if st != nil {
+		known = append(known, st.Live, st.Building)
+	}
 	at := time.Now().Truncate(time.Second)
-	for _, physical := range append(known, st.Live, st.Building) {
-		if made, ok := indexer.PhysicalTime(st.Name, physical); ok && !made.Before(at) {
+	for _, physical := range known {
+		if made, ok := indexer.PhysicalTime(index, physical); ok && !made.Before(at) {
 			at = made.Add(time.Second)
 		}
 	}
-	name, _ := indexer.PhysicalName(st.Name, at)
+	name, _ := indexer.PhysicalName(index, at)
 	return name, nil
 }
 
