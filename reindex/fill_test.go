@@ -174,6 +174,61 @@ func TestCrashWhileCompleting(t *testing.T) {
 	}
 }
 
+// A chunk is noted when it is stored and not before: the next process would go on after it.
+func TestChunkIsNotedWhenItIsStored(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, `PREFIXt: {table: t}`, tableT, rowsT(20))
+	proxy := r.search.NewProxy(t)
+	r.searchURL = proxy.URL
+	var lifted atomic.Bool
+	hold := proxy.Inject(testenv.Hold(1, testenv.Bulk))
+	p := r.start(t, options{stored: func(int64) {
+		if !lifted.Load() {
+			t.Error("a chunk is noted before it is stored")
+		}
+	}})
+	if err := hold.Await(within(t, patience), 1); err != nil {
+		t.Fatal(err)
+	}
+	time.Sleep(200 * time.Millisecond) // nothing is to happen
+	lifted.Store(true)
+	hold.Lift()
+	p.complete(t)
+	r.check(t, "t")
+}
+
+// The alias moves when everything is stored that was committed before, also what came by
+// the stream after the last chunk.
+func TestAliasWaitsForTheStream(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, `PREFIXt: {table: t}`, tableT, rowsT(20))
+	proxy := r.search.NewProxy(t)
+	r.searchURL = proxy.URL
+	filled, goOn := make(chan struct{}), make(chan struct{})
+	p := r.start(t, options{stored: func(int64) { close(filled); <-goOn }})
+	<-filled
+	var lifted atomic.Bool
+	hold := proxy.Inject(testenv.Hold(1, testenv.Bulk))
+	proxy.Inject(testenv.Watch(func(q *testenv.Request) bool {
+		if strings.HasSuffix(q.Path, "/_aliases") && !lifted.Load() {
+			t.Error("the alias moves before the stream has passed")
+		}
+		return false
+	}))
+	r.db.Exec(t, `UPDATE t SET v = 'by the stream'`)
+	if err := hold.Await(within(t, patience), 1); err != nil {
+		t.Fatal(err)
+	}
+	close(goOn)
+	await(t, "the manager waits", func() bool {
+		return strings.HasPrefix(query[string](t, r.db, "SELECT max(token) FROM dbsync_ctrl.dbsync_wmtable"), "mark:")
+	})
+	lifted.Store(true)
+	hold.Lift()
+	p.complete(t)
+	r.check(t, "t")
+}
+
 // dead puts a dead letter of a physical index into the control schema.
 func dead(t testing.TB, r *rig, physical string) {
 	t.Helper()
@@ -333,6 +388,7 @@ func TestTransactionThatWasOpenAtTheStart(t *testing.T) {
 	p := r.start(t, options{})
 	await(t, "the building begins", func() bool { st := r.state(t, "t"); return st != nil && st.Building != "" })
 	p.settle(t)
+	time.Sleep(200 * time.Millisecond) // in which the table could be read, were that not held back
 	exec(`INSERT INTO t VALUES (1000, 'published')`)
 	exec(`COMMIT`)
 	p.complete(t)
@@ -344,9 +400,13 @@ func TestTransactionThatWasOpenAtTheStart(t *testing.T) {
 // their keys wander over the cursor in both directions.
 func TestHotRows(t *testing.T) {
 	t.Parallel()
-	r := newRig(t, `PREFIXt: {table: t, routing: r, reindex: {chunk: 40}}`,
+	r := newRig(t, `PREFIXt: {table: t, routing: r, reindex: {chunk: 200}}`,
 		`CREATE TABLE t (id int PRIMARY KEY, v text, r text, big text); ALTER TABLE t ALTER big SET STORAGE EXTERNAL; ALTER TABLE t REPLICA IDENTITY FULL`,
 		`INSERT INTO t SELECT i, 'v', 'r' || i % 3, repeat('x', 3000) FROM generate_series(1, 2000) i`)
+	// Slow writing makes large batches, in which rows of a chunk meet their changes.
+	proxy := r.search.NewProxy(t)
+	r.searchURL = proxy.URL
+	proxy.Inject(testenv.Delay(50*time.Millisecond, 0, testenv.Bulk))
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	var writers sync.WaitGroup
