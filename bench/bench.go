@@ -65,7 +65,7 @@ func run(ctx context.Context, o options, out, progress io.Writer) (err error) {
 }
 
 func (b *bench) tell(format string, args ...any) {
-	fmt.Fprintf(b.told, "bench: "+format+"\n", args...)
+	fmt.Fprintf(b.told, "bench: %4.0f s  %s\n", time.Since(b.report.Time).Seconds(), fmt.Sprintf(format, args...))
 }
 
 // measure does all steps.
@@ -165,7 +165,7 @@ func (b *bench) alternate(ctx context.Context, n int, one, other func() error) e
 		one, other = other, one
 	}
 	for _, f := range []func() error{one, other} {
-		if err := b.search.settle(ctx); err != nil {
+		if err := b.settle(ctx); err != nil {
 			return err
 		}
 		if err := f(); err != nil {
@@ -173,6 +173,18 @@ func (b *bench) alternate(ctx context.Context, n int, one, other func() error) e
 		}
 	}
 	return nil
+}
+
+// settle waits until nothing is left to do of the steps before.
+func (b *bench) settle(ctx context.Context) error {
+	if b.o.sink {
+		return nil
+	}
+	if err := b.search.settle(ctx); err != nil {
+		return err
+	}
+	_, err := b.data.conn.Exec(ctx, "checkpoint")
+	return err
 }
 
 // plainBackfill is the plain load of all rows, into an index made as the tool makes it.
@@ -187,7 +199,7 @@ func (b *bench) plainBackfill(ctx context.Context, index string) (load, error) {
 	if err != nil {
 		return l, err
 	}
-	return l, b.settings(ctx, index, `{"index":{"refresh_interval":null,"number_of_replicas":null}}`)
+	return l, b.settings(ctx, index, `{"index":{"refresh_interval":"1s","number_of_replicas":null}}`)
 }
 
 func (b *bench) settings(ctx context.Context, index, body string) error {
@@ -214,7 +226,7 @@ func (b *bench) backfill(ctx context.Context, n int, plain string) error {
 	if err := b.alternate(ctx, n, loadPlain, runTool); err != nil {
 		return err
 	}
-	if err := b.check(ctx, b.tool.index, plain); err != nil {
+	if err := b.check(ctx, b.o.rows, b.tool.index, plain); err != nil {
 		return err
 	}
 	if b.o.has(backfill) {
@@ -256,9 +268,16 @@ func (b *bench) catchup(ctx context.Context, n int, plain string) error {
 		return err
 	}
 	defer operations.close()
+	changed := make(map[string]bool)
 	// The rows were stored with version 1.
-	stored := func(tx int, doc document) error { return operations.store(1+tx, doc) }
-	deleted := func(tx int, id string) error { return operations.delete(1+tx, id) }
+	stored := func(tx int, doc document) error {
+		changed[doc.id] = true
+		return operations.store(1+tx, doc)
+	}
+	deleted := func(tx int, id string) error {
+		changed[id] = true
+		return operations.delete(1+tx, id)
+	}
 	if err := b.data.change(ctx, b.o.changes, stored, deleted); err != nil {
 		return err
 	}
@@ -280,7 +299,7 @@ func (b *bench) catchup(ctx context.Context, n int, plain string) error {
 	if err := b.alternate(ctx, n, loadPlain, runTool); err != nil {
 		return err
 	}
-	if err := b.check(ctx, b.tool.index, plain); err != nil {
+	if err := b.check(ctx, len(changed), b.tool.index, plain); err != nil {
 		return err
 	}
 	b.compare(catchup, "changes", b.o.changes, l, u)
@@ -291,6 +310,9 @@ func (b *bench) catchup(ctx context.Context, n int, plain string) error {
 func (b *bench) transaction(ctx context.Context) error {
 	b.tell("one transaction that updates every row")
 	n, err := b.data.updateAll(ctx)
+	if err == nil {
+		err = b.settle(ctx)
+	}
 	if err != nil {
 		return err
 	}
@@ -298,7 +320,7 @@ func (b *bench) transaction(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := b.check(ctx, b.tool.index); err != nil {
+	if err := b.check(ctx, n, b.tool.index); err != nil {
 		return err
 	}
 	b.report.add(transaction, "tidemark", "changes/s", rate(n, u.Wall))
@@ -308,7 +330,7 @@ func (b *bench) transaction(ctx context.Context) error {
 
 func (b *bench) latency(ctx context.Context) error {
 	b.tell("following %d changes a second for %s", b.o.rate, b.o.duration)
-	if err := b.search.settle(ctx); err != nil {
+	if err := b.settle(ctx); err != nil {
 		return err
 	}
 	found, u, err := measureLatency(ctx, b.tool, b.search, b.data, b.o.rate, b.o.duration)
@@ -320,12 +342,16 @@ func (b *bench) latency(ctx context.Context) error {
 	b.report.add(latency, "commit to readable, 99th percentile", "ms", float64(found.p99.Microseconds())/1000)
 	b.report.add(latency, "commit to readable, largest", "ms", float64(found.max.Microseconds())/1000)
 	b.usage(latency, "changes", int(found.rate*b.o.duration.Seconds()), u)
-	return b.check(ctx, b.tool.index)
+	return b.check(ctx, 0, b.tool.index)
 }
 
-// check compares indices with the table, unless nothing was stored.
-func (b *bench) check(ctx context.Context, indices ...string) error {
-	if b.o.sink {
+// check compares indices with the table. Of a sink it only knows whether it got as many
+// operations as documents were to be written, at least, since it was asked last.
+func (b *bench) check(ctx context.Context, written int, indices ...string) error {
+	if sink := b.servers.sink; sink != nil {
+		if got := sink.stored.Swap(0); got < int64(written) {
+			return fmt.Errorf("the sink got %d operations, and there were %d documents to write", got, written)
+		}
 		return nil
 	}
 	b.tell("comparing index and table")

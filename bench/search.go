@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"time"
 )
 
 // search is a search server, spoken to as plainly as can be.
@@ -89,9 +90,36 @@ func (s *search) refresh(ctx context.Context, index string) error {
 	return s.call(ctx, http.MethodPost, "/"+index+"/_refresh", nil, nil)
 }
 
-// settle has the server end what it still does for earlier steps.
+// settleLimit bounds the wait for merges.
+const settleLimit = time.Minute
+
+// settle waits until the server has ended what it still does for earlier steps: merges go
+// on after the last answer.
 func (s *search) settle(ctx context.Context) error {
-	return s.call(ctx, http.MethodPost, "/_flush?wait_if_ongoing=true", nil, nil)
+	if err := s.call(ctx, http.MethodPost, "/_flush?wait_if_ongoing=true", nil, nil); err != nil {
+		return err
+	}
+	tick := time.NewTicker(200 * time.Millisecond)
+	defer tick.Stop()
+	for begin := time.Now(); time.Since(begin) < settleLimit; {
+		var stats struct {
+			All struct {
+				Total struct{ Merges struct{ Current int } }
+			} `json:"_all"`
+		}
+		if err := s.call(ctx, http.MethodGet, "/_stats/merge?filter_path=_all.total.merges.current", nil, &stats); err != nil {
+			return err
+		}
+		if stats.All.Total.Merges.Current == 0 {
+			return nil
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+	return nil // the figures will show it
 }
 
 // each calls f with every document of an index, in no order.

@@ -26,6 +26,7 @@ type servers struct {
 	admin    string // URL of Postgres' own database
 	url      string // URL of the database that was made
 	search   *search
+	sink     *sink  // instead of a search server, or nil
 	told     string // how they are configured
 	closers  []func() error
 	postgres string // version
@@ -56,7 +57,7 @@ func startServers(ctx context.Context, o options) (s *servers, err error) {
 			return nil, err
 		}
 		s.closers = append(s.closers, sink.close)
-		s.search = newSearch(sink.url)
+		s.search, s.sink = newSearch(sink.url), sink
 	} else {
 		engines, err := testenv.ParseEngines(o.engine)
 		if err != nil || len(engines) != 1 {

@@ -10,12 +10,14 @@ import (
 	"net/http"
 	"strings"
 	"sync"
+	"sync/atomic"
 )
 
 // A sink takes bulk requests as an OpenSearch would, answers that all is stored, and
 // stores nothing. Of the rest it knows what the tool asks for on its way.
 type sink struct {
 	url    string
+	stored atomic.Int64 // operations
 	server http.Server
 	served chan error
 
@@ -125,6 +127,7 @@ func (s *sink) bulk(w http.ResponseWriter, r *http.Request) {
 	answer := []byte(`{"errors":false,"items":[`)
 	lines := bufio.NewReaderSize(r.Body, 1<<20)
 	document, begins := false, true // what the next line is; whether it is at its beginning
+	n := int64(0)
 	for {
 		piece, err := lines.ReadSlice('\n')
 		switch {
@@ -133,15 +136,18 @@ func (s *sink) bulk(w http.ResponseWriter, r *http.Request) {
 			document = false
 		case bytes.HasPrefix(piece, deleteAction):
 			answer = append(answer, `{"delete":{"status":200}},`...)
+			n++
 		default:
 			answer = append(answer, `{"index":{"status":201}},`...)
 			document = true
+			n++
 		}
 		begins = err == nil
 		if err != nil && !errors.Is(err, bufio.ErrBufferFull) {
 			break
 		}
 	}
+	s.stored.Add(n)
 	answer = append(bytes.TrimSuffix(answer, []byte(",")), "]}"...)
 	_, _ = w.Write(answer)
 }

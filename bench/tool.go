@@ -41,6 +41,7 @@ admin: {listen: 127.0.0.1:0}
 indices:
   %s:
     table: public.items
+    settings: {refresh_interval: 1s}  # without it nobody refreshes an index that is not searched
 `, s.url, s.name, s.search.url, o.requests, t.index)
 	if err := os.WriteFile(t.file, []byte(yaml), 0o600); err != nil {
 		return nil, err
