@@ -402,6 +402,11 @@ func (s *Syncer) Run(ctx context.Context) (err error) {
 			return err
 		}
 		err := s.follow(run)
+		if sqlState(err) == "42704" { // undefined_object: the publication, most likely
+			if _, lost := s.slotNow(run); permanent(lost) {
+				err = lost
+			}
+		}
 		if permanent(err) || errors.Is(err, ErrStopProcessingMessages) || run.Err() != nil {
 			return err
 		}
@@ -510,6 +515,10 @@ func (s *Syncer) tryConnect(ctx context.Context) error {
 	}
 	st, err := startStream(ctx, conn, s.slot, s.publication, q, slot.confirmed, s, s.log)
 	if err != nil {
+		// It may have been dropped or invalidated since it was looked at, which says more.
+		if _, now := s.slotNow(ctx); permanent(now) {
+			return now
+		}
 		return err
 	}
 	if err := s.checkPassedOver(ctx); err != nil {
@@ -561,6 +570,9 @@ func (s *Syncer) slotNow(ctx context.Context) (slot slotState, err error) {
 		}
 		if known == nil {
 			return &SlotLostError{Slot: s.slot, Reason: "the control schema's note of it is gone", Confirmed: s.Position()}
+		}
+		if s.generation != "" && known.generation != s.generation {
+			return &SlotLostError{Slot: s.slot, Reason: "another process has made it anew", Confirmed: s.Position()}
 		}
 		return s.judgeSlot(slot, known)
 	})
