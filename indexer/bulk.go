@@ -496,7 +496,7 @@ func explain(index string, status int, kind string, e *itemError) (key, text str
 	switch kind {
 	case "index_not_found_exception", "invalid_index_name_exception":
 		return "index " + index + " is missing",
-			fmt.Sprintf("the write alias %s is gone, and its index perhaps too (%s); mend: rebuild the index with tidemark reindex, or restore it", index, reason)
+			fmt.Sprintf("the write alias %s is gone, and its index perhaps too (%s); mend: start Tidemark again, and the index is made anew, or restore it", index, reason)
 	case "index_closed_exception":
 		return "index " + index + " is closed", fmt.Sprintf("%s; mend: POST /%s/_open", reason, index)
 	case "cluster_block_exception":
