@@ -54,10 +54,14 @@ func (s *Syncer) setup(ctx context.Context) error {
 		if err := s.setupControl(ctx, conn); err != nil {
 			return err
 		}
-		if err := s.setupPublication(ctx, conn); err != nil {
+		if err := s.checkSlot(ctx, conn); err != nil {
 			return err
 		}
-		return s.setupSlot(ctx, conn)
+		madePublication, err := s.setupPublication(ctx, conn)
+		if err != nil {
+			return err
+		}
+		return s.setupSlot(ctx, conn, madePublication)
 	})
 }
 
@@ -207,15 +211,17 @@ type slotState struct {
 	confirmed pglogrepl.LSN
 	status    string // wal_status: reserved, extended, unreserved, lost
 	temporary bool
+	published bool // the publication exists
 }
 
 func (s *Syncer) readSlot(ctx context.Context, q querier) (slotState, error) {
 	st := slotState{exists: true}
 	var confirmed *string
 	var database, status *string
-	err := q.QueryRow(ctx, `SELECT coalesce(plugin, ''), database, confirmed_flush_lsn::text, wal_status, temporary
-		FROM pg_catalog.pg_replication_slots WHERE slot_name = $1`, s.slot).
-		Scan(&st.plugin, &database, &confirmed, &status, &st.temporary)
+	err := q.QueryRow(ctx, `SELECT coalesce(plugin, ''), database, confirmed_flush_lsn::text, wal_status, temporary,
+		EXISTS (SELECT FROM pg_catalog.pg_publication WHERE pubname = $2)
+		FROM pg_catalog.pg_replication_slots WHERE slot_name = $1`, s.slot, s.publication).
+		Scan(&st.plugin, &database, &confirmed, &status, &st.temporary, &st.published)
 	switch {
 	case errors.Is(err, pgx.ErrNoRows):
 		return slotState{}, nil
@@ -241,9 +247,9 @@ type querier interface {
 	QueryRow(ctx context.Context, sql string, args ...any) pgx.Row
 }
 
-// setupSlot makes the slot if it was never made, and otherwise makes sure that it is
-// the one that was used before, so that no change is missing.
-func (s *Syncer) setupSlot(ctx context.Context, conn *pgx.Conn) error {
+// checkSlot makes sure that the slot, if there is one, is the one that was used before,
+// so that no change is missing. One that is not is dropped where that is allowed.
+func (s *Syncer) checkSlot(ctx context.Context, conn *pgx.Conn) error {
 	slot, err := s.readSlot(ctx, conn)
 	if err != nil {
 		return err
@@ -255,18 +261,32 @@ func (s *Syncer) setupSlot(ctx context.Context, conn *pgx.Conn) error {
 	if err != nil {
 		return err
 	}
-	if lost := s.judgeSlot(slot, known); lost != nil {
-		if !s.newSlot {
-			return lost
+	lost := s.judgeSlot(slot, known)
+	if lost == nil || !s.newSlot {
+		return lost
+	}
+	s.log.Warn("the slot is made anew, everything made from its changes has to be made anew", "slot", s.slot, "reason", lost)
+	// A crash between the two leaves a note of a slot that is gone, which is lost as well.
+	if slot.exists {
+		if _, err := conn.Exec(ctx, "SELECT pg_catalog.pg_drop_replication_slot($1)", s.slot); err != nil {
+			return fmt.Errorf("drop slot %s: %w", s.slot, err)
 		}
-		s.log.Warn("the slot is made anew, everything made from its changes has to be made anew", "slot", s.slot, "reason", lost)
-		if slot.exists {
-			if _, err := conn.Exec(ctx, "SELECT pg_catalog.pg_drop_replication_slot($1)", s.slot); err != nil {
-				return fmt.Errorf("drop slot %s: %w", s.slot, err)
-			}
-			slot = slotState{}
-		}
-		known = nil
+	}
+	if _, err := conn.Exec(ctx, `DELETE FROM `+s.control(slotTable)+` WHERE slot = $1`, s.slot); err != nil {
+		return fmt.Errorf("forget slot %s: %w", s.slot, err)
+	}
+	return nil
+}
+
+// setupSlot makes the slot if it was never made.
+func (s *Syncer) setupSlot(ctx context.Context, conn *pgx.Conn, madePublication bool) error {
+	slot, err := s.readSlot(ctx, conn)
+	if err != nil {
+		return err
+	}
+	known, err := s.readSlotRow(ctx, conn)
+	if err != nil {
+		return err
 	}
 	if known != nil {
 		s.generation = known.generation
@@ -275,10 +295,14 @@ func (s *Syncer) setupSlot(ctx context.Context, conn *pgx.Conn) error {
 
 	// The row is written last. A crash before it leaves a slot without a row: the next
 	// start takes it as one that the user made, from where it stands.
-	if !slot.exists {
-		if slot.confirmed, err = s.createSlot(ctx, conn); err != nil {
-			return err
-		}
+	switch {
+	case !slot.exists:
+		slot.confirmed, err = s.createSlot(ctx, conn)
+	case madePublication:
+		slot.confirmed, err = s.advanceSlot(ctx, conn)
+	}
+	if err != nil {
+		return err
 	}
 	s.generation = newToken()
 	_, err = conn.Exec(ctx, `INSERT INTO `+s.control(slotTable)+` (slot, generation, system_identifier, timeline, confirmed) VALUES ($1, $2, $3, $4, $5::pg_lsn)
@@ -342,12 +366,29 @@ func (s *Syncer) judgeSlot(slot slotState, known *slotRow) error {
 		return &ClusterChangedError{Slot: s.slot, OldSystem: known.system, System: s.system, OldTimeline: known.timeline, Timeline: s.timeline}
 	case !slot.exists:
 		return lost("it does not exist any more")
+	case !slot.published:
+		return lost("publication " + s.publication + " does not exist any more")
 	case slot.status == "lost":
 		return lost("the server has invalidated it (see max_slot_wal_keep_size)")
 	case slot.confirmed > known.confirmed:
 		return lost(fmt.Sprintf("it stands at %s, where this client never was: it was made anew, or moved by somebody else", slot.confirmed))
 	}
 	return nil
+}
+
+// advanceSlot moves a slot that is older than the publication to where the log ends: what
+// was written before the publication cannot be read by it.
+func (s *Syncer) advanceSlot(ctx context.Context, conn *pgx.Conn) (lsn pglogrepl.LSN, err error) {
+	var text string
+	err = conn.QueryRow(ctx, "SELECT end_lsn::text FROM pg_catalog.pg_replication_slot_advance($1, pg_catalog.pg_current_wal_flush_lsn())", s.slot).Scan(&text)
+	if err == nil {
+		lsn, err = pglogrepl.ParseLSN(text)
+	}
+	if err != nil {
+		return 0, fmt.Errorf("move slot %s to the end of the log: %w", s.slot, err)
+	}
+	s.log.Info("moved replication slot to the end of the log, the publication is younger", "slot", s.slot, "lsn", lsn)
+	return lsn, nil
 }
 
 // createSlot makes the slot. Postgres waits in it for every transaction to end that is
@@ -406,12 +447,12 @@ const publicationMark = "kept by dbsync"
 
 // setupPublication makes the publication, keeps one that it made equal to the tables
 // asked for, and checks one that somebody else made.
-func (s *Syncer) setupPublication(ctx context.Context, conn *pgx.Conn) error {
+func (s *Syncer) setupPublication(ctx context.Context, conn *pgx.Conn) (made bool, err error) {
 	var tables []string
 	for _, name := range append(s.tables, s.control(s.wmTable)) {
 		quoted, err := quoteTable(name)
 		if err != nil {
-			return &SetupError{Text: "publication " + s.publication, Err: err}
+			return false, &SetupError{Text: "publication " + s.publication, Err: err}
 		}
 		tables = append(tables, quoted)
 	}
@@ -419,35 +460,35 @@ func (s *Syncer) setupPublication(ctx context.Context, conn *pgx.Conn) error {
 
 	pub, err := s.readPublication(ctx, conn)
 	if err != nil {
-		return err
+		return false, err
 	}
 	if !pub.exists {
-		return s.createPublication(ctx, conn, list)
+		return true, s.createPublication(ctx, conn, list)
 	}
 	if !pub.complete {
-		return s.incompletePublication()
+		return false, s.incompletePublication()
 	}
 	missing, extra, err := s.comparePublication(ctx, conn, tables)
 	if err != nil {
-		return err
+		return false, err
 	}
 	if pub.ours && len(s.tables) > 0 {
 		if len(missing)+len(extra) == 0 {
-			return nil
+			return false, nil
 		}
 		// What changes before this commits is not published, not even the rest of a transaction
 		// that is under way. Windows therefore wait until every such transaction has ended.
 		statement := fmt.Sprintf("ALTER PUBLICATION %s SET TABLE %s", quoteIdent(s.publication), list)
 		if _, err := conn.Exec(ctx, statement); err != nil {
-			return s.publicationError(err, statement)
+			return false, s.publicationError(err, statement)
 		}
 		s.log.Info("changed publication", "publication", s.publication, "added", missing, "removed", extra)
-		return nil
+		return false, nil
 	}
 	if len(missing) > 0 {
-		return s.lackingPublication(missing)
+		return false, s.lackingPublication(missing)
 	}
-	return nil
+	return false, nil
 }
 
 // publicationState is what the server says of a publication.
