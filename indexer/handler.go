@@ -10,6 +10,7 @@ import (
 	"sync"
 
 	"github.com/jackc/pglogrepl"
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"tidemark/dbsync"
 	"tidemark/mapping"
@@ -48,6 +49,7 @@ type Handler struct {
 
 	// The following belongs to the goroutine of Syncer.Run.
 	ctx     context.Context          // see Begin
+	xid     uint32                   // the transaction that the next message belongs to
 	plans   map[uint32][]*streamPlan // by relation
 	scratch []byte                   // a document being made
 	merged  pglogrepl.TupleData      // see merge
@@ -104,14 +106,27 @@ func NewHandler(o HandlerOptions) *Handler {
 // without one. It is called before the first of them, see [dbsync.OnSlot].
 func (h *Handler) Begin(ctx context.Context) { h.ctx = ctx }
 
+// HandleBeginMessage notes which transaction the messages belong to.
+func (h *Handler) HandleBeginMessage(_ int, msg *pglogrepl.BeginMessage) error {
+	h.xid = msg.Xid
+	return nil
+}
+
 // HandleRelationMessage compiles the plans for a table. The catalog that they are made
 // of may be newer than the message: a column that the message does not have is read from
-// the table, as a value that is too large to be in the log is.
+// the table, as a value that is too large to be in the log is. It must not be older, or
+// documents would lack a column that the transaction has added, until the next time that
+// the table is altered.
 func (h *Handler) HandleRelationMessage(_ int, msg *pglogrepl.RelationMessage, _ *dbsync.PGTableInfo) error {
 	name := mapping.TableName{Schema: msg.Namespace, Name: msg.RelationName}
 	sources := h.sources[name]
 	if len(sources) == 0 {
 		return nil // published by somebody for somebody else
+	}
+	// A commit is in the stream before others see what it did to the catalog.
+	visible := func(*pgconn.PgConn) error { return nil }
+	if err := h.o.Syncer.ReadVisible(h.ctx, []uint32{h.xid}, nil, visible); err != nil {
+		return fmt.Errorf("wait for the definition of table %s: %w", name, err)
 	}
 	table, err := mapping.LoadTable(h.ctx, h.o.Syncer.DB(), name.Schema, name.Name)
 	if errors.Is(err, mapping.ErrNoTable) {

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/jackc/pgx/v5"
 
 	"tidemark/dbsync"
 	"tidemark/mapping"
@@ -456,6 +457,79 @@ func TestTruncateTakesThePlaceOfEarlierOperations(t *testing.T) {
 	want := []string{`index t/7 {"id":7,"v":"x"}`, `index u/1 {"id":1}`}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("operations after the truncation (-want +got):\n%s", diff)
+	}
+}
+
+// startWithoutStandby starts a server that waits for a standby that does not exist, where a
+// session asks for it.
+func startWithoutStandby(t *testing.T) *testenv.Postgres {
+	t.Helper()
+	return testenv.StartPostgres(t, testenv.PostgresOptions{Settings: map[string]string{
+		"synchronous_standby_names": "nobody", "synchronous_commit": "local"}})
+}
+
+// hang has a transaction wait in its commit: it is in the stream, and no snapshot shows it.
+// It returns when somebody waits for it to be visible, who has looked since.
+func hang(t *testing.T, db *testenv.Database, sql string) (release func()) {
+	t.Helper()
+	conn, err := pgx.Connect(t.Context(), db.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { conn.Close(context.WithoutCancel(t.Context())) })
+	done := make(chan error, 1)
+	go func() {
+		_, err := conn.PgConn().Exec(context.WithoutCancel(t.Context()), `SET synchronous_commit = on; `+sql).ReadAll()
+		done <- err
+	}()
+	ask := func(what, sql string) {
+		t.Helper()
+		ctx := within(t, 30*time.Second)
+		for {
+			var ok bool
+			if err := db.DB.QueryRowContext(ctx, sql, conn.PgConn().PID()).Scan(&ok); err != nil {
+				t.Fatalf("%s: %v", what, err)
+			}
+			if ok {
+				return
+			}
+			select {
+			case <-ctx.Done():
+				t.Fatalf("waited in vain: %s", what)
+			case <-time.After(5 * time.Millisecond):
+			}
+		}
+	}
+	ask("the commit hangs", `SELECT EXISTS (SELECT FROM pg_stat_activity WHERE pid = $1 AND wait_event = 'SyncRep')`)
+	ask("a session has taken a snapshot since", `SELECT EXISTS (SELECT FROM pg_stat_activity r, pg_stat_activity c WHERE c.pid = $1
+		AND r.datname = current_database() AND r.application_name = 'dbsync' AND r.backend_type = 'client backend'
+		AND r.state_change > c.state_change AND r.query LIKE '%ROLLBACK%')`)
+	return func() {
+		t.Helper()
+		if _, err := db.DB.ExecContext(t.Context(), `SELECT pg_cancel_backend($1)`, conn.PgConn().PID()); err != nil {
+			t.Fatal(err)
+		}
+		if err := <-done; err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// The catalog shows what a transaction did to a table when its commit is visible, which
+// is later than the stream has it.
+func TestTranslateWaitsForTheCatalog(t *testing.T) {
+	db := startWithoutStandby(t).NewDatabase(t)
+	db.Exec(t, `CREATE TABLE t (id int PRIMARY KEY, v int)`)
+	s := newStream(t, db, `t: {table: t}`)
+	r := s.record()
+	s.run(t)
+	db.Exec(t, `INSERT INTO t VALUES (7, 1)`)
+	s.settle(t)
+	release := hang(t, db, `ALTER TABLE t ADD COLUMN w int; INSERT INTO t VALUES (8, 2, 3)`)
+	release()
+	s.settle(t)
+	if diff := cmp.Diff([]string{`index t/7 {"id":7,"v":1}`, `index t/8 {"id":8,"v":2,"w":3}`}, r.take()); diff != "" {
+		t.Errorf("operations (-want +got):\n%s", diff)
 	}
 }
 
