@@ -4,6 +4,7 @@
 ENGINES ?= opensearch,elasticsearch8,elasticsearch7
 
 # Which tests, and how: make test PKG=./dbsync ARGS='-run TestRun -v'
+# ARGS are also those of make demo and make bench, which have -help.
 PKG ?= ./...
 ARGS ?=
 
@@ -17,7 +18,7 @@ build: ## bin/tidemark
 	go build -trimpath -o bin/tidemark .
 
 demo: ## a small shop in Postgres, searchable, until Ctrl-C
-	go run ./testenv/demo
+	go run ./testenv/demo $(ARGS)
 
 test: ## the whole suite on real servers, with the race detector
 	go run ./testenv/servers -engines $(ENGINES) -- go test -race $(ARGS) $(PKG)
@@ -31,8 +32,8 @@ lint: ## gofmt, go vet, staticcheck
 fmt: ## format all Go files
 	gofmt -w .
 
-bench: ## throughput beside a plain bulk load, and peak memory
-	go run ./bench
+bench: ## throughput beside a plain bulk load, memory and latency; ARGS='-runs 1 -only backfill'
+	go run ./bench $(ARGS)
 
 clean: ## remove what the build made; downloads of servers stay in the cache
 	rm -rf bin dist

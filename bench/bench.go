@@ -6,10 +6,11 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"os"
 	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"tidemark/testenv"
 )
 
 // A bench is one execution of the program.
@@ -28,12 +29,12 @@ type bench struct {
 
 // run does all that was asked for, tells how far it is on progress, and prints what came out.
 func run(ctx context.Context, o options, out, progress io.Writer) (err error) {
-	folder, err := os.MkdirTemp("", "tidemark-bench-")
+	sandbox, err := testenv.NewSandbox("bench") // its folder goes even if we are killed
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, os.RemoveAll(folder)) }()
-	b := &bench{o: o, folder: folder, told: progress, report: report{Time: time.Now().UTC(), Machine: thisMachine()}}
+	defer func() { err = errors.Join(err, sandbox.Close()) }()
+	b := &bench{o: o, folder: sandbox.Folder, told: progress, report: report{Time: time.Now().UTC(), Machine: thisMachine()}}
 	b.tell("starting the servers")
 	if b.servers, err = startServers(ctx, o); err != nil {
 		return err
@@ -41,7 +42,7 @@ func run(ctx context.Context, o options, out, progress io.Writer) (err error) {
 	b.search = b.servers.search
 	defer func() { err = errors.Join(err, b.servers.close()) }()
 	defer func() { err = errors.Join(err, b.search.drop(context.WithoutCancel(ctx), b.servers.name)) }()
-	if b.tool, err = newTool(ctx, folder, b.servers, o, progress); err != nil {
+	if b.tool, err = newTool(ctx, b.folder, b.servers, o, progress); err != nil {
 		return err
 	}
 	b.report.Machine.Postgres, b.report.Machine.Servers = b.servers.postgres, b.servers.told
