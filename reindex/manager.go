@@ -75,6 +75,11 @@ func (m *Manager) Begin(ctx context.Context) error {
 		again = true
 	default:
 	}
+	if !again {
+		if err := m.forgetOthers(ctx); err != nil {
+			return err
+		}
+	}
 	for _, d := range m.o.Documents {
 		st, err := m.o.States.Read(ctx, d.Index.Name)
 		if err != nil {
@@ -94,6 +99,20 @@ func (m *Manager) Begin(ctx context.Context) error {
 	}
 	m.once.Do(func() { close(m.begun) })
 	return nil
+}
+
+// forgetOthers notes that the indices of this slot that the mapping does not have any more
+// are not kept: if one comes back it has missed changes.
+func (m *Manager) forgetOthers(ctx context.Context) error {
+	var kept []string
+	for _, d := range m.o.Documents {
+		kept = append(kept, d.Index.Name)
+	}
+	forgotten, err := m.o.States.forget(ctx, m.o.Syncer.Generation(), kept)
+	for _, name := range forgotten {
+		m.o.Logger.Warn("an index is not in the mapping any more and is not kept; its physical indices stay", "index", name)
+	}
+	return err
 }
 
 // continues tells whether what the control schema has of an index is this process's own
@@ -151,7 +170,11 @@ func (m *Manager) set(st *State) {
 func (m *Manager) begin(ctx context.Context, d *indexer.Documents, st *State) (*State, error) {
 	table := m.o.Tables[d.Index.Table]
 	fingerprint := d.Index.Fingerprint(table)
-	why, err := m.rebuildReason(ctx, d, st, fingerprint)
+	generation, err := m.o.Syncer.TableGeneration(ctx, table.Schema, table.Name)
+	if err != nil {
+		return nil, err
+	}
+	why, err := m.rebuildReason(ctx, d, st, fingerprint, generation)
 	if err != nil {
 		return nil, err
 	}
@@ -194,7 +217,7 @@ func (m *Manager) begin(ctx context.Context, d *indexer.Documents, st *State) (*
 			st.Live, st.LiveFingerprint = "", ""
 		}
 	}
-	st.Building, st.BuildingFingerprint, st.Generation = name, fingerprint, m.o.Syncer.Generation()
+	st.Building, st.BuildingFingerprint, st.Generation = name, fingerprint, generation
 	st.Total = table.EstimatedRows
 	// Noted before it is made: a crash in between leaves a note of an index that does not
 	// exist, which the next start sees, and never an index that nobody knows of.
@@ -241,8 +264,8 @@ func (m *Manager) newName(ctx context.Context, index string, st *State) (string,
 }
 
 // rebuildReason says why a new physical index has to be filled, "" if none has to.
-func (m *Manager) rebuildReason(ctx context.Context, d *indexer.Documents, st *State, fingerprint string) (string, error) {
-	why, err := RebuildReason(ctx, m.o.Client, d.Index.Name, st, fingerprint, m.o.Syncer.Generation())
+func (m *Manager) rebuildReason(ctx context.Context, d *indexer.Documents, st *State, fingerprint, generation string) (string, error) {
+	why, err := RebuildReason(ctx, m.o.Client, d.Index.Name, st, fingerprint, generation)
 	switch {
 	case err != nil || why != "":
 		return why, err
@@ -256,13 +279,14 @@ func (m *Manager) rebuildReason(ctx context.Context, d *indexer.Documents, st *S
 
 // RebuildReason says why a new physical index has to be filled for the index called name,
 // "" if the one that is there, or that is being filled, will do. st is what is known of it,
-// nil if nothing is; fingerprint that of its mapping, generation that of the slot now.
+// nil if nothing is; fingerprint that of its mapping, generation that of its table now, see
+// [dbsync.Syncer.TableGeneration].
 func RebuildReason(ctx context.Context, client *indexer.Client, name string, st *State, fingerprint, generation string) (string, error) {
 	switch {
 	case st == nil:
 		return "the index is new", nil
 	case st.Generation != generation:
-		return "the replication slot is another one, changes may be missing", nil
+		return "changes may be missing: the slot or the table is another one, or one of them was not followed for a while", nil
 	}
 	physical, of := st.Live, st.LiveFingerprint
 	if st.Building != "" {

@@ -53,6 +53,22 @@ func TestRebuildReasons(t *testing.T) {
 			r.db.Exec(t, `SELECT pg_drop_replication_slot('`+r.db.Unique("slot")+`')`, `UPDATE t SET v = 'missed'`)
 			o.syncer = append(o.syncer, dbsync.WithNewSlot())
 		}, true, false},
+		{"table out of the publication for a while", func(t *testing.T, r *rig, _ *options) {
+			r.db.Exec(t, `ALTER PUBLICATION dbsync_mypub DROP TABLE t`, `UPDATE t SET v = 'missed'`, `ALTER PUBLICATION dbsync_mypub ADD TABLE t`)
+		}, true, false},
+		{"table made again", func(t *testing.T, r *rig, _ *options) {
+			r.db.Exec(t, `DROP TABLE t`, tableT, rowsT(10))
+		}, true, false},
+		{"index out of the mapping for a while", func(t *testing.T, r *rig, _ *options) {
+			mapping := r.indices
+			r.indices = `PREFIXother: {table: t}`
+			other := r.start(t, options{})
+			other.complete(t)
+			r.db.Exec(t, `UPDATE t SET v = 'missed'`)
+			other.settle(t)
+			r.crashAll(t)
+			r.indices = mapping
+		}, true, false},
 		{"physical index gone", func(t *testing.T, r *rig, _ *options) {
 			_, live := r.physical(t, "t")
 			r.put(t, http.MethodDelete, "/"+live, ``)

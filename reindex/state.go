@@ -19,8 +19,8 @@ const Table = "indices"
 type State struct {
 	Name string // the alias
 
-	// Generation is that of the slot whose changes the index has, see
-	// [dbsync.Syncer.Generation].
+	// Generation is that of the table whose changes the index has, see
+	// [dbsync.Syncer.TableGeneration]; "" when it has missed some.
 	Generation string
 
 	// Live is the physical index behind the alias, "" before the first one is complete.
@@ -115,6 +115,19 @@ func (s *States) begin(ctx context.Context, st *State) error {
 	}
 	st.Cursor, st.Done = nil, 0
 	return nil
+}
+
+// forget notes that all indices whose changes come from a slot, but for those named in
+// kept, miss changes from now on. It returns the names of those that did not before.
+func (s *States) forget(ctx context.Context, slotGeneration string, kept []string) (names []string, err error) {
+	err = s.db.QueryRowContext(ctx, `WITH forgotten AS (
+		UPDATE `+s.table+` SET generation = '' WHERE pg_catalog.split_part(generation, '/', 1) = $1 AND name <> ALL ($2) RETURNING name)
+		SELECT coalesce(pg_catalog.array_agg(name ORDER BY name), '{}') FROM forgotten`, slotGeneration, kept).
+		Scan(pgtype.NewMap().SQLScanner(&names))
+	if err != nil {
+		return nil, fmt.Errorf("note which indices are not kept any more: %w", err)
+	}
+	return names, nil
 }
 
 // advance notes how far the filling is: everything up to the cursor is stored.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 
+	"tidemark/dbsync"
 	"tidemark/mapping"
 	"tidemark/reindex"
 )
@@ -44,7 +45,11 @@ func (p *Prepared) Plan(ctx context.Context, c *mapping.Config) ([]IndexPlan, er
 		if st != nil {
 			plan.Live, plan.Building, plan.Done = st.Live, st.Building, st.Done
 		}
-		plan.Why, err = reindex.RebuildReason(ctx, p.Client, ix.Name, st, ix.Fingerprint(plan.Table), p.Database.Generation)
+		generation, err := dbsync.TableGeneration(ctx, p.db, p.Database.Generation, c.Postgres.Publication, ix.Table.Schema, ix.Table.Name)
+		if err != nil {
+			return nil, err
+		}
+		plan.Why, err = reindex.RebuildReason(ctx, p.Client, ix.Name, st, ix.Fingerprint(plan.Table), generation)
 		if err == nil {
 			plan.Alias, err = p.Client.AliasTargets(ctx, ix.Name)
 		}
