@@ -324,6 +324,10 @@ func (s *Syncer) beginSnapshot(ctx context.Context, conn *pgconn.PgConn, w *watc
 // transactions xids, which the stream says have committed. A commit is streamed before
 // other sessions see it; ReadVisible waits until they do. tables are the quoted names of
 // those that f reads, see takeSnapshot. f must read all of its results.
+//
+// It returns when what f saw is durable. A session with synchronous_commit = off is seen
+// before its commit is on disk; a crash of the server could take back what was read, and
+// no change would ever come to say so.
 func (s *Syncer) ReadVisible(ctx context.Context, xids []uint32, tables []string, f func(conn *pgconn.PgConn) error) error {
 	return withConn(ctx, s.db, func(c *pgx.Conn) error {
 		conn := c.PgConn()
@@ -334,8 +338,7 @@ func (s *Syncer) ReadVisible(ctx context.Context, xids []uint32, tables []string
 				return err
 			}
 			if i := slices.IndexFunc(xids, func(xid uint32) bool { return !snapshot.Visible(xid) }); i < 0 {
-				defer rollback(ctx, conn)
-				return f(conn)
+				return s.readDurable(ctx, conn, f)
 			}
 			rollback(ctx, conn)
 			select {
@@ -346,6 +349,18 @@ func (s *Syncer) ReadVisible(ctx context.Context, xids []uint32, tables []string
 			pause *= 2
 		}
 	})
+}
+
+// readDurable calls f, ends the transaction, and has the log written to disk: a commit of
+// our own is not on disk before everything in front of it is. The place in the stream that
+// it makes means nothing.
+func (s *Syncer) readDurable(ctx context.Context, conn *pgconn.PgConn, f func(conn *pgconn.PgConn) error) error {
+	err := f(conn)
+	rollback(ctx, conn)
+	if err != nil {
+		return err
+	}
+	return s.writeWatermark(ctx, watermark{markWatermark, newToken()})
 }
 
 // takeSnapshot opens a read-only transaction and returns its snapshot. After an error
