@@ -350,7 +350,9 @@ func (b *bench) latency(ctx context.Context) error {
 // operations as documents were to be written, at least, since it was asked last.
 func (b *bench) check(ctx context.Context, written int, indices ...string) error {
 	if sink := b.servers.sink; sink != nil {
-		if got := sink.stored.Swap(0); got < int64(written) {
+		got := sink.stored.Swap(0)
+		b.tell("the sink got %d operations in %d requests", got, sink.calls.Swap(0))
+		if got < int64(written) {
 			return fmt.Errorf("the sink got %d operations, and there were %d documents to write", got, written)
 		}
 		return nil

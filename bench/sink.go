@@ -18,8 +18,11 @@ import (
 type sink struct {
 	url    string
 	stored atomic.Int64 // operations
+	calls  atomic.Int64 // bulk requests
 	server http.Server
 	served chan error
+
+	readers sync.Pool // of *bufio.Reader
 
 	mu      sync.Mutex
 	indices map[string]map[string]bool // aliases by index
@@ -31,6 +34,7 @@ func startSink() (*sink, error) {
 		return nil, err
 	}
 	s := &sink{url: "http://" + l.Addr().String(), served: make(chan error, 1), indices: make(map[string]map[string]bool)}
+	s.readers.New = func() any { return bufio.NewReaderSize(nil, 256<<10) }
 	s.server.Handler = s
 	go func() { s.served <- s.server.Serve(l) }()
 	return s, nil
@@ -125,7 +129,9 @@ var deleteAction = []byte(`{"delete":{"_id":`)
 // bulk answers each action line.
 func (s *sink) bulk(w http.ResponseWriter, r *http.Request) {
 	answer := []byte(`{"errors":false,"items":[`)
-	lines := bufio.NewReaderSize(r.Body, 1<<20)
+	lines := s.readers.Get().(*bufio.Reader)
+	defer s.readers.Put(lines)
+	lines.Reset(r.Body)
 	document, begins := false, true // what the next line is; whether it is at its beginning
 	n := int64(0)
 	for {
@@ -148,6 +154,7 @@ func (s *sink) bulk(w http.ResponseWriter, r *http.Request) {
 		}
 	}
 	s.stored.Add(n)
+	s.calls.Add(1)
 	answer = append(bytes.TrimSuffix(answer, []byte(",")), "]}"...)
 	_, _ = w.Write(answer)
 }
