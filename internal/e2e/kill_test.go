@@ -26,6 +26,7 @@ func (s *setup) newLoadTables(t testing.TB, rows int) []string {
 // TestKilled kills the command at random moments, from its first start on, while the
 // tables change.
 func TestKilled(t *testing.T) {
+	t.Parallel()
 	s := newSetup(t, shared(t))
 	l := newLoad(t, s.db, s.newLoadTables(t, pick(50_000, 500_000))...)
 	l.connections, l.pause = 2, 100*time.Millisecond

@@ -39,6 +39,7 @@ func lasts(t *testing.T, d time.Duration) {
 }
 
 func TestSearchServerStopped(t *testing.T) {
+	t.Parallel()
 	search := testenv.StartSearch(t, testenv.Engines(t)[0], testenv.SearchOptions{Heap: "512m"})
 	s := newSetup(t, search)
 	s.underLoad(t, func(i *instance) {
@@ -54,6 +55,7 @@ func TestSearchServerStopped(t *testing.T) {
 }
 
 func TestPostgresStopped(t *testing.T) {
+	t.Parallel()
 	postgres := testenv.StartPostgres(t, testenv.PostgresOptions{})
 	s := newSetupOn(t, postgres, shared(t))
 	s.underLoad(t, func(i *instance) {
@@ -72,6 +74,7 @@ func TestPostgresStopped(t *testing.T) {
 
 // TestAnswersLost has every kind of failure that requests can meet, again and again.
 func TestAnswersLost(t *testing.T) {
+	t.Parallel()
 	s := newSetup(t, shared(t))
 	proxy := s.search.NewProxy(t)
 	s.searchURL = proxy.URL
@@ -118,6 +121,7 @@ func TestAnswersLost(t *testing.T) {
 // TestConnectionsToPostgresCut has a network that breaks and hangs between the command
 // and the database.
 func TestConnectionsToPostgresCut(t *testing.T) {
+	t.Parallel()
 	s := newSetup(t, shared(t))
 	proxy := s.db.Postgres.NewProxy(t)
 	s.postgresURL = proxy.URL(s.db.URL)

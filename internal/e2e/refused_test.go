@@ -35,6 +35,7 @@ func (s *setup) deadLetters(t *testing.T) []string {
 // TestRefused has documents that the cluster refuses among many that it takes, from the
 // table and from the stream: they are kept, and the rest goes on.
 func TestRefused(t *testing.T) {
+	t.Parallel()
 	eachEngine(t, func(t *testing.T, e testenv.Engine) {
 		s := newRefusing(t, testenv.SharedSearch(t, e))
 		s.db.Exec(t, `UPDATE a SET n = 'not a number' WHERE id = 7`)
@@ -68,6 +69,7 @@ func TestRefused(t *testing.T) {
 }
 
 func TestRefusedStops(t *testing.T) {
+	t.Parallel()
 	s := newRefusing(t, shared(t))
 	s.top = "on_error: stop"
 	i := s.start(t, "run")

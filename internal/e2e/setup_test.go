@@ -75,13 +75,19 @@ func (s *setup) write(t testing.TB) {
 // indices that nothing stands for.
 func (s *setup) checkSynced(t testing.TB) {
 	t.Helper()
-	for _, name := range slices.Sorted(maps.Keys(s.indices)) {
-		testenv.CheckSynced(t, s.db, s.search, s.alias(name), s.tables[name], s.options[name]...)
-	}
+	s.checkIndices(t, slices.Sorted(maps.Keys(s.indices))...)
 	all, err := s.search.Indices(t.Context(), s.prefix+"*")
 	must(t, err)
 	if len(all) != len(s.indices) {
 		t.Errorf("%d physical indices for %d aliases: %v", len(all), len(s.indices), all)
+	}
+}
+
+// checkIndices compares these indices with their tables.
+func (s *setup) checkIndices(t testing.TB, names ...string) {
+	t.Helper()
+	for _, name := range names {
+		testenv.CheckSynced(t, s.db, s.search, s.alias(name), s.tables[name], s.options[name]...)
 	}
 }
 

@@ -47,6 +47,7 @@ func (s *setup) delete(t *testing.T, index string) {
 }
 
 func TestSlotDropped(t *testing.T) {
+	t.Parallel()
 	s := newSmall(t)
 	s.once(t)
 	s.dropSlot(t)
@@ -68,6 +69,7 @@ func TestSlotDropped(t *testing.T) {
 
 // TestSlotDroppedAndAskedToRebuild mends a lost slot by hand.
 func TestSlotDroppedAndAskedToRebuild(t *testing.T) {
+	t.Parallel()
 	s := newSmall(t)
 	s.once(t)
 	s.dropSlot(t)
@@ -78,6 +80,7 @@ func TestSlotDroppedAndAskedToRebuild(t *testing.T) {
 
 // TestSlotMadeAnew has somebody drop the slot and make one of its name.
 func TestSlotMadeAnew(t *testing.T) {
+	t.Parallel()
 	s := newSmall(t)
 	s.once(t)
 	s.dropSlot(t)
@@ -87,6 +90,7 @@ func TestSlotMadeAnew(t *testing.T) {
 
 // TestSlotDroppedWhileRunning takes the slot from under a running instance.
 func TestSlotDroppedWhileRunning(t *testing.T) {
+	t.Parallel()
 	s := newSmall(t)
 	i := s.start(t, "run")
 	s.awaitCaughtUp(t, i)
@@ -102,6 +106,7 @@ func TestSlotDroppedWhileRunning(t *testing.T) {
 }
 
 func TestPhysicalIndexDeletedWhileStopped(t *testing.T) {
+	t.Parallel()
 	s := newSmall(t)
 	s.once(t)
 	s.delete(t, s.physical(t, "a"))
@@ -117,6 +122,7 @@ func TestPhysicalIndexDeletedWhileStopped(t *testing.T) {
 // TestPhysicalIndexDeletedWhileRunning deletes the index that is written to: writing
 // pauses, nothing is made by accident, and the next start mends it.
 func TestPhysicalIndexDeletedWhileRunning(t *testing.T) {
+	t.Parallel()
 	s := newSmall(t)
 	i := s.start(t, "run")
 	s.awaitCaughtUp(t, i)
@@ -138,6 +144,7 @@ func TestPhysicalIndexDeletedWhileRunning(t *testing.T) {
 
 // TestAliasRemoved takes the alias away while nothing runs.
 func TestAliasRemoved(t *testing.T) {
+	t.Parallel()
 	s := newSmall(t)
 	s.once(t)
 	physical := s.physical(t, "a")
@@ -152,6 +159,7 @@ func TestAliasRemoved(t *testing.T) {
 // TestMappingChanged edits the file: the index is rebuilt beside the live one, while
 // changes go on and searchers see the old one, and then takes its place.
 func TestMappingChanged(t *testing.T) {
+	t.Parallel()
 	s := newSmall(t)
 	s.db.Exec(t, `INSERT INTO a SELECT i, 'v' || i, i FROM generate_series(501, 20000) i`)
 	s.once(t)
@@ -183,6 +191,7 @@ func TestMappingChanged(t *testing.T) {
 
 // TestIndexAdded adds an index to a file that runs already.
 func TestIndexAdded(t *testing.T) {
+	t.Parallel()
 	s := newSmall(t)
 	delete(s.indices, "b")
 	s.once(t)
@@ -198,6 +207,7 @@ func TestIndexAdded(t *testing.T) {
 
 // TestSecondInstance waits for the slot, and takes over when the first one is killed.
 func TestSecondInstance(t *testing.T) {
+	t.Parallel()
 	s := newSmall(t)
 	first := s.start(t, "run")
 	s.awaitCaughtUp(t, first)
@@ -220,6 +230,7 @@ func TestSecondInstance(t *testing.T) {
 
 // TestSecondInstanceLeaves stops one that waits, and one whose turn comes in order.
 func TestSecondInstanceLeaves(t *testing.T) {
+	t.Parallel()
 	s := newSmall(t)
 	first := s.start(t, "run")
 	s.awaitCaughtUp(t, first)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"strings"
 	"testing"
 	"time"
@@ -30,6 +31,8 @@ func newHangingSetup(t *testing.T) *setup {
 func (s *setup) hang(t *testing.T, change string) *hanging {
 	t.Helper()
 	s.db.Exec(t, `ALTER SYSTEM SET synchronous_standby_names = 'nobody'`, `SELECT pg_reload_conf()`)
+	for s.commits(t) { // the setting comes into effect by and by
+	}
 	h := &hanging{setup: s, done: make(chan error, 1)}
 	ctx, cancel := context.WithCancel(t.Context())
 	go func() {
@@ -62,6 +65,27 @@ func (s *setup) hang(t *testing.T, change string) *hanging {
 			t.Fatal("the change does not come to its commit")
 		}
 	}
+}
+
+// commits reports whether a commit gets through without a standby.
+func (s *setup) commits(t *testing.T) bool {
+	t.Helper()
+	conn, err := pgx.Connect(t.Context(), s.db.URL)
+	must(t, err)
+	pid := conn.PgConn().PID()
+	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+	defer cancel()
+	_, err = conn.Exec(ctx, `SELECT pg_logical_emit_message(true, 'e2e', '')`)
+	if err == nil {
+		must(t, conn.Close(t.Context()))
+		return true
+	}
+	if ctx.Err() == nil {
+		t.Fatal(err)
+	}
+	// The connection is closed, and the server has not noticed.
+	s.db.Exec(t, fmt.Sprintf(`SELECT pg_terminate_backend(%d, 30000)`, pid))
+	return false
 }
 
 func (h *hanging) reset(t *testing.T, ctx context.Context) {
@@ -101,9 +125,29 @@ func (s *setup) source(t *testing.T, name, id string) string {
 	return string(s.search.Documents(t, s.alias(name))[id].Source)
 }
 
+// primed makes a change and waits until the stream has brought it: what a table is like is
+// learned with its first change, and that waits until the change is visible.
+func (s *setup) primed(t *testing.T, i *instance) {
+	t.Helper()
+	i.awaitLog(t, "following the slot")
+	s.db.Exec(t, `UPDATE a SET v = 'primed' WHERE id = 1`)
+	i.poll(t, "the first change is stored", func(ctx context.Context) error {
+		indices, err := s.search.Indices(ctx, s.alias("a")+"*")
+		if err != nil || len(indices) == 0 {
+			return errors.Join(errors.New("no index"), err)
+		}
+		status, answer, err := s.search.Do(ctx, http.MethodGet, "/"+indices[0].Name+"/_doc/1", nil)
+		if err == nil && !strings.Contains(string(answer), "primed") {
+			err = fmt.Errorf("status %d: %s", status, answer)
+		}
+		return err
+	})
+}
+
 // TestFillingWhileACommitHangs fills an index from a table that does not show a change yet
 // which the stream has brought already: the newer document stays.
 func TestFillingWhileACommitHangs(t *testing.T) {
+	t.Parallel()
 	for _, streamed := range []string{"before the start", "while running"} {
 		t.Run(strings.ReplaceAll(streamed, " ", "-"), func(t *testing.T) {
 			s := newHangingSetup(t)
@@ -119,7 +163,7 @@ func TestFillingWhileACommitHangs(t *testing.T) {
 			} else {
 				// An old instance takes the change from the stream, a new one fills the index.
 				first := s.start(t, "run")
-				first.awaitLog(t, "following the slot")
+				s.primed(t, first)
 				h = s.hang(t, change)
 				first.poll(t, "the change is in the index", func(context.Context) error {
 					if got := s.source(t, "a", "5"); !strings.Contains(got, "new") {
@@ -156,10 +200,12 @@ func TestFillingWhileACommitHangs(t *testing.T) {
 // TestCommitHangsWhileFilling has the commit hang when part of the index is filled: it
 // does not wait, and drops the rows that the stream has newer.
 func TestCommitHangsWhileFilling(t *testing.T) {
+	t.Parallel()
 	s := newHangingSetup(t)
 	s.db.Exec(t, `CREATE TABLE a (id int PRIMARY KEY, v text)`, `INSERT INTO a SELECT i, 'old' FROM generate_series(1, 20000) i`)
 	s.index("a", "a", ", reindex: {chunk: 200}")
 	i := s.start(t, "run")
+	s.primed(t, i)
 	i.awaitLog(t, "stored a chunk")
 	h := s.hang(t, `BEGIN; UPDATE a SET v = 'new' WHERE id = 19995; DELETE FROM a WHERE id = 19996; UPDATE a SET id = -7 WHERE id = 19997; INSERT INTO a VALUES (30000, 'new'); COMMIT`)
 	if complete, err := s.complete(t.Context()); err != nil || complete {
@@ -184,12 +230,13 @@ func TestCommitHangsWhileFilling(t *testing.T) {
 // TestReadAgainWhileACommitHangs has a row read again, because its large value was not in
 // the log, that the table does not show yet.
 func TestReadAgainWhileACommitHangs(t *testing.T) {
+	t.Parallel()
 	s := newHangingSetup(t)
 	s.db.Exec(t, `CREATE TABLE a (id int PRIMARY KEY, big text, v text)`, `INSERT INTO a SELECT i, `+large("i::text")+`, 'old' FROM generate_series(1, 20) i`)
 	s.index("a", "a", "")
 	s.once(t)
 	i := s.start(t, "run")
-	i.awaitLog(t, "following the slot")
+	s.primed(t, i)
 	h := s.hang(t, `UPDATE a SET v = 'new' WHERE id = 5`)
 	time.Sleep(time.Second) // a read that does not wait has written the old row by now
 	h.hangs(t)
