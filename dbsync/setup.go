@@ -370,6 +370,8 @@ func (s *Syncer) judgeSlot(slot slotState, known *slotRow) error {
 		return lost("publication " + s.publication + " does not exist any more")
 	case slot.status == "lost":
 		return lost("the server has invalidated it (see max_slot_wal_keep_size)")
+	case known.confirmed == 0:
+		return lost("changes could not be read from it")
 	case slot.confirmed > known.confirmed:
 		return lost(fmt.Sprintf("it stands at %s, where this client never was: it was made anew, or moved by somebody else", slot.confirmed))
 	}
@@ -440,6 +442,17 @@ func (s *Syncer) readWALEnd(ctx context.Context) (end pglogrepl.LSN, err error) 
 		return 0, fmt.Errorf("read where the log ends: %w", err)
 	}
 	return end, nil
+}
+
+// noteLost notes that changes are missing although the slot is where it was, so that the
+// next start knows. If that fails, the stream will say it again.
+func (s *Syncer) noteLost(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), statusInterval/2)
+	defer cancel()
+	_, err := s.db.ExecContext(ctx, `UPDATE `+s.control(slotTable)+` SET confirmed = '0/0' WHERE slot = $1 AND generation = $2`, s.slot, s.generation)
+	if err != nil {
+		s.log.Warn("the loss of the slot was not noted", "slot", s.slot, "error", err)
+	}
 }
 
 // publicationMark is the comment by which a publication is known as ours to change.

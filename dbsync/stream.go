@@ -51,6 +51,7 @@ type notes interface {
 // stream receives what one replication connection brings. Its two goroutines, the reader
 // and the confirmer, are started by startStream and waited for by close.
 type stream struct {
+	slot    string
 	queue   *queue
 	conn    net.Conn
 	front   *pgproto3.Frontend
@@ -88,7 +89,7 @@ func startStream(ctx context.Context, conn *pgconn.PgConn, slot, publication str
 		return nil, fmt.Errorf("start replication from slot %s: %w", slot, err)
 	}
 	run, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
-	s := &stream{queue: q, conn: hijacked.Conn, front: hijacked.Frontend, notes: notes, log: log, cancel: cancel,
+	s := &stream{slot: slot, queue: q, conn: hijacked.Conn, front: hijacked.Frontend, notes: notes, log: log, cancel: cancel,
 		flush: make(chan chan error), ended: run.Done()}
 	// Not more than that: what was stored over an earlier connection is noted before the
 	// server is told.
@@ -167,11 +168,20 @@ func (s *stream) read(ctx context.Context) error {
 		case *pgproto3.CopyData:
 			data = m.Data
 		case *pgproto3.ErrorResponse:
+			if m.Code == "42704" { // undefined_object
+				return s.unpublished(m.Message)
+			}
 			return fmt.Errorf("read the replication stream: %w", pgconn.ErrorResponseToPgError(m))
+		case *pgproto3.NoticeResponse:
+			if m.Code == "55000" { // object_not_in_prerequisite_state
+				return s.unpublished(m.Message)
+			}
+			s.log.Debug("the server remarks", "slot", s.slot, "severity", m.Severity, "message", m.Message)
+			continue
 		case *pgproto3.CopyDone:
 			return errors.New("read the replication stream: the server has ended it")
 		default:
-			continue // notices and parameters
+			continue // parameters
 		}
 		if len(data) == 0 {
 			return fmt.Errorf("read the replication stream: %w", errShortMessage)
@@ -205,6 +215,13 @@ func (s *stream) read(ctx context.Context) error {
 			return fmt.Errorf("read the replication stream: message of unknown kind %q", data[0])
 		}
 	}
+}
+
+// unpublished is what comes of a publication that did not exist at this point of the log:
+// Postgres 18 warns and skips the changes, older ones refuse to go on. The slot stands
+// before that point, so a new process comes to the same end.
+func (s *stream) unpublished(message string) error {
+	return &SlotLostError{Slot: s.slot, Reason: "its changes cannot be read: " + message, Confirmed: s.queue.position()}
 }
 
 // closedReason makes a plain sentence of how a connection ends.

@@ -402,10 +402,9 @@ func (s *Syncer) Run(ctx context.Context) (err error) {
 			return err
 		}
 		err := s.follow(run)
-		if sqlState(err) == "42704" { // undefined_object: the publication, most likely
-			if _, lost := s.slotNow(run); permanent(lost) {
-				err = lost
-			}
+		var lost *SlotLostError
+		if errors.As(err, &lost) {
+			s.noteLost(run)
 		}
 		if permanent(err) || errors.Is(err, ErrStopProcessingMessages) || run.Err() != nil {
 			return err
@@ -673,8 +672,9 @@ func (s *Syncer) connected() bool {
 }
 
 // follow is the main loop: what is received is translated and written, and then the slot
-// moves. The next batch is translated while one is being written, and starts writing
-// when that one is stored, so operations on one document never overtake each other.
+// moves. The next batch grows while one is being written, and starts writing when that one
+// is stored, so operations on one document never overtake each other. An idle system thus
+// writes a change at once, and a busy one large batches.
 func (s *Syncer) follow(run context.Context) (err error) {
 	q := s.queue()
 	w := newWriter(run, s, q)
@@ -697,7 +697,11 @@ func (s *Syncer) follow(run context.Context) (err error) {
 			return err
 		}
 		s.building = building
-		t, err := s.translate(run, msgs)
+		t, err := s.translate(run, msgs, translation{tx: s.tx})
+		// What arrives while the batch before is being written joins this one.
+		for err == nil && !t.ends() && s.arrives(run, q, w, cursor, &msgs) {
+			t, err = s.translate(run, msgs, t)
+		}
 		if err != nil {
 			return err
 		}
@@ -755,6 +759,30 @@ func (s *Syncer) next(run context.Context, q *queue, w *writer, cursor uint64, m
 			delay = min(time.Duration(float32(delay)*max(s.TimerDelayBackoffFactor, 1)), s.MaxDelayBetweenEmptyPeeks)
 		}
 	}
+}
+
+// arrives appends to msgs, those of a batch from the sequence number cursor on, what comes
+// after them, as far as the batch has room. It waits for that only while another batch is
+// being written, and otherwise returns false.
+func (s *Syncer) arrives(run context.Context, q *queue, w *writer, cursor uint64, msgs *[]message) bool {
+	room, bytes := s.MaxMessagesToRead-len(*msgs), batchBytes
+	for i := range *msgs {
+		bytes -= len((*msgs)[i].data)
+	}
+	for room > 0 && bytes > 0 && w.writing() {
+		have := len(*msgs)
+		var err error
+		if *msgs, err = q.peek(cursor+uint64(have), room, bytes, *msgs); err != nil || len(*msgs) > have {
+			return err == nil // next gives the error again
+		}
+		select {
+		case <-run.Done():
+			return false
+		case <-w.written:
+		case <-q.arrived:
+		}
+	}
+	return false
 }
 
 func envOr(name, value string) string {
