@@ -9,46 +9,53 @@ import (
 	"github.com/jackc/pglogrepl"
 )
 
-// translation says what a number of messages came to, besides the operations in the
-// batch.
+// translation says what the messages of a batch came to, besides the operations in it.
 type translation struct {
-	messages int       // how many were translated
-	stop     bool      // the handler wants to end
-	handed   []*Window // whose rows are in the batch
-	marks    []*mark   // that were passed
-	newest   time.Time // when the last transaction among them was committed; zero: none was
+	tx       *pglogrepl.BeginMessage // that the first message is inside of, nil for none
+	messages int                     // how many were translated
+	stop     bool                    // the handler wants to end
+	cut      bool                    // the rows of a window have filled the batch
+	handed   []*Window               // whose rows are in the batch
+	marks    []*mark                 // that were passed
+	newest   time.Time               // when the last transaction among them was committed; zero: none was
 }
 
-// translate hands messages to the handler, which marks documents in s.building. When the
-// handler fails, the same messages are handed to it again, without end, unless it says
-// that this cannot help.
-func (s *Syncer) translate(run context.Context, msgs []message) (translation, error) {
-	tx, again := s.tx, false
-	return retry(run, s.log, "translate changes", func() (t translation, err error) {
-		s.building.reset()
-		s.setTx(tx)
-		if again && tx != nil {
+// ends tells whether nothing more is to join the batch.
+func (t *translation) ends() bool { return t.stop || t.cut }
+
+// translate hands the messages of a batch to the handler, which marks documents in
+// s.building. done is what was translated of them before. When the handler fails, all
+// messages of the batch are handed to it again, without end, unless it says that this
+// cannot help.
+func (s *Syncer) translate(run context.Context, msgs []message, done translation) (translation, error) {
+	again := false
+	return retry(run, s.log, "translate changes", func() (translation, error) {
+		t := done
+		if again || t.messages == 0 {
+			t = translation{tx: done.tx}
+			s.building.reset()
+			s.setTx(t.tx)
+		}
+		if again && t.tx != nil {
 			// The messages begin inside a transaction. The handler may have seen its end and
 			// the beginning of others since.
-			s.tracker.begin(tx.Xid, tx.FinalLSN)
-			if err := s.handler().HandleBeginMessage(-1, tx); err != nil {
+			s.tracker.begin(t.tx.Xid, t.tx.FinalLSN)
+			if err := s.handler().HandleBeginMessage(-1, t.tx); err != nil {
 				return t, err
 			}
 		}
 		again = true
-		for i := range msgs {
-			cut, err := s.handle(run, i, &msgs[i], &t)
+		for i := t.messages; i < len(msgs) && !t.cut; i++ {
+			var err error
+			t.cut, err = s.handle(run, i, &msgs[i], &t)
 			if errors.Is(err, ErrStopProcessingMessages) {
 				t.stop = true
 				return t, nil
 			}
 			if err != nil {
-				return translation{}, fmt.Errorf("message at %s: %w", msgs[i].lsn, err)
+				return t, fmt.Errorf("message at %s: %w", msgs[i].lsn, err)
 			}
 			t.messages++
-			if cut {
-				break
-			}
 		}
 		return t, nil
 	})

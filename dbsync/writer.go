@@ -17,6 +17,7 @@ type writer struct {
 	cancel  context.CancelCauseFunc
 	workers conc.WaitGroup
 	busy    chan error    // the result of the batch under way, nil when there is none
+	written chan struct{} // closed when that result is there
 	failed  chan struct{} // closed when a batch could not be stored
 }
 
@@ -40,9 +41,10 @@ func newWriter(run context.Context, s *Syncer, q *queue) *writer {
 
 // start begins to write what the translation gave. None may be under way.
 func (w *writer) start(b *batch, t translation) {
-	done := make(chan error, 1)
-	w.busy = done
+	done, written := make(chan error, 1), make(chan struct{})
+	w.busy, w.written = done, written
 	w.workers.Go(func() {
+		defer close(written)
 		err := w.write(b, t)
 		if err != nil {
 			close(w.failed)
@@ -50,6 +52,9 @@ func (w *writer) start(b *batch, t translation) {
 		done <- err
 	})
 }
+
+// writing tells whether a batch is under way.
+func (w *writer) writing() bool { return w.busy != nil && len(w.busy) == 0 }
 
 // write stores a batch, however often it takes, and forwards the slot.
 func (w *writer) write(b *batch, t translation) error {
