@@ -60,7 +60,13 @@ func (d *decoder) decode(data []byte) (pglogrepl.Message, error) {
 		d.delete.OldTuple = d.old.read(&r)
 		d.delete.SetType(kind)
 		return &d.delete, r.error(kind)
-	case pglogrepl.MessageTypeBegin, pglogrepl.MessageTypeCommit, pglogrepl.MessageTypeRelation, pglogrepl.MessageTypeTruncate:
+	case pglogrepl.MessageTypeTruncate:
+		// pglogrepl makes room for as many tables as the message says before it looks.
+		if n := int(r.uint32()); r.err == nil && len(r.data) != 1+4*n {
+			return nil, fmt.Errorf("%s message is broken: %d bytes do not name %d tables", kind, len(data), n)
+		}
+		return parse(data)
+	case pglogrepl.MessageTypeBegin, pglogrepl.MessageTypeCommit, pglogrepl.MessageTypeRelation:
 		return parse(data)
 	case pglogrepl.MessageTypeType, pglogrepl.MessageTypeOrigin, pglogrepl.MessageTypeMessage:
 		return nil, nil // no row changes by them; type names come from the catalog
