@@ -45,7 +45,7 @@ func (s *setup) startBinary(t testing.TB, path string, args ...string) *instance
 	s.write(t)
 	args = append(args, "-c", s.file, "--log-level", "debug", "--log-format", "json")
 	i := &instance{cmd: exec.Command(path, args...), ended: make(chan struct{}), changed: make(chan struct{})}
-	i.cmd.Env = append(os.Environ(), "GORACE=halt_on_error=1")
+	i.cmd.Env = append(os.Environ(), "GORACE=halt_on_error=1 atexit_sleep_ms=0")
 	i.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	dieWithParent(i.cmd.SysProcAttr)
 	pipe, err := i.cmd.StderrPipe()

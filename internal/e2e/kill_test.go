@@ -24,7 +24,7 @@ func (s *setup) newLoadTables(t testing.TB, rows int) []string {
 }
 
 // TestKilled kills the command at random moments, from its first start on, while the
-// tables change.
+// tables change and indices are filled.
 func TestKilled(t *testing.T) {
 	t.Parallel()
 	s := newSetup(t, shared(t))
@@ -36,7 +36,11 @@ func TestKilled(t *testing.T) {
 
 	kills, filling := pick(20, 200), 0
 	for range kills {
-		i := s.start(t, "run")
+		args := []string{"run"}
+		if complete, err := s.complete(t.Context()); err == nil && complete && random.IntN(2) == 0 {
+			args = append(args, "--reindex", "all") // there is always something to be filled
+		}
+		i := s.start(t, args...)
 		// Half of them soon after something has begun.
 		moments := []string{"tidemark starts", "following the slot", "made a physical index", "stored a chunk", "index is complete"}
 		if n := random.IntN(2 * len(moments)); n < len(moments) {
