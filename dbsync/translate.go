@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/jackc/pglogrepl"
@@ -231,7 +232,8 @@ func (s *Syncer) touch(r *pglogrepl.RelationMessage, row *pglogrepl.TupleData) {
 	if g := s.tracker.generation.Load(); !ok || cache.generation != g || cache.relation != r {
 		cache = keyCache{generation: g, relation: r}
 		if key := s.tracker.key(r.RelationID); key != nil {
-			if p := positions(r, key); len(p) == len(key) {
+			// Only the replica identity is in every change, old and new.
+			if p := positions(r, key); len(p) == len(key) && !slices.ContainsFunc(p, func(i int) bool { return !isIdentity(r.Columns[i]) }) {
 				cache.positions = p
 			}
 		}

@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/jackc/pglogrepl"
+
 	"tidemark/dbsync"
 )
 
@@ -126,6 +128,30 @@ func TestWindowIsReadAgain(t *testing.T) {
 		}
 	})
 }
+
+// Rows may be known by columns that are not the replica identity: then a deletion does not
+// say which row it was, and the window is read again.
+func TestWindowByOtherKey(t *testing.T) {
+	t.Parallel()
+	s := newSyncer(t, newDatabase(t, table(10)+"; ALTER TABLE t ADD COLUMN other int NOT NULL GENERATED ALWAYS AS IDENTITY UNIQUE; ALTER TABLE t REPLICA IDENTITY USING INDEX t_other_key"), "t")
+	s.MessageHandler, s.Batcher = &handedRows{}, nil
+	s.run(t)
+	s.db.Exec(t, "UPDATE t SET v = v WHERE id = 1")
+	s.settle(t)
+	g := shutGate(t, s.db, 1)
+	window := s.window(t, s.selectT(t, g.query()))
+	g.arrived()
+	s.db.Exec(t, "DELETE FROM t WHERE id = 5")
+	g.open()
+	if w := s.stored(t, window); w.Len()-w.Dropped() != 9 {
+		t.Errorf("%d rows were handed on, want 9", w.Len()-w.Dropped())
+	}
+}
+
+// handedRows takes the rows of windows and does nothing with them.
+type handedRows struct{ dbsync.DefaultMessageHandler }
+
+func (handedRows) HandleRow(*dbsync.Window, *pglogrepl.TupleData) error { return nil }
 
 // A statement that rewrites a table leaves it empty for a snapshot taken before: the
 // window must not take that for the truth.
