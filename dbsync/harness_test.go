@@ -113,7 +113,6 @@ func (s *session) exec(statements ...string) {
 type store struct {
 	blind  bool                                                    // keeps no versions: the last write stays
 	before func(ctx context.Context, ops []dbsync.Operation) error // may refuse a batch
-	fail   error                                                   // what the map-based methods return
 
 	mu      sync.Mutex
 	docs    map[string]dbsync.Operation // deletions too

@@ -244,9 +244,9 @@ func TestRowSecurity(t *testing.T) {
 	}
 }
 
-func TestServerIsNotLogical(t *testing.T) {
+func TestServerSettings(t *testing.T) {
 	t.Parallel()
-	server := testenv.StartPostgres(t, testenv.PostgresOptions{Settings: map[string]string{"wal_level": "replica"}})
+	server := testenv.StartPostgres(t, testenv.PostgresOptions{Settings: map[string]string{"wal_level": "replica", "max_replication_slots": "1"}})
 	db := server.NewDatabase(t)
 	e := setupError(t, func() error {
 		_, err := dbsync.NewSyncerContext(t.Context(), options(t, db)...)
@@ -259,16 +259,8 @@ func TestServerIsNotLogical(t *testing.T) {
 		t.Fatal(err)
 	}
 	newSyncer(t, db)
-}
-
-func TestNoFreeSlot(t *testing.T) {
-	t.Parallel()
-	server := testenv.StartPostgres(t, testenv.PostgresOptions{Settings: map[string]string{"max_replication_slots": "1"}})
-	db := server.NewDatabase(t)
-	first := newSyncer(t, db)
 	_, err := dbsync.NewSyncerContext(t.Context(), append(options(t, db), dbsync.WithReplicationSlot("another"))...)
 	setupError(t, err, "in use")
-	first.Close()
 }
 
 // Rows of a partition are those of the root, in the stream and in windows.
@@ -292,9 +284,13 @@ func TestPartitionedTable(t *testing.T) {
 // What everything else stands on holds with every version of Postgres.
 func TestVersions(t *testing.T) {
 	t.Parallel()
+	shared := testenv.SharedPostgres(t).NewDatabase(t)
 	for _, version := range []string{"15", "16", "17", "18"} {
 		t.Run(version, func(t *testing.T) {
-			db := testenv.StartPostgres(t, testenv.PostgresOptions{Version: version}).NewDatabase(t)
+			db := shared
+			if !strings.HasPrefix(query[string](t, shared, "SHOW server_version"), version+".") {
+				db = testenv.StartPostgres(t, testenv.PostgresOptions{Version: version}).NewDatabase(t)
+			}
 			db.Exec(t, table(100), "CREATE TABLE g (id int PRIMARY KEY, n int, v text GENERATED ALWAYS AS ('n' || n) STORED)")
 			s := newSyncer(t, db, "t", "g")
 			s.run(t)

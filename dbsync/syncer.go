@@ -402,10 +402,6 @@ func (s *Syncer) Run(ctx context.Context) (err error) {
 			return err
 		}
 		err := s.follow(run)
-		var lost *SlotLostError
-		if errors.As(err, &lost) {
-			s.noteLost(run)
-		}
 		if permanent(err) || errors.Is(err, ErrStopProcessingMessages) || run.Err() != nil {
 			return err
 		}
@@ -449,6 +445,10 @@ func (s *Syncer) finish(err error) error {
 
 	s.workers.Wait()
 	s.disconnect()
+	var lost *SlotLostError
+	if errors.As(err, &lost) {
+		s.noteLost(run)
+	}
 	// What was received and not forwarded comes again, if not to Run then to GetMessages.
 	s.link.Lock()
 	s.q = s.newQueue(s.q.position())
