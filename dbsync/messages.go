@@ -77,7 +77,7 @@ func (p *Syncer) peek(ctx context.Context, n int) ([]message, error) {
 	for {
 		caughtUp := q.caughtUp(end)
 		msgs, err := q.peek(q.head(), n, math.MaxInt, nil)
-		if err != nil || len(msgs) == n || caughtUp || q.isFull() {
+		if err != nil || len(msgs) == n || caughtUp || len(msgs) > 0 && q.isFull() {
 			return msgs, err
 		}
 		if err := p.askServer(); err != nil {
