@@ -45,7 +45,7 @@ func TestBatchIsRepeated(t *testing.T) {
 	await(t, "the slot moves", func() bool { return s.confirmed(t) >= end })
 	mu.Lock()
 	defer mu.Unlock()
-	for _, b := range batches {
+	for _, b := range batches[:4] {
 		if b != batches[0] {
 			t.Errorf("an attempt has other operations:\n%s\n%s", b, batches[0])
 		}

@@ -157,7 +157,7 @@ func (s *Syncer) setupControl(ctx context.Context, conn *pgx.Conn) error {
 	// made anew or moved by somebody else, and changes are missing.
 	return make("slot table "+slotTable, relation(slotTable), "CREATE TABLE "+s.control(slotTable)+
 		" (slot text PRIMARY KEY, generation text NOT NULL, system_identifier text NOT NULL, timeline int NOT NULL, confirmed pg_lsn NOT NULL,"+
-		" made_at timestamptz NOT NULL DEFAULT now(), confirmed_at timestamptz NOT NULL DEFAULT now()) WITH (fillfactor = 50)")
+		" lost text, made_at timestamptz NOT NULL DEFAULT now(), confirmed_at timestamptz NOT NULL DEFAULT now()) WITH (fillfactor = 50)")
 }
 
 // watermarkTable is the statement that makes the watermark table.
@@ -307,7 +307,7 @@ func (s *Syncer) setupSlot(ctx context.Context, conn *pgx.Conn, madePublication 
 	s.generation = newToken()
 	_, err = conn.Exec(ctx, `INSERT INTO `+s.control(slotTable)+` (slot, generation, system_identifier, timeline, confirmed) VALUES ($1, $2, $3, $4, $5::pg_lsn)
 		ON CONFLICT (slot) DO UPDATE SET generation = excluded.generation, system_identifier = excluded.system_identifier,
-			timeline = excluded.timeline, confirmed = excluded.confirmed, made_at = now(), confirmed_at = now()`,
+			timeline = excluded.timeline, confirmed = excluded.confirmed, made_at = now(), confirmed_at = now(), lost = NULL`,
 		s.slot, s.generation, s.system, s.timeline, slot.confirmed.String())
 	if err != nil {
 		return fmt.Errorf("note slot %s in the control schema: %w", s.slot, err)
@@ -334,13 +334,14 @@ type slotRow struct {
 	system     string
 	timeline   int32
 	confirmed  pglogrepl.LSN
+	lost       string // why changes are missing, "" if none are known to be
 }
 
 func (s *Syncer) readSlotRow(ctx context.Context, q querier) (*slotRow, error) {
 	var row slotRow
 	var confirmed string
-	err := q.QueryRow(ctx, `SELECT generation, system_identifier, timeline, confirmed::text FROM `+s.control(slotTable)+` WHERE slot = $1`, s.slot).
-		Scan(&row.generation, &row.system, &row.timeline, &confirmed)
+	err := q.QueryRow(ctx, `SELECT generation, system_identifier, timeline, confirmed::text, coalesce(lost, '') FROM `+s.control(slotTable)+` WHERE slot = $1`, s.slot).
+		Scan(&row.generation, &row.system, &row.timeline, &confirmed, &row.lost)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return nil, nil
 	}
@@ -370,8 +371,8 @@ func (s *Syncer) judgeSlot(slot slotState, known *slotRow) error {
 		return lost("publication " + s.publication + " does not exist any more")
 	case slot.status == "lost":
 		return lost("the server has invalidated it (see max_slot_wal_keep_size)")
-	case known.confirmed == 0:
-		return lost("changes could not be read from it")
+	case known.lost != "":
+		return lost(known.lost)
 	case slot.confirmed > known.confirmed:
 		return lost(fmt.Sprintf("it stands at %s, where this client never was: it was made anew, or moved by somebody else", slot.confirmed))
 	}
@@ -446,10 +447,10 @@ func (s *Syncer) readWALEnd(ctx context.Context) (end pglogrepl.LSN, err error) 
 
 // noteLost notes that changes are missing although the slot is where it was, so that the
 // next start knows. If that fails, the stream will say it again.
-func (s *Syncer) noteLost(ctx context.Context) {
+func (s *Syncer) noteLost(ctx context.Context, reason string) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), statusInterval/2)
 	defer cancel()
-	_, err := s.db.ExecContext(ctx, `UPDATE `+s.control(slotTable)+` SET confirmed = '0/0' WHERE slot = $1 AND generation = $2`, s.slot, s.generation)
+	_, err := s.db.ExecContext(ctx, `UPDATE `+s.control(slotTable)+` SET lost = $3 WHERE slot = $1 AND generation = $2 AND lost IS NULL`, s.slot, s.generation, reason)
 	if err != nil {
 		s.log.Warn("the loss of the slot was not noted", "slot", s.slot, "error", err)
 	}

@@ -447,7 +447,7 @@ func (s *Syncer) finish(err error) error {
 	s.disconnect()
 	var lost *SlotLostError
 	if errors.As(err, &lost) {
-		s.noteLost(run)
+		s.noteLost(run, lost.Reason)
 	}
 	// What was received and not forwarded comes again, if not to Run then to GetMessages.
 	s.link.Lock()
