@@ -347,7 +347,7 @@ func TestBrokenConnections(t *testing.T) {
 			s := newSyncer(t, db, "t")
 			s.opts = append(s.opts, dbsync.WithPGConnStr(proxy.URL(db.URL)))
 			s.open(t)
-			s.MaxMessagesToRead = 1000
+			s.MaxMessagesToRead = 500
 			begun, proceed := make(chan struct{}), make(chan struct{})
 			batches := 0
 			s.store.before = func(context.Context, []dbsync.Operation) error {
@@ -358,7 +358,7 @@ func TestBrokenConnections(t *testing.T) {
 				return nil
 			}
 			s.run(t)
-			db.Exec(t, "INSERT INTO t SELECT i, repeat('x', 200) FROM generate_series(1, 20000) i; UPDATE t SET v = 'y' WHERE id % 2 = 0; DELETE FROM t WHERE id % 3 = 0")
+			db.Exec(t, "INSERT INTO t SELECT i, repeat('x', 500) FROM generate_series(1, 6000) i; UPDATE t SET v = 'y' WHERE id % 2 = 0; DELETE FROM t WHERE id % 3 = 0")
 			receive(t, "the middle of the transaction", begun)
 			if name == restart { // the server does not end in order before we have taken its last word
 				close(proceed)

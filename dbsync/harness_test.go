@@ -3,6 +3,7 @@ package dbsync_test
 import (
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"log/slog"
 	"maps"
@@ -18,7 +19,15 @@ import (
 	"tidemark/testenv"
 )
 
-func TestMain(m *testing.M) { testenv.Main(m) }
+func TestMain(m *testing.M) {
+	// The tests wait for servers and for time to pass: more of them fit than there are
+	// processors.
+	flag.Parse()
+	if parallel := flag.Lookup("test.parallel"); parallel != nil && parallel.Value.String() == parallel.DefValue {
+		_ = parallel.Value.Set("8")
+	}
+	testenv.Main(m)
+}
 
 // patience bounds every wait of a test. It is far longer than anything takes.
 const patience = 30 * time.Second
