@@ -21,7 +21,7 @@ demo: ## a small shop in Postgres, searchable, until Ctrl-C
 	go run ./testenv/demo $(ARGS)
 
 test: ## the whole suite on real servers, with the race detector
-	go run ./testenv/servers -engines $(ENGINES) -- go test -race $(ARGS) $(PKG)
+	go run ./testenv/servers -engines $(ENGINES) -- go test -race -timeout 20m $(ARGS) $(PKG)
 
 lint: ## gofmt, go vet, staticcheck
 	@unformatted=$$(gofmt -l .); if [ -n "$$unformatted" ]; then \
