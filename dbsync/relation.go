@@ -7,6 +7,7 @@ import (
 	"sync"
 
 	"github.com/jackc/pglogrepl"
+	"github.com/jackc/pgx/v5/pgconn"
 )
 
 // relations are the tables that the stream has described. A description comes before
@@ -51,9 +52,29 @@ func (s *Syncer) UpdateRelation(reln *pglogrepl.RelationMessage) *PGTableInfo {
 }
 
 func (s *Syncer) updateRelation(ctx context.Context, reln *pglogrepl.RelationMessage) (*PGTableInfo, error) {
-	info, err := s.refreshTableInfo(ctx, reln.RelationID, reln.Namespace, reln.RelationName)
+	info, _, err := s.readCatalog(ctx, reln.RelationID, reln.Namespace, reln.RelationName)
 	if err != nil {
 		return nil, err
+	}
+	return s.describe(reln, info), nil
+}
+
+// updateStreamed is updateRelation for a description that transaction xid brought. The
+// transaction may have altered the table, and a commit is streamed before other sessions
+// see what it did, to the catalog as well. So a catalog that does not have the columns is
+// read again when it shows the transaction; if it still has not, it is newer.
+func (s *Syncer) updateStreamed(ctx context.Context, reln *pglogrepl.RelationMessage, xid uint32) (*PGTableInfo, error) {
+	info, types, err := s.readCatalog(ctx, reln.RelationID, reln.Namespace, reln.RelationName)
+	if err != nil {
+		return nil, err
+	}
+	for _, c := range reln.Columns {
+		if types[c.Name] != c.DataType {
+			if err := s.ReadVisible(ctx, []uint32{xid}, nil, func(*pgconn.PgConn) error { return nil }); err != nil {
+				return nil, fmt.Errorf("wait for the definition of table %s.%s: %w", reln.Namespace, reln.RelationName, err)
+			}
+			return s.updateRelation(ctx, reln)
+		}
 	}
 	return s.describe(reln, info), nil
 }
@@ -80,7 +101,7 @@ func (s *Syncer) describe(reln *pglogrepl.RelationMessage, info *PGTableInfo) *P
 // RefreshTableInfo queries the database for the columns of a table as they are now,
 // and stores them under relationID.
 func (s *Syncer) RefreshTableInfo(relationID uint32, namespace string, table_name string) (tableInfo *PGTableInfo, err error) {
-	tableInfo, err = s.refreshTableInfo(context.Background(), relationID, namespace, table_name)
+	tableInfo, _, err = s.readCatalog(context.Background(), relationID, namespace, table_name)
 	if err != nil {
 		return nil, err
 	}
@@ -90,37 +111,41 @@ func (s *Syncer) RefreshTableInfo(relationID uint32, namespace string, table_nam
 	return tableInfo, nil
 }
 
-func (s *Syncer) refreshTableInfo(ctx context.Context, relationID uint32, namespace, table string) (*PGTableInfo, error) {
-	info := &PGTableInfo{RelationID: relationID, DBName: s.dbName, Namespace: namespace, TableName: table,
+// readCatalog reads the columns of a table, and their types' oids.
+func (s *Syncer) readCatalog(ctx context.Context, relationID uint32, namespace, table string) (info *PGTableInfo, types map[string]uint32, err error) {
+	info = &PGTableInfo{RelationID: relationID, DBName: s.dbName, Namespace: namespace, TableName: table,
 		ColInfo: make(map[string]*PGColumnInfo)}
+	types = make(map[string]uint32)
 	// A domain reads as the type that it stands for, through any number of domains.
 	rows, err := s.db.QueryContext(ctx, `
 		WITH RECURSIVE col AS (
-			SELECT a.attname, a.attnum, a.atttypid AS typ
+			SELECT a.attname, a.attnum, a.atttypid AS declared, a.atttypid AS typ
 			FROM pg_catalog.pg_attribute a
 			JOIN pg_catalog.pg_class c ON c.oid = a.attrelid
 			JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 			WHERE n.nspname = $1 AND c.relname = $2 AND a.attnum > 0 AND NOT a.attisdropped
 		UNION ALL
-			SELECT col.attname, col.attnum, t.typbasetype FROM col JOIN pg_catalog.pg_type t ON t.oid = col.typ WHERE t.typtype = 'd'
+			SELECT col.attname, col.attnum, col.declared, t.typbasetype FROM col JOIN pg_catalog.pg_type t ON t.oid = col.typ WHERE t.typtype = 'd'
 		)
-		SELECT col.attname, pg_catalog.format_type(t.oid, NULL), col.attnum
+		SELECT col.attname, pg_catalog.format_type(t.oid, NULL), col.attnum, col.declared
 		FROM col JOIN pg_catalog.pg_type t ON t.oid = col.typ WHERE t.typtype <> 'd'`, namespace, table)
 	if err != nil {
-		return nil, fmt.Errorf("read the columns of %s.%s: %w", namespace, table, err)
+		return nil, nil, fmt.Errorf("read the columns of %s.%s: %w", namespace, table, err)
 	}
 	defer rows.Close()
 	for rows.Next() {
 		c := &PGColumnInfo{DBName: s.dbName, Namespace: namespace, TableName: table}
-		if err := rows.Scan(&c.ColumnName, &c.ColumnType, &c.OrdinalPosition); err != nil {
-			return nil, fmt.Errorf("read the columns of %s.%s: %w", namespace, table, err)
+		var declared uint32
+		if err := rows.Scan(&c.ColumnName, &c.ColumnType, &c.OrdinalPosition, &declared); err != nil {
+			return nil, nil, fmt.Errorf("read the columns of %s.%s: %w", namespace, table, err)
 		}
 		info.ColInfo[c.ColumnName] = c
+		types[c.ColumnName] = declared
 	}
 	if err := rows.Err(); err != nil {
-		return nil, fmt.Errorf("read the columns of %s.%s: %w", namespace, table, err)
+		return nil, nil, fmt.Errorf("read the columns of %s.%s: %w", namespace, table, err)
 	}
-	return info, nil
+	return info, types, nil
 }
 
 // An UnchangedError stands for a value that a message leaves out because the change did

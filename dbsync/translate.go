@@ -150,7 +150,7 @@ func (s *Syncer) handleRelation(run context.Context, idx int, msg *pglogrepl.Rel
 		s.describe(msg, nil)
 		return nil
 	}
-	info, err := s.updateRelation(run, msg)
+	info, err := s.updateStreamed(run, msg, s.xid)
 	if err != nil {
 		return err
 	}

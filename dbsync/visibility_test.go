@@ -207,6 +207,25 @@ func TestCommitOrderIsNotVisibilityOrder(t *testing.T) {
 		lender.check(t, "t")
 	})
 
+	// The catalog, too, shows what a transaction did later than the stream has it.
+	t.Run("altered table", func(t *testing.T) {
+		s := begin(t)
+		s.db.Exec(t, "UPDATE t SET v = 'old' WHERE id = 1") // the stream has described the table
+		s.settle(t)
+		h := hang(t, s.db, "ALTER TABLE t ADD COLUMN n int, ALTER COLUMN v TYPE int USING 1; UPDATE t SET n = 7 WHERE id = 5")
+		doc := func() dbsync.StringMap {
+			s.store.mu.Lock()
+			defer s.store.mu.Unlock()
+			return s.store.docs["t/5"].Doc
+		}
+		time.Sleep(100 * time.Millisecond) // for a catalog that is read too early
+		h.release()
+		await(t, "the change is stored", func() bool { return doc() != nil })
+		if got := doc(); got["n"] != int32(7) || got["v"] != int32(1) {
+			t.Errorf("the row is %#v", got)
+		}
+	})
+
 	// A read by key counts only when it shows the transaction that asks for it.
 	t.Run("read by key", func(t *testing.T) {
 		s := begin(t)
