@@ -440,7 +440,11 @@ func (s *Syncer) begin(ctx context.Context) (context.Context, error) {
 func (s *Syncer) finish(err error) error {
 	s.state.Lock()
 	run, ended := s.run, s.ended
-	s.cancel(errStopped)
+	if permanent(err) {
+		s.cancel(err) // those who wait for the run learn why it ended
+	} else {
+		s.cancel(errStopped)
+	}
 	s.state.Unlock()
 
 	s.workers.Wait()

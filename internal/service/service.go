@@ -3,6 +3,7 @@
 package service
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -162,12 +163,10 @@ func (s *Service) run(ctx context.Context) error {
 		cancel(err)
 	}
 	var parts conc.WaitGroup
+	var followed error // of the Syncer; read when the parts have ended
 	parts.Go(func() {
-		err := s.syncer.Run(run)
-		if err == nil {
-			err = context.Canceled
-		}
-		end(err)
+		followed = s.syncer.Run(run)
+		end(cmp.Or(followed, context.Canceled))
 	})
 	parts.Go(func() {
 		err := s.manager.Run(run)
@@ -187,10 +186,13 @@ func (s *Service) run(ctx context.Context) error {
 	})
 	parts.Go(func() { s.countLetters(run) })
 	parts.Wait()
-	// The first that ended has given the reason.
+	// The first that ended has given the reason. Who waited for the Syncer may have ended
+	// before it, because of it.
 	switch cause := context.Cause(run); {
 	case ctx.Err() != nil, errors.Is(cause, errDone), errors.Is(cause, context.Canceled):
 		return nil
+	case followed != nil:
+		return followed
 	default:
 		return cause
 	}
