@@ -33,6 +33,7 @@ var session = map[string]string{
 	"statement_timeout":                   "0",
 	"lock_timeout":                        "0",
 	"idle_in_transaction_session_timeout": "0",
+	"idle_session_timeout":                "0",
 }
 
 // maxConnections bounds the SQL connections of a Syncer. A window holds one for its
