@@ -26,11 +26,13 @@ type instance struct {
 	ended chan struct{} // closed when the process has ended and all of its output is read
 	err   error         // valid then
 
-	killed bool // by the test
+	killed  bool   // by the test
+	address string // see admin
 
 	mu      sync.Mutex
-	lines   []string      // of the standard error
-	changed chan struct{} // closed and replaced when a line has come
+	lines   []string       // of the standard error
+	read    map[string]int // by text that was waited for: lines that were looked at
+	changed chan struct{}  // closed and replaced when a line has come
 }
 
 // start starts the command with the setup's file; a failure of the test shows its log.
@@ -44,7 +46,7 @@ func (s *setup) startBinary(t testing.TB, path string, args ...string) *instance
 	t.Helper()
 	s.write(t)
 	args = append(args, "-c", s.file, "--log-level", "debug", "--log-format", "json")
-	i := &instance{cmd: exec.Command(path, args...), ended: make(chan struct{}), changed: make(chan struct{})}
+	i := &instance{cmd: exec.Command(path, args...), ended: make(chan struct{}), changed: make(chan struct{}), read: make(map[string]int)}
 	i.cmd.Env = append(os.Environ(), "GORACE=halt_on_error=1 atexit_sleep_ms=0")
 	i.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	dieWithParent(i.cmd.SysProcAttr)
@@ -94,58 +96,53 @@ func (i *instance) tail(n int) string {
 	return strings.Join(i.lines[max(0, len(i.lines)-n):], "\n")
 }
 
-// awaitLog waits for a line with the text in it, and returns it.
+// awaitLog waits for one more line with the text in it, and returns it.
 func (i *instance) awaitLog(t testing.TB, text string) string {
 	t.Helper()
-	deadline := time.NewTimer(patience)
+	line, ok := i.nextLine(text, patience)
+	if !ok {
+		t.Fatalf("the instance (%s) does not say %q", i.outcome(), text)
+	}
+	return line
+}
+
+// mayLog waits for one more line with the text in it, no longer than limit.
+func (i *instance) mayLog(t testing.TB, text string, limit time.Duration) {
+	t.Helper()
+	i.nextLine(text, limit)
+}
+
+// nextLine gives the next line with the text in it: one that no earlier call for the same
+// text gave.
+func (i *instance) nextLine(text string, limit time.Duration) (line string, ok bool) {
+	deadline := time.NewTimer(limit)
 	defer deadline.Stop()
-	for seen := 0; ; {
+	for over := false; ; {
 		i.mu.Lock()
-		lines, changed := i.lines, i.changed
-		i.mu.Unlock()
-		for ; seen < len(lines); seen++ {
-			if strings.Contains(lines[seen], text) {
-				return lines[seen]
+		for ; i.read[text] < len(i.lines); i.read[text]++ {
+			if line := i.lines[i.read[text]]; strings.Contains(line, text) {
+				i.read[text]++
+				i.mu.Unlock()
+				return line, true
 			}
+		}
+		changed := i.changed
+		i.mu.Unlock()
+		if over {
+			return "", false
 		}
 		select {
 		case <-changed:
 		case <-i.ended:
-			i.mu.Lock()
-			more := len(i.lines) > seen
-			i.mu.Unlock()
-			if !more {
-				t.Fatalf("the instance has ended (%s) without saying %q", i.outcome(), text)
-			}
+			over = true // all lines are there by now
 		case <-deadline.C:
-			t.Fatalf("the instance has not said %q within %s", text, patience)
+			over = true
 		}
 	}
 }
 
-// mayLog waits for a line with the text in it, no longer than limit.
-func (i *instance) mayLog(t testing.TB, text string, limit time.Duration) {
-	t.Helper()
-	deadline := time.NewTimer(limit)
-	defer deadline.Stop()
-	for seen := 0; ; {
-		i.mu.Lock()
-		lines, changed := i.lines, i.changed
-		i.mu.Unlock()
-		for ; seen < len(lines); seen++ {
-			if strings.Contains(lines[seen], text) {
-				return
-			}
-		}
-		select {
-		case <-changed:
-		case <-i.ended:
-			return
-		case <-deadline.C:
-			return
-		}
-	}
-}
+// seen reports whether a line with the text in it has come.
+func (i *instance) seen(text string) bool { return strings.Contains(i.log(), text) }
 
 // outcome tells how it ended.
 func (i *instance) outcome() string {
@@ -234,11 +231,14 @@ func (s *setup) once(t testing.TB, args ...string) *instance {
 // admin is the address of the admin server, from the log.
 func (i *instance) admin(t testing.TB) string {
 	t.Helper()
-	var line struct {
-		Address string `json:"address"`
+	if i.address == "" {
+		var line struct {
+			Address string `json:"address"`
+		}
+		must(t, json.Unmarshal([]byte(i.awaitLog(t, "admin server listens")), &line))
+		i.address = line.Address
 	}
-	must(t, json.Unmarshal([]byte(i.awaitLog(t, "admin server listens")), &line))
-	return line.Address
+	return i.address
 }
 
 // awaitReady waits until /readyz answers with the status, and with the text in the answer.
