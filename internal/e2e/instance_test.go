@@ -26,13 +26,11 @@ type instance struct {
 	ended chan struct{} // closed when the process has ended and all of its output is read
 	err   error         // valid then
 
-	killed  bool   // by the test
-	address string // see admin
+	killed bool // by the test
 
 	mu      sync.Mutex
-	lines   []string       // of the standard error
-	read    map[string]int // by text that was waited for: lines that were looked at
-	changed chan struct{}  // closed and replaced when a line has come
+	lines   []string      // of the standard error
+	changed chan struct{} // closed and replaced when a line has come
 }
 
 // start starts the command with the setup's file; a failure of the test shows its log.
@@ -46,7 +44,7 @@ func (s *setup) startBinary(t testing.TB, path string, args ...string) *instance
 	t.Helper()
 	s.write(t)
 	args = append(args, "-c", s.file, "--log-level", "debug", "--log-format", "json")
-	i := &instance{cmd: exec.Command(path, args...), ended: make(chan struct{}), changed: make(chan struct{}), read: make(map[string]int)}
+	i := &instance{cmd: exec.Command(path, args...), ended: make(chan struct{}), changed: make(chan struct{})}
 	i.cmd.Env = append(os.Environ(), "GORACE=halt_on_error=1 atexit_sleep_ms=0")
 	i.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	dieWithParent(i.cmd.SysProcAttr)
@@ -96,53 +94,58 @@ func (i *instance) tail(n int) string {
 	return strings.Join(i.lines[max(0, len(i.lines)-n):], "\n")
 }
 
-// awaitLog waits for one more line with the text in it, and returns it.
+// awaitLog waits for a line with the text in it, and returns it.
 func (i *instance) awaitLog(t testing.TB, text string) string {
 	t.Helper()
-	line, ok := i.nextLine(text, patience)
-	if !ok {
-		t.Fatalf("the instance (%s) does not say %q", i.outcome(), text)
-	}
-	return line
-}
-
-// mayLog waits for one more line with the text in it, no longer than limit.
-func (i *instance) mayLog(t testing.TB, text string, limit time.Duration) {
-	t.Helper()
-	i.nextLine(text, limit)
-}
-
-// nextLine gives the next line with the text in it: one that no earlier call for the same
-// text gave.
-func (i *instance) nextLine(text string, limit time.Duration) (line string, ok bool) {
-	deadline := time.NewTimer(limit)
+	deadline := time.NewTimer(patience)
 	defer deadline.Stop()
-	for over := false; ; {
+	for seen := 0; ; {
 		i.mu.Lock()
-		for ; i.read[text] < len(i.lines); i.read[text]++ {
-			if line := i.lines[i.read[text]]; strings.Contains(line, text) {
-				i.read[text]++
-				i.mu.Unlock()
-				return line, true
-			}
-		}
-		changed := i.changed
+		lines, changed := i.lines, i.changed
 		i.mu.Unlock()
-		if over {
-			return "", false
+		for ; seen < len(lines); seen++ {
+			if strings.Contains(lines[seen], text) {
+				return lines[seen]
+			}
 		}
 		select {
 		case <-changed:
 		case <-i.ended:
-			over = true // all lines are there by now
+			i.mu.Lock()
+			more := len(i.lines) > seen
+			i.mu.Unlock()
+			if !more {
+				t.Fatalf("the instance has ended (%s) without saying %q", i.outcome(), text)
+			}
 		case <-deadline.C:
-			over = true
+			t.Fatalf("the instance has not said %q within %s", text, patience)
 		}
 	}
 }
 
-// seen reports whether a line with the text in it has come.
-func (i *instance) seen(text string) bool { return strings.Contains(i.log(), text) }
+// mayLog waits for a line with the text in it, no longer than limit.
+func (i *instance) mayLog(t testing.TB, text string, limit time.Duration) {
+	t.Helper()
+	deadline := time.NewTimer(limit)
+	defer deadline.Stop()
+	for seen := 0; ; {
+		i.mu.Lock()
+		lines, changed := i.lines, i.changed
+		i.mu.Unlock()
+		for ; seen < len(lines); seen++ {
+			if strings.Contains(lines[seen], text) {
+				return
+			}
+		}
+		select {
+		case <-changed:
+		case <-i.ended:
+			return
+		case <-deadline.C:
+			return
+		}
+	}
+}
 
 // outcome tells how it ended.
 func (i *instance) outcome() string {
@@ -231,14 +234,11 @@ func (s *setup) once(t testing.TB, args ...string) *instance {
 // admin is the address of the admin server, from the log.
 func (i *instance) admin(t testing.TB) string {
 	t.Helper()
-	if i.address == "" {
-		var line struct {
-			Address string `json:"address"`
-		}
-		must(t, json.Unmarshal([]byte(i.awaitLog(t, "admin server listens")), &line))
-		i.address = line.Address
+	var line struct {
+		Address string `json:"address"`
 	}
-	return i.address
+	must(t, json.Unmarshal([]byte(i.awaitLog(t, "admin server listens")), &line))
+	return line.Address
 }
 
 // awaitReady waits until /readyz answers with the status, and with the text in the answer.

@@ -5,8 +5,6 @@ import (
 	"math/rand/v2"
 	"testing"
 	"time"
-
-	"tidemark/testenv"
 )
 
 // newLoadTables makes two tables for a load: one that takes a while to be filled, with
@@ -25,69 +23,45 @@ func (s *setup) newLoadTables(t testing.TB, rows int) []string {
 	return []string{"big", "pairs"}
 }
 
-// TestKilled kills the command at random moments while the tables change: when indices
-// are filled for the first time, when they are followed, and when they are rebuilt.
+// TestKilled kills the command at random moments, from its first start on, while the
+// tables change and indices are filled.
 func TestKilled(t *testing.T) {
 	t.Parallel()
 	s := newSetup(t, shared(t))
-	// With a slow cluster there is always something that was received and is not stored.
-	proxy := s.search.NewProxy(t)
-	proxy.Inject(testenv.Delay(100*time.Millisecond, 0, testenv.Bulk))
-	s.searchURL = proxy.URL
 	l := newLoad(t, s.db, s.newLoadTables(t, pick(50_000, 500_000))...)
 	l.connections, l.pause = 2, 100*time.Millisecond
 	random := rand.New(rand.NewPCG(l.seed, 1<<32))
-	wait := func(most time.Duration) { time.Sleep(time.Duration(random.Int64N(int64(most)))) }
 	binary(t, raced)
+	end := l.begin(t)
 
-	// A life of the command, which ends when something has happened, or a while after it.
-	early := func(*instance) { wait(time.Second) }
-	filling := func(i *instance) {
-		for range 1 + random.IntN(4) {
-			i.mayLog(t, "stored a chunk", 5*time.Second)
-		}
-		wait(100 * time.Millisecond)
-	}
-	steps := func(i *instance) {
-		steps := []string{"following the slot", "made a physical index", "index is complete", "dropped a physical index"}
-		i.mayLog(t, steps[random.IntN(len(steps))], 5*time.Second)
-		wait(100 * time.Millisecond)
-	}
-	following := func(i *instance) {
-		s.awaitConfirmed(t, i)
-		wait(1500 * time.Millisecond)
-	}
-	for _, phase := range []struct {
-		name  string
-		args  []string // of the first start
-		lives []func(*instance)
-		times int
-	}{
-		{"filled", nil, []func(*instance){steps, filling, early, filling}, pick(9, 90)},
-		{"followed", nil, []func(*instance){following, following, early}, pick(6, 60)},
-		{"rebuilt", []string{"--reindex", "all"}, []func(*instance){filling, steps}, pick(5, 50)},
-	} {
-		done := took(t, fmt.Sprintf("to kill it %d times while indices are %s", phase.times, phase.name))
-		end := l.begin(t)
-		args := append([]string{"run"}, phase.args...)
-		for n := range phase.times {
-			i := s.start(t, args...)
-			phase.lives[n%len(phase.lives)](i)
-			if i.seen("made a physical index") {
-				args = args[:1] // goes on with it
-			}
-			i.kill()
+	kills, filling := pick(20, 200), 0
+	for range kills {
+		args := []string{"run"}
+		if complete, err := s.complete(t.Context()); err == nil && complete && random.IntN(2) == 0 {
+			args = append(args, "--reindex", "all") // there is always something to be filled
 		}
 		i := s.start(t, args...)
-		if len(args) > 1 {
-			i.awaitLog(t, "made a physical index")
+		// Half of them soon after something has begun.
+		moments := []string{"tidemark starts", "following the slot", "made a physical index", "stored a chunk", "index is complete"}
+		if n := random.IntN(2 * len(moments)); n < len(moments) {
+			i.mayLog(t, moments[n], 8*time.Second)
+			time.Sleep(time.Duration(random.IntN(100)) * time.Millisecond)
+		} else {
+			time.Sleep(time.Duration(random.IntN(2000)) * time.Millisecond)
 		}
-		s.awaitComplete(t, i)
-		end()
-		s.awaitCaughtUp(t, i)
-		s.checkSynced(t)
-		i.stop(t)
-		l.seed++
-		done()
+		i.kill()
+		if complete, err := s.complete(t.Context()); err != nil || !complete {
+			filling++
+		}
 	}
+	t.Logf("killed %d times, %d of them before the indices were complete", kills, filling)
+	if filling < 3 {
+		t.Error("too few kills came before the indices were complete")
+	}
+	i := s.start(t, "run")
+	s.awaitComplete(t, i)
+	end()
+	s.awaitCaughtUp(t, i)
+	s.checkSynced(t)
+	i.stop(t)
 }
