@@ -201,28 +201,28 @@ func TestStopFinishesBatch(t *testing.T) {
 	s := newSyncer(t, newDatabase(t, table(0)), "t")
 	writing, proceed := make(chan struct{}, 1), make(chan struct{})
 	s.store.before = func(_ context.Context, ops []dbsync.Operation) error {
-		if ops[0].ID == "2" {
+		if slices.ContainsFunc(ops, func(op dbsync.Operation) bool { return op.ID == "2" }) {
 			writing <- struct{}{}
 			<-proceed
 		}
 		return nil
 	}
-	// The second transaction has arrived whole before the next batch is begun.
-	committed, arrived := make(chan struct{}, 2), make(chan struct{})
+	// Both transactions have arrived whole before the first is begun, so the batch that is
+	// written has the end of the second.
+	arrived := make(chan struct{})
+	release := sync.OnceFunc(func() { close(arrived) })
 	s.mirror.hook = func(event string) error {
-		if strings.HasPrefix(event, "commit") {
-			committed <- struct{}{}
+		if strings.HasPrefix(event, "begin") {
 			<-arrived
 		}
 		return nil
 	}
 	done := s.start(t)
-	s.db.Exec(t, "INSERT INTO t VALUES (1, 'a')")
-	receive(t, "the first transaction", committed)
-	waiting := s.Status().Messages
-	s.db.Exec(t, "INSERT INTO t VALUES (2, 'b')")
-	await(t, "the second transaction", func() bool { return s.Status().Messages == waiting+3 })
-	close(arrived)
+	t.Cleanup(release)
+	s.db.Exec(t, "INSERT INTO t VALUES (1, 'a')", "INSERT INTO t VALUES (2, 'b')")
+	const messages = 4 + 3 // begin, insert and commit of each, and once the description of the table
+	await(t, "both transactions", func() bool { return s.Status().Messages >= messages })
+	release()
 	receive(t, "the batch", writing)
 	stopped := make(chan struct{})
 	go func() { defer close(stopped); s.Stop() }()
