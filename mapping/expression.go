@@ -115,7 +115,7 @@ type keptText struct {
 }
 
 // maxKept is the length, in bytes, of the longest text that is kept. Longer
-// ones rarely come twice, and are not to be held while nothing is evaluated.
+// ones rarely come twice.
 const maxKept = 32
 
 func (e *expression) evaluate(values [][]byte) (any, error) {
@@ -148,11 +148,6 @@ func (e *expression) evaluate(values [][]byte) (any, error) {
 		}
 	}
 	value, err := ev.vm.Run(e.program, ev.env)
-	for i, name := range e.columns {
-		if !ev.kept[i].known && values[i] != nil {
-			ev.env[name] = nil
-		}
-	}
 	if err != nil {
 		return nil, runError(err)
 	}
@@ -162,8 +157,8 @@ func (e *expression) evaluate(values [][]byte) (any, error) {
 // compile parses, checks and compiles text, and gives the type of its result.
 func compile(text string, t *Table) (e *expression, typ nature.Nature, err error) {
 	defer func() {
-		// The checker has been seen to panic on texts that no one means; then the
-		// text is what has to change, like with any other error.
+		// Should the checker or the optimizer panic on a text that no one means,
+		// then the text is what has to change, like with any other error.
 		if r := recover(); r != nil {
 			e, err = nil, &expressionError{Text: "the expression is beyond what can be checked: " + oneLine(fmt.Sprint(r))}
 		}

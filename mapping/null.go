@@ -32,8 +32,8 @@ var maybeNil = []string{"find", "findLast", "findIndex", "findLastIndex", "first
 var conditions = []string{"all", "none", "any", "one", "filter", "count", "find", "findLast", "findIndex", "findLastIndex"}
 
 // apply rewrites n and all below it, and reports whether it may give nil.
-// Each node is visited once and stands in the result once, so that the result
-// is at most a few times as large.
+// Each node is visited once, and all but names stand in the result once, so that
+// it is at most a few times as large.
 func (r *nullRule) apply(n ast.Node) (_ ast.Node, null bool) {
 	switch n := n.(type) {
 	case *ast.NilNode, *ast.IdentifierNode:
