@@ -127,14 +127,19 @@ WITH RECURSIVE rel AS (
 	FROM pg_catalog.pg_index i JOIN pg_catalog.pg_class ic ON ic.oid = i.indexrelid
 	WHERE i.indisunique AND i.indisvalid AND i.indpred IS NULL AND i.indexprs IS NULL
 	  AND (i.indrelid IN (SELECT oid FROM rel) OR i.indrelid IN (SELECT oid FROM leaf))
-), used(oid, typmod) AS ( -- types, down to elements and bases
+), used(oid, typmod) AS ( -- types, with those that they are made of
 	SELECT atttypid, atttypmod FROM col
 	UNION
-	SELECT CASE t.typtype WHEN 'd' THEN t.typbasetype ELSE e.oid END,
-	       CASE t.typtype WHEN 'd' THEN t.typtypmod ELSE u.typmod END
-	FROM used u JOIN pg_catalog.pg_type t ON t.oid = u.oid
-	LEFT JOIN pg_catalog.pg_type e ON e.oid = t.typelem AND e.typarray = t.oid -- int2vector has elements, but is no array
-	WHERE t.typtype = 'd' OR e.oid IS NOT NULL
+	SELECT b.oid, b.typmod
+	FROM used u JOIN pg_catalog.pg_type t ON t.oid = u.oid CROSS JOIN LATERAL (
+		SELECT t.typbasetype, t.typtypmod WHERE t.typtype = 'd'
+		UNION ALL SELECT e.oid, u.typmod FROM pg_catalog.pg_type e
+		WHERE e.oid = t.typelem AND e.typarray = t.oid -- int2vector has elements, but is no array
+		UNION ALL SELECT r.rngsubtype, -1 FROM pg_catalog.pg_range r WHERE r.rngtypid = t.oid
+		UNION ALL SELECT r.rngtypid, -1 FROM pg_catalog.pg_range r WHERE r.rngmultitypid = t.oid
+		UNION ALL SELECT a.atttypid, a.atttypmod FROM pg_catalog.pg_attribute a
+		WHERE t.typtype = 'c' AND a.attrelid = t.typrelid AND a.attnum > 0 AND NOT a.attisdropped
+	) b(oid, typmod)
 )
 SELECT pg_catalog.json_build_object(
 	'oid', rel.oid::bigint,
@@ -172,13 +177,28 @@ SELECT pg_catalog.json_build_object(
 		'delim', t.typdelim::text,
 		'base', CASE WHEN t.typtype = 'd' THEN t.typbasetype ELSE 0 END::bigint,
 		'baseTypmod', t.typtypmod,
-		'elem', coalesce(e.oid, 0)::bigint,
+		'elem', coalesce(e.oid, r.rngsubtype, m.rngtypid, 0)::bigint,
+		'array', e.oid IS NOT NULL,
+		'canonical', coalesce(r.rngcanonical <> 0, false),
+		'attributes', (SELECT pg_catalog.json_agg(pg_catalog.json_build_object(
+			'name', a.attname, 'type', a.atttypid::bigint, 'typmod', a.atttypmod) ORDER BY a.attnum)
+			FROM pg_catalog.pg_attribute a
+			WHERE t.typtype = 'c' AND a.attrelid = t.typrelid AND a.attnum > 0 AND NOT a.attisdropped),
+		'schema', n.nspname,
+		'plain', t.typname,
+		'extension', coalesce((SELECT x.extname FROM pg_catalog.pg_depend d JOIN pg_catalog.pg_extension x ON x.oid = d.refobjid
+			WHERE d.classid = 'pg_catalog.pg_type'::pg_catalog.regclass AND d.objid = t.oid AND d.deptype = 'e'
+			  AND d.refclassid = 'pg_catalog.pg_extension'::pg_catalog.regclass), ''),
+		'fraction', CASE t.oid WHEN 'pg_catalog.money'::pg_catalog.regtype
+			THEN pg_catalog.scale('0'::pg_catalog.money::pg_catalog.numeric) ELSE 0 END,
 		'name', CASE WHEN n.nspname = 'pg_catalog' THEN pg_catalog.format_type(t.oid, used.typmod)
 			ELSE pg_catalog.quote_ident(n.nspname) || '.' || pg_catalog.quote_ident(t.typname) || pg_catalog.substr(
 				pg_catalog.format_type(t.oid, used.typmod), pg_catalog.length(pg_catalog.format_type(t.oid, NULL)) + 1)
 			END))
 		FROM used JOIN pg_catalog.pg_type t ON t.oid = used.oid JOIN pg_catalog.pg_namespace n ON n.oid = t.typnamespace
-		LEFT JOIN pg_catalog.pg_type e ON e.oid = t.typelem AND e.typarray = t.oid)
+		LEFT JOIN pg_catalog.pg_type e ON e.oid = t.typelem AND e.typarray = t.oid
+		LEFT JOIN pg_catalog.pg_range r ON r.rngtypid = t.oid
+		LEFT JOIN pg_catalog.pg_range m ON m.rngmultitypid = t.oid)
 )::text FROM rel`
 
 // tableAnswer is what tableQuery gives.

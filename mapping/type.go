@@ -1,6 +1,10 @@
 package mapping
 
-import "fmt"
+import (
+	"fmt"
+
+	"github.com/jackc/pgx/v5/pgtype"
+)
 
 // A Kind sorts the types of the catalog: pg_type.typtype, and arrays told apart.
 type Kind byte
@@ -19,14 +23,26 @@ const (
 // A Type is a type of the catalog, resolved down to what decides the form of
 // its values.
 type Type struct {
-	OID      uint32
-	Name     string // format_type with its modifier, schema-qualified unless in pg_catalog; usable in a cast
-	Kind     Kind
-	Category byte  // pg_type.typcategory: 'S' are strings, of extensions too
-	Elem     *Type // of an array: the type of its elements
-	Base     *Type // of a domain: the type below, possibly a domain again
-	Delim    byte  // what parts the elements of an array of this type: ',' but for box
-	Modifier int32 // pg_attribute.atttypmod, below a domain pg_type.typtypmod; -1: none
+	OID        uint32
+	Name       string // format_type with its modifier, schema-qualified unless in pg_catalog; usable in a cast
+	Schema     string
+	Plain      string // pg_type.typname: the name alone, as the catalog spells it
+	Extension  string // that the type is part of; "": none
+	Kind       Kind
+	Category   byte        // pg_type.typcategory: 'S' are strings, of extensions too
+	Elem       *Type       // of an array: the type of its elements; of a range: of its bounds; of a multirange: its range
+	Base       *Type       // of a domain: the type below, possibly a domain again
+	Attributes []Attribute // of a composite, in its order, dropped ones left out
+	Canonical  bool        // of a range: equal ranges have equal bounds
+	Delim      byte        // what parts the elements of an array of this type: ',' but for box
+	Modifier   int32       // pg_attribute.atttypmod, below a domain pg_type.typtypmod; -1: none
+	Fraction   int         // of money: digits after the point, by lc_monetary of the session that asked
+}
+
+// An Attribute is one part of a composite.
+type Attribute struct {
+	Name string
+	Type *Type
 }
 
 // Root gives the type below all domains.
@@ -35,6 +51,22 @@ func (t *Type) Root() *Type {
 		t = t.Base
 	}
 	return t
+}
+
+// leftOut reports whether documents do without the type unless the mapping
+// names the column: a tsvector is an index of words for Postgres, derived from
+// text that the search server takes apart itself.
+func (t *Type) leftOut() bool {
+	t = t.Root()
+	for t.Kind == KindArray && t.Elem != nil {
+		t = t.Elem.Root()
+	}
+	return t.OID == pgtype.TSVectorOID
+}
+
+// isPart reports whether the type is the one of this name that an extension made.
+func (t *Type) isPart(extension, name string) bool {
+	return t.Extension == extension && t.Plain == name
 }
 
 // typeAnswer is one type in the answer to tableQuery, once per modifier that
@@ -47,8 +79,19 @@ type typeAnswer struct {
 	Delim      string
 	Base       uint32 // 0: no domain
 	BaseTypmod int32
-	Elem       uint32 // 0: no array
-	Name       string
+	Elem       uint32 // of an array, a range or a multirange; 0: none
+	Array      bool
+	Canonical  bool
+	Attributes []struct {
+		Name   string
+		Type   uint32
+		Typmod int32
+	}
+	Name      string
+	Schema    string
+	Plain     string
+	Extension string
+	Fraction  int
 }
 
 type typeKey struct {
@@ -70,8 +113,8 @@ func newTypeSet(answers []typeAnswer) *typeSet {
 	return s
 }
 
-// resolve gives the type with all that is below it. A domain or an array is
-// made of types that are older than itself, so this comes to an end.
+// resolve gives the type with all that is below it. Postgres lets no type be
+// part of itself, so this comes to an end.
 func (s *typeSet) resolve(oid uint32, typmod int32) (*Type, error) {
 	key := typeKey{oid, typmod}
 	if t := s.types[key]; t != nil {
@@ -82,18 +125,29 @@ func (s *typeSet) resolve(oid uint32, typmod int32) (*Type, error) {
 		return nil, fmt.Errorf("the catalog has no type with oid %d", oid)
 	}
 	t := &Type{
-		OID: oid, Name: a.Name, Kind: Kind(a.Kind[0]), Category: a.Category[0],
-		Delim: a.Delim[0], Modifier: typmod,
+		OID: oid, Name: a.Name, Schema: a.Schema, Plain: a.Plain, Extension: a.Extension,
+		Kind: Kind(a.Kind[0]), Category: a.Category[0], Canonical: a.Canonical,
+		Delim: a.Delim[0], Modifier: typmod, Fraction: a.Fraction,
 	}
 	var err error
 	switch {
 	case a.Base != 0:
 		t.Base, err = s.resolve(a.Base, a.BaseTypmod)
-	case a.Elem != 0:
+	case a.Array:
 		t.Kind = KindArray
 		if t.Elem, err = s.resolve(a.Elem, typmod); err == nil {
 			t.Name = t.Elem.Name + "[]"
 		}
+	case a.Elem != 0:
+		t.Elem, err = s.resolve(a.Elem, -1)
+	}
+	for _, attribute := range a.Attributes {
+		if err != nil {
+			break
+		}
+		var below *Type
+		below, err = s.resolve(attribute.Type, attribute.Typmod)
+		t.Attributes = append(t.Attributes, Attribute{attribute.Name, below})
 	}
 	if err != nil {
 		return nil, err
