@@ -206,17 +206,17 @@ func arraySQL(elem *form) sqlFunc {
 		v := newName(ref)
 		w := newName(ref + v)
 		u := newName(ref + v + w)
-		return "(SELECT CASE WHEN " + operate("pg_catalog.array_ndims("+ref+")", ">", "1") + " THEN " + nested(ref, w+".j", u) +
+		return "(SELECT CASE WHEN " + operate("pg_catalog.array_ndims("+ref+")", ">", "1") + " THEN " + nestedArray(ref, w+".j", u) +
 			" ELSE pg_catalog.array_to_json(" + w + ".j) END" +
 			" FROM (SELECT ARRAY(SELECT " + elem.json(v+".e") + " FROM (SELECT pg_catalog.unnest(" + ref + ") AS e) " + v + ") AS j OFFSET 0) " + w +
 			" WHERE " + ref + " IS NOT NULL)"
 	}
 }
 
-// nested gives the JSON of elements, an array of one dimension, with the
+// nestedArray gives the JSON of elements, an array of one dimension, with the
 // dimensions of the array ref. A bracket opens before each element whose place
 // is a multiple of what a dimension holds, and closes after as many.
-func nested(ref, elements, name string) string {
+func nestedArray(ref, elements, name string) string {
 	var sizes []string // how many elements there are in one index of each dimension; NULL: no such dimension
 	for i := 1; i <= maxDimensions; i++ {
 		size := fmt.Sprintf("pg_catalog.array_length(%s, %d)", ref, i)
