@@ -17,10 +17,11 @@ import (
 type form struct {
 	name   string // goes into fingerprints: to be changed with what encode writes
 	encode encoder
-	field  map[string]any // not to be changed
-	casts  []string       // types of pg_catalog to cast the value to, before row_to_json writes it
-	sql    sqlFunc        // or what else is to be done with it; nil: nothing
-	loose  bool           // the JSON of the SQL may repeat keys and have line ends: it must go through [appendJSON]
+	field  map[string]any          // not to be changed
+	casts  []string                // types of pg_catalog to cast the value to, before row_to_json writes it
+	sql    sqlFunc                 // or what else is to be done with it; nil: nothing
+	asItIs func(ref string) string // SQL condition by which row_to_json is right about every element of an array; nil: none that is quick
+	loose  bool                    // the JSON of the SQL may repeat keys and have line ends: it must go through [appendJSON]
 }
 
 // maxKeyword is the length, in characters, from which on a keyword is not
@@ -86,11 +87,11 @@ var forms = map[uint32]map[string]*form{
 	pgtype.XIDOID:  {"": xidForm, "number": nil},
 	pgtype.CIDOID:  {"": xidForm, "number": nil},
 	pgtype.Float4OID: {
-		"": {name: "float 1", encode: appendNumber, field: map[string]any{"type": "float"}, sql: finite("float4")}, "number": nil,
+		"": {name: "float 1", encode: appendNumber, field: map[string]any{"type": "float"}, sql: finite("float4"), asItIs: between("-Infinity", "<", "Infinity", "float4")}, "number": nil,
 		"string": asText,
 	},
 	pgtype.Float8OID: {
-		"": {name: "double 1", encode: appendNumber, field: map[string]any{"type": "double"}, sql: finite("float8")}, "number": nil,
+		"": {name: "double 1", encode: appendNumber, field: map[string]any{"type": "double"}, sql: finite("float8"), asItIs: between("-Infinity", "<", "Infinity", "float8")}, "number": nil,
 		"string": asText,
 	},
 	pgtype.NumericOID: {"": numericForm, "number": nil, "string": asText},
@@ -104,10 +105,10 @@ var forms = map[uint32]map[string]*form{
 	pgtype.UUIDOID:    {"": keywordForm, "string": nil},
 
 	pgtype.DateOID: {
-		"": {name: "date 1", encode: appendDate, field: dateField, sql: dateJSON}, "iso": nil, "string": asText,
+		"": {name: "date 1", encode: appendDate, field: dateField, sql: dateJSON, asItIs: between(firstMoment, "<=", endMoment, "date")}, "iso": nil, "string": asText,
 	},
 	pgtype.TimestampOID: {
-		"": {name: "timestamp 1", encode: appendTimestamp, field: dateField, sql: timestampJSON}, "iso": nil, "string": asText,
+		"": {name: "timestamp 1", encode: appendTimestamp, field: dateField, sql: timestampJSON, asItIs: between(firstMoment, "<=", endMoment, "timestamp")}, "iso": nil, "string": asText,
 	},
 	pgtype.TimestamptzOID: {
 		"": {name: "timestamptz 1", encode: appendTimestamptz, field: dateField, sql: timestamptzText}, "iso": nil, "string": asText,
@@ -223,7 +224,7 @@ func textOf(t *Type) *form {
 	return stringForm
 }
 
-// knownForms gives the forms of a type by the words for them; always one for "".
+// knownForms gives the forms of a type by the words for them; asItIs one for "".
 func knownForms(t *Type, depth int) map[string]*form {
 	deep := depth >= maxFormDepth
 	switch {

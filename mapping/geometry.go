@@ -43,12 +43,13 @@ func appendGeoJSON(dst, text []byte) []byte {
 }
 
 // appendEWKBPoint writes a point for a geo_point: {"lat":2.5,"lon":1}. Any other
-// geometry is null.
+// geometry is null, and so is a point far beyond the earth: of the shortest digits
+// of a large number there may be several, of which Postgres takes others than we do.
 func appendEWKBPoint(dst, text []byte) []byte {
 	r := ewkb{text: text}
 	h := r.header()
 	lon, lat := r.float(), r.float()
-	if r.bad || h.kind != wkbPoint || !isFinite(lon) || !isFinite(lat) {
+	if r.bad || h.kind != wkbPoint || !(math.Abs(lon) < 1e15 && math.Abs(lat) < 1e15) {
 		return append(dst, "null"...)
 	}
 	dst = strconv.AppendFloat(append(dst, `{"lat":`...), lat, 'g', -1, 64)
@@ -371,6 +372,6 @@ func geometryPoint(schema string) sqlFunc {
 			return schema + "." + function + "(" + geometry + ")"
 		}
 		return "CASE WHEN " + operate(coordinate("ST_GeometryType"), "=", "'ST_Point'") + " THEN " +
-			geoPointJSON(coordinate("ST_X"), coordinate("ST_Y")) + " END"
+			geoPointJSON(coordinate("ST_X"), coordinate("ST_Y"), "1e15") + " END"
 	}
 }

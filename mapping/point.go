@@ -52,13 +52,13 @@ func pointJSON(ref string) string {
 
 // lonLatJSON is [appendLonLat].
 func lonLatJSON(ref string) string {
-	return geoPointJSON("("+ref+")[0]", "("+ref+")[1]")
+	return geoPointJSON("("+ref+")[0]", "("+ref+")[1]", "Infinity")
 }
 
-// geoPointJSON gives a geo_point of two float8, NULL if one is not finite.
-func geoPointJSON(lon, lat string) string {
+// geoPointJSON gives a geo_point of two float8, NULL unless both are within limit.
+func geoPointJSON(lon, lat, limit string) string {
 	within := func(v string) string {
-		return operate(v, ">", literal("-Infinity", "float8")) + " AND " + operate(v, "<", literal("Infinity", "float8"))
+		return operate(v, ">", literal("-"+limit, "float8")) + " AND " + operate(v, "<", literal(limit, "float8"))
 	}
 	return "CASE WHEN " + within(lon) + " AND " + within(lat) + " THEN pg_catalog.json_build_object('lat', " + lat + ", 'lon', " + lon + ") END"
 }

@@ -327,8 +327,10 @@ func (r rangeCoder) encode(dst, text []byte) []byte {
 
 // clip makes of the range what its field holds. It is false if that is nothing.
 func (r rangeCoder) clip(s *span) bool {
-	if s.lower != nil && s.gt && string(s.lower) == r.scale.last || s.upper != nil && s.lt && string(s.upper) == r.scale.first {
-		return false
+	if first, last := r.scale.first, r.scale.last; first != "" {
+		if s.lower != nil && s.gt && string(s.lower) == last || s.upper != nil && s.lt && string(s.upper) == first {
+			return false
+		}
 	}
 	if beyond := r.scale.beyond; beyond != nil {
 		if s.lower != nil {

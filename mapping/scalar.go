@@ -94,13 +94,13 @@ func moneyEncoder(fraction int) encoder {
 				negative = true
 			}
 		}
-		if len(number) <= fraction {
+		whole := len(number) - fraction
+		if whole < 1 || whole > 1 && number[0] == '0' { // as no output function writes it
 			return appendString(dst, text)
 		}
 		if negative {
 			dst = append(dst, '-')
 		}
-		whole := len(number) - fraction
 		dst = append(dst, number[:whole]...)
 		if fraction > 0 {
 			dst = append(dst, '.')

@@ -82,6 +82,15 @@ func finite(typ string) sqlFunc {
 	}
 }
 
+// between gives the condition that every element of an array is below end and,
+// by the operator, above first. It is not true where one is NULL.
+func between(first, operator, end, typ string) func(ref string) string {
+	return func(ref string) string {
+		return literal(first, typ) + " OPERATOR(pg_catalog." + operator + ") ALL (" + ref + ") AND " +
+			literal(end, typ) + " OPERATOR(pg_catalog.>) ALL (" + ref + ")"
+	}
+}
+
 // shortNumeric is for a numeric whose modifier keeps it from being longer than
 // [maxNumber], and from being infinite.
 func shortNumeric(ref string) string {
@@ -206,10 +215,14 @@ func arraySQL(elem *form) sqlFunc {
 		v := newName(ref)
 		w := newName(ref + v)
 		u := newName(ref + v + w)
-		return "(SELECT CASE WHEN " + operate("pg_catalog.array_ndims("+ref+")", ">", "1") + " THEN " + nestedArray(ref, w+".j", u) +
+		transformed := "(SELECT CASE WHEN " + operate("pg_catalog.array_ndims("+ref+")", ">", "1") + " THEN " + nestedArray(ref, w+".j", u) +
 			" ELSE pg_catalog.array_to_json(" + w + ".j) END" +
 			" FROM (SELECT ARRAY(SELECT " + elem.json(v+".e") + " FROM (SELECT pg_catalog.unnest(" + ref + ") AS e) " + v + ") AS j OFFSET 0) " + w +
 			" WHERE " + ref + " IS NOT NULL)"
+		if elem.asItIs == nil {
+			return transformed
+		}
+		return "CASE WHEN " + elem.asItIs(ref) + " THEN pg_catalog.to_json(" + ref + ") ELSE " + transformed + " END"
 	}
 }
 

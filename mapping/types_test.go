@@ -25,10 +25,8 @@ type typedColumn struct {
 	form *form
 }
 
-// sampleTable makes the table "kinds" with columns c0, c1, … of each type and
-// a0, a1, … of its array, with a row per value: row n has the n-th of each type.
-// Row -1 has NULL everywhere. It gives the samples that the server has types for.
-func sampleTable(t *testing.T, d *testenv.Database) []sample {
+// createTypes creates the extensions that the server has, and types of our own.
+func createTypes(t *testing.T, d *testenv.Database) {
 	t.Helper()
 	for _, name := range extensions {
 		var there bool
@@ -42,6 +40,13 @@ func sampleTable(t *testing.T, d *testenv.Database) []sample {
 		d.Exec(t, "create extension "+name)
 	}
 	d.Exec(t, setup)
+}
+
+// sampleTable makes the table "kinds" with columns c0, c1, … of each type and
+// a0, a1, … of its array, with a row per value: row n has the n-th of each type.
+// Row -1 has NULL everywhere. It gives the samples that the server has types for.
+func sampleTable(t *testing.T, d *testenv.Database) []sample {
+	t.Helper()
 	var kept []sample
 	columns := "id int primary key"
 	var sets [][]string
@@ -157,6 +162,7 @@ func sampleDocument(columns []typedColumn, value func(column string) []byte) []b
 func TestEveryType(t *testing.T) {
 	d := testenv.NewDatabase(t)
 	slot := d.Unique("types")
+	createTypes(t, d)
 	kept := sampleTable(t, d)
 	table, err := LoadTable(t.Context(), d.DB, "public", "kinds")
 	if err != nil {
@@ -191,12 +197,18 @@ func TestEveryType(t *testing.T) {
 
 	var ids []string
 	documents := make(map[string][]byte)
+	filled := make(map[string][]typedColumn) // the columns of a row that are not NULL; all of row -1
 	for _, row := range readRows(t, conn, "select "+strings.Join(list, ", ")+" from public.kinds order by id") {
 		id := string(row[0])
 		ids = append(ids, id)
 		documents[id] = sampleDocument(columns, func(column string) []byte { return row[position[column]] })
 		if bytes.ContainsAny(documents[id], "\n\r") {
 			t.Errorf("row %s: more than one line", id)
+		}
+		for _, c := range columns {
+			if id == "-1" || row[position[c.from]] != nil {
+				filled[id] = append(filled[id], c)
+			}
 		}
 	}
 
@@ -270,7 +282,7 @@ func TestEveryType(t *testing.T) {
 			create domain evil.json as int`)
 		readRows(t, conn, "set search_path = evil, pg_catalog")
 		for _, id := range ids {
-			for part := range slices.Chunk(columns, 50) {
+			for part := range slices.Chunk(filled[id], 50) {
 				if err := comparePostgres(t, conn, table, id, part, documents[id]); err == nil {
 					continue
 				}
@@ -320,19 +332,90 @@ func TestEveryType(t *testing.T) {
 	}
 }
 
+// randomValues are SQL expressions of values all over the range of a type.
+var randomValues = []struct{ typ, sql string }{
+	{"float8", "(random() - 0.5) * 10.0 ^ (random() * 600 - 300)::int"},
+	{"numeric", "(random() - 0.5)::numeric * (10::numeric ^ (random() * 60 - 30)::int)"},
+	{"date", "'4713-01-01 BC'::date + (random() * random() * 2e9)::int"},
+	{"timestamp", "'4713-01-01 BC'::timestamp + random() * random() * interval '298000 years'"},
+	{"timestamptz", "'1990-01-01'::timestamptz + random() * interval '20 years'"},
+	{"interval", "make_interval((random() * 20 - 10)::int, (random() * 24 - 12)::int, 0, (random() * 4 - 2)::int, (random() * 4 - 2)::int, 0, round((random() * 4 - 2)::numeric, (random() * 6)::int)::float8)"},
+	{"tstzrange", "tstzrange(v, v + (random() * 4000)::int * interval '1 microsecond', (array['[]', '[)', '(]', '()'])[1 + (random() * 3)::int]) from (values ('2026-01-31 12:00+00'::timestamptz + (random() * 2e6)::int * interval '1 microsecond')) w(v)"},
+	{"numrange", "numrange(v, v + (random() * 10)::int * 10::numeric ^ (random() * 40 - 30)::int, (array['[]', '[)', '(]', '()'])[1 + (random() * 3)::int]) from (values (round(random()::numeric, (random() * 15)::int))) w(v)"},
+	{"int4range", "int4range(v, v + (random() * 3)::int, (array['[]', '[)', '(]', '()'])[1 + (random() * 3)::int]) from (values ((random() * 100)::int)) w(v)"},
+	{"smallrange", "smallrange(v, v + (random() * 3)::int2, (array['[]', '[)', '(]', '()'])[1 + (random() * 3)::int]) from (values ((random() * 100)::int2)) w(v)"},
+	{"dayrange", "dayrange(v, v + (random() * 3)::int, (array['[]', '[)', '(]', '()'])[1 + (random() * 3)::int]) from (values ('2026-01-31'::date)) w(v)"},
+	{"date[]", "array_fill('9999-12-30'::date + (random() * 3)::int, array[1 + (random() * 2)::int, 1 + (random() * 2)::int, 1 + (random() * 2)::int])"},
+	{"timestamptz[]", "array_fill(now() + random() * interval '1 year', array[1 + (random() * 2)::int, 1 + (random() * 2)::int, 1 + (random() * 2)::int], array[1, -2, 3])"},
+	{"geometry", "ST_MakePoint(v, round(v::numeric, (random() * 12)::int)::float8, v / 10.0 ^ (random() * 12)::int) from (values ((random() - 0.5) * 10.0 ^ (random() * 34 - 17)::int)) w(v)"},
+}
+
+// Random values are the same from Postgres and from the text, too.
+func TestRandomValues(t *testing.T) {
+	const rows = 1000
+	d := testenv.NewDatabase(t)
+	createTypes(t, d)
+	conn, err := pgconn.Connect(t.Context(), d.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close(context.WithoutCancel(t.Context()))
+	readRows(t, conn, sessionSettings+"; select setseed(0.5)")
+	for _, r := range randomValues {
+		t.Run(r.typ, func(t *testing.T) {
+			if readRows(t, conn, "select to_regtype('"+r.typ+"')")[0][0] == nil {
+				t.Skip("the server does not have the type")
+			}
+			readRows(t, conn, fmt.Sprintf("drop table if exists random; create table random (id int primary key, v %s); "+
+				"insert into random select i, v from generate_series(1, %d) i, lateral (select i, %s) w(j, v)", r.typ, rows, r.sql))
+			table, err := LoadTable(t.Context(), d.DB, "public", "random")
+			if err != nil {
+				t.Fatal(err)
+			}
+			columns := sampleColumns(table)
+			got, err := postgresRows(t, conn, table, columns, "true")
+			if err != nil {
+				t.Fatal(err)
+			}
+			for i, row := range readRows(t, conn, "select id, v from random order by id") {
+				document := sampleDocument(columns, func(column string) []byte { return row[map[string]int{"id": 0, "v": 1}[column]] })
+				compareRow(t, table, string(row[0]), columns, got[i][0], document)
+			}
+		})
+	}
+}
+
 // comparePostgres holds the JSON that Postgres makes of columns against those of
 // a document. It fails where the query does.
 func comparePostgres(t *testing.T, conn *pgconn.PgConn, table *Table, id string, columns []typedColumn, document []byte) error {
+	t.Helper()
+	rows, err := postgresRows(t, conn, table, columns, "a1.id = "+id)
+	if err != nil {
+		return err
+	}
+	compareRow(t, table, id, columns, rows[0][0], document)
+	return nil
+}
+
+// postgresRows gives the JSON that Postgres makes of columns, for each row.
+func postgresRows(t *testing.T, conn *pgconn.PgConn, table *Table, columns []typedColumn, where string) ([][][]byte, error) {
 	t.Helper()
 	var list []string
 	for _, c := range columns {
 		list = append(list, c.form.sqlOf("a1."+QuoteIdent(c.from), table.Column(c.from).Type)+" AS "+QuoteIdent(c.name))
 	}
-	results, err := conn.Exec(t.Context(), "select pg_catalog.row_to_json(r) from (select "+strings.Join(list, ", ")+" from public.kinds a1 where a1.id = "+id+") r").ReadAll()
+	results, err := conn.Exec(t.Context(), "select pg_catalog.row_to_json(r) from (select "+strings.Join(list, ", ")+
+		" from "+table.TableName().String()+" a1 where "+where+" order by a1.id) r").ReadAll()
 	if err != nil {
-		return err
+		return nil, err
 	}
-	got, want := fieldsOf(t, results[0].Rows[0][0]), fieldsOf(t, document)
+	return results[0].Rows, nil
+}
+
+// compareRow holds the JSON that Postgres made of columns against a document.
+func compareRow(t *testing.T, table *Table, id string, columns []typedColumn, postgres, document []byte) {
+	t.Helper()
+	got, want := fieldsOf(t, postgres), fieldsOf(t, document)
 	for _, c := range columns {
 		if !c.form.loose && bytes.ContainsAny(got[c.name], "\n\r") {
 			t.Errorf("row %s: %s from Postgres has more than one line, and is not said to be loose", id, c.name)
@@ -342,7 +425,6 @@ func comparePostgres(t *testing.T, conn *pgconn.PgConn, table *Table, id string,
 				id, c.name, table.Column(c.from).Type.Name, got[c.name], want[c.name], c.form.sqlOf("ref", nil))
 		}
 	}
-	return nil
 }
 
 // fieldsOf takes a document apart.
