@@ -77,7 +77,7 @@ func (b *bench) measure(ctx context.Context) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, b.data.close(ctx)) }()
-	if b.body, err = ix.Body(b.data.table); err != nil {
+	if b.body, err = ix.Body(b.data.tables()); err != nil {
 		return err
 	}
 	if b.rows, err = newBulkFile(b.folder, "rows", b.o.batch); err != nil {

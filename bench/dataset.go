@@ -92,11 +92,14 @@ func (d *dataset) fill(ctx context.Context, url string, ix *mapping.Index) error
 	if d.table, err = mapping.LoadTable(ctx, db, "public", "items"); err != nil {
 		return err
 	}
-	columns := ix.Columns(d.table)
-	if d.plan, err = mapping.Compile(ix, d.table, columns); err != nil {
+	selection, err := ix.Sources[0].Select(d.tables())
+	if err != nil {
 		return err
 	}
-	for i, c := range columns {
+	if d.plan, err = mapping.Compile(ix.Sources[0], d.table, selection.Names); err != nil {
+		return err
+	}
+	for i, c := range selection.Names {
 		if i > 0 {
 			d.list += ", "
 		}
@@ -104,6 +107,8 @@ func (d *dataset) fill(ctx context.Context, url string, ix *mapping.Index) error
 	}
 	return d.reset(ctx)
 }
+
+func (d *dataset) tables() mapping.Tables { return mapping.Tables{d.table.TableName(): d.table} }
 
 // reset puts the table back to what it was in the beginning.
 func (d *dataset) reset(ctx context.Context) error {
@@ -153,7 +158,9 @@ func (d *dataset) documents(ctx context.Context, f func(document) error, query s
 		if !ok {
 			return errors.New("a row has no key")
 		}
-		body = d.plan.AppendDocument(body[:0], &tuple)
+		if body, err = d.plan.AppendDocument(body[:0], &tuple); err != nil {
+			return err
+		}
 		if err := f(document{id, body}); err != nil {
 			return err
 		}

@@ -2,6 +2,7 @@ package dbsync
 
 import (
 	"context"
+	"strings"
 
 	"github.com/jackc/pglogrepl"
 )
@@ -29,8 +30,9 @@ type Operation struct {
 	// Delete says that the document is to be removed. Body is nil then.
 	Delete bool
 
-	// Truncate says that all documents of Index are to be removed, but for those that
-	// other operations of the batch store. ID, Routing and Body are empty.
+	// Truncate says that all documents of Index whose ids begin with ID, which may be empty,
+	// are to be removed, but for those that other operations of the batch store. Routing and
+	// Body are empty.
 	Truncate bool
 
 	// Reread says that Body has to be made from the row as it is in the database
@@ -84,6 +86,13 @@ func (b operationsOnly) BatchDelete(doctype string, docids []string) (any, error
 // docKey identifies a document within a batch.
 type docKey struct{ index, id, routing string }
 
+func keyOf(op *Operation) docKey {
+	if op.Truncate {
+		return docKey{op.Index, op.ID, "\x00truncate"} // no text of Postgres has a zero in it
+	}
+	return docKey{op.Index, op.ID, op.Routing}
+}
+
 // batch is what one read of the slot comes to: the last operation of each document.
 type batch struct {
 	ops    []Operation
@@ -96,10 +105,10 @@ func newBatch() *batch { return &batch{at: make(map[docKey]int)} }
 // put adds op, or replaces the operation that the batch holds for the same document.
 func (b *batch) put(op Operation) {
 	if op.Truncate {
-		b.drop(op.Index)
+		b.drop(op.Index, op.ID)
 	}
 	op.Body = b.bodies.copy(op.Body)
-	key := docKey{op.Index, op.ID, op.Routing}
+	key := keyOf(&op)
 	if i, ok := b.at[key]; ok {
 		b.ops[i] = op
 		return
@@ -108,15 +117,16 @@ func (b *batch) put(op Operation) {
 	b.ops = append(b.ops, op)
 }
 
-// drop removes the operations on an index.
-func (b *batch) drop(index string) {
+// drop removes the operations on documents of an index whose ids begin with prefix.
+func (b *batch) drop(index, prefix string) {
 	kept := b.ops[:0]
-	for _, op := range b.ops {
-		if op.Index != index {
-			b.at[docKey{op.Index, op.ID, op.Routing}] = len(kept)
-			kept = append(kept, op)
+	for i := range b.ops {
+		op := &b.ops[i]
+		if op.Index != index || !strings.HasPrefix(op.ID, prefix) {
+			b.at[keyOf(op)] = len(kept)
+			kept = append(kept, *op)
 		} else {
-			delete(b.at, docKey{op.Index, op.ID, op.Routing})
+			delete(b.at, keyOf(op))
 		}
 	}
 	clear(b.ops[len(kept):])

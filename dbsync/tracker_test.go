@@ -126,7 +126,7 @@ func TestTracker(t *testing.T) {
 			},
 			"high": func(t *rapid.T) {
 				w := draw("window", m.windows, func(w *trackerWindow) bool { return w.snapshot != nil })
-				got, ok := m.tracker.collect(1, w.watch)
+				got, ok := m.tracker.collect(1, nil, w.watch)
 				for xid, h := range m.history {
 					if h.commit < w.low && w.snapshot.Visible(uint32(xid)) {
 						continue
@@ -216,7 +216,7 @@ func TestTrackerOfGivenUpWindow(t *testing.T) {
 	tr.setLow(w, 20)
 	tr.unwatch(w)
 	tr.seen(Snapshot{Xmin: 9, Xmax: 9})
-	if keys, ok := tr.collect(1, w); ok {
+	if keys, ok := tr.collect(1, nil, w); ok {
 		t.Errorf("collected %v, want the window to be read again", keys)
 	}
 }

@@ -1,6 +1,7 @@
 package dbsync
 
 import (
+	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -186,9 +187,11 @@ func (t *tracker) end() {
 // collect returns the keys of the rows of a table that a window must not hand on: what
 // transactions touched that the stream brought since the low watermark, or that the
 // window's snapshot does not show. It is called when the high watermark arrives. ok is
-// false when such a transaction may have touched any row, and the window has to be read
-// again; or when the window was given up, so that some may have been forgotten.
-func (t *tracker) collect(relation uint32, w *watch) (keys map[string]struct{}, ok bool) {
+// false when such a transaction may have touched any row, or when one that the snapshot
+// does not show is older than the low watermark and touched a related table: then the
+// window has to be read again; or when the window was given up, so that some may have been
+// forgotten.
+func (t *tracker) collect(relation uint32, related []uint32, w *watch) (keys map[string]struct{}, ok bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if _, ok := t.watches[w]; !ok {
@@ -200,6 +203,9 @@ func (t *tracker) collect(relation uint32, w *watch) (keys map[string]struct{}, 
 		}
 		for i := range tx.tables {
 			table := &tx.tables[i]
+			if tx.commit < w.low && slices.Contains(related, table.relation) {
+				return nil, false
+			}
 			if table.relation != relation {
 				continue
 			}

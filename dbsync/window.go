@@ -14,7 +14,6 @@ import (
 	"github.com/jackc/pglogrepl"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
-	"github.com/jackc/pgx/v5/pgtype"
 )
 
 // A Select says which rows a window reads.
@@ -26,6 +25,12 @@ type Select struct {
 	// Key names the columns by which a row is known, both in the stream and in the
 	// result. They are part of the table's replica identity.
 	Key []string
+
+	// Related are other tables that the rows are made from, by their oids. What the stream
+	// brings of them is the handler's to act on: a change after the low watermark has a
+	// later version than the rows of the window. One before it that the window's snapshot
+	// does not show yet has the window read again.
+	Related []uint32
 
 	// Query is the statement, Args the text of its parameters, nil for NULL.
 	Query string
@@ -242,11 +247,11 @@ func (s *Syncer) readWindow(ctx context.Context, sel Select) (_ *Window, ok bool
 
 // readRows runs the window's select in a snapshot that can be judged.
 func (s *Syncer) readRows(ctx context.Context, conn *pgconn.PgConn, w *Window) error {
-	table, err := relationName(ctx, conn, w.Relation)
+	tables, err := relationNames(ctx, conn, append([]uint32{w.Relation}, w.Related...))
 	if err != nil {
 		return err
 	}
-	if err := s.beginSnapshot(ctx, conn, w.watch, table); err != nil {
+	if err := s.beginSnapshot(ctx, conn, w.watch, tables...); err != nil {
 		return err
 	}
 	defer rollback(ctx, conn)
@@ -289,11 +294,11 @@ const barrierPause = time.Second
 // before this Syncer listened. Of those it may have missed what they did: their commits
 // may have been streamed to another process that did not live to see them visible, or
 // their changes may be older than the publication.
-func (s *Syncer) beginSnapshot(ctx context.Context, conn *pgconn.PgConn, w *watch, table string) error {
+func (s *Syncer) beginSnapshot(ctx context.Context, conn *pgconn.PgConn, w *watch, tables ...string) error {
 	pause := 10 * time.Millisecond
 	told := false
 	for {
-		snapshot, err := takeSnapshot(ctx, conn, table)
+		snapshot, err := takeSnapshot(ctx, conn, tables...)
 		if err != nil {
 			return err
 		}
@@ -391,17 +396,34 @@ func takeSnapshot(ctx context.Context, conn *pgconn.PgConn, tables ...string) (S
 	return snapshot, nil
 }
 
-// relationName returns the quoted name of a table.
-func relationName(ctx context.Context, conn *pgconn.PgConn, oid uint32) (string, error) {
-	result := conn.ExecParams(ctx, "SELECT pg_catalog.format('%I.%I', n.nspname, c.relname) FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = $1",
-		[][]byte{strconv.AppendUint(nil, uint64(oid), 10)}, []uint32{pgtype.OIDOID}, nil, nil).Read()
+// A NoTableError reports that a table is gone.
+type NoTableError struct{ OID uint32 }
+
+func (e *NoTableError) Error() string { return fmt.Sprintf("table %d does not exist", e.OID) }
+
+// relationNames returns the quoted names of tables.
+func relationNames(ctx context.Context, conn *pgconn.PgConn, oids []uint32) ([]string, error) {
+	list := []byte{'{'}
+	for i, oid := range oids {
+		if i > 0 {
+			list = append(list, ',')
+		}
+		list = strconv.AppendUint(list, uint64(oid), 10)
+	}
+	result := conn.ExecParams(ctx, `SELECT CASE WHEN c.oid IS NOT NULL THEN pg_catalog.format('%I.%I', n.nspname, c.relname) END FROM pg_catalog.unnest($1::oid[]) WITH ORDINALITY o(oid, place)
+		LEFT JOIN (pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace) ON c.oid = o.oid ORDER BY o.place`,
+		[][]byte{append(list, '}')}, nil, nil, nil).Read()
 	if result.Err != nil {
-		return "", fmt.Errorf("look for table %d: %w", oid, result.Err)
+		return nil, fmt.Errorf("look for tables %d: %w", oids, result.Err)
 	}
-	if len(result.Rows) == 0 {
-		return "", &PermanentError{fmt.Errorf("table %d does not exist", oid)}
+	names := make([]string, len(result.Rows))
+	for i, row := range result.Rows {
+		if row[0] == nil {
+			return nil, &PermanentError{&NoTableError{oids[i]}}
+		}
+		names[i] = string(row[0])
 	}
-	return string(result.Rows[0][0]), nil
+	return names, nil
 }
 
 // rollback ends a read-only transaction. If it fails the connection is broken, and the
@@ -467,13 +489,13 @@ func (ws *windows) find(id string) (*Window, *mark) {
 	return ws.open[id], ws.marks[id]
 }
 
-// on returns the windows on a table.
+// on returns the windows whose rows are made from a table.
 func (ws *windows) on(relation uint32) []*Window {
 	ws.mu.Lock()
 	defer ws.mu.Unlock()
 	var out []*Window
 	for _, w := range ws.open {
-		if w.Relation == relation {
+		if w.Relation == relation || slices.Contains(w.Related, relation) {
 			out = append(out, w)
 		}
 	}
@@ -494,7 +516,7 @@ func (s *Syncer) closeWindow(w *Window) (ok bool, err error) {
 	if w.low == 0 || w.changed {
 		return false, nil
 	}
-	newer, ok := s.tracker.collect(w.Relation, w.watch)
+	newer, ok := s.tracker.collect(w.Relation, w.Related, w.watch)
 	if !ok {
 		return false, nil
 	}

@@ -40,64 +40,120 @@ func (d *Documents) SetTargets(writeAliases ...string) {
 	d.targets = slices.Clone(writeAliases)
 }
 
+// relatedIndex is the Index of operations on related rows: which documents they concern is
+// found when the batch is written. No write alias is called so.
+func (d *Documents) relatedIndex() string { return "related:" + d.Index.Name }
+
 // A Handler turns the messages of the stream into operations, and writes batches of them.
 // It is the MessageHandler and, by [dbsync.OperationsOnly], the Batcher of a Syncer.
 type Handler struct {
 	dbsync.DefaultMessageHandler
 	o       HandlerOptions
-	sources map[mapping.TableName][]*Documents
+	roots   map[mapping.TableName][]root
+	related map[mapping.TableName][]link
 
 	// The following belongs to the goroutine of Syncer.Run.
-	ctx     context.Context          // see Begin
-	xid     uint32                   // the transaction that the next message belongs to
-	plans   map[uint32][]*streamPlan // by relation
-	scratch []byte                   // a document being made
-	merged  pglogrepl.TupleData      // see merge
+	ctx       context.Context          // see Begin
+	xid       uint32                   // the transaction that the next message belongs to
+	plans     map[uint32][]*streamPlan // by relation, as the following
+	links     map[uint32][]*linkPlan
+	described map[uint32]*pglogrepl.RelationMessage
+	scratch   []byte              // a document being made
+	merged    pglogrepl.TupleData // see merge
 }
 
-// HandlerOptions says what a Handler works with. All of it is required.
+// HandlerOptions says what a Handler works with. All of it is required but Altered.
 type HandlerOptions struct {
 	Syncer    *dbsync.Syncer
 	Documents []*Documents
+	Catalog   *Catalog
 	Client    *Client
 	Bulk      *Bulk
 	Logger    *slog.Logger
+
+	// Altered is called when the stream describes a table that is not what it was before.
+	// It must not wait for the stream.
+	Altered func(before, now *mapping.Table)
 }
 
-// streamPlan turns rows of the stream into documents of one mapping.
-type streamPlan struct {
+// root is a table whose rows are documents.
+type root struct {
 	documents *Documents
-	table     *mapping.Table
-	plan      *mapping.Plan
-	blind     error // why old rows cannot be told apart, nil if they can
+	source    *mapping.Source
 }
 
-// RowPlan turns rows that were selected into documents of one mapping. Columns is the
-// select list that its rows have.
+// streamPlan turns rows of the stream into documents of one source.
+type streamPlan struct {
+	root
+	table *mapping.Table
+	plan  *mapping.Plan
+	blind error // why old rows cannot be told apart, nil if they can
+}
+
+// RowPlan turns rows that were selected into documents of one source.
 type RowPlan struct {
 	Documents *Documents
+	Source    *mapping.Source
 	Table     *mapping.Table
-	Columns   []string
+	Selection *mapping.Selection // what its rows are made of
+	Related   []uint32           // the oids of the other tables that they are made of
 	Plan      *mapping.Plan
 	Targets   []string // write aliases that the rows go to
+	refuse    error    // why no documents can be made of the rows; nil: they can
 }
 
-// NewRowPlan makes the plan for rows of a select list that has all the columns that
-// documents of d need.
-func NewRowPlan(d *Documents, t *mapping.Table, targets ...string) (*RowPlan, error) {
-	columns := d.Index.Columns(t)
-	plan, err := mapping.Compile(d.Index, t, columns)
+// NewRowPlan makes the plan for rows that are selected to make documents of s.
+func NewRowPlan(d *Documents, s *mapping.Source, tables mapping.Tables, targets ...string) (*RowPlan, error) {
+	selection, err := s.Select(tables)
 	if err != nil {
 		return nil, err
 	}
-	return &RowPlan{Documents: d, Table: t, Columns: columns, Plan: plan, Targets: targets}, nil
+	plan, err := mapping.Compile(s, tables[s.Table], selection.Names)
+	if err != nil {
+		return nil, err
+	}
+	p := &RowPlan{Documents: d, Source: s, Table: tables[s.Table], Selection: selection, Plan: plan, Targets: targets}
+	for _, name := range s.Tables()[1:] {
+		p.Related = append(p.Related, tables[name].OID)
+	}
+	if slices.ContainsFunc(s.Paths(), func(path *mapping.Path) bool { return path.Table() == s.Table }) {
+		p.Related = append(p.Related, p.Table.OID) // it is related to itself
+	}
+	return p, nil
+}
+
+// Refusing returns a plan that reads nothing but the keys of rows of which no document can
+// be made, because of why. They become dead letters.
+func (p *RowPlan) Refusing(why error) (*RowPlan, error) {
+	selection := &mapping.Selection{Locks: p.Selection.Locks}
+	var list []string
+	for _, name := range p.Selection.Names {
+		if slices.Contains(p.Source.KeyColumns(p.Table), name) || name == p.Source.Routing {
+			selection.Names = append(selection.Names, name)
+			list = append(list, mapping.Root+"."+mapping.QuoteIdent(name))
+		}
+	}
+	selection.List = strings.Join(list, ", ")
+	plan, err := mapping.Compile(p.Source, p.Table, selection.Names)
+	if err != nil {
+		return nil, err
+	}
+	refusing := *p
+	refusing.Selection, refusing.Plan, refusing.refuse = selection, plan, why
+	return &refusing, nil
 }
 
 // NewHandler makes a Handler.
 func NewHandler(o HandlerOptions) *Handler {
-	h := &Handler{o: o, sources: make(map[mapping.TableName][]*Documents), plans: make(map[uint32][]*streamPlan)}
+	h := &Handler{o: o, roots: make(map[mapping.TableName][]root), related: make(map[mapping.TableName][]link),
+		plans: make(map[uint32][]*streamPlan), links: make(map[uint32][]*linkPlan), described: make(map[uint32]*pglogrepl.RelationMessage)}
 	for _, d := range o.Documents {
-		h.sources[d.Index.Table] = append(h.sources[d.Index.Table], d)
+		for _, source := range d.Index.Sources {
+			h.roots[source.Table] = append(h.roots[source.Table], root{d, source})
+			for _, path := range source.Paths() {
+				h.related[path.Table()] = append(h.related[path.Table()], link{d, path})
+			}
+		}
 	}
 	return h
 }
@@ -119,19 +175,15 @@ func (h *Handler) HandleBeginMessage(_ int, msg *pglogrepl.BeginMessage) error {
 // the table is altered.
 func (h *Handler) HandleRelationMessage(_ int, msg *pglogrepl.RelationMessage, _ *dbsync.PGTableInfo) error {
 	name := mapping.TableName{Schema: msg.Namespace, Name: msg.RelationName}
-	sources := h.sources[name]
-	if len(sources) == 0 {
+	for known, t := range h.o.Catalog.Tables() {
+		if t.OID == msg.RelationID {
+			name = known // the message has the name that the table had then
+		}
+	}
+	if len(h.roots[name]) == 0 && len(h.related[name]) == 0 {
 		return nil // published by somebody for somebody else
 	}
-	// A commit is in the stream before others see what it did to the catalog.
-	visible := func(*pgconn.PgConn) error { return nil }
-	if err := h.o.Syncer.ReadVisible(h.ctx, []uint32{h.xid}, nil, visible); err != nil {
-		return fmt.Errorf("wait for the definition of table %s: %w", name, err)
-	}
-	table, err := mapping.LoadTable(h.ctx, h.o.Syncer.DB(), name.Schema, name.Name)
-	if errors.Is(err, mapping.ErrNoTable) {
-		return &dbsync.PermanentError{Err: fmt.Errorf("table %s is gone or was renamed; mend: change the mapping and start again", name)}
-	}
+	table, err := h.describe(name, msg)
 	if err != nil {
 		return err
 	}
@@ -140,15 +192,63 @@ func (h *Handler) HandleRelationMessage(_ int, msg *pglogrepl.RelationMessage, _
 		columns[i] = c.Name
 	}
 	var plans []*streamPlan
-	for _, d := range sources {
-		plan, err := mapping.Compile(d.Index, table, columns)
+	for _, r := range h.roots[name] {
+		plan, err := mapping.Compile(r.source, table, columns)
 		if err != nil {
 			return &dbsync.PermanentError{Err: err}
 		}
-		plans = append(plans, &streamPlan{documents: d, table: table, plan: plan, blind: checkIdentity(msg, d.Index, table)})
+		needs := r.source.KeyColumns(table)
+		if r.source.Routing != "" {
+			needs = append(slices.Clip(needs), r.source.Routing)
+		}
+		plans = append(plans, &streamPlan{root: r, table: table, plan: plan, blind: checkIdentity(msg, r.documents.Index.Name, needs, table)})
 	}
 	h.plans[msg.RelationID] = plans
+	var links []*linkPlan
+	for i, l := range h.related[name] {
+		links = append(links, newLinkPlan(i, l, msg, table))
+	}
+	h.links[msg.RelationID] = links
 	return nil
+}
+
+// describe returns what the catalog has of the table that a message is about. The message
+// comes anew with each connection; when it says what it said before, so does the catalog as
+// far as rows of the stream go, and a commit that hangs holds up nothing.
+func (h *Handler) describe(name mapping.TableName, msg *pglogrepl.RelationMessage) (*mapping.Table, error) {
+	if before := h.described[msg.RelationID]; before != nil && sameDescription(before, msg) {
+		return h.o.Catalog.Tables()[name], nil
+	}
+	// A commit is in the stream before others see what it did to the catalog.
+	visible := func(*pgconn.PgConn) error { return nil }
+	if err := h.o.Syncer.ReadVisible(h.ctx, []uint32{h.xid}, nil, visible); err != nil {
+		return nil, fmt.Errorf("wait for the definition of table %s: %w", name, err)
+	}
+	table, err := mapping.LoadTable(h.ctx, h.o.Syncer.DB(), name.Schema, name.Name)
+	if errors.Is(err, mapping.ErrNoTable) {
+		what := "is gone or was renamed"
+		if now := (mapping.TableName{Schema: msg.Namespace, Name: msg.RelationName}); now != name {
+			what = "is called " + now.String() + " now"
+		}
+		return nil, &dbsync.PermanentError{Err: fmt.Errorf("table %s %s; mend: change the mapping and start again", name, what)}
+	}
+	if err != nil {
+		return nil, err
+	}
+	before := h.o.Catalog.Tables()[name]
+	h.o.Catalog.Set(table)
+	h.described[msg.RelationID] = msg
+	if h.o.Altered != nil && before != nil && !table.Same(before) {
+		h.o.Altered(before, table)
+	}
+	return table, nil
+}
+
+// sameDescription tells whether two messages describe the same columns, of which the same
+// ones are in the replica identity.
+func sameDescription(a, b *pglogrepl.RelationMessage) bool {
+	return a.Namespace == b.Namespace && a.RelationName == b.RelationName && a.ReplicaIdentity == b.ReplicaIdentity &&
+		slices.EqualFunc(a.Columns, b.Columns, func(a, b *pglogrepl.RelationMessageColumn) bool { return *a == *b })
 }
 
 // checkIdentity makes sure that old rows carry what tells which document they are. It
@@ -158,20 +258,16 @@ func (h *Handler) HandleRelationMessage(_ int, msg *pglogrepl.RelationMessage, _
 //
 // Inserts need no identity. What else was logged without it stays in the slot as it is,
 // so mending the table lets it pass no more than starting again does.
-func checkIdentity(msg *pglogrepl.RelationMessage, ix *mapping.Index, table *mapping.Table) error {
+func checkIdentity(msg *pglogrepl.RelationMessage, index string, needs []string, table *mapping.Table) error {
 	identity := make(map[string]bool)
 	for _, c := range msg.Columns {
 		identity[c.Name] = c.Flags&1 != 0
-	}
-	needs := ix.KeyColumns(table)
-	if ix.Routing != "" {
-		needs = append(slices.Clip(needs), ix.Routing)
 	}
 	for _, name := range needs {
 		if !identity[name] && !(table.Partitioned && table.Identity.Covers([]string{name})) {
 			return &dbsync.PermanentError{Err: fmt.Errorf("index %s: %s was changed while column %s was not in its replica identity, so it is not known which documents are gone; "+
 				"mend: ALTER TABLE %s REPLICA IDENTITY FULL, drop the replication slot, and start with on_slot_lost: reindex",
-				ix.Name, table.TableName(), mapping.QuoteIdent(name), table.TableName())}
+				index, table.TableName(), mapping.QuoteIdent(name), table.TableName())}
 		}
 	}
 	return nil
@@ -184,18 +280,14 @@ func (h *Handler) HandleInsertMessage(_ int, msg *pglogrepl.InsertMessage, _ *pg
 			return err
 		}
 	}
-	return nil
+	return h.relate(msg.RelationID, change{row: msg.Tuple, made: true})
 }
 
 // HandleUpdateMessage stores the documents of a row as it is now. When its key or its
 // routing changed, the document that it had before is removed.
 func (h *Handler) HandleUpdateMessage(_ int, msg *pglogrepl.UpdateMessage, _ *pglogrepl.RelationMessage, _ *dbsync.PGTableInfo) error {
-	plans := h.plans[msg.RelationID]
-	if len(plans) == 0 {
-		return nil
-	}
 	row := h.merge(msg.NewTuple, msg.OldTuple)
-	for _, p := range plans {
+	for _, p := range h.plans[msg.RelationID] {
 		if p.blind != nil {
 			return p.blind
 		}
@@ -208,7 +300,7 @@ func (h *Handler) HandleUpdateMessage(_ int, msg *pglogrepl.UpdateMessage, _ *pg
 			return err
 		}
 	}
-	return nil
+	return h.relate(msg.RelationID, change{old: msg.OldTuple, row: row, full: msg.OldTupleType == pglogrepl.UpdateMessageTupleTypeOld})
 }
 
 // merge returns the new row, with values that it lacks taken from the old one: one that
@@ -243,9 +335,20 @@ func (h *Handler) removeMoved(p *streamPlan, old, row *pglogrepl.TupleData) erro
 		return err
 	}
 	if id != oldID || routing != oldRouting {
-		h.mark(p, dbsync.Operation{ID: oldID, Routing: oldRouting, Delete: true})
+		h.remove(p, oldID, oldRouting)
 	}
 	return nil
+}
+
+// remove removes a document. Of one with related rows it is made sure, by the Tag, that
+// what removed it is visible before it is forwarded: a change of a related row would bring
+// it back otherwise.
+func (h *Handler) remove(p *streamPlan, id, routing string) {
+	op := dbsync.Operation{ID: id, Routing: routing, Delete: true}
+	if len(p.source.Include) > 0 {
+		op.Tag = p
+	}
+	h.mark(p, op)
 }
 
 // HandleDeleteMessage removes the documents of a row.
@@ -258,16 +361,20 @@ func (h *Handler) HandleDeleteMessage(_ int, msg *pglogrepl.DeleteMessage, _ *pg
 		if err != nil {
 			return err
 		}
-		h.mark(p, dbsync.Operation{ID: id, Routing: routing, Delete: true})
+		h.remove(p, id, routing)
 	}
-	return nil
+	return h.relate(msg.RelationID, change{old: msg.OldTuple})
 }
 
-// HandleTruncateMessage removes all documents of the tables.
+// HandleTruncateMessage removes all documents of the tables, and has those read again that
+// rows of the tables were in.
 func (h *Handler) HandleTruncateMessage(_ int, _ *pglogrepl.TruncateMessage, tables []*pglogrepl.RelationMessage) error {
 	for _, r := range tables {
 		for _, p := range h.plans[r.RelationID] {
-			h.mark(p, dbsync.Operation{Truncate: true})
+			h.mark(p, dbsync.Operation{ID: p.source.Prefix(), Truncate: true, Tag: p})
+		}
+		for _, l := range h.links[r.RelationID] {
+			h.markRelated(l, nil)
 		}
 	}
 	return nil
@@ -280,9 +387,14 @@ func (h *Handler) HandleRow(w *dbsync.Window, row *pglogrepl.TupleData) error {
 	if !ok {
 		return &dbsync.PermanentError{Err: fmt.Errorf("row of a window without a plan, its tag is %T", w.Tag)}
 	}
-	op, err := p.operation(row, h.document(p.Plan, row))
+	op, err := p.identify(row)
 	if err != nil {
 		return err
+	}
+	if p.refuse != nil {
+		op.Tag = &unmade{p.refuse}
+	} else if h.fill(&op, p.Plan, row); op.Delete {
+		return nil // of an index that is being filled it is not there
 	}
 	for _, target := range p.Targets {
 		op.Index = target
@@ -291,14 +403,46 @@ func (h *Handler) HandleRow(w *dbsync.Window, row *pglogrepl.TupleData) error {
 	return nil
 }
 
-// operation returns the operation that stores a selected row.
-func (p *RowPlan) operation(row *pglogrepl.TupleData, body []byte) (dbsync.Operation, error) {
+// makeDocument puts the document of a row into an operation, in the storage of scratch: it
+// removes the document where the row is none by the mapping's where.
+func makeDocument(op *dbsync.Operation, p *mapping.Plan, row *pglogrepl.TupleData, scratch []byte) (used []byte) {
+	holds, err := p.Holds(row)
+	switch {
+	case err != nil:
+		err = fmt.Errorf("where: %w", err)
+	case !holds:
+		op.Delete = true
+		return scratch
+	default:
+		scratch, err = p.AppendDocument(scratch[:0], row)
+	}
+	if err != nil {
+		op.Tag = &unmade{err}
+	} else {
+		op.Body = scratch
+	}
+	return scratch
+}
+
+// fill puts the document of a row into an operation. It is valid until the next one is made.
+func (h *Handler) fill(op *dbsync.Operation, p *mapping.Plan, row *pglogrepl.TupleData) {
+	if cap(h.scratch) > maxScratch {
+		h.scratch = nil
+	}
+	h.scratch = makeDocument(op, p, row, h.scratch)
+}
+
+// unmade is the Tag of an operation whose document cannot be made. It becomes a dead letter.
+type unmade struct{ err error }
+
+// identify returns an operation on the document of a selected row.
+func (p *RowPlan) identify(row *pglogrepl.TupleData) (dbsync.Operation, error) {
 	id, ok := p.Plan.ID(row)
 	routing, routed := p.Plan.Routing(row)
 	if !ok || !routed {
 		return dbsync.Operation{}, &dbsync.PermanentError{Err: fmt.Errorf("a row selected from %s has no key", p.Table.TableName())}
 	}
-	return dbsync.Operation{ID: id, Routing: routing, Body: body}, nil
+	return dbsync.Operation{ID: id, Routing: routing}, nil
 }
 
 // store stores the document of a row, or has it read again when the row lacks a part.
@@ -309,10 +453,10 @@ func (h *Handler) store(p *streamPlan, row *pglogrepl.TupleData) error {
 	}
 	op := dbsync.Operation{ID: id, Routing: routing}
 	if p.plan.Complete(row) {
-		op.Body = h.document(p.plan, row)
+		h.fill(&op, p.plan, row)
 	} else {
 		op.Reread = true
-		op.Tag = &rereadKey{plan: p, values: p.plan.KeyValues(row)}
+		op.Tag = &rereadKey{root: p.root, values: p.plan.KeyValues(row)}
 	}
 	h.mark(p, op)
 	return nil
@@ -321,22 +465,13 @@ func (h *Handler) store(p *streamPlan, row *pglogrepl.TupleData) error {
 // maxScratch is the size from which on the storage for a document is not kept.
 const maxScratch = 1 << 20
 
-// document returns the document of a row, valid until the next one is made.
-func (h *Handler) document(p *mapping.Plan, row *pglogrepl.TupleData) []byte {
-	if cap(h.scratch) > maxScratch {
-		h.scratch = nil
-	}
-	h.scratch = p.AppendDocument(h.scratch[:0], row)
-	return h.scratch
-}
-
 // identify returns which document a row of the stream is.
 func (p *streamPlan) identify(row *pglogrepl.TupleData) (id, routing string, err error) {
 	id, ok := p.plan.ID(row)
 	routing, routed := p.plan.Routing(row)
 	if !ok || !routed {
 		return "", "", &dbsync.PermanentError{Err: fmt.Errorf("index %s: a change of %s does not carry the row's key (%s)",
-			p.documents.Index.Name, p.table.TableName(), strings.Join(p.documents.Index.KeyColumns(p.table), ", "))}
+			p.documents.Index.Name, p.table.TableName(), strings.Join(p.source.KeyColumns(p.table), ", "))}
 	}
 	return id, routing, nil
 }
@@ -354,31 +489,30 @@ func (h *Handler) mark(p *streamPlan, op dbsync.Operation) {
 // as a dead letter. In what order does not matter otherwise: the batch has one operation
 // per document.
 func (h *Handler) BatchOperations(ctx context.Context, ops []dbsync.Operation) error {
-	var again []dbsync.Operation
-	ready := ops
+	ready, again := ops, []dbsync.Operation(nil)
 	for i := range ops {
 		if ops[i].Reread || ops[i].Truncate {
 			ready, again = separate(ops, i)
 			break
 		}
 	}
-	rereads := make(map[*streamPlan][]dbsync.Operation)
-	var order []*streamPlan
-	for _, op := range again {
-		if op.Truncate {
-			if err := h.truncate(ctx, &op); err != nil {
-				return err
-			}
-			continue
+	w := newRereads(ops)
+	for i := range again {
+		op := &again[i]
+		if !op.Truncate {
+			w.add(op)
+		} else if err := h.truncate(ctx, op); err != nil {
+			return err
 		}
-		plan := op.Tag.(*rereadKey).plan
-		if rereads[plan] == nil {
-			order = append(order, plan)
-		}
-		rereads[plan] = append(rereads[plan], op)
 	}
-	for _, plan := range order {
-		if err := h.reread(ctx, plan, rereads[plan]); err != nil {
+	for _, r := range w.roots {
+		if err := h.reread(ctx, r, w.xids); err != nil {
+			return err
+		}
+	}
+	if len(w.roots) == 0 && len(w.xids) > 0 {
+		// What removed documents with related rows must be visible when it is forwarded.
+		if err := h.o.Syncer.ReadVisible(ctx, w.xids, nil, func(*pgconn.PgConn) error { return nil }); err != nil {
 			return err
 		}
 	}

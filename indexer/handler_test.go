@@ -56,9 +56,17 @@ func newStream(t *testing.T, db *testenv.Database, indices string, more ...strin
 		d.SetTargets(ix.Name)
 		s.targets[ix.Name] = d
 		documents = append(documents, d)
-		if name := ix.Table.String(); !slices.Contains(tables, name) {
-			tables = append(tables, name)
+	}
+	known := make(mapping.Tables)
+	for _, name := range s.config.Tables() {
+		if !slices.Contains(tables, name.String()) {
+			tables = append(tables, name.String())
 		}
+		table, err := mapping.LoadTable(t.Context(), db.DB, name.Schema, name.Name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		known[name] = table
 	}
 	var err error
 	s.Syncer, err = dbsync.NewSyncerContext(t.Context(), dbsync.WithPGConnStr(db.URL), dbsync.WithReplicationSlot(db.Unique("slot")),
@@ -68,7 +76,7 @@ func newStream(t *testing.T, db *testenv.Database, indices string, more ...strin
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { s.Close() })
-	s.handler = NewHandler(HandlerOptions{Syncer: s.Syncer, Documents: documents, Logger: testLogger(t)})
+	s.handler = NewHandler(HandlerOptions{Syncer: s.Syncer, Documents: documents, Catalog: NewCatalog(known), Logger: testLogger(t)})
 	s.MessageHandler = s.handler
 	return s
 }

@@ -116,6 +116,9 @@ func size(op *dbsync.Operation) int {
 // meets one of these refuses the whole request, some with a 500 that looks like
 // trouble of its own; a line break in a document would even begin another action.
 func unsendable(op *dbsync.Operation) string {
+	if u, ok := op.Tag.(*unmade); ok {
+		return "the document cannot be made: " + u.err.Error()
+	}
 	switch {
 	case op.ID == "":
 		return "the id is empty"

@@ -22,42 +22,224 @@ const (
 	firstRereadKeys = 64
 	maxRereadKeys   = 2000
 	rereadBytes     = 4 << 20
+
+	// findKeys is how many keys of documents whose related rows changed are held at a time.
+	// Each page searches anew, so a change that concerns more of them costs that again.
+	findKeys = 10_000
 )
 
 // rereadKey is the Tag of an operation whose row has to be read again.
 type rereadKey struct {
-	plan   *streamPlan
+	root
 	values [][]byte // text of the key columns, nil for NULL
+	found  bool     // by a related row: the operation's routing is not known yet
 }
 
-// reread reads rows again by their keys and writes their documents. A key that gives no
-// row any more is a deletion; if the row is there under another key, that change is in
-// the stream.
+// rereads are the documents of a batch that have to be read again, by what they are made of.
+type rereads struct {
+	roots []*rootRereads
+	xids  []uint32 // that what is read must show
+}
+
+// rootRereads are those of one source.
+type rootRereads struct {
+	root
+	direct  []dbsync.Operation // whose rows changed, or were incomplete
+	lookups []*dbsync.Operation
+	version pglogrepl.LSN // the latest of lookups
+}
+
+// newRereads begins with what has to be visible. With related rows that is everything in
+// the batch: a document is made of what several transactions did, and whatever is read for
+// the sake of one must not be older than another one's. Otherwise it is what the documents
+// themselves wait for; two transactions that change one row are visible in their order.
+func newRereads(ops []dbsync.Operation) *rereads {
+	w := new(rereads)
+	all, own := make(map[uint32]bool), make(map[uint32]bool)
+	related := false
+	for i := range ops {
+		op := &ops[i]
+		all[op.Xid] = true
+		switch tag := op.Tag.(type) {
+		case *rereadKey:
+			own[op.Xid] = true
+			related = related || len(tag.source.Include) > 0
+		case *relatedKey:
+			related = true
+		case *streamPlan: // it removes documents
+			related = related || len(tag.source.Include) > 0
+		}
+	}
+	if !related {
+		all = own
+	}
+	delete(all, 0) // rows of windows
+	w.xids = slices.Collect(maps.Keys(all))
+	return w
+}
+
+// add takes up an operation whose document has to be read again.
+func (w *rereads) add(op *dbsync.Operation) {
+	switch tag := op.Tag.(type) {
+	case *rereadKey:
+		r := w.of(tag.root)
+		r.direct = append(r.direct, *op)
+	case *relatedKey:
+		r := w.of(root{tag.documents, tag.path.Source})
+		r.lookups = append(r.lookups, op)
+		r.version = max(r.version, op.Version)
+	}
+}
+
+func (w *rereads) of(r root) *rootRereads {
+	for _, have := range w.roots {
+		if have.root == r {
+			return have
+		}
+	}
+	w.roots = append(w.roots, &rootRereads{root: r})
+	return w.roots[len(w.roots)-1]
+}
+
+// reread reads the rows of one source again and writes their documents: those that changed
+// themselves, and those that related rows which changed are in, page by page in the order
+// of the key. A key that gives no row any more is a deletion; if the row is there under
+// another key, that change is in the stream.
 //
 // The rows may be newer than the operations' versions say. That does no harm: what made
 // them newer comes with a later version.
-func (h *Handler) reread(ctx context.Context, p *streamPlan, ops []dbsync.Operation) error {
-	rows, err := NewRowPlan(p.documents, p.table)
+func (h *Handler) reread(ctx context.Context, r *rootRereads, xids []uint32) error {
+	rows, err := NewRowPlan(r.documents, r.source, h.o.Catalog.Tables())
 	if err != nil {
 		return &dbsync.PermanentError{Err: err}
 	}
-	loaded := false
+	direct := make(map[string]bool, len(r.direct))
+	for i := range r.direct {
+		op := &r.direct[i]
+		op.Version = max(op.Version, r.version)
+		direct[op.ID] = true
+	}
+	if rows, err = h.writeAgain(ctx, rows, r.direct, xids); err != nil || len(r.lookups) == 0 {
+		return err
+	}
+	lookups, targets := r.lookupsByPath()
+	for after, more := [][]byte(nil), true; more; {
+		var keys [][][]byte
+		if keys, rows, err = h.find(ctx, rows, lookups, after, xids); err != nil {
+			return err
+		}
+		if more = len(keys) == findKeys; more {
+			after = keys[len(keys)-1]
+		}
+		var ops []dbsync.Operation
+		for _, values := range keys {
+			id := rows.Plan.IDOf(values)
+			if direct[id] {
+				continue // its document is as new
+			}
+			for _, target := range targets {
+				ops = append(ops, dbsync.Operation{Index: target, ID: id, Version: r.version, Reread: true, Tag: &rereadKey{root: r.root, values: values, found: true}})
+			}
+		}
+		if rows, err = h.writeAgain(ctx, rows, ops, xids); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// lookupsByPath puts together what is looked up by one path, and the write aliases that the
+// documents go to. No lookups at all stand for every row.
+func (r *rootRereads) lookupsByPath() (lookups []mapping.Lookup, targets []string) {
+	all := false
+	seen := make(map[string]bool)
+	for _, op := range r.lookups {
+		key := op.Tag.(*relatedKey)
+		for _, target := range key.targets {
+			if !slices.Contains(targets, target) {
+				targets = append(targets, target)
+			}
+		}
+		if key.values == nil {
+			all = true
+			continue
+		}
+		if _, row, _ := strings.Cut(op.ID, "/"); seen[row] {
+			continue // of another transaction
+		} else {
+			seen[row] = true
+		}
+		i := slices.IndexFunc(lookups, func(l mapping.Lookup) bool { return l.Path == key.path })
+		if i < 0 {
+			i = len(lookups)
+			lookups = append(lookups, mapping.Lookup{Path: key.path, Keys: make([][][]byte, len(key.values))})
+		}
+		for j, v := range key.values {
+			lookups[i].Keys[j] = append(lookups[i].Keys[j], v)
+		}
+	}
+	if all {
+		return nil, targets
+	}
+	return lookups, targets
+}
+
+// find returns the keys of the rows whose documents are concerned by lookups, a page of
+// them after the key after, and the plan to read them by. What it costs does not depend on
+// how many lookups there are, but on how many rows they find.
+func (h *Handler) find(ctx context.Context, rows *RowPlan, lookups []mapping.Lookup, after [][]byte, xids []uint32) (keys [][][]byte, _ *RowPlan, err error) {
+	rows, err = h.withPlan(ctx, rows, func(rows *RowPlan) error {
+		query, args, err := rows.Source.Find(h.o.Catalog.Tables(), lookups, after, findKeys)
+		if err != nil {
+			return &dbsync.PermanentError{Err: err}
+		}
+		keys = nil
+		return h.o.Syncer.ReadVisible(ctx, xids, rows.Selection.Locks, func(conn *pgconn.PgConn) error {
+			result := conn.ExecParams(ctx, query, args, nil, nil, nil)
+			for result.NextRow() {
+				values := make([][]byte, len(result.Values()))
+				for i, v := range result.Values() {
+					values[i] = slices.Clone(v)
+				}
+				keys = append(keys, values)
+			}
+			_, err := result.Close()
+			return err
+		})
+	})
+	if err != nil {
+		return nil, rows, fmt.Errorf("find the documents of %s whose related rows changed: %w", rows.Source.Name(), err)
+	}
+	return keys, rows, nil
+}
+
+// writeAgain reads rows again and writes their documents, in pieces that are bounded in
+// bytes. It returns the plan that it came to.
+func (h *Handler) writeAgain(ctx context.Context, rows *RowPlan, ops []dbsync.Operation, xids []uint32) (*RowPlan, error) {
 	n := firstRereadKeys
 	for len(ops) > 0 {
 		n = min(n, len(ops))
-		made, left, err := h.readAgain(ctx, rows, ops[:n])
-		if isRefusedStatement(err) && !loaded {
-			// The table was altered since the stream described it.
-			loaded = true
-			if rows, err = h.loadRowPlan(ctx, p); err == nil {
+		var made, left []dbsync.Operation
+		var err error
+		rows, err = h.withPlan(ctx, rows, func(rows *RowPlan) error {
+			made, left, err = h.readAgain(ctx, rows, ops[:n], xids)
+			return err
+		})
+		if IsDataError(err) {
+			// One of the rows has what Postgres cannot make a document of.
+			if n > 1 {
+				n /= 2
 				continue
 			}
+			refused := ops[0]
+			refused.Reread, refused.Tag = false, &unmade{err}
+			made, left, err = []dbsync.Operation{refused}, nil, nil
 		}
 		if err != nil {
-			return fmt.Errorf("read %d rows of %s again: %w", n, p.table.TableName(), err)
+			return rows, fmt.Errorf("read %d rows of %s again: %w", n, rows.Table.TableName(), err)
 		}
 		if err := h.o.Bulk.Write(ctx, made); err != nil {
-			return err
+			return rows, err
 		}
 		bytes := 0
 		for i := range made {
@@ -66,35 +248,61 @@ func (h *Handler) reread(ctx context.Context, p *streamPlan, ops []dbsync.Operat
 		ops = append(left, ops[n:]...)
 		n = max(1, min(maxRereadKeys, rereadBytes*len(made)/max(bytes, 1)))
 	}
-	return nil
-}
-
-// loadRowPlan makes the plan for the table as it is now.
-func (h *Handler) loadRowPlan(ctx context.Context, p *streamPlan) (*RowPlan, error) {
-	table, err := mapping.LoadTable(ctx, h.o.Syncer.DB(), p.table.Schema, p.table.Name)
-	if err != nil {
-		return nil, err
-	}
-	rows, err := NewRowPlan(p.documents, table)
-	if err != nil {
-		return nil, &dbsync.PermanentError{Err: err}
-	}
 	return rows, nil
 }
 
-// isRefusedStatement tells whether Postgres takes exception to what a statement says, and
+// withPlan calls f, and once more with the plan for the tables as they are now if Postgres
+// takes exception to the statement: they were altered since the stream described them.
+func (h *Handler) withPlan(ctx context.Context, rows *RowPlan, f func(rows *RowPlan) error) (*RowPlan, error) {
+	err := f(rows)
+	if !IsRefusedStatement(err) {
+		return rows, err
+	}
+	altered, err := h.o.Catalog.Reload(ctx, h.o.Syncer.DB(), rows)
+	if err != nil {
+		return rows, err
+	}
+	return altered, f(altered)
+}
+
+// Reload reads again what the tables are that rows are made of, and returns the plan for
+// them as they are now.
+func (c *Catalog) Reload(ctx context.Context, q mapping.Querier, rows *RowPlan) (*RowPlan, error) {
+	for _, name := range rows.Source.Tables() {
+		table, err := mapping.LoadTable(ctx, q, name.Schema, name.Name)
+		if errors.Is(err, mapping.ErrNoTable) {
+			return nil, &dbsync.PermanentError{Err: err}
+		}
+		if err != nil {
+			return nil, err
+		}
+		c.Set(table)
+	}
+	altered, err := NewRowPlan(rows.Documents, rows.Source, c.Tables(), rows.Targets...)
+	if err != nil {
+		return nil, &dbsync.PermanentError{Err: err}
+	}
+	return altered, nil
+}
+
+// IsRefusedStatement tells whether Postgres takes exception to what a statement says, and
 // not to the moment.
-func isRefusedStatement(err error) bool {
+func IsRefusedStatement(err error) bool {
 	pg, ok := errors.AsType[*pgconn.PgError](err)
-	return ok && (strings.HasPrefix(pg.Code, "42") || strings.HasPrefix(pg.Code, "22"))
+	return ok && strings.HasPrefix(pg.Code, "42") || IsDataError(err)
+}
+
+// IsDataError tells whether Postgres takes exception to a value.
+func IsDataError(err error) bool {
+	pg, ok := errors.AsType[*pgconn.PgError](err)
+	return ok && strings.HasPrefix(pg.Code, "22")
 }
 
 // readAgain returns the operations with the documents of their rows as they are now. The
 // rows that go beyond rereadBytes are left: their operations come back as they are.
-func (h *Handler) readAgain(ctx context.Context, p *RowPlan, ops []dbsync.Operation) (made, left []dbsync.Operation, err error) {
+func (h *Handler) readAgain(ctx context.Context, p *RowPlan, ops []dbsync.Operation, xids []uint32) (made, left []dbsync.Operation, err error) {
 	// A batch may hold the same document for two indices: they get the same row.
 	wanted := make(map[string][]*dbsync.Operation, len(ops))
-	xids := make(map[uint32]bool)
 	keys := make([][][]byte, 0, len(ops))
 	for i := range ops {
 		op := &ops[i]
@@ -102,36 +310,37 @@ func (h *Handler) readAgain(ctx context.Context, p *RowPlan, ops []dbsync.Operat
 			keys = append(keys, op.Tag.(*rereadKey).values)
 		}
 		wanted[op.ID] = append(wanted[op.ID], op)
-		xids[op.Xid] = true
-	}
-	// What the row is routed by may have changed since. That change is in the stream, too,
-	// and these documents go where they would have gone.
-	add := func(op dbsync.Operation, body []byte) {
-		op.Reread, op.Tag, op.Body, op.Delete = false, nil, body, body == nil
-		made = append(made, op)
 	}
 	query, args := rereadQuery(p, keys)
-	err = h.o.Syncer.ReadVisible(ctx, slices.Collect(maps.Keys(xids)), []string{From(p.Table)}, func(conn *pgconn.PgConn) error {
+	err = h.o.Syncer.ReadVisible(ctx, xids, p.Selection.Locks, func(conn *pgconn.PgConn) error {
 		result := conn.ExecParams(ctx, query, args, nil, nil, nil)
 		var failed error
 		bytes := 0
 		for result.NextRow() {
 			row := tupleOf(result.Values())
-			read, err := p.operation(row, nil)
+			read, err := p.identify(row)
 			if err != nil {
 				failed = err
 				continue
 			}
-			if bytes < rereadBytes {
-				read.Body = p.Plan.AppendDocument(nil, row)
+			full := bytes >= rereadBytes
+			if !full {
+				makeDocument(&read, p.Plan, row, nil)
 				bytes += len(read.Body)
 			}
 			for _, op := range wanted[read.ID] {
-				if read.Body != nil {
-					add(*op, read.Body)
-				} else {
+				if full {
 					left = append(left, *op)
+					continue
 				}
+				// What the row is routed by may have changed since. That change is in the stream,
+				// too, and a document that changed itself goes where it would have gone.
+				again := read
+				again.Index, again.Version, again.Xid = op.Index, op.Version, op.Xid
+				if !op.Tag.(*rereadKey).found {
+					again.Routing = op.Routing
+				}
+				made = append(made, again)
 			}
 			delete(wanted, read.ID)
 		}
@@ -145,7 +354,9 @@ func (h *Handler) readAgain(ctx context.Context, p *RowPlan, ops []dbsync.Operat
 	}
 	for _, gone := range wanted {
 		for _, op := range gone {
-			add(*op, nil)
+			if !op.Tag.(*rereadKey).found { // the deletion of another one is in the stream, with its routing
+				made = append(made, dbsync.Operation{Index: op.Index, ID: op.ID, Routing: op.Routing, Version: op.Version, Xid: op.Xid, Delete: true})
+			}
 		}
 	}
 	return made, left, nil
@@ -154,15 +365,9 @@ func (h *Handler) readAgain(ctx context.Context, p *RowPlan, ops []dbsync.Operat
 // rereadQuery returns the statement that selects rows by key, and its parameters: one
 // array of text for each key column.
 func rereadQuery(p *RowPlan, keys [][][]byte) (query string, args [][]byte) {
-	var list, from, on strings.Builder
-	for i, c := range p.Columns {
-		if i > 0 {
-			list.WriteString(", ")
-		}
-		list.WriteString("t." + mapping.QuoteIdent(c))
-	}
+	var from, on strings.Builder
 	var names []string
-	for i, name := range p.Documents.Index.KeyColumns(p.Table) {
+	for i, name := range p.Source.KeyColumns(p.Table) {
 		if i > 0 {
 			from.WriteString(", ")
 			on.WriteString(" AND ")
@@ -171,78 +376,15 @@ func rereadQuery(p *RowPlan, keys [][][]byte) (query string, args [][]byte) {
 		names = append(names, k)
 		fmt.Fprintf(&from, "pg_catalog.unnest($%d::pg_catalog.text[])", i+1)
 		typ := p.Table.Column(name).Type
-		fmt.Fprintf(&on, "t.%s %s k.%s::%s", mapping.QuoteIdent(name), Operator("=", typ), k, typ.Name)
+		fmt.Fprintf(&on, "%s.%s %s k.%s::%s", mapping.Root, mapping.QuoteIdent(name), typ.Operator("="), k, typ.Name)
 		column := make([][]byte, len(keys))
 		for j := range keys {
 			column[j] = keys[j][i]
 		}
-		args = append(args, textArray(column))
+		args = append(args, mapping.TextArray(column))
 	}
-	return fmt.Sprintf("SELECT %s FROM ROWS FROM (%s) AS k(%s) JOIN %s t ON %s",
-		&list, &from, strings.Join(names, ", "), From(p.Table), &on), args
-}
-
-// firstUserOID is the first one that Postgres gives to what is not its own.
-const firstUserOID = 16384
-
-// Operator returns how two values of a type are compared in SQL: by the operator that the
-// type's indices go by. Of a type of an extension that is one of the extension's schema,
-// which need not be in the session's search_path; Postgres would then take the operator of
-// a type that it can be cast to, citext to text, which orders rows in another way.
-func Operator(name string, t *mapping.Type) string {
-	root := t.Root()
-	if root.Kind != mapping.KindBase || root.OID < firstUserOID {
-		return name // all others compare by operators for any of their kind
-	}
-	return "OPERATOR(" + schemaOf(root.Name) + "." + name + ")"
-}
-
-// schemaOf returns the schema of a qualified name, quoted as it is there.
-func schemaOf(name string) string {
-	quoted := false
-	for i := range len(name) {
-		switch {
-		case name[i] == '"':
-			quoted = !quoted
-		case name[i] == '.' && !quoted:
-			return name[:i]
-		}
-	}
-	return "pg_catalog"
-}
-
-// From returns what a select takes rows of a table from: a table with inheritance
-// children has not their rows, as the stream names those by the child; a partitioned one
-// has those of its partitions.
-func From(t *mapping.Table) string {
-	name := mapping.QuoteIdent(t.Schema) + "." + mapping.QuoteIdent(t.Name)
-	if t.Partitioned {
-		return name
-	}
-	return "ONLY " + name
-}
-
-// textArray writes values in the text form of an array of text.
-func textArray(values [][]byte) []byte {
-	dst := []byte{'{'}
-	for i, v := range values {
-		if i > 0 {
-			dst = append(dst, ',')
-		}
-		if v == nil {
-			dst = append(dst, "NULL"...)
-			continue
-		}
-		dst = append(dst, '"')
-		for _, b := range v {
-			if b == '"' || b == '\\' {
-				dst = append(dst, '\\')
-			}
-			dst = append(dst, b)
-		}
-		dst = append(dst, '"')
-	}
-	return append(dst, '}')
+	return fmt.Sprintf("SELECT %s FROM ROWS FROM (%s) AS k(%s) JOIN %s %s ON %s",
+		p.Selection.List, &from, strings.Join(names, ", "), p.Table.From(), mapping.Root, &on), args
 }
 
 // tupleOf puts the values of a result's row, in text form, into a tuple.

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/url"
+	"strings"
 	"time"
 
 	"github.com/elastic/go-elasticsearch/v8/esapi"
@@ -22,7 +23,8 @@ const (
 	scrollKeep = 5 * time.Minute
 )
 
-// truncate removes the documents of an index that are older than the operation. Not every
+// truncate removes the documents of an index that are older than the operation, and whose
+// ids begin as it says: those of one table, where the index has several. Not every
 // server has _delete_by_query, and none lets it carry our versions; so the ids are listed
 // and removed like any others.
 func (h *Handler) truncate(ctx context.Context, op *dbsync.Operation) error {
@@ -33,9 +35,11 @@ func (h *Handler) truncate(ctx context.Context, op *dbsync.Operation) error {
 			return err
 		}
 		return h.o.Client.Scroll(ctx, op.Index, func(page []Listed) error {
-			ops := make([]dbsync.Operation, len(page))
-			for i, d := range page {
-				ops[i] = dbsync.Operation{Index: op.Index, ID: d.ID, Routing: d.Routing, Version: op.Version, Xid: op.Xid, Delete: true}
+			ops := make([]dbsync.Operation, 0, len(page))
+			for _, d := range page {
+				if strings.HasPrefix(d.ID, op.ID) {
+					ops = append(ops, dbsync.Operation{Index: op.Index, ID: d.ID, Routing: d.Routing, Version: op.Version, Xid: op.Xid, Delete: true})
+				}
 			}
 			return h.o.Bulk.Write(ctx, ops)
 		})

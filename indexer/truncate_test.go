@@ -12,6 +12,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"tidemark/dbsync"
+	"tidemark/mapping"
 	"tidemark/testenv"
 )
 
@@ -21,7 +22,7 @@ func truncation(t testing.TB, url string) (write func(op dbsync.Operation) error
 	client := connect(t, url)
 	h := NewHandler(HandlerOptions{Client: client, Bulk: newWriter(t, client, BulkOptions{}).Bulk, Logger: testLogger(t)})
 	return func(op dbsync.Operation) error {
-		op.Truncate = true
+		op.Truncate, op.Tag = true, &streamPlan{root: root{source: new(mapping.Source)}}
 		return h.BatchOperations(within(t, time.Minute), []dbsync.Operation{op})
 	}
 }

@@ -2,11 +2,13 @@ package mapping
 
 import (
 	"bytes"
+	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"maps"
+	"reflect"
 	"slices"
 	"strings"
 	"time"
@@ -17,8 +19,8 @@ import (
 // refused even if it was held back by an hour of trouble.
 const gcDeletes = "1h"
 
-// Body gives the body of the request that creates an index for documents of t:
-// settings with flat keys, and mappings.
+// Body gives the body of the request that creates the index: settings with flat keys, and
+// mappings.
 //
 //   - Settings may be given nested or dotted, with or without "index." before them.
 //   - The field of each column follows from its type. Where the mapping gives
@@ -26,11 +28,20 @@ const gcDeletes = "1h"
 //     those; a type among them means that none of ours is kept.
 //   - Other keys of mappings are taken over. dynamic is false unless given.
 //
-// The same mapping of the same table always gives the same bytes.
-func (ix *Index) Body(t *Table) ([]byte, error) {
+// The same mapping of the same tables always gives the same bytes.
+func (ix *Index) Body(tables Tables) ([]byte, error) {
 	properties := make(map[string]any)
-	for _, f := range ix.DocumentFields(t) {
-		properties[f.Name] = mergeField(formOf(t.Column(f.Column).Type).field, plainMap(f.Params))
+	for _, s := range ix.Sources {
+		own, err := s.properties(tables[s.Table], tables)
+		if err != nil {
+			return nil, fmt.Errorf("index %s: %w", s.Name(), err)
+		}
+		for name, params := range own {
+			if have, ok := properties[name]; ok && !reflect.DeepEqual(have, params) {
+				return nil, fmt.Errorf("index %s: field %s of table %s is not what it is of another table; give both the same type", ix.Name, name, s.Table)
+			}
+			properties[name] = params
+		}
 	}
 	given := plainMap(ix.Mappings)
 	mappings := map[string]any{"dynamic": false}
@@ -63,6 +74,115 @@ func (ix *Index) Body(t *Table) ([]byte, error) {
 		return nil, fmt.Errorf("index %s: %w", ix.Name, err)
 	}
 	return body, nil
+}
+
+// properties gives the index fields of objects of rows of t.
+func (s *Shape) properties(t *Table, tables Tables) (map[string]any, error) {
+	if t == nil {
+		return nil, ErrNoTable
+	}
+	properties, err := fieldProperties(s.DocumentFields(t), t)
+	if err != nil {
+		return nil, err
+	}
+	for _, in := range s.Include {
+		if properties[in.Name], err = in.property(tables); err != nil {
+			return nil, fmt.Errorf("include %s: %w", in.Name, err)
+		}
+	}
+	return properties, nil
+}
+
+func fieldProperties(fields []Field, t *Table) (map[string]any, error) {
+	properties := make(map[string]any, len(fields))
+	for i := range fields {
+		f := &fields[i]
+		derived, err := f.derived(t)
+		if err != nil {
+			return nil, fmt.Errorf("field %s: %w", f.Name, err)
+		}
+		properties[f.Name] = mergeField(derived, plainMap(f.Params))
+	}
+	return properties, nil
+}
+
+// derived gives the index field that follows from what the field is made of.
+func (f *Field) derived(t *Table) (map[string]any, error) {
+	switch {
+	case f.Group != nil:
+		properties, err := fieldProperties(f.Group, t)
+		return map[string]any{"properties": properties}, err
+	case f.Constant != nil:
+		return constantField(plain(f.Constant.Value)), nil
+	case f.Expr != "":
+		e, err := compileExpression(f.Expr, t)
+		if err != nil {
+			return nil, err
+		}
+		return e.field(), nil
+	}
+	form, err := formFor(t.Column(f.Column).Type, f.As)
+	if err != nil {
+		return nil, err
+	}
+	return form.field, nil
+}
+
+// constantField gives the index field for a value that the mapping gives.
+func constantField(value any) map[string]any {
+	switch v := value.(type) {
+	case bool:
+		return map[string]any{"type": "boolean"}
+	case int, int64, uint64:
+		return longField
+	case float64:
+		return doubleField
+	case []any:
+		if len(v) > 0 {
+			return constantField(v[0])
+		}
+	case map[string]any:
+		properties := make(map[string]any, len(v))
+		for name, below := range v {
+			properties[name] = constantField(below)
+		}
+		return map[string]any{"properties": properties}
+	}
+	return keywordField
+}
+
+// property gives the index field of what is included.
+func (in *Include) property(tables Tables) (map[string]any, error) {
+	t := tables[in.Table]
+	if t == nil {
+		return nil, fmt.Errorf("table %s: %w", in.Table, ErrNoTable)
+	}
+	name := in.Value
+	if in.Aggregate != "" {
+		name = in.Column
+	}
+	switch {
+	case in.Aggregate != "" && in.Column == "":
+		return longField, nil
+	case name != "":
+		c := t.Column(name)
+		if c == nil {
+			return nil, fmt.Errorf("table %s has no column %s", in.Table, name)
+		}
+		if in.Aggregate != "" {
+			return formOf(in.Aggregate.of(c.Type)).field, nil
+		}
+		return formOf(c.Type).field, nil
+	}
+	properties, err := in.Shape.properties(t, tables)
+	if err != nil {
+		return nil, err
+	}
+	field := map[string]any{"properties": properties}
+	if in.Many == ManyNested {
+		field["type"] = "nested"
+	}
+	return field, nil
 }
 
 // mergeField gives the parameters of a field: more over derived, or more alone
@@ -159,26 +279,34 @@ func marshal(value any) ([]byte, error) {
 }
 
 // Fingerprint gives a hash, in 32 hex digits, of everything that decides what
-// the documents of t and their index look like: two mappings with the same
+// the documents and their index look like: two mappings with the same
 // fingerprint would fill the same index with the same documents. It does not
-// change with the order of columns, fields or keys, nor between versions of
+// change with the order of tables, columns, fields or keys, nor between versions of
 // Postgres.
-func (ix *Index) Fingerprint(t *Table) string {
-	type field struct{ Name, Column, Type, Form string }
+func (ix *Index) Fingerprint(tables Tables) string {
+	type source struct {
+		Table    TableName
+		ID       []string
+		Literals []string
+		Routing  string
+		Where    string
+		Reads    string // of Where
+		Object   objectPrint
+	}
 	content := struct {
-		Table   TableName
-		ID      []string
-		Routing string
-		Fields  []field
+		Sources []source
 		Body    json.RawMessage
 		Error   string
-	}{Table: t.TableName(), ID: ix.KeyColumns(t), Routing: ix.Routing}
-	for _, f := range ix.DocumentFields(t) {
-		typ := t.Column(f.Column).Type
-		content.Fields = append(content.Fields, field{f.Name, f.Column, typ.Name, formOf(typ).name})
+	}{}
+	for _, s := range slices.SortedFunc(slices.Values(ix.Sources), func(a, b *Source) int { return strings.Compare(a.Prefix(), b.Prefix()) }) {
+		t := tables[s.Table]
+		if t == nil {
+			content.Error = s.Table.String()
+			continue
+		}
+		content.Sources = append(content.Sources, source{s.Table, s.KeyColumns(t), s.literals, s.Routing, s.Where, reads(s.Where, t), s.Shape.print(t, tables)})
 	}
-	slices.SortFunc(content.Fields, func(a, b field) int { return strings.Compare(a.Name, b.Name) })
-	body, err := ix.Body(t)
+	body, err := ix.Body(tables)
 	if err != nil {
 		// No index can be made of it. It is still a mapping of its own.
 		content.Error = err.Error()
@@ -190,4 +318,86 @@ func (ix *Index) Fingerprint(t *Table) string {
 	}
 	sum := sha256.Sum256(text)
 	return hex.EncodeToString(sum[:16])
+}
+
+// expressionForm stands for how expressions are evaluated: to be changed with it.
+const expressionForm = "expression 1"
+
+// reads gives the types of the columns that an expression reads, "" where there is none.
+func reads(text string, t *Table) string {
+	if text == "" {
+		return ""
+	}
+	e, err := compileExpression(text, t)
+	if err != nil {
+		return err.Error() // no document is made by it
+	}
+	print := expressionForm
+	for _, name := range e.columns {
+		print += " " + t.Column(name).Type.Name
+	}
+	return print
+}
+
+// An objectPrint is what decides how the objects of a shape look.
+type objectPrint struct {
+	Fields   []fieldPrint
+	Includes []includePrint
+}
+
+type fieldPrint struct {
+	Path, Column, Type, Form, Expr string
+	Constant                       any
+}
+
+type includePrint struct {
+	Name, Through         string
+	Table                 TableName
+	On, To                []Pair
+	Many, Value, Where    string
+	Aggregate, Column, Of string
+	Order                 []Order
+	Key                   []string // that rows are ordered by in the end
+	Limit                 int
+	Lone                  bool
+	Object                objectPrint
+}
+
+// print gives what decides how objects of rows of t look.
+func (s *Shape) print(t *Table, tables Tables) objectPrint {
+	var o objectPrint
+	eachField(s.DocumentFields(t), "", func(path string, f *Field) {
+		p := fieldPrint{Path: path, Column: f.Column, Expr: f.Expr, Type: reads(f.Expr, t)}
+		if f.Constant != nil {
+			p.Constant = plain(f.Constant.Value)
+		}
+		if c := t.Column(f.Column); c != nil {
+			p.Type = c.Type.Name
+			if form, err := formFor(c.Type, f.As); err == nil {
+				p.Form = form.name
+			}
+		}
+		o.Fields = append(o.Fields, p)
+	})
+	slices.SortFunc(o.Fields, func(a, b fieldPrint) int { return strings.Compare(a.Path, b.Path) })
+	for _, in := range s.Include {
+		t := tables[in.Table]
+		if t == nil {
+			continue // there are no documents without it
+		}
+		p := includePrint{Name: in.Name, Table: in.Table, On: in.On, Many: string(in.Many), Value: in.Value, Where: in.Where,
+			Aggregate: string(in.Aggregate), Column: in.Column, Order: in.OrderBy, Key: t.someKey(), Limit: in.Limit, Lone: in.lone(tables)}
+		if in.Through != nil {
+			p.Through, p.To = in.Through.Table.String(), in.Through.To
+		}
+		if c := t.Column(cmp.Or(in.Value, in.Column)); c != nil {
+			p.Of = c.Type.Name + " " + formOf(c.Type).name
+		}
+		if in.Aggregate == "" && in.Value == "" {
+			p.Object = in.Shape.print(t, tables)
+		}
+		o.Includes = append(o.Includes, p)
+	}
+	slices.SortFunc(o.Includes, func(a, b includePrint) int { return strings.Compare(a.Name, b.Name) })
+	return o
 }

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 )
 
 // ErrNoTable is what [LoadTable] returns for a name that is no table, or that
@@ -64,6 +65,7 @@ type Column struct {
 	Type      *Type
 	NotNull   bool
 	Generated bool // computed from other columns; the log does not carry it, a select does
+	Default   bool // what has a value in a new row, and in all old ones when it is added
 }
 
 // An IdentityKind says what the log tells about the old row of an update or a
@@ -165,7 +167,8 @@ SELECT pg_catalog.json_build_object(
 		'type', atttypid::bigint,
 		'typmod', atttypmod,
 		'notNull', attnotnull,
-		'generated', attgenerated <> '') ORDER BY attnum) FROM col),
+		'generated', attgenerated <> '',
+		'default', atthasdef OR atthasmissing OR attidentity <> '') ORDER BY attnum) FROM col),
 	'primaryKey', (SELECT columns FROM uniq WHERE indrelid = rel.oid AND indisprimary),
 	'unique', (SELECT pg_catalog.json_agg(columns ORDER BY name) FROM uniq
 		WHERE indrelid = rel.oid AND NOT indisprimary AND indimmediate),
@@ -217,6 +220,7 @@ type tableAnswer struct {
 		Typmod    int32
 		NotNull   bool
 		Generated bool
+		Default   bool
 	}
 	PrimaryKey []string
 	Unique     [][]string
@@ -260,12 +264,38 @@ func LoadTable(ctx context.Context, q Querier, schema, name string) (*Table, err
 		if err != nil {
 			return nil, fmt.Errorf("column %s of %s: %w", QuoteIdent(c.Name), full, err)
 		}
-		t.Columns = append(t.Columns, Column{Name: c.Name, Type: typ, NotNull: c.NotNull, Generated: c.Generated})
+		t.Columns = append(t.Columns, Column{Name: c.Name, Type: typ, NotNull: c.NotNull, Generated: c.Generated, Default: c.Default})
 	}
 	if len(a.Leaves) == 0 { // no partitions yet; the first one begins with the default
 		t.Identity = Identity{Kind: IdentityDefault, Columns: t.PrimaryKey}
 	}
 	return t, nil
+}
+
+// Same tells whether documents of the table are made of the same columns as before.
+func (t *Table) Same(before *Table) bool {
+	return len(t.Columns) == len(before.Columns) && t.Grown(before)
+}
+
+// Grown tells whether the table is as before, but for columns that were added and are NULL
+// in every row that was there.
+func (t *Table) Grown(before *Table) bool {
+	if len(t.Columns) < len(before.Columns) || !slices.Equal(t.PrimaryKey, before.PrimaryKey) || !t.Identity.Covers(before.Identity.Columns) {
+		return false
+	}
+	for i, c := range t.Columns {
+		if i >= len(before.Columns) {
+			if c.NotNull || c.Generated || c.Default || c.Type.Kind == KindDomain { // which may have a default
+				return false
+			}
+			continue
+		}
+		b := before.Columns[i]
+		if c.Name != b.Name || c.Type.OID != b.Type.OID || c.Type.Modifier != b.Type.Modifier || c.Generated != b.Generated {
+			return false
+		}
+	}
+	return true
 }
 
 // queryText gives the one value of the first row, or nil where there is none.

@@ -2,55 +2,250 @@ package mapping
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
 )
 
-// Check holds the mapping against the catalog. tables has an entry for each
-// [Index.Table]; nil says that [LoadTable] found none. More entries are welcome:
+// Check holds the mapping against the catalog. tables has an entry for each of
+// [Config.Tables]; nil says that [LoadTable] found none. More entries are welcome:
 // a table that is missing may have been meant to be one of them.
-func (c *Config) Check(tables map[TableName]*Table) Problems {
-	k := checker{file: c.File, tables: tables}
+func (c *Config) Check(tables Tables) Problems {
+	k := checker{file: c.File, tables: tables, needs: make(map[TableName]*need)}
 	for _, ix := range c.Indices {
-		k.index(ix)
+		for _, s := range ix.Sources {
+			k.demand(s)
+		}
 	}
+	for _, ix := range c.Indices {
+		for _, s := range ix.Sources {
+			k.source(s)
+		}
+	}
+	k.related(c)
 	k.problems.Sort()
+	k.problems = slices.CompactFunc(k.problems, func(a, b Problem) bool { return a == b })
 	return k.problems
 }
 
 // A checker collects what is wrong with the indices of one file.
 type checker struct {
 	file     string
-	tables   map[TableName]*Table
+	tables   Tables
 	problems Problems
+	needs    map[TableName]*need // what all sources demand of replica identities
 }
 
 func (k *checker) problem(line int, mend, format string, args ...any) {
 	k.problems = append(k.problems, Problem{File: k.file, Line: line, Text: fmt.Sprintf(format, args...), Mend: mend})
 }
 
-func (k *checker) index(ix *Index) {
-	path := "indices." + ix.Name
-	t := k.tables[ix.Table]
+func (k *checker) source(s *Source) {
+	t := k.table(s.Table, s.lines.table, s.path)
 	if t == nil {
-		k.problem(ix.lines.table, k.nearTable(ix.Table), "%s.table: no table %s in the database (a view or a foreign table has no log of its changes)", path, ix.Table)
 		return
 	}
+	routed := k.routing(s, t)
+	if k.key(s, t) {
+		k.identity(s, t, routed)
+	}
+	if s.Where != "" {
+		if _, err := compileCondition(s.Where, t); err != nil {
+			k.expression(s.lines.where, s.path+".where", err)
+		}
+	}
+	k.fields(&s.Shape, t, s.path, s.lines.fields, s.lines.table, false)
+	for _, in := range s.Include {
+		k.include(in, t)
+	}
+}
+
+// expression reports what is wrong with an expression.
+func (k *checker) expression(line int, path string, err error) {
+	text, mend := err.Error(), ""
+	if wrong, ok := errors.AsType[*expressionError](err); ok {
+		text, mend = wrong.Text, wrong.Mend
+	}
+	k.problem(line, mend, "%s: %s", path, text)
+}
+
+// table gives the table called name, or reports that there is none. It reports what keeps
+// the log, or our role, from seeing all of its rows, too.
+func (k *checker) table(name TableName, line int, path string) *Table {
+	t := k.tables[name]
+	if t == nil {
+		k.problem(line, k.nearTable(name), "%s.table: no table %s in the database (a view or a foreign table has no log of its changes)", path, name)
+		return nil
+	}
 	if t.Root != (TableName{}) {
-		k.problem(ix.lines.table, "table: "+t.Root.String(), "%s.table: table %s is a partition of %s, under whose name its changes are published", path, t.TableName(), t.Root)
+		k.problem(line, "table: "+t.Root.String(), "%s.table: table %s is a partition of %s, under whose name its changes are published", path, t.TableName(), t.Root)
 	}
 	if t.Unlogged {
-		k.problem(ix.lines.table, fmt.Sprintf("ALTER TABLE %s SET LOGGED;", sqlName(t)), "%s.table: table %s is unlogged or temporary: the log does not carry it", path, t.TableName())
+		k.problem(line, fmt.Sprintf("ALTER TABLE %s SET LOGGED;", t.SQL()), "%s.table: table %s is unlogged or temporary: the log does not carry it", path, t.TableName())
 	}
 	if t.RowSecurity {
-		k.problem(ix.lines.table, fmt.Sprintf("ALTER ROLE %s BYPASSRLS;", QuoteIdent(t.User)), "%s.table: row-level security hides rows of table %s from role %s", path, t.TableName(), t.User)
+		k.problem(line, fmt.Sprintf("ALTER ROLE %s BYPASSRLS;", QuoteIdent(t.User)), "%s.table: row-level security hides rows of table %s from role %s", path, t.TableName(), t.User)
 	}
-	routed := k.routing(ix, t, path)
-	if k.key(ix, t, path) {
-		k.identity(ix, t, path, routed)
+	return t
+}
+
+// include reports what is wrong with an include in rows of the table outer.
+func (k *checker) include(in *Include, outer *Table) {
+	t := k.table(in.Table, in.lines.table, in.path)
+	near, far, farPath := outer, t, in.path+".on"
+	var link *Table
+	if in.Through != nil {
+		if link = k.table(in.Through.Table, in.lines.through, in.path+".through"); link == nil {
+			return
+		}
+		far, farPath = link, in.path+".through.on"
 	}
-	k.fields(ix, t, path)
+	if t == nil {
+		return
+	}
+	line := in.lines.on
+	if link != nil {
+		line = in.lines.through
+		for _, p := range in.Through.To {
+			k.column(link, line, in.path+".through.to", p.Near)
+			k.far(t, line, in.path+".through.to", p.Far)
+		}
+	}
+	for _, p := range in.On {
+		k.column(near, line, farPath, p.Near)
+		k.far(far, line, farPath, p.Far)
+	}
+	for _, o := range in.OrderBy {
+		if link == nil || link.Column(o.Column) == nil {
+			k.column(t, in.lines.orderBy, in.path+".order_by", o.Column)
+		}
+	}
+	if in.Value != "" {
+		k.column(t, in.lines.value, in.path+".value", in.Value)
+		return
+	}
+	if in.Aggregate != "" {
+		if in.Column != "" {
+			k.column(t, in.lines.column, in.path+".column", in.Column)
+		}
+		return
+	}
+	if in.single() && !in.lone(k.tables) && len(in.OrderBy) == 0 {
+		k.problem(in.lines.include, "many: object, many: nested, or order_by to take the first one",
+			"%s: several rows of table %s can belong to one of table %s", in.path, t.TableName(), outer.TableName())
+	}
+	if in.single() && in.lone(k.tables) && len(in.OrderBy) > 0 {
+		k.problem(in.lines.orderBy, "leave it out", "%s.order_by: one row of table %s at most belongs to one of table %s", in.path, t.TableName(), outer.TableName())
+	}
+	k.fields(&in.Shape, t, in.path, in.lines.fields, in.lines.table, true)
+	for _, below := range in.Include {
+		if len(below.Name) > maxName {
+			k.longName(below.lines.include, below.path, below.Name)
+		}
+		k.include(below, t)
+	}
+}
+
+// far reports what keeps rows before one of t from being found by the column called name.
+func (k *checker) far(t *Table, line int, path, name string) {
+	if c := k.column(t, line, path, name); c != nil && c.Generated {
+		k.problem(line, "link by another column", "%s: column %s of table %s is generated: the log does not carry it", path, name, t.TableName())
+	}
+}
+
+// A need is what is demanded of the replica identity of one table.
+type need struct {
+	columns []string // all that documents are found by, each once
+
+	// Of includes alone, what the identity does not meet:
+	in      *Include // the first one
+	missing []string // columns
+	indices []string // whose documents would not be found
+}
+
+// demand notes what a source demands of the replica identities of all its tables.
+func (k *checker) demand(s *Source) {
+	if t := k.tables[s.Table]; t != nil {
+		n := k.need(s.Table)
+		for _, name := range s.KeyColumns(t) {
+			n.columns = appendNew(n.columns, name)
+		}
+		if s.Routing != "" {
+			n.columns = appendNew(n.columns, s.Routing)
+		}
+	}
+	for _, p := range s.Paths() {
+		k.path(p)
+	}
+}
+
+func (k *checker) need(name TableName) *need {
+	if k.needs[name] == nil {
+		k.needs[name] = new(need)
+	}
+	return k.needs[name]
+}
+
+// identityForm gives the replica identity that meets all that is demanded of a table. The
+// primary key alone is the cheapest one, but a deferrable one, which leaves the default
+// without columns, cannot be it.
+func (k *checker) identityForm(t *Table) string {
+	outside := func(name string) bool { return !slices.Contains(t.PrimaryKey, name) }
+	if t.Identity.Kind == IdentityDefault || slices.ContainsFunc(k.need(t.TableName()).columns, outside) {
+		return "FULL"
+	}
+	return "DEFAULT"
+}
+
+// path notes by which columns of the table at its end the row before it is found: its old
+// rows have to tell them.
+func (k *checker) path(p *Path) {
+	t := k.tables[p.Table()]
+	if t == nil || slices.ContainsFunc(p.Columns(), func(name string) bool { c := t.Column(name); return c == nil || c.Generated }) {
+		return // reported
+	}
+	n := k.need(p.Table())
+	for _, name := range p.Columns() {
+		n.columns = appendNew(n.columns, name)
+		if !t.Identity.Covers([]string{name}) {
+			n.missing = appendNew(n.missing, name)
+			n.indices = appendNew(n.indices, p.Source.Index.Name)
+			if n.in == nil {
+				n.in = p.Hops[len(p.Hops)-1].uses
+			}
+		}
+	}
+}
+
+// related reports the tables whose old rows do not tell which rows they belonged to, each
+// once: the identity that it is to have serves all documents.
+func (k *checker) related(c *Config) {
+	for _, name := range c.Tables() {
+		n := k.needs[name]
+		if n == nil || n.in == nil {
+			continue
+		}
+		t := k.tables[name]
+		mend := identityMend(t, k.identityForm(t))
+		if slices.ContainsFunc(k.problems, func(p Problem) bool { return p.Mend == mend }) {
+			continue // the table's own documents need the same, as reported
+		}
+		documents := "index " + n.indices[0]
+		if len(n.indices) > 1 {
+			documents = "indices " + strings.Join(n.indices, ", ")
+		}
+		k.problem(n.in.lines.include, mend,
+			"%s: the replica identity of table %s does not hold %s: when a row is deleted or moved, it would not be known which documents of %s it was in",
+			n.in.path, t.TableName(), strings.Join(n.missing, ", "), documents)
+	}
+}
+
+func appendNew(list []string, name string) []string {
+	if slices.Contains(list, name) {
+		return list
+	}
+	return append(list, name)
 }
 
 // nearTable gives the table that was probably meant, as it is to be written.
@@ -83,18 +278,19 @@ func (k *checker) column(t *Table, line int, path, name string) *Column {
 
 // key reports whether the id columns name one row each, so that rows and
 // documents are the same in number.
-func (k *checker) key(ix *Index, t *Table, path string) bool {
-	if len(ix.ID) == 0 {
+func (k *checker) key(s *Source, t *Table) bool {
+	path := s.path
+	if len(s.ID) == 0 {
 		if len(t.PrimaryKey) == 0 {
-			k.problem(ix.lines.table, noKeyMend(t), "%s: table %s has no primary key, and id is not given", path, t.TableName())
+			k.problem(s.lines.table, noKeyMend(t), "%s: table %s has no primary key, and id is not given", path, t.TableName())
 		}
 		return len(t.PrimaryKey) > 0
 	}
 	ok := true
-	for i, name := range ix.ID {
-		line := ix.lines.index
-		if i < len(ix.lines.id) {
-			line = ix.lines.id[i]
+	for i, name := range s.ID {
+		line := s.lines.source
+		if i < len(s.lines.id) {
+			line = s.lines.id[i]
 		}
 		switch c := k.column(t, line, path+".id", name); {
 		case c == nil:
@@ -103,27 +299,27 @@ func (k *checker) key(ix *Index, t *Table, path string) bool {
 			k.problem(line, "name other columns", "%s.id: column %s is generated: the log does not carry it", path, name)
 			ok = false
 		case !c.NotNull:
-			k.problem(line, fmt.Sprintf("ALTER TABLE %s ALTER COLUMN %s SET NOT NULL;", sqlName(t), QuoteIdent(name)), "%s.id: column %s can be NULL", path, name)
+			k.problem(line, fmt.Sprintf("ALTER TABLE %s ALTER COLUMN %s SET NOT NULL;", t.SQL(), QuoteIdent(name)), "%s.id: column %s can be NULL", path, name)
 		}
 	}
-	unique := sameColumns(t.PrimaryKey, ix.ID)
+	unique := sameColumns(t.PrimaryKey, s.ID)
 	for _, columns := range t.Unique {
-		unique = unique || sameColumns(columns, ix.ID)
+		unique = unique || sameColumns(columns, s.ID)
 	}
 	if ok && !unique {
 		concurrently := " CONCURRENTLY"
 		if t.Partitioned {
 			concurrently = "" // Postgres cannot
 		}
-		k.problem(ix.idLine(), fmt.Sprintf("CREATE UNIQUE INDEX%s ON %s (%s);", concurrently, sqlName(t), listOf(ix.ID, QuoteIdent)),
-			"%s.id: table %s has no unique index on exactly %s", path, t.TableName(), strings.Join(ix.ID, ", "))
+		k.problem(s.idLine(), fmt.Sprintf("CREATE UNIQUE INDEX%s ON %s (%s);", concurrently, t.SQL(), listOf(s.ID, QuoteIdent)),
+			"%s.id: table %s has no unique index on exactly %s", path, t.TableName(), strings.Join(s.ID, ", "))
 	}
 	return ok
 }
 
 // noKeyMend says how a table without a primary key gets one, or does without.
 func noKeyMend(t *Table) string {
-	mend := fmt.Sprintf("ALTER TABLE %s ADD PRIMARY KEY (…);", sqlName(t))
+	mend := fmt.Sprintf("ALTER TABLE %s ADD PRIMARY KEY (…);", t.SQL())
 	for _, columns := range t.Unique {
 		if slices.ContainsFunc(columns, func(name string) bool { c := t.Column(name); return c == nil || !c.NotNull || c.Generated }) {
 			continue
@@ -138,72 +334,120 @@ func noKeyMend(t *Table) string {
 }
 
 // routing reports whether old rows must carry the routing column besides the key.
-func (k *checker) routing(ix *Index, t *Table, path string) bool {
-	if ix.Routing == "" {
+func (k *checker) routing(s *Source, t *Table) bool {
+	path := s.path
+	if s.Routing == "" {
 		return false
 	}
-	c := k.column(t, ix.lines.routing, path+".routing", ix.Routing)
+	c := k.column(t, s.lines.routing, path+".routing", s.Routing)
 	if c != nil && c.Generated {
-		k.problem(ix.lines.routing, "name another column, or make it an ordinary one", "%s.routing: column %s is generated: the log does not carry it", path, ix.Routing)
+		k.problem(s.lines.routing, "name another column, or make it an ordinary one", "%s.routing: column %s is generated: the log does not carry it", path, s.Routing)
 	}
-	return c != nil && !c.Generated && !slices.Contains(ix.KeyColumns(t), ix.Routing)
+	return c != nil && !c.Generated && !slices.Contains(s.KeyColumns(t), s.Routing)
 }
 
 // identity reports whether an update or a delete tells which document it concerns.
-func (k *checker) identity(ix *Index, t *Table, path string, routed bool) {
-	id := ix.KeyColumns(t)
-	// The primary key alone is the cheapest identity, but a deferrable one, which
-	// leaves the default without columns, cannot be it.
-	form := "FULL"
-	if t.Identity.Kind != IdentityDefault && sameColumns(id, t.PrimaryKey) && !routed {
-		form = "DEFAULT"
-	}
-	mend := identityMend(t, form)
+func (k *checker) identity(s *Source, t *Table, routed bool) {
+	path := s.path
+	id := s.KeyColumns(t)
+	mend := identityMend(t, k.identityForm(t))
 	switch {
 	case t.Identity.Kind == IdentityMixed && !t.Identity.Usable():
-		k.problem(ix.idLine(), mend, "%s: the partitions of table %s have no replica identity in common: deletes could not be found", path, t.TableName())
+		k.problem(s.idLine(), mend, "%s: the partitions of table %s have no replica identity in common: deletes could not be found", path, t.TableName())
 	case !t.Identity.Usable():
-		k.problem(ix.idLine(), mend, "%s: table %s has no replica identity: its updates and deletes are not logged", path, t.TableName())
+		k.problem(s.idLine(), mend, "%s: table %s has no replica identity: its updates and deletes are not logged", path, t.TableName())
 	case !t.Identity.Covers(id):
-		k.problem(ix.idLine(), mend, "%s: the replica identity of table %s does not hold all of %s: deletes could not be found", path, t.TableName(), strings.Join(id, ", "))
-	case routed && !t.Identity.Covers([]string{ix.Routing}):
-		k.problem(ix.lines.routing, mend, "%s.routing: the replica identity of table %s does not hold %s: deletes could not be found", path, t.TableName(), ix.Routing)
+		k.problem(s.idLine(), mend, "%s: the replica identity of table %s does not hold all of %s: deletes could not be found", path, t.TableName(), strings.Join(id, ", "))
+	case routed && !t.Identity.Covers([]string{s.Routing}):
+		k.problem(s.lines.routing, mend, "%s.routing: the replica identity of table %s does not hold %s: deletes could not be found", path, t.TableName(), s.Routing)
 	}
 }
 
-// fields reports entries without a column, and documents that no index takes.
-func (k *checker) fields(ix *Index, t *Table, path string) {
-	for _, f := range ix.Fields {
-		k.column(t, f.line, path+".fields."+f.Name, f.Column)
+// maxName is the longest name of a field inside of include, in bytes: there it is the name
+// of a column in a statement.
+const maxName = 63
+
+// fields reports entries without a column, and objects that no index takes. entries is the
+// line of fields, table that of the table.
+func (k *checker) fields(s *Shape, t *Table, path string, entries, table int, included bool) {
+	var walk func(fields []Field, path string)
+	walk = func(fields []Field, path string) {
+		for i := range fields {
+			f := &fields[i]
+			here := path + "." + f.Name
+			if included && len(f.Name) > maxName && !f.Omit {
+				k.longName(f.line, here, f.Name)
+			}
+			switch {
+			case f.Group != nil:
+				walk(f.Group, here+".fields")
+			case f.Expr != "" && included:
+				k.problem(f.line, "a generated column in the table, or the expression in the root row", "%s.expr: inside of include Postgres makes the objects, so there are no expressions", here)
+			case f.Expr != "":
+				if f.Column != "" {
+					k.column(t, f.line, here, f.Column)
+				}
+				if _, err := compileExpression(f.Expr, t); err != nil {
+					k.expression(f.line, here+".expr", err)
+				}
+			case f.Column != "":
+				c := k.column(t, f.line, here, f.Column)
+				if c == nil {
+					continue
+				}
+				if _, err := formFor(c.Type, f.As); err != nil {
+					k.problem(f.line, "", "%s.as: %v", here, err)
+				}
+			}
+		}
 	}
-	fields := ix.DocumentFields(t)
-	if len(fields) == 0 {
-		k.problem(ix.lines.fields, "list one, such as id: true", "%s.fields: no field is left", path)
+	before := len(k.problems)
+	walk(s.Fields, path+".fields")
+	fields := s.DocumentFields(t)
+	if len(fields) == 0 && len(s.Include) == 0 && len(k.problems) == before {
+		k.problem(entries, "list one, such as id: true", "%s.fields: no field is left", path)
 	}
-	for _, f := range fields {
-		if err := checkFieldName(f); err != nil {
+	var flat []Field // with their paths as names
+	eachField(fields, "", func(path string, f *Field) {
+		g := *f
+		g.Name = path
+		if g.line == 0 {
+			g.line = table
+		}
+		flat = append(flat, g)
+	})
+	for _, f := range flat {
+		name := f.Name
+		if strings.Contains(name, ".") && f.Column != name {
+			name = name[strings.LastIndexByte(name, '.')+1:] // in a group
+		}
+		if err := checkFieldName(Field{Name: name, Column: name}); err != nil {
 			k.problem(f.line, otherName(f.Column), "%s: column %s cannot be a field of this name: %v", path, f.Column, err)
 		}
 	}
 	// Sorted by their parts, whatever lies inside a field follows it directly.
-	slices.SortFunc(fields, func(a, b Field) int {
+	slices.SortFunc(flat, func(a, b Field) int {
 		return slices.CompareFunc(strings.Split(a.Name, "."), strings.Split(b.Name, "."), cmp.Compare[string])
 	})
-	for i := 1; i < len(fields); i++ {
-		outer, inner := fields[i-1], fields[i]
-		if strings.HasPrefix(inner.Name, outer.Name+".") {
+	for i := 1; i < len(flat); i++ {
+		outer, inner := flat[i-1], flat[i]
+		if inner.Name == outer.Name || strings.HasPrefix(inner.Name, outer.Name+".") {
 			k.problem(max(outer.line, inner.line), otherName(inner.Column), "%s: field %s lies inside field %s", path, inner.Name, outer.Name)
-			fields[i] = outer // the next one may lie inside it, too
+			flat[i] = outer // the next one may lie inside it, too
 		}
 	}
 }
 
+func (k *checker) longName(line int, path, name string) {
+	k.problem(line, "a shorter name", "%s: a name inside of include has at most %d bytes, this one has %d", path, maxName, len(name))
+}
+
 // idLine gives the line of id, or else of the table whose primary key it is.
-func (ix *Index) idLine() int {
-	if len(ix.lines.id) > 0 {
-		return ix.lines.id[0]
+func (s *Source) idLine() int {
+	if len(s.lines.id) > 0 {
+		return s.lines.id[0]
 	}
-	return ix.lines.table
+	return s.lines.table
 }
 
 // identityMend gives the SQL that sets the replica identity of t. Partitions do
@@ -211,15 +455,11 @@ func (ix *Index) idLine() int {
 // to each.
 func identityMend(t *Table, form string) string {
 	if !t.Partitioned {
-		return fmt.Sprintf("ALTER TABLE %s REPLICA IDENTITY %s;", sqlName(t), form)
+		return fmt.Sprintf("ALTER TABLE %s REPLICA IDENTITY %s;", t.SQL(), form)
 	}
 	return fmt.Sprintf("SELECT format('ALTER TABLE %%s REPLICA IDENTITY %s', relid::regclass) FROM pg_partition_tree('%s') WHERE isleaf \\gexec",
-		form, strings.ReplaceAll(sqlName(t), "'", "''"))
+		form, strings.ReplaceAll(t.SQL(), "'", "''"))
 }
-
-// sqlName gives the table for SQL that people paste, quoted even where only
-// reserved words need it.
-func sqlName(t *Table) string { return QuoteIdent(t.Schema) + "." + QuoteIdent(t.Name) }
 
 func listOf(columns []string, quote func(string) string) string {
 	quoted := make([]string, len(columns))

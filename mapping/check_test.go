@@ -5,18 +5,29 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/jackc/pgx/v5/pgtype"
 )
 
 // table makes a table of the catalog whose columns are id, not null and the
 // primary key, and those of spec: "name", "name!" for not null, "name=" for generated.
 func table(name string, spec ...string) *Table {
 	t := &Table{Schema: "public", Name: name, PrimaryKey: []string{"id"}, Identity: Identity{IdentityDefault, []string{"id"}},
-		Columns: []Column{{Name: "id", NotNull: true}}}
+		Columns: []Column{{Name: "id", Type: named(pgtype.Int8OID), NotNull: true}}}
 	for _, s := range spec {
-		c := Column{Name: strings.TrimRight(s, "!="), NotNull: strings.HasSuffix(s, "!"), Generated: strings.HasSuffix(s, "=")}
+		c := Column{Name: strings.TrimRight(s, "!="), Type: named(pgtype.TextOID), NotNull: strings.HasSuffix(s, "!"), Generated: strings.HasSuffix(s, "=")}
 		t.Columns = append(t.Columns, c)
 	}
 	return t
+}
+
+// tablesOf gives tables by their names.
+func tablesOf(all ...*Table) Tables {
+	tables := make(Tables)
+	for _, t := range all {
+		tables[t.TableName()] = t
+	}
+	return tables
 }
 
 func with(t *Table, change func(*Table)) *Table {
@@ -27,9 +38,8 @@ func with(t *Table, change func(*Table)) *Table {
 func noKey(t *Table) { t.PrimaryKey, t.Identity.Columns = nil, nil }
 
 // catalog is a database with what Check has to tell apart.
-func catalog() map[TableName]*Table {
-	tables := make(map[TableName]*Table)
-	for _, t := range []*Table{
+func catalog() Tables {
+	return tablesOf(
 		with(table("products", "tenant!", "title", "secret", "price_cents", "sku!", "a.b"), func(t *Table) {
 			t.PrimaryKey = []string{"tenant", "id"}
 			t.Identity.Columns = t.PrimaryKey
@@ -53,10 +63,21 @@ func catalog() map[TableName]*Table {
 		with(table("hidden"), func(t *Table) { t.RowSecurity, t.User = true, "tidemark" }),
 		table("dotted", "a", "a.b", "a-b", "a.b.c"),
 		table("odd", "_id", ".."),
-	} {
-		tables[t.TableName()] = t
-	}
-	return tables
+		with(table("reviews", "product_id", "author_id", "stars"), func(t *Table) {
+			t.Identity = Identity{IdentityFull, []string{"id", "product_id", "author_id", "stars"}}
+		}),
+		table("authors", "name"),
+		with(table("tags", "name!"), func(t *Table) {
+			t.Unique = [][]string{{"name"}}
+			t.Identity = Identity{IdentityFull, []string{"id", "name"}}
+		}),
+		with(table("product_tags", "product_id!", "tag_id!", "place"), func(t *Table) {
+			t.PrimaryKey = []string{"product_id", "tag_id"}
+			t.Identity.Columns = t.PrimaryKey
+		}),
+		with(table("loose_tags", "product_id", "tag"), noKey),
+		table("lines", "product_id", "sku", "parent"),
+	)
 }
 
 // TestCheck gives each file of testdata/check to Check. What it must say stands in

@@ -126,67 +126,86 @@ type Admin struct {
 	Listen string // host:port; default 127.0.0.1:9630
 }
 
-// An Index maps one table to one index.
+// An Index is what is searched under one name: the documents of one table, or of
+// several.
 type Index struct {
-	Name     string // the alias searchers use
-	Table    TableName
-	ID       []string // key columns; empty: the primary key
-	Routing  string   // the column whose value routes; empty: none
-	Fields   []Field  // what differs from "all columns under their own names", in the order of the file
-	Listed   bool     // fields has "*": false: only what Fields names is taken
+	Name     string    // the alias searchers use
+	Sources  []*Source // in the order of the file; at least one
 	Settings map[string]any
 	Mappings map[string]any
 	Reindex  Reindex
 
-	lines lines
+	line int
 }
 
-// lines are the places of an index in its file, for what [Config.Check] finds.
+// A Source is a root table: each of its rows is a document of an index.
+type Source struct {
+	Index   *Index `json:"-"` // that it is a part of
+	Table   TableName
+	ID      []string // key columns; empty: the primary key
+	Routing string   // the column whose value routes; empty: none
+	Where   string   // an expression: only rows for which it is true are documents; empty: all
+	Shape
+
+	// literals stand around the columns of ID when id is a text such as "product-{id}":
+	// one more than there are columns. Without them the columns are joined, see id.go.
+	literals []string
+	path     string // of its keys: indices.products, or indices.products.tables[1]
+	lines    lines
+}
+
+// Prefix gives what the _id of every document of the source begins with, and of no other
+// source of the index.
+func (s *Source) Prefix() string {
+	if len(s.literals) == 0 {
+		return ""
+	}
+	return s.literals[0]
+}
+
+// Name tells the sources of an index apart in messages: the index, and where it has
+// several sources the table.
+func (s *Source) Name() string {
+	if len(s.Index.Sources) == 1 {
+		return s.Index.Name
+	}
+	return s.Index.Name + " (" + s.Table.String() + ")"
+}
+
+// lines are the places of a source in its file, for what [Config.Check] finds.
 type lines struct {
-	index, table, fields, routing int
-	id                            []int // of each entry of ID; nil without id
+	source, table, fields, routing, where int
+	id                                    []int // of each entry of ID; nil without id
+}
+
+// A Shape says what of a row is in an object: in the document of a root row, or in that of
+// a related row inside of it.
+type Shape struct {
+	Fields  []Field // what differs from "all columns under their own names", in the order of the file
+	Listed  bool    // only what Fields names is taken: fields is a list, or has "*": false
+	Include []*Include
 }
 
 // A Field is one entry of fields.
 type Field struct {
-	Name   string         // in the document
+	Name   string         // in the object
 	Omit   bool           // false was given: this field is left out
-	Column string         // the column it is read from: Name unless column was given
+	Column string         // the column it is read from: Name unless column was given; empty for the three below, but for an Expr that stands for a column
+	As     string         // the JSON form of the column's values; empty: the usual one of their type
 	Params map[string]any // parameters of the index field as the server takes them: type, analyzer, …; nil: derived from the column
+
+	Expr     string    // an expression over columns
+	Constant *Constant // a value that is the same in every object
+	Group    []Field   // an object of its own, of columns of the same row; not nil
 
 	line int
 }
+
+// A Constant is the value of a field as JSON has it.
+type Constant struct{ Value any }
 
 // Reindex says how an index is filled and rebuilt.
 type Reindex struct {
 	Chunk   int // rows read by one select, 1 to 1,000,000; default 10,000
 	KeepOld int // physical indices kept behind the one in use, 0 to 100; default 0
-}
-
-// DocumentFields gives the fields that the documents of t have, in the order of
-// its columns: each column under its own name, but for what ix.Fields says.
-//
-//   - A column that an entry reads under another name is not also taken under its
-//     own, unless an entry says so (price_cents: true).
-//   - An entry takes the name from the column that is called like it.
-//   - Entries whose column is not in t are left out; [Config.Check] reports them.
-func (ix *Index) DocumentFields(t *Table) []Field {
-	named := make(map[string]bool, len(ix.Fields))   // names that an entry decides about
-	read := make(map[string][]Field, len(ix.Fields)) // column -> entries that read it
-	for _, f := range ix.Fields {
-		named[f.Name] = true
-		if !f.Omit {
-			read[f.Column] = append(read[f.Column], f)
-		}
-	}
-	var fields []Field
-	for _, c := range t.Columns {
-		switch entries := read[c.Name]; {
-		case len(entries) > 0:
-			fields = append(fields, entries...)
-		case !ix.Listed && !named[c.Name]:
-			fields = append(fields, Field{Name: c.Name, Column: c.Name, line: ix.lines.table})
-		}
-	}
-	return fields
 }

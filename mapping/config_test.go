@@ -8,36 +8,6 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-func TestDocumentFields(t *testing.T) {
-	tests := []struct{ name, fields, want string }{
-		{"all columns by default", `{}`, "id=id price=price cents=cents"},
-		{"left out", `{price: false}`, "id=id cents=cents"},
-		{"true changes nothing", `{price: true}`, "id=id price=price cents=cents"},
-		{"renamed: not also under its own name", `{amount: {column: cents}}`, "id=id price=price amount=cents"},
-		{"renamed, and asked for under its own name", `{amount: {column: cents}, cents: true}`, "id=id price=price amount=cents cents=cents"},
-		{"two fields from one column", `{a: {column: cents}, b: {column: cents}}`, "id=id price=price a=cents b=cents"},
-		{"a name taken from another column", `{price: {column: cents}}`, "id=id price=cents"},
-		{"names swapped", `{price: {column: cents}, cents: {column: price}}`, "id=id cents=price price=cents"},
-		{"listed only", `{"*": false, price: {type: double}}`, "price=price"},
-		{"a column that is gone", `{gone: true, x: {column: gone}}`, "id=id price=price cents=cents"},
-	}
-	for _, test := range tests {
-		t.Run(test.name, func(t *testing.T) {
-			c, err := Parse("t.yaml", []byte("search: {urls: [http://h]}\nindices: {t: {table: t, fields: "+test.fields+"}}"), env())
-			if err != nil {
-				t.Fatal(err)
-			}
-			var got []string
-			for _, f := range c.Indices[0].DocumentFields(table("t", "price", "cents")) {
-				got = append(got, f.Name+"="+f.Column)
-			}
-			if got := strings.Join(got, " "); got != test.want {
-				t.Errorf("got %s, want %s", got, test.want)
-			}
-		})
-	}
-}
-
 // TestConnString has pgx read what the keys were made into.
 func TestConnString(t *testing.T) {
 	p := Postgres{Host: "/var/run/my socket", Port: 5433, Database: `it's`, User: `a\b`, Password: NewSecret(`' \ "=x`), SSLMode: "disable"}

@@ -3,6 +3,11 @@ package mapping
 import (
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"unicode"
 	"unicode/utf8"
 )
 
@@ -21,13 +26,106 @@ import (
 // maxID is the longest _id in bytes.
 const maxID = 512
 
-// KeyColumns gives the columns that make the _id: those of ix.ID, or the
-// primary key.
-func (ix *Index) KeyColumns(t *Table) []string {
-	if len(ix.ID) > 0 {
-		return ix.ID
+// A template puts the columns into a text, "product-{id}-{lang}". In each value `~` is
+// written as `~~`, and the character that follows the column in the template with a `~`
+// before it, so the same holds there. What would be too long is `~sha256-` and the hash,
+// after what stands before the first column.
+
+// maxPrefix is the longest text before the first column of a template, in bytes.
+const maxPrefix = 128
+
+// KeyColumns gives the columns that make the _id: those of id, or the primary key.
+func (s *Source) KeyColumns(t *Table) []string {
+	if len(s.ID) > 0 {
+		return s.ID
 	}
 	return t.PrimaryKey
+}
+
+// IDText says what the _id is made of, for people.
+func (s *Source) IDText(t *Table) string {
+	key := s.KeyColumns(t)
+	if s.literals == nil {
+		return strings.Join(key, ", ")
+	}
+	var b strings.Builder
+	for i, name := range key {
+		b.WriteString(s.literals[i] + "{" + name + "}")
+	}
+	return b.String() + s.literals[len(key)]
+}
+
+// parseTemplate reads "product-{id}": the texts around the columns, and the columns.
+func parseTemplate(text string) (literals, columns []string, err error) {
+	rest := text
+	for {
+		literal, after, more := strings.Cut(rest, "{")
+		if strings.Contains(literal, "}") {
+			return nil, nil, errors.New("want each column in braces: product-{id}")
+		}
+		if len(columns) > 0 && (strings.HasPrefix(literal, "~") || strings.HasPrefix(literal, "N")) { // templateID has its own use for them after a ~
+			return nil, nil, errors.New("what stands after a column begins with neither ~ nor N")
+		}
+		literals = append(literals, literal)
+		if !more {
+			break
+		}
+		if len(columns) > 0 && literal == "" {
+			return nil, nil, errors.New("something has to stand between two columns")
+		}
+		column, next, closed := strings.Cut(after, "}")
+		if !closed {
+			return nil, nil, errors.New("want each column in braces: product-{id}")
+		}
+		if err := checkIdent(column); err != nil {
+			return nil, nil, fmt.Errorf("%q: %w", column, err)
+		}
+		if slices.Contains(columns, column) {
+			return nil, nil, fmt.Errorf("%s stands twice", column)
+		}
+		columns = append(columns, column)
+		rest = next
+	}
+	switch {
+	case len(columns) == 0:
+		return nil, nil, errors.New("want a column in braces: product-{id}")
+	case len(literals[0]) > maxPrefix:
+		return nil, nil, fmt.Errorf("want at most %d bytes before the first column", maxPrefix)
+	case strings.ContainsFunc(text, unicode.IsControl) || !utf8.ValidString(text):
+		return nil, nil, errors.New("want letters, digits and signs")
+	}
+	return literals, columns, nil
+}
+
+// templateID gives the _id of a key by a template. A nil value is NULL.
+func templateID(dst []byte, literals []string, values ...[]byte) []byte {
+	start := len(dst)
+	dst = append(dst, literals[0]...)
+	for i, value := range values {
+		next := literals[i+1]
+		if value == nil {
+			dst = append(dst, "~N"...)
+		}
+		for _, c := range value {
+			if c == '~' || next != "" && c == next[0] {
+				dst = append(dst, '~')
+			}
+			dst = append(dst, c)
+		}
+		dst = append(dst, next...)
+	}
+	if id := dst[start:]; len(id) > maxID || !utf8.Valid(id) {
+		dst = appendHash(dst[:start+len(literals[0])], id)
+	} else if len(id) == 0 { // which no search server takes
+		dst = append(dst, '~')
+	}
+	return dst
+}
+
+// appendHash appends the hash that stands for an id.
+func appendHash(dst, id []byte) []byte {
+	sum := sha256.Sum256(id) // before dst, which may be a part of id
+	return hex.AppendEncode(append(dst, "~sha256-"...), sum[:])
 }
 
 // joinID gives the _id of a key. A nil value is NULL.
@@ -50,9 +148,7 @@ func joinID(dst []byte, values ...[]byte) []byte {
 		}
 	}
 	if id := dst[start:]; len(id) > maxID || !utf8.Valid(id) {
-		sum := sha256.Sum256(id)
-		dst = append(dst[:start], "~sha256-"...)
-		dst = hex.AppendEncode(dst, sum[:])
+		dst = appendHash(dst[:start], id)
 	}
 	return dst
 }

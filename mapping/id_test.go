@@ -68,3 +68,80 @@ func TestJoinIDIsInjective(t *testing.T) {
 		}
 	})
 }
+
+func TestTemplateID(t *testing.T) {
+	tests := []struct {
+		template string
+		key      []string // "\x00" stands for NULL
+		want     string
+	}{
+		{"product-{id}", []string{"7"}, "product-7"},
+		{"product-{id}", []string{""}, "product-"},
+		{"{id}", []string{""}, "~"},
+		{"{id}", []string{"~"}, "~~"},
+		{"product-{id}", []string{"~a-b"}, "product-~~a-b"},
+		{"product-{id}", []string{"\x00"}, "product-~N"},
+		{"{id}.", []string{"a.b"}, "a~.b."},
+		{"p-{lang}-{id}", []string{"de-CH", "7-8"}, "p-de~-CH-7-8"},
+		{"p-{lang}äö{id}", []string{"ä", "ä"}, "p-~ääöä"},
+		{"p-{id}", []string{strings.Repeat("x", 510)}, "p-" + strings.Repeat("x", 510)},
+		{"p-{id}", []string{strings.Repeat("x", 511)}, "p-~sha256-f9b02d3eb9d27b8f397ca402644cee7ae7683f34a850a5c7accb7cb542cfcfba"},
+		{"p-{id}", []string{"\xff"}, "p-~sha256-91c67a5c1852955851b64e57bb42bdd8af79a76f91b8a706b9babe2ac7902b30"},
+	}
+	for _, tt := range tests {
+		literals, columns, err := parseTemplate(tt.template)
+		if err != nil || len(columns) != len(tt.key) {
+			t.Fatal(tt.template, columns, err)
+		}
+		var values [][]byte
+		for _, s := range tt.key {
+			if s == "\x00" {
+				values = append(values, nil)
+			} else {
+				values = append(values, []byte(s))
+			}
+		}
+		if got := string(templateID(nil, literals, values...)); got != tt.want {
+			t.Errorf("%s of %q: got %q, want %q", tt.template, tt.key, got, tt.want)
+		}
+	}
+}
+
+// Different keys give different ids by one template, whatever stands in it, none longer
+// than the search servers take, and all begin with what stands before the first column:
+// no two templates whose beginnings are not those of each other meet.
+func TestTemplateIDIsInjective(t *testing.T) {
+	signs := []rune("~|Ns-ä")
+	text := rapid.StringOfN(rapid.RuneFrom(signs), 0, 3, -1)
+	value := rapid.OneOf(
+		rapid.Just([]byte(nil)),
+		rapid.Map(rapid.StringOfN(rapid.RuneFrom(signs), 0, 4, -1), func(s string) []byte { return []byte(s) }),
+		rapid.SliceOfN(rapid.Byte(), 0, 3),
+		rapid.Map(rapid.IntRange(500, 514), func(n int) []byte { return bytes.Repeat([]byte{'-'}, n) }),
+	)
+	rapid.Check(t, func(t *rapid.T) {
+		n := rapid.IntRange(1, 3).Draw(t, "columns")
+		template := ""
+		for i := range n {
+			template += text.Draw(t, "text") + "{" + string(rune('a'+i)) + "}"
+		}
+		template += text.Draw(t, "text")
+		literals, _, err := parseTemplate(template)
+		if err != nil {
+			t.Skip(err)
+		}
+		key := rapid.SliceOfN(value, n, n)
+		a, b := key.Draw(t, "a"), key.Draw(t, "b")
+		same := true
+		for i := range a {
+			same = same && (a[i] == nil) == (b[i] == nil) && bytes.Equal(a[i], b[i])
+		}
+		x, y := templateID(nil, literals, a...), templateID(nil, literals, b...)
+		if bytes.Equal(x, y) != same {
+			t.Fatalf("%s: %q and %q: %q and %q", template, a, b, x, y)
+		}
+		if len(x) == 0 || len(x) > maxID || !bytes.HasPrefix(x, []byte(literals[0])) {
+			t.Fatalf("%s: %q: id %q", template, a, x)
+		}
+	})
+}

@@ -4,10 +4,12 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"net/url"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -89,8 +91,12 @@ func (r *reader) config(root *yaml.Node, c *Config) {
 		r.problem(root, "indices: {products: {table: public.products}}", "indices is missing: the tables to index")
 	}
 	for _, ix := range c.Indices {
-		if ix.Table.Schema == c.Postgres.ControlSchema {
-			r.problem(&yaml.Node{Line: ix.lines.table}, "name a table of another schema, or another control_schema", "indices.%s.table: the schema %s is where Tidemark keeps its own state", ix.Name, ix.Table.Schema)
+		for _, s := range ix.Sources {
+			for _, name := range s.Tables() {
+				if name.Schema == c.Postgres.ControlSchema {
+					r.problem(&yaml.Node{Line: s.lines.table}, "name a table of another schema, or another control_schema", "%s: the schema of table %s is where Tidemark keeps its own state", s.path, name)
+				}
+			}
 		}
 	}
 }
@@ -261,44 +267,98 @@ func (r *reader) indices(n *yaml.Node, path string, c *Config) {
 	}
 }
 
+// index reads one index: a table, or several in a list, and what the server is to know.
 func (r *reader) index(key, n *yaml.Node, path string) *Index {
-	ix := &Index{Name: key.Value, Reindex: Reindex{Chunk: DefaultChunk}}
-	ix.lines = lines{index: key.Line, table: key.Line, fields: key.Line, routing: key.Line}
+	ix := &Index{Name: key.Value, Reindex: Reindex{Chunk: DefaultChunk}, line: key.Line}
 	var properties map[string]*yaml.Node // of mappings
-	given := r.object(n, path, map[string]keyReader{
-		"table":    func(n *yaml.Node, path string) { r.table(n, path, ix) },
-		"id":       func(n *yaml.Node, path string) { r.id(n, path, ix) },
-		"routing":  r.checked(&ix.Routing, checkIdent, ""),
-		"fields":   func(n *yaml.Node, path string) { r.fields(n, path, ix) },
-		"settings": r.free(&ix.Settings),
-		"mappings": func(n *yaml.Node, path string) {
-			r.free(&ix.Mappings)(n, path)
-			properties = entriesOf(n, "properties")
-		},
-		"reindex": func(n *yaml.Node, path string) {
-			r.object(n, path, map[string]keyReader{
-				"chunk":    r.integer(&ix.Reindex.Chunk, 1, 1000000),
-				"keep_old": r.integer(&ix.Reindex.KeepOld, 0, 100),
-			})
-		},
-		"where":   nil,
-		"include": nil,
-	})
-	if given["table"] == nil && (n.Kind == yaml.MappingNode || isNull(n)) {
-		r.problem(key, "table: public."+ix.Name, "%s.table is missing", path)
+	own := newSource(ix, key, path)
+	keys := r.sourceKeys(own)
+	of := slices.Sorted(maps.Keys(keys)) // that belong to a table
+	keys["tables"] = func(n *yaml.Node, path string) {
+		r.list(n, path, "a list of tables, each with what belongs to it", func(item *yaml.Node, path string) {
+			s := newSource(ix, item, path)
+			if given := r.object(item, path, r.sourceKeys(s)); given["table"] == nil && item.Kind == yaml.MappingNode {
+				r.problem(item, "table: public.products", "%s.table is missing", path)
+			}
+			ix.Sources = append(ix.Sources, s)
+		})
 	}
-	if k := given["routing"]; k != nil {
-		ix.lines.routing = k.Line
+	keys["settings"] = r.free(&ix.Settings)
+	keys["mappings"] = func(n *yaml.Node, path string) {
+		r.free(&ix.Mappings)(n, path)
+		properties = entriesOf(n, "properties")
 	}
-	if k := given["fields"]; k != nil {
-		ix.lines.fields = k.Line
+	keys["reindex"] = func(n *yaml.Node, path string) {
+		r.object(n, path, map[string]keyReader{
+			"chunk":    r.integer(&ix.Reindex.Chunk, 1, 1000000),
+			"keep_old": r.integer(&ix.Reindex.KeepOld, 0, 100),
+		})
 	}
-	for _, f := range ix.Fields {
-		if p := properties[f.Name]; p != nil && len(f.Params) > 0 {
-			r.problem(p, "keep one of them", "%s.mappings.properties.%s: fields describes this field as well, in line %d", path, f.Name, f.line)
+	given := r.object(n, path, keys)
+	switch {
+	case given["tables"] == nil:
+		ix.Sources = []*Source{own}
+		if given["table"] == nil && (n.Kind == yaml.MappingNode || isNull(n)) {
+			r.problem(key, "table: public."+ix.Name, "%s.table is missing", path)
+		}
+	default:
+		for _, name := range of {
+			if given[name] != nil {
+				r.problem(given[name], "put it into an entry of tables", "%s.%s: tables is given as well", path, name)
+			}
+		}
+		r.prefixes(ix, given["tables"])
+	}
+	for _, s := range ix.Sources {
+		for _, f := range s.Fields {
+			if p := properties[f.Name]; p != nil && len(f.Params) > 0 {
+				r.problem(p, "keep one of them", "%s.mappings.properties.%s: fields describes this field as well, in line %d", path, f.Name, f.line)
+			}
 		}
 	}
 	return ix
+}
+
+func newSource(ix *Index, at *yaml.Node, path string) *Source {
+	return &Source{Index: ix, path: path, lines: lines{source: at.Line, table: at.Line, fields: at.Line, routing: at.Line, where: at.Line}}
+}
+
+// sourceKeys reads what belongs to one table of an index.
+func (r *reader) sourceKeys(s *Source) map[string]keyReader {
+	return map[string]keyReader{
+		"table": func(n *yaml.Node, path string) { r.table(n, path, &s.Table, &s.lines.table) },
+		"id":    func(n *yaml.Node, path string) { r.id(n, path, s) },
+		"routing": func(n *yaml.Node, path string) {
+			s.lines.routing = n.Line
+			r.checked(&s.Routing, checkIdent, "")(n, path)
+		},
+		"where": func(n *yaml.Node, path string) {
+			s.lines.where = n.Line
+			r.text(&s.Where)(n, path)
+		},
+		"fields": func(n *yaml.Node, path string) {
+			s.lines.fields = n.Line
+			r.fields(n, path, &s.Shape)
+		},
+		"include": func(n *yaml.Node, path string) { r.includes(n, path, &s.Shape, 1) },
+	}
+}
+
+// prefixes makes sure that the documents of several tables cannot have the same _id: what
+// each of them begins with is the beginning of no other.
+func (r *reader) prefixes(ix *Index, at *yaml.Node) {
+	for i, a := range ix.Sources {
+		for _, b := range ix.Sources[:i] {
+			if a.Table.Name == "" || b.Table.Name == "" {
+				continue // reported
+			}
+			if strings.HasPrefix(a.Prefix(), b.Prefix()) || strings.HasPrefix(b.Prefix(), a.Prefix()) {
+				r.problem(&yaml.Node{Line: a.lines.source}, fmt.Sprintf("an id of its own for each table, such as id: %q", a.Table.Name+"-{id}"),
+					"%s: documents of table %s could have the _id of one of table %s", a.path, a.Table, b.Table)
+				break
+			}
+		}
+	}
 }
 
 // entriesOf gives the keys of the mapping below key in n.
@@ -314,8 +374,8 @@ func entriesOf(n *yaml.Node, key string) map[string]*yaml.Node {
 	return keys
 }
 
-func (r *reader) table(n *yaml.Node, path string, ix *Index) {
-	ix.lines.table = n.Line
+func (r *reader) table(n *yaml.Node, path string, into *TableName, line *int) {
+	*line = n.Line
 	var text string
 	if r.text(&text)(n, path); text == "" {
 		return
@@ -329,54 +389,96 @@ func (r *reader) table(n *yaml.Node, path string, ix *Index) {
 		r.problem(n, "", "%s: %s: Postgres does not log changes of its catalog for others", path, r.show(n))
 		return
 	}
-	ix.Table = name
+	*into = name
 }
 
-func (r *reader) id(n *yaml.Node, path string, ix *Index) {
+// id reads the columns of the _id, or a text that has them in braces.
+func (r *reader) id(n *yaml.Node, path string, s *Source) {
+	if n.Kind == yaml.ScalarNode && strings.ContainsAny(n.Value, "{}") {
+		r.checked(new(string), func(text string) error {
+			var err error
+			if s.literals, s.ID, err = parseTemplate(text); err == nil {
+				for range s.ID {
+					s.lines.id = append(s.lines.id, n.Line)
+				}
+			}
+			return err
+		}, `id: "product-{id}"`)(n, path)
+		return
+	}
 	r.list(n, path, "a list of columns", func(item *yaml.Node, path string) {
 		var column string
 		if r.checked(&column, checkIdent, "")(item, path); column == "" {
 			return
 		}
-		if slices.Contains(ix.ID, column) {
+		if slices.Contains(s.ID, column) {
 			r.problem(item, "keep one of them", "%s: %s stands twice", path, r.show(item))
 			return
 		}
-		ix.ID, ix.lines.id = append(ix.ID, column), append(ix.lines.id, item.Line)
+		s.ID, s.lines.id = append(s.ID, column), append(s.lines.id, item.Line)
 	})
 }
 
-func (r *reader) fields(n *yaml.Node, path string, ix *Index) {
+// fields reads what differs from all columns under their own names, or a list of the only
+// ones.
+func (r *reader) fields(n *yaml.Node, path string, s *Shape) {
 	if n.Kind == yaml.SequenceNode {
-		r.problem(n, `for these fields only: {"*": false, title: true}`, "%s: want a mapping (field: what it is), found a list", path)
+		s.Listed = true
+		r.list(n, path, "a list of columns", func(item *yaml.Node, path string) {
+			var column string
+			if r.checked(&column, checkIdent, "")(item, path); column != "" {
+				r.add(item, path, &s.Fields, Field{Name: column, Column: column, line: item.Line})
+			}
+		})
 		return
 	}
-	r.entries(n, path, func(key, value *yaml.Node) { r.field(key, value, join(path, key.Value), ix) })
+	r.entries(n, path, func(key, value *yaml.Node) {
+		below := join(path, key.Value)
+		var yes bool
+		isBool := value.Kind == yaml.ScalarNode && value.Tag == "!!bool" && value.Decode(&yes) == nil
+		switch {
+		case key.Value != "*":
+			r.field(key, value, below, &s.Fields)
+		case isBool:
+			s.Listed = !yes
+		default:
+			r.problem(value, "", "%s: want false (only the columns listed here) or true (all of them), found %s", below, kindOf(value))
+		}
+	})
 }
 
-// field reads one entry of fields: false, true, or {column, and parameters of the
-// index field}.
-func (r *reader) field(key, n *yaml.Node, path string, ix *Index) {
+// field reads one entry of fields: false, true, or a mapping that says what the field is
+// made of, with parameters of the index field.
+func (r *reader) field(key, n *yaml.Node, path string, into *[]Field) {
 	f := Field{Name: key.Value, Column: key.Value, line: key.Line}
 	var yes bool
-	isBool := n.Kind == yaml.ScalarNode && n.Tag == "!!bool" && n.Decode(&yes) == nil
 	switch {
-	case f.Name == "*" && isBool:
-		ix.Listed = !yes
-		return
-	case f.Name == "*":
-		r.problem(n, "", "%s: want false (only the columns listed here) or true (all of them), found %s", path, kindOf(n))
-		return
-	case isBool:
+	case n.Kind == yaml.ScalarNode && n.Tag == "!!bool" && n.Decode(&yes) == nil:
 		f.Omit = !yes
 	case n.Kind == yaml.MappingNode:
 		f.Params = make(map[string]any)
+		made := make(map[string]*yaml.Node) // what the field is made of
 		r.entries(n, path, func(key, value *yaml.Node) {
-			switch below := join(path, key.Value); key.Value {
+			below := join(path, key.Value)
+			switch key.Value {
 			case "column":
+				made["column"] = key
 				r.checked(&f.Column, checkIdent, "")(value, below)
+			case "as":
+				r.text(&f.As)(value, below)
 			case "expr":
-				r.later(key, below)
+				made["expr"] = key
+				r.text(&f.Expr)(value, below)
+			case "constant":
+				made["constant"] = key
+				f.Constant = &Constant{r.value(value, below)}
+			case "fields":
+				if isMultiField(value) {
+					f.Params["fields"] = r.value(value, below)
+					return
+				}
+				made["fields"] = key
+				r.group(value, below, &f)
 			case "type":
 				var name string
 				if r.text(&name)(value, below); name != "" {
@@ -389,19 +491,234 @@ func (r *reader) field(key, n *yaml.Node, path string, ix *Index) {
 		if len(f.Params) == 0 {
 			f.Params = nil
 		}
+		column := made["column"]
+		delete(made, "column")
+		if f.Expr != "" || f.Constant != nil || f.Group != nil {
+			if column != nil && f.Expr == "" || len(made) > 1 || f.As != "" {
+				r.problem(key, "keep one of column (with as, or expr), expr, constant and fields", "%s: this field is made of several things", path)
+			}
+			if column == nil || f.Expr == "" { // with expr, it is the column that this field stands for
+				f.Column = ""
+			}
+		}
 	case !r.broken[n]:
 		r.problem(n, "", "%s: want true, false or {type: …, column: …}, found %s", path, kindOf(n))
 		return
 	}
+	r.add(key, path, into, f)
+}
+
+// isMultiField tells the subfields that an index field has, as the server takes them, from
+// the fields of a group: each of them has a type and no column.
+func isMultiField(n *yaml.Node) bool {
+	if n.Kind != yaml.MappingNode || len(n.Content) == 0 {
+		return false
+	}
+	for i := 1; i < len(n.Content); i += 2 {
+		keys := make(map[string]bool)
+		for j := 0; n.Content[i].Kind == yaml.MappingNode && j < len(n.Content[i].Content); j += 2 {
+			keys[n.Content[i].Content[j].Value] = true
+		}
+		if !keys["type"] || keys["column"] || keys["expr"] || keys["constant"] || keys["as"] {
+			return false
+		}
+	}
+	return true
+}
+
+// group reads the fields of an object that is made of columns of the same row.
+func (r *reader) group(n *yaml.Node, path string, f *Field) {
+	f.Group = []Field{}
+	if n.Kind == yaml.SequenceNode {
+		var s Shape
+		r.fields(n, path, &s)
+		f.Group = s.Fields
+	} else {
+		r.entries(n, path, func(key, value *yaml.Node) { r.field(key, value, join(path, key.Value), &f.Group) })
+	}
+	if len(n.Content) == 0 && (n.Kind == yaml.MappingNode || isNull(n)) {
+		r.problem(n, "fields: {street: true, city: true}", "%s is empty", path)
+	}
+}
+
+// add adds a field to the others, unless its name cannot be.
+func (r *reader) add(at *yaml.Node, path string, into *[]Field, f Field) {
 	if err := checkFieldName(f); err != nil {
-		r.problem(key, otherName(f.Column), "%s: %v", path, err)
+		r.problem(at, otherName(f.Column), "%s: %v", path, err)
 		return
 	}
-	ix.Fields = append(ix.Fields, f)
+	if slices.ContainsFunc(*into, func(g Field) bool { return g.Name == f.Name }) {
+		r.problem(at, "keep one of them", "%s: field %s stands twice", path, f.Name)
+		return
+	}
+	*into = append(*into, f)
+}
+
+// maxIncludeDepth bounds how deep includes stand in each other.
+const maxIncludeDepth = 10
+
+// includes reads what is put into an object of rows of other tables.
+func (r *reader) includes(n *yaml.Node, path string, s *Shape, depth int) {
+	r.entries(n, path, func(key, value *yaml.Node) {
+		below := join(path, key.Value)
+		if depth > maxIncludeDepth {
+			r.problem(key, "", "%s: more than %d includes inside of each other", below, maxIncludeDepth)
+			return
+		}
+		in := r.include(key, value, below, depth)
+		if err := checkFieldName(Field{Name: in.Name, Column: in.Name}); err != nil || strings.Contains(in.Name, ".") {
+			r.problem(key, "another name", "%s: the search server takes no field of this name", below)
+		}
+		if i := slices.IndexFunc(s.Fields, func(f Field) bool { return f.Name == in.Name && !f.Omit }); i >= 0 {
+			r.problem(key, "give one of them another name", "%s: fields has this name as well, in line %d", below, s.Fields[i].line)
+		}
+		s.Include = append(s.Include, in)
+	})
+}
+
+func (r *reader) include(key, n *yaml.Node, path string, depth int) *Include {
+	in := &Include{Name: key.Value, path: path}
+	l := &in.lines
+	*l = includeLines{key.Line, key.Line, key.Line, key.Line, key.Line, key.Line, key.Line, key.Line, key.Line}
+	var near []Pair // of through
+	given := r.object(n, path, map[string]keyReader{
+		"table":     func(n *yaml.Node, path string) { r.table(n, path, &in.Table, &l.table) },
+		"on":        func(n *yaml.Node, path string) { l.on = n.Line; r.pairs(n, path, &in.On) },
+		"through":   func(n *yaml.Node, path string) { l.through = n.Line; in.Through = r.through(n, path, &near) },
+		"many":      choice(r, &in.Many, ManyObject, ManyNested),
+		"value":     func(n *yaml.Node, path string) { l.value = n.Line; r.checked(&in.Value, checkIdent, "")(n, path) },
+		"aggregate": choice(r, &in.Aggregate, AggregateCount, AggregateSum, AggregateAvg, AggregateMin, AggregateMax),
+		"column":    func(n *yaml.Node, path string) { l.column = n.Line; r.checked(&in.Column, checkIdent, "")(n, path) },
+		"fields":    func(n *yaml.Node, path string) { l.fields = n.Line; r.fields(n, path, &in.Shape) },
+		"include":   func(n *yaml.Node, path string) { r.includes(n, path, &in.Shape, depth+1) },
+		"order_by":  func(n *yaml.Node, path string) { l.orderBy = n.Line; r.orders(n, path, &in.OrderBy) },
+		"limit":     r.integer(&in.Limit, 1, 1000000),
+		"where":     func(n *yaml.Node, path string) { l.where = n.Line; r.text(&in.Where)(n, path) },
+	})
+	if n.Kind != yaml.MappingNode && !isNull(n) {
+		return in
+	}
+	missing := func(name, mend string) {
+		if given[name] == nil {
+			r.problem(key, mend, "%s.%s is missing", path, name)
+		}
+	}
+	missing("table", "table: public.categories")
+	if in.Through == nil {
+		missing("on", "on: {category_id: id}, the columns here, and those of the table that have the same value")
+	} else {
+		if given["on"] != nil {
+			r.problem(given["on"], "put it into through", "%s.on: what links the tables is in through", path)
+		}
+		in.On = near
+	}
+	r.kind(in, path, given)
+	return in
+}
+
+// kind makes sure that an include says one thing about what it puts in.
+func (r *reader) kind(in *Include, path string, given map[string]*yaml.Node) {
+	var kinds []string
+	for _, name := range []string{"many", "value", "aggregate"} {
+		if given[name] != nil {
+			kinds = append(kinds, name)
+		}
+	}
+	if len(kinds) > 1 {
+		r.problem(given[kinds[1]], "keep one of them", "%s.%s: %s is given as well", path, kinds[1], kinds[0])
+	}
+	refuse := func(why string, names ...string) {
+		for _, name := range names {
+			if given[name] != nil {
+				r.problem(given[name], "leave it out", "%s.%s: %s", path, name, why)
+			}
+		}
+	}
+	switch {
+	case in.Aggregate != "":
+		refuse("rows are counted and added up, they are not put in themselves", "fields", "include", "order_by", "limit")
+		if in.Aggregate != AggregateCount && given["column"] == nil {
+			r.problem(given["aggregate"], "column: price", "%s.column is missing: what the %s is made of", path, in.Aggregate)
+		}
+	case in.Value != "":
+		refuse("value is one column of each row", "fields", "include", "column")
+	case given["aggregate"] == nil:
+		refuse("it belongs to aggregate", "column")
+	}
+	if in.single() {
+		refuse("one row is put in; for several there is many: object, or many: nested", "limit")
+	}
+}
+
+// through reads the table between two others.
+func (r *reader) through(n *yaml.Node, path string, on *[]Pair) *Link {
+	link := new(Link)
+	var line int
+	given := r.object(n, path, map[string]keyReader{
+		"table": func(n *yaml.Node, path string) { r.table(n, path, &link.Table, &line) },
+		"on":    func(n *yaml.Node, path string) { r.pairs(n, path, on) },
+		"to":    func(n *yaml.Node, path string) { r.pairs(n, path, &link.To) },
+	})
+	for _, must := range [][2]string{
+		{"table", "table: public.product_tags"},
+		{"on", "on: {id: product_id}, the columns here and those of the link table"},
+		{"to", "to: {tag_id: id}, the columns of the link table and those of the related table"},
+	} {
+		if given[must[0]] == nil && n.Kind == yaml.MappingNode {
+			r.problem(n, must[1], "%s.%s is missing", path, must[0])
+		}
+	}
+	return link
+}
+
+// pairs reads columns of two tables that have the same values.
+func (r *reader) pairs(n *yaml.Node, path string, into *[]Pair) {
+	r.entries(n, path, func(key, value *yaml.Node) {
+		p := Pair{Near: key.Value}
+		if err := checkIdent(p.Near); err != nil {
+			r.problem(key, "", "%s: %q: %v", path, p.Near, err)
+		}
+		if r.checked(&p.Far, checkIdent, "")(value, join(path, key.Value)); p.Far != "" {
+			*into = append(*into, p)
+		}
+	})
+	if len(n.Content) == 0 && (n.Kind == yaml.MappingNode || isNull(n)) {
+		r.problem(n, "on: {category_id: id}", "%s is empty", path)
+	}
+}
+
+var orderText = regexp.MustCompile(`^\s*("(?:[^"]|"")+"|[^\s",]+)(?i:\s+(asc|desc))?(?i:\s+nulls\s+(first|last))?\s*(,|$)`)
+
+// orders reads what rows are ordered by: "created_at desc, id", or a list of these.
+func (r *reader) orders(n *yaml.Node, path string, into *[]Order) {
+	r.list(n, path, "columns, each with asc or desc", func(item *yaml.Node, path string) {
+		var text string
+		r.text(&text)(item, path)
+		for more := text != ""; more; {
+			m := orderText.FindStringSubmatch(text)
+			if m == nil {
+				r.problem(item, "order_by: created_at desc, id", "%s: %s: want columns, each with asc or desc, and nulls first or nulls last", path, r.show(item))
+				return
+			}
+			o := Order{Column: m[1], Descending: strings.EqualFold(m[2], "desc")}
+			if strings.HasPrefix(m[1], `"`) {
+				o.Column = strings.ReplaceAll(m[1][1:len(m[1])-1], `""`, `"`)
+			}
+			o.NullsFirst = o.Descending
+			if m[3] != "" {
+				o.NullsFirst = strings.EqualFold(m[3], "first")
+			}
+			*into = append(*into, o)
+			text, more = text[len(m[0]):], m[4] != ""
+		}
+	})
 }
 
 // otherName is the mend of a field whose name cannot be.
 func otherName(column string) string {
+	if column == "" {
+		return "another name"
+	}
 	return fmt.Sprintf("fields: {other_name: {column: %q}}", column)
 }
 

@@ -111,8 +111,8 @@ func TestExampleNamesEveryKey(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	keys := regexp.MustCompile(`(?m)^\t+"([a-z_]+)": +.*$`).FindAllStringSubmatch(string(source), -1)
-	if len(keys) < 30 {
+	keys := regexp.MustCompile(`(?m)^\t+(?:case )?"([a-z_]+)": *.*$`).FindAllStringSubmatch(string(source), -1)
+	if len(keys) < 50 {
 		t.Fatalf("found only %d keys in parse.go", len(keys))
 	}
 	for _, key := range keys {
@@ -135,10 +135,12 @@ func TestDefaultsAreWhatTheExampleSays(t *testing.T) {
 	}
 	for _, c := range []*Config{bare, full} { // what has no default
 		c.Search.User, c.Search.Password, c.Search.CAFile = "", Secret{}, ""
+		c.Indices = c.Indices[:1]
 		ix := c.Indices[0]
-		ix.ID, ix.Routing, ix.Fields, ix.Settings, ix.Mappings, ix.lines = nil, "", nil, nil, nil, lines{}
+		ix.Settings, ix.Mappings = nil, nil
+		*ix.Sources[0] = Source{Table: ix.Sources[0].Table}
 	}
-	if diff := cmp.Diff(bare, full, cmp.AllowUnexported(Index{}, lines{}), cmpopts.IgnoreUnexported(Config{})); diff != "" {
+	if diff := cmp.Diff(bare, full, cmp.AllowUnexported(Index{}), cmpopts.IgnoreUnexported(Config{}, Source{})); diff != "" {
 		t.Error(diff)
 	}
 }
@@ -178,11 +180,13 @@ indices:
 		OnError:    OnErrorDeadLetter,
 		OnSlotLost: OnSlotLostStop,
 		Indices: []*Index{
-			{Name: "a", Table: TableName{"Weird", `x."y`}, ID: []string{"code"}, Fields: fields, Listed: true, Settings: settings, Reindex: Reindex{Chunk: 10000}},
-			{Name: "b", Table: TableName{"public", "Album"}, ID: []string{"code"}, Fields: fields, Listed: true, Settings: settings, Reindex: Reindex{Chunk: 1, KeepOld: 2}},
+			indexOf(Index{Name: "a", Settings: settings, Reindex: Reindex{Chunk: 10000}},
+				Source{Table: TableName{"Weird", `x."y`}, ID: []string{"code"}, Shape: Shape{Fields: fields, Listed: true}}),
+			indexOf(Index{Name: "b", Settings: settings, Reindex: Reindex{Chunk: 1, KeepOld: 2}},
+				Source{Table: TableName{"public", "Album"}, ID: []string{"code"}, Shape: Shape{Fields: fields, Listed: true}}),
 		},
 	}
-	if diff := cmp.Diff(want, c, cmpopts.IgnoreUnexported(Config{}, Index{}, Field{})); diff != "" {
+	if diff := cmp.Diff(want, c, cmpopts.IgnoreUnexported(Config{}, Index{}, Source{}, Field{})); diff != "" {
 		t.Error(diff)
 	}
 	if got, want := c.Postgres.ConnString(), `host='db' port='5433' user='o\'neil\\x' password='0123'`; got != want {
@@ -287,10 +291,13 @@ func TestSecretsDoNotLeak(t *testing.T) {
 	}
 }
 
-// FuzzParse looks for panics, for problems that show what came out of ${…}, and
+// FuzzParse looks for panics, in what is done with a mapping that fits the tables as well, for problems that show what came out of ${…}, and
 // for those without file and text.
 func FuzzParse(f *testing.F) {
-	files, _ := filepath.Glob("testdata/bad/*.bad.yaml")
+	files, _ := filepath.Glob("testdata/*/*.yaml")
+	for _, index := range []string{nested, "\n  a: {tables: [{table: tags, id: \"t-{id}\"}, {table: products, id: \"p-{id}\", where: width > 1, fields: {up: {expr: title}}}]}\n"} {
+		f.Add([]byte("search: {urls: [http://h]}\nindices:" + index))
+	}
 	for _, file := range append(files, exampleFile) {
 		text, err := os.ReadFile(file)
 		if err != nil {
@@ -304,6 +311,7 @@ func FuzzParse(f *testing.F) {
 		c, err := Parse("f.yaml", text, func(string) (string, bool) { return secret, true })
 		if err == nil {
 			c.Check(nil)
+			use(t, c, relatedTables())
 			if len(c.Indices) == 0 {
 				t.Error("no index and no problem")
 			}
@@ -318,4 +326,44 @@ func FuzzParse(f *testing.F) {
 			t.Errorf("the secret is in %s", err)
 		}
 	})
+}
+
+// use does with a mapping all that needs no rows, if it fits the tables.
+func use(t *testing.T, c *Config, tables Tables) {
+	t.Helper()
+	if len(c.Check(tables)) > 0 {
+		return
+	}
+	for _, ix := range c.Indices {
+		ix.Fingerprint(tables)
+		for _, s := range ix.Sources {
+			s.Describe(tables)
+			sel, err := s.Select(tables)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := Compile(s, tables[s.Table], sel.Names); err != nil {
+				t.Fatal(err)
+			}
+			for _, p := range s.Paths() {
+				p.Uses(tables[p.Table()])
+				keys := make([][][]byte, len(p.Columns()))
+				if _, _, err := s.Find(tables, []Lookup{{p, keys}}, nil, 1); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+	}
+}
+
+// TestUse makes sure that the seeds of FuzzParse fit the tables.
+func TestUse(t *testing.T) {
+	c, err := Parse("t.yaml", []byte("search: {urls: [http://h]}\nindices:"+nested), env())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if problems := c.Check(relatedTables()); len(problems) > 0 {
+		t.Fatal(problems)
+	}
+	use(t, c, relatedTables())
 }

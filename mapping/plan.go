@@ -9,97 +9,228 @@ import (
 	"github.com/jackc/pglogrepl"
 )
 
-// A Plan turns rows of one relation into documents of one index. It is not
-// changed once it is compiled, so several goroutines may use it.
+// A Plan turns rows of one relation into documents of one source. It is not changed once
+// it is compiled, so several goroutines may use it.
 //
 // Rows hold values in text form, as the output functions of the types write
 // them. A select must ask for that form; a cast to text is something else: it
 // strips char(n) of its blanks, and adds a mask to inet.
 type Plan struct {
 	fields   []planField
-	id       []int // positions in the row; -1: the row does not have the column
-	routing  int   // position in the row; -1: not in it; noRouting: documents have none
-	needs    []int // positions of all columns that the document, its id and routing need
-	complete bool  // all needed columns are in the row
+	tail     []byte   // from the end of the last field: `}`
+	id       []int    // positions in the row; -1: the row does not have the column
+	literals []string // around the values of id; nil: they are joined
+	routing  int      // position in the row; -1: not in it; noRouting: documents have none
+	where    *bound   // nil: every row is a document
+	needs    []int    // positions of all columns that the document, its id and routing need
+	complete bool     // all needed columns are in the row
 }
 
-// A planField is one field of the document.
+// A planField is one value of the document.
 type planField struct {
-	lead   []byte // from the end of the field before: `,"name":`
+	lead   []byte // from the end of the value before: `,"name":`
 	column int    // position in the row; -1: the row does not have the column
 	encode encoder
+	expr   *bound // in place of column and encode; nil: none
+}
+
+// A bound expression knows where in the row its columns are.
+type bound struct {
+	*expression
+	columns []int
 }
 
 const noRouting = -2
 
 // Compile makes the plan for rows of t whose values come in the order of
-// columns: those of a relation message, or of a select list. Fields whose
+// columns: those of a relation message, or of a [Selection]. Fields whose
 // column t does not have are left out; a field whose column is in t but not in
-// columns makes every row incomplete (see [Plan.Complete]).
-func Compile(ix *Index, t *Table, columns []string) (*Plan, error) {
-	position := make(map[string]int, len(columns))
+// columns makes every row incomplete (see [Plan.Complete]), and so does what is
+// included of other tables.
+func Compile(s *Source, t *Table, columns []string) (*Plan, error) {
+	c := compiler{t: t, position: make(map[string]int, len(columns)), plan: &Plan{routing: noRouting, literals: s.literals}}
 	for i, name := range columns {
-		position[name] = i
+		c.position[name] = i
 	}
-	find := func(name string) int {
-		if i, ok := position[name]; ok {
-			return i
-		}
-		return -1
+	if err := c.compile(s); err != nil {
+		return nil, fmt.Errorf("index %s: %w", s.Name(), err)
 	}
-	p := &Plan{routing: noRouting}
-	key := ix.KeyColumns(t)
+	return c.plan, nil
+}
+
+// A compiler makes one plan.
+type compiler struct {
+	t        *Table
+	position map[string]int // of the columns in the row
+	plan     *Plan
+	lead     []byte // what stands before the next value
+}
+
+func (c *compiler) compile(s *Source) error {
+	p, t := c.plan, c.t
+	key := s.KeyColumns(t)
 	if len(key) == 0 {
-		return nil, fmt.Errorf("index %s: table %s has no primary key, and no id columns are given", ix.Name, t.TableName())
+		return fmt.Errorf("table %s has no primary key, and no id columns are given", t.TableName())
 	}
 	for _, name := range key {
 		if t.Column(name) == nil {
-			return nil, fmt.Errorf("index %s: table %s has no column %s to make the id of", ix.Name, t.TableName(), QuoteIdent(name))
+			return fmt.Errorf("table %s has no column %s to make the id of", t.TableName(), QuoteIdent(name))
 		}
-		p.id = append(p.id, find(name))
+		p.id = append(p.id, c.need(name))
 	}
-	p.needs = append(p.needs, p.id...)
-	if ix.Routing != "" {
-		if t.Column(ix.Routing) == nil {
-			return nil, fmt.Errorf("index %s: table %s has no column %s to route by", ix.Name, t.TableName(), QuoteIdent(ix.Routing))
+	if s.Routing != "" {
+		if t.Column(s.Routing) == nil {
+			return fmt.Errorf("table %s has no column %s to route by", t.TableName(), QuoteIdent(s.Routing))
 		}
-		p.routing = find(ix.Routing)
-		p.needs = append(p.needs, p.routing)
+		p.routing = c.need(s.Routing)
 	}
-	for i, f := range ix.DocumentFields(t) {
-		column := t.Column(f.Column)
-		lead := []byte{','}
-		if i == 0 {
-			lead[0] = '{'
+	if s.Where != "" {
+		e, err := compileCondition(s.Where, t)
+		if err != nil {
+			return fmt.Errorf("where: %w", err)
 		}
-		lead = append(appendString(lead, []byte(f.Name)), ':')
-		at := find(f.Column)
-		p.fields = append(p.fields, planField{slices.Clip(lead), at, formOf(column.Type).encode})
-		p.needs = append(p.needs, at)
+		p.where = c.bind(e)
 	}
+	c.lead = append(c.lead, '{')
+	if err := c.object(s.DocumentFields(t)); err != nil {
+		return err
+	}
+	for i, in := range s.Include {
+		c.name(in.Name)
+		c.value(planField{column: c.need(includeColumn(t, i)), encode: appendMade})
+	}
+	p.tail = append(c.lead, '}')
 	slices.Sort(p.needs)
 	p.needs = slices.Compact(p.needs)
 	p.complete = p.needs[0] >= 0
-	return p, nil
+	return nil
+}
+
+// need notes that documents need a column, and gives its position.
+func (c *compiler) need(name string) int {
+	at, ok := c.position[name]
+	if !ok {
+		at = -1
+	}
+	c.plan.needs = append(c.plan.needs, at)
+	return at
+}
+
+func (c *compiler) bind(e *expression) *bound {
+	b := &bound{expression: e}
+	for _, name := range e.columns {
+		b.columns = append(b.columns, c.need(name))
+	}
+	return b
+}
+
+// object adds the fields of an object whose opening brace is in lead.
+func (c *compiler) object(fields []Field) error {
+	for i := range fields {
+		f := &fields[i]
+		c.name(f.Name)
+		switch {
+		case f.Group != nil:
+			c.lead = append(c.lead, '{')
+			if err := c.object(f.Group); err != nil {
+				return err
+			}
+			c.lead = append(c.lead, '}')
+		case f.Constant != nil:
+			text, err := marshal(plain(f.Constant.Value))
+			if err != nil {
+				return fmt.Errorf("field %s: %w", f.Name, err)
+			}
+			c.lead = append(c.lead, text...)
+		case f.Expr != "":
+			e, err := compileExpression(f.Expr, c.t)
+			if err != nil {
+				return fmt.Errorf("field %s: %w", f.Name, err)
+			}
+			c.value(planField{expr: c.bind(e)})
+		default:
+			form, err := formFor(c.t.Column(f.Column).Type, f.As)
+			if err != nil {
+				return fmt.Errorf("field %s: %w", f.Name, err)
+			}
+			c.value(planField{column: c.need(f.Column), encode: form.encode})
+		}
+	}
+	return nil
+}
+
+// name begins a field of the object that is open.
+func (c *compiler) name(name string) {
+	if n := len(c.lead); n == 0 || c.lead[n-1] != '{' {
+		c.lead = append(c.lead, ',')
+	}
+	c.lead = append(appendString(c.lead, []byte(name)), ':')
+}
+
+// value ends what stands before a value.
+func (c *compiler) value(f planField) {
+	f.lead = slices.Clip(c.lead)
+	c.lead = nil
+	c.plan.fields = append(c.plan.fields, f)
+}
+
+// appendMade appends JSON that Postgres has made. A value of type json in it may have line
+// ends between its parts; in a text they are escaped.
+func appendMade(dst, text []byte) []byte {
+	start := len(dst)
+	dst = append(dst, text...)
+	for made := dst[start:]; ; {
+		i := bytes.IndexAny(made, "\n\r")
+		if i < 0 {
+			return dst
+		}
+		made[i] = ' '
+		made = made[i+1:]
+	}
 }
 
 // AppendDocument appends the document of a row to dst: a JSON object on one
-// line. It needs no memory but dst's. Values that the row does not have are
-// null: ask [Plan.Complete] first.
-func (p *Plan) AppendDocument(dst []byte, row *pglogrepl.TupleData) []byte {
-	if len(p.fields) == 0 {
-		return append(dst, "{}"...)
-	}
+// line. Without expressions it needs no memory but dst's, and there is no error.
+// Values that the row does not have are null: ask [Plan.Complete] first.
+//
+// An error says what an expression could not do with the row; dst is as it was then.
+func (p *Plan) AppendDocument(dst []byte, row *pglogrepl.TupleData) ([]byte, error) {
+	start := len(dst)
 	for i := range p.fields {
 		f := &p.fields[i]
 		dst = append(dst, f.lead...)
+		if f.expr != nil {
+			var err error
+			if dst, err = f.expr.append(dst, f.expr.values(row)); err != nil {
+				return dst[:start], err
+			}
+			continue
+		}
 		if text, ok := value(row, f.column); ok && text != nil {
 			dst = f.encode(dst, text)
 		} else {
 			dst = append(dst, "null"...)
 		}
 	}
-	return append(dst, '}')
+	return append(dst, p.tail...), nil
+}
+
+// Holds tells whether the row is a document: whether what the mapping has in where is true
+// for it. An error says what the expression could not do with the row.
+func (p *Plan) Holds(row *pglogrepl.TupleData) (bool, error) {
+	if p.where == nil {
+		return true, nil
+	}
+	return p.where.holds(p.where.values(row))
+}
+
+// values gives the text of the columns that the expression reads, nil for NULL.
+func (b *bound) values(row *pglogrepl.TupleData) [][]byte {
+	values := make([][]byte, len(b.columns))
+	for i, at := range b.columns {
+		values[i], _ = value(row, at)
+	}
+	return values
 }
 
 // ID gives the _id of a row's document. It is not ok if the row does not have
@@ -116,8 +247,16 @@ func (p *Plan) ID(row *pglogrepl.TupleData) (id string, ok bool) {
 		}
 		values = append(values, text)
 	}
+	return p.IDOf(values), true
+}
+
+// IDOf gives the _id that a key makes, the text of its columns, nil for NULL.
+func (p *Plan) IDOf(key [][]byte) string {
 	var buf [maxID]byte
-	return string(joinID(buf[:0], values...)), true
+	if p.literals != nil {
+		return string(templateID(buf[:0], p.literals, key...))
+	}
+	return string(joinID(buf[:0], key...))
 }
 
 // Routing gives the routing of a row's document: the text of the routing
@@ -179,26 +318,4 @@ func value(row *pglogrepl.TupleData, at int) (text []byte, ok bool) {
 		return c.Data, true
 	}
 	return nil, false // unchanged TOAST
-}
-
-// Columns gives the columns of t that documents, ids and routing need, in the
-// order of the table: what to select, and what to give to [Compile] with it.
-func (ix *Index) Columns(t *Table) []string {
-	needed := make(map[string]bool)
-	for _, name := range ix.KeyColumns(t) {
-		needed[name] = true
-	}
-	if ix.Routing != "" {
-		needed[ix.Routing] = true
-	}
-	for _, f := range ix.DocumentFields(t) {
-		needed[f.Column] = true
-	}
-	var columns []string
-	for _, c := range t.Columns {
-		if needed[c.Name] {
-			columns = append(columns, c.Name)
-		}
-	}
-	return columns
 }

@@ -1,12 +1,13 @@
 package mapping
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"strings"
 	"testing"
 
-	"github.com/google/go-cmp/cmp"
+	gocmp "github.com/google/go-cmp/cmp"
 	"github.com/jackc/pglogrepl"
 	"github.com/jackc/pgx/v5/pgtype"
 )
@@ -34,6 +35,16 @@ type toast struct{}
 
 var unchanged toast
 
+// indexOf makes the index of one source; it is called products unless it has a name.
+func indexOf(ix Index, s Source) *Index {
+	ix.Name = cmp.Or(ix.Name, "products")
+	s.Index, ix.Sources = &ix, []*Source{&s}
+	return &ix
+}
+
+// sourceOf makes the source of the index products.
+func sourceOf(s Source) *Source { return indexOf(Index{}, s).Sources[0] }
+
 // productTable is public.products (id, tenant, title, price, note).
 func productTable() *Table {
 	column := func(name string, oid uint32) Column { return Column{Name: name, Type: named(oid)} }
@@ -60,40 +71,39 @@ func TestPlan(t *testing.T) {
 	all := []string{"id", "tenant", "title", "price", "note"}
 	tests := []struct {
 		name    string
-		ix      Index
+		source  Source
 		columns []string
 		row     *pglogrepl.TupleData
 		want    answer
 	}{
-		{"all columns", Index{}, all, row("7", "a", "T", "1.50", nil),
+		{"all columns", Source{}, all, row("7", "a", "T", "1.50", nil),
 			answer{"7", "", `{"id":7,"tenant":"a","title":"T","price":1.50,"note":null}`, true, true, true}},
-		{"columns in another order", Index{}, []string{"note", "price", "title", "tenant", "id"}, row("", "1", "T", "a", "7"),
+		{"columns in another order", Source{}, []string{"note", "price", "title", "tenant", "id"}, row("", "1", "T", "a", "7"),
 			answer{"7", "", `{"id":7,"tenant":"a","title":"T","price":1,"note":""}`, true, true, true}},
-		{"a column that nothing needs is unchanged", Index{Fields: []Field{{Name: "note", Omit: true}}}, all, row("7", "a", "T", "1", unchanged),
+		{"a column that nothing needs is unchanged", Source{Shape: Shape{Fields: []Field{{Name: "note", Omit: true}}}}, all, row("7", "a", "T", "1", unchanged),
 			answer{"7", "", `{"id":7,"tenant":"a","title":"T","price":1}`, true, true, true}},
-		{"a field is unchanged", Index{}, all, row("7", "a", "T", "1", unchanged),
+		{"a field is unchanged", Source{}, all, row("7", "a", "T", "1", unchanged),
 			answer{"7", "", `{"id":7,"tenant":"a","title":"T","price":1,"note":null}`, true, true, false}},
-		{"the id is unchanged", Index{ID: []string{"id", "title"}}, all, row("7", "a", unchanged, "1", "n"),
+		{"the id is unchanged", Source{ID: []string{"id", "title"}}, all, row("7", "a", unchanged, "1", "n"),
 			answer{"", "", `{"id":7,"tenant":"a","title":null,"price":1,"note":"n"}`, false, true, false}},
-		{"a column that the log does not carry", Index{}, all[:4], row("7", "a", "T", "1"),
+		{"a column that the log does not carry", Source{}, all[:4], row("7", "a", "T", "1"),
 			answer{"7", "", `{"id":7,"tenant":"a","title":"T","price":1,"note":null}`, true, true, false}},
-		{"the id is not in the row", Index{ID: []string{"note"}}, all[:4], row("7", "a", "T", "1"),
+		{"the id is not in the row", Source{ID: []string{"note"}}, all[:4], row("7", "a", "T", "1"),
 			answer{"", "", `{"id":7,"tenant":"a","title":"T","price":1,"note":null}`, false, true, false}},
-		{"a row shorter than its relation", Index{}, all, row("7", "a"),
+		{"a row shorter than its relation", Source{}, all, row("7", "a"),
 			answer{"7", "", `{"id":7,"tenant":"a","title":null,"price":null,"note":null}`, true, true, false}},
-		{"composite id and routing", Index{ID: []string{"tenant", "id"}, Routing: "tenant"}, all, row("7", "a|b", "T", "1", "n"),
+		{"composite id and routing", Source{ID: []string{"tenant", "id"}, Routing: "tenant"}, all, row("7", "a|b", "T", "1", "n"),
 			answer{"a~|b|7", "a|b", `{"id":7,"tenant":"a|b","title":"T","price":1,"note":"n"}`, true, true, true}},
-		{"routing is NULL", Index{Routing: "tenant"}, all, row("7", nil, "T", "1", "n"),
+		{"routing is NULL", Source{Routing: "tenant"}, all, row("7", nil, "T", "1", "n"),
 			answer{"7", "", `{"id":7,"tenant":null,"title":"T","price":1,"note":"n"}`, true, true, true}},
-		{"routing is unchanged", Index{Routing: "tenant", Listed: true}, all, row("7", unchanged, "T", "1", "n"),
+		{"routing is unchanged", Source{Routing: "tenant", Shape: Shape{Listed: true}}, all, row("7", unchanged, "T", "1", "n"),
 			answer{"7", "", `{}`, true, false, false}},
-		{"fields by other names", Index{Listed: true, Fields: []Field{{Name: `the "title"`, Column: "title"}, {Name: "gone", Column: "gone"}}}, all, row("7", "a", "T", "1", "n"),
+		{"fields by other names", Source{Shape: Shape{Listed: true, Fields: []Field{{Name: `the "title"`, Column: "title"}, {Name: "gone", Column: "gone"}}}}, all, row("7", "a", "T", "1", "n"),
 			answer{"7", "", `{"the \"title\"":"T"}`, true, true, true}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			tt.ix.Name = "products"
-			p, err := Compile(&tt.ix, productTable(), tt.columns)
+			p, err := Compile(sourceOf(tt.source), productTable(), tt.columns)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -101,24 +111,125 @@ func TestPlan(t *testing.T) {
 			got.ID, got.HasID = p.ID(tt.row)
 			got.Routing, got.HasRouting = p.Routing(tt.row)
 			got.Whole = p.Complete(tt.row)
-			got.Document = string(p.AppendDocument(nil, tt.row))
-			if diff := cmp.Diff(tt.want, got); diff != "" {
+			document, err := p.AppendDocument(nil, tt.row)
+			if err != nil {
+				t.Fatal(err)
+			}
+			got.Document = string(document)
+			if diff := gocmp.Diff(tt.want, got); diff != "" {
 				t.Errorf("want -, got +:\n%s", diff)
 			}
 		})
 	}
 }
 
+// TestPlanOfShape: what else a document is made of than columns under a name.
+func TestPlanOfShape(t *testing.T) {
+	all := []string{"id", "tenant", "title", "price", "note"}
+	tests := []struct {
+		name, index string
+		columns     []string
+		row         *pglogrepl.TupleData
+		want        string
+		whole       bool
+	}{
+		{"groups", `{table: products, fields: {"*": false, id: true, a: {fields: {t: {column: title}, b: {fields: {price: true, c: {constant: "x\"y"}}}}}}}`, all, row("7", "a", "T", "1.50", nil),
+			`{"id":7,"a":{"t":"T","b":{"price":1.50,"c":"x\"y"}}}`, true},
+		{"a value in a group is unchanged", `{table: products, fields: {"*": false, a: {fields: {t: {column: title}}}}}`, all, row("7", "a", unchanged, "1.50", nil),
+			`{"a":{"t":null}}`, false},
+		{"constants", `{table: products, fields: {"*": false, a: {constant: null}, b: {constant: {y: 1, x: ["<é>", 2026-01-31, true]}}, c: {constant: 0.5}}}`, all, row("7", "a", "T", "1.50", nil),
+			`{"a":null,"b":{"x":["<é>","2026-01-31",true],"y":1},"c":0.5}`, true},
+		{"only constants in a group", `{table: products, fields: {"*": false, a: {fields: {b: {constant: 1}}}, id: true}}`, all, row("7", "a", "T", "1.50", nil),
+			`{"id":7,"a":{"b":1}}`, true},
+		{"an expression", `{table: products, fields: {"*": false, up: {expr: upper(title)}, g: {fields: {up: {column: note, expr: upper(note)}}}}}`, all, row("7", "a", "T \"x\"", "1.50", "n"),
+			`{"up":"T \"X\"","g":{"up":"N"}}`, true},
+		{"a value that an expression reads is unchanged", `{table: products, fields: {"*": false, up: {expr: upper(title)}}}`, all, row("7", "a", unchanged, "1.50", nil), "", false},
+		{"a value that where reads is unchanged", `{table: products, where: title != nil, fields: {"*": false, id: true}}`, all, row("7", "a", unchanged, "1.50", nil),
+			`{"id":7}`, false},
+		{"included", `{table: products, fields: [id], include: {r: {table: r, on: {id: p}, many: object}, c: {table: c, on: {id: id}}}}`,
+			[]string{"include_1", "id", "include_0"}, row("{\"x\":\n \r\n{\"y\": \"a\\nb\"}}", "7", `[]`),
+			`{"id":7,"r":[],"c":{"x":    {"y": "a\nb"}}}`, true},
+		{"included is NULL", `{table: products, fields: [id], include: {c: {table: c, on: {id: id}}}}`, []string{"id", "include_0"}, row("7", nil),
+			`{"id":7,"c":null}`, true},
+		{"a row of the log has nothing that is included", `{table: products, fields: [id], include: {c: {table: c, on: {id: id}}}}`, all, row("7", "a", "T", "1.50", "n"),
+			`{"id":7,"c":null}`, false},
+		{"nothing but what is included", `{table: products, fields: {"*": false}, include: {c: {table: c, on: {id: id}}}}`, []string{"id", "include_0"}, row("7", `1`),
+			`{"c":1}`, true},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			s := indexIn(t, "  products: "+tt.index).Sources[0]
+			p, err := Compile(s, productTable(), tt.columns)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if whole := p.Complete(tt.row); whole != tt.whole {
+				t.Errorf("complete: %v, want %v", whole, tt.whole)
+			}
+			if tt.want == "" {
+				return
+			}
+			got, err := p.AppendDocument([]byte("before "), tt.row)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := gocmp.Diff("before "+tt.want, string(got)); diff != "" {
+				t.Errorf("want -, got +:\n%s", diff)
+			}
+		})
+	}
+}
+
+// TestPlanHolds: where decides whether a row is a document, and an expression that fails
+// leaves nothing behind.
+func TestPlanHolds(t *testing.T) {
+	s := indexIn(t, `  products: {table: products, where: note == nil, fields: {n: {expr: "1 / int(title)"}, m: {expr: "[1][int(title)]"}}}`).Sources[0]
+	p, err := Compile(s, productTable(), []string{"id", "tenant", "title", "price", "note"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for note, want := range map[any]bool{nil: true, "": false, "n": false} {
+		got, err := p.Holds(row("7", "a", "T", "1", note))
+		if got != want || err != nil {
+			t.Errorf("note %v: %v, %v", note, got, err)
+		}
+	}
+	dst, err := p.AppendDocument([]byte("before"), row("7", "a", "5", "1", nil))
+	if err == nil || string(dst) != "before" {
+		t.Errorf("an expression cannot be, but: %s, %v", dst, err)
+	}
+	every, err := Compile(sourceOf(Source{}), productTable(), []string{"id"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := every.Holds(row("7")); !got || err != nil {
+		t.Error("without where a row is no document:", err)
+	}
+}
+
+func TestPlanOfTemplate(t *testing.T) {
+	s := indexIn(t, `  products: {tables: [{table: products, id: "product-{tenant}-{id}"}]}`).Sources[0]
+	p, err := Compile(s, productTable(), []string{"id", "tenant"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if id, ok := p.ID(row("7", "a-b")); id != "product-a~-b-7" || !ok {
+		t.Errorf("id %s, %v", id, ok)
+	}
+	if id := p.IDOf([][]byte{[]byte("a-b"), []byte("7")}); id != "product-a~-b-7" {
+		t.Errorf("id %s", id)
+	}
+}
+
 func TestPlanKeyValues(t *testing.T) {
-	ix := &Index{Name: "products", ID: []string{"tenant", "id", "title"}}
-	p, err := Compile(ix, productTable(), []string{"id", "tenant", "title"})
+	p, err := Compile(sourceOf(Source{ID: []string{"tenant", "id", "title"}}), productTable(), []string{"id", "tenant", "title"})
 	if err != nil {
 		t.Fatal(err)
 	}
 	r := row("7", nil, "")
 	got := p.KeyValues(r)
 	r.Columns[0].Data[0] = 'x' // the row's memory is used again
-	if diff := cmp.Diff([][]byte{nil, []byte("7"), {}}, got); diff != "" {
+	if diff := gocmp.Diff([][]byte{nil, []byte("7"), {}}, got); diff != "" {
 		t.Errorf("want -, got +:\n%s", diff)
 	}
 }
@@ -127,26 +238,32 @@ func TestCompileRefuses(t *testing.T) {
 	noKey := productTable()
 	noKey.PrimaryKey = nil
 	tests := []struct {
-		ix    Index
-		table *Table
-		want  string
+		source Source
+		table  *Table
+		want   string
 	}{
-		{Index{}, noKey, "index products: table public.products has no primary key, and no id columns are given"},
-		{Index{ID: []string{"Gone"}}, noKey, `index products: table public.products has no column "Gone" to make the id of`},
-		{Index{Routing: "gone"}, productTable(), `index products: table public.products has no column "gone" to route by`},
+		{Source{}, noKey, "index products: table public.products has no primary key, and no id columns are given"},
+		{Source{ID: []string{"Gone"}}, noKey, `index products: table public.products has no column "Gone" to make the id of`},
+		{Source{Where: "gone == nil"}, productTable(), `index products: where: table public.products has no column gone (character 1): its columns: id, tenant, title, price, note`},
+		{Source{Routing: "gone"}, productTable(), `index products: table public.products has no column "gone" to route by`},
 	}
 	for _, tt := range tests {
-		tt.ix.Name = "products"
-		_, err := Compile(&tt.ix, tt.table, []string{"id"})
+		_, err := Compile(sourceOf(tt.source), tt.table, []string{"id"})
 		if err == nil || err.Error() != tt.want {
 			t.Errorf("got %v, want %s", err, tt.want)
 		}
 	}
 }
 
-func TestColumns(t *testing.T) {
-	ix := &Index{ID: []string{"tenant", "id"}, Routing: "tenant", Listed: true, Fields: []Field{{Name: "p", Column: "price"}, {Name: "note", Omit: true}}}
-	if diff := cmp.Diff([]string{"id", "tenant", "price"}, ix.Columns(productTable())); diff != "" {
+// TestSelectNames: only the columns that something needs, in the order of the table.
+func TestSelectNames(t *testing.T) {
+	s := sourceOf(Source{Table: TableName{"public", "products"}, ID: []string{"tenant", "id"}, Routing: "tenant",
+		Shape: Shape{Listed: true, Fields: []Field{{Name: "p", Column: "price"}, {Name: "note", Omit: true}}}})
+	sel, err := s.Select(tablesOf(productTable()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := gocmp.Diff([]string{"id", "tenant", "price"}, sel.Names); diff != "" {
 		t.Errorf("want -, got +:\n%s", diff)
 	}
 }
@@ -188,15 +305,18 @@ func TestAppendDocumentNeedsNoMemory(t *testing.T) {
 		columns = append(columns, name)
 		r.Columns = append(r.Columns, row(text).Columns...)
 	}
-	p, err := Compile(&Index{Name: "articles"}, table, columns)
+	p, err := Compile(sourceOf(Source{}), table, columns)
 	if err != nil {
 		t.Fatal(err)
 	}
-	dst := p.AppendDocument(nil, r)
+	dst, err := p.AppendDocument(nil, r)
+	if err != nil {
+		t.Fatal(err)
+	}
 	if !json.Valid(dst) {
 		t.Fatalf("not JSON: %s", dst)
 	}
-	if n := testing.AllocsPerRun(100, func() { dst = p.AppendDocument(dst[:0], r) }); n != 0 {
+	if n := testing.AllocsPerRun(100, func() { dst, _ = p.AppendDocument(dst[:0], r) }); n != 0 {
 		t.Errorf("%v allocations per document", n)
 	}
 	if n := testing.AllocsPerRun(100, func() { p.Complete(r) }); n != 0 {
@@ -206,21 +326,24 @@ func TestAppendDocumentNeedsNoMemory(t *testing.T) {
 
 func BenchmarkAppendDocument(b *testing.B) {
 	table, columns, r := tenColumns()
-	p, err := Compile(&Index{Name: "articles"}, table, columns)
+	p, err := Compile(sourceOf(Source{}), table, columns)
 	if err != nil {
 		b.Fatal(err)
 	}
-	dst := p.AppendDocument(nil, r)
+	dst, err := p.AppendDocument(nil, r)
+	if err != nil {
+		b.Fatal(err)
+	}
 	b.SetBytes(int64(len(dst)))
 	b.ReportAllocs()
 	for b.Loop() {
-		dst = p.AppendDocument(dst[:0], r)
+		dst, _ = p.AppendDocument(dst[:0], r)
 	}
 }
 
 func BenchmarkID(b *testing.B) {
 	table, columns, r := tenColumns()
-	p, err := Compile(&Index{Name: "articles", ID: []string{"tenant_id", "id"}}, table, columns)
+	p, err := Compile(sourceOf(Source{ID: []string{"tenant_id", "id"}}), table, columns)
 	if err != nil {
 		b.Fatal(err)
 	}

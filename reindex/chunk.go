@@ -27,8 +27,8 @@ type chunks struct {
 }
 
 func newChunks(plan *indexer.RowPlan, cursor []string) *chunks {
-	ix := plan.Documents.Index
-	c := &chunks{plan: plan, key: ix.KeyColumns(plan.Table), most: ix.Reindex.Chunk, limit: min(ix.Reindex.Chunk, firstChunk)}
+	s := plan.Source
+	c := &chunks{plan: plan, key: s.KeyColumns(plan.Table), most: s.Index.Reindex.Chunk, limit: min(s.Index.Reindex.Chunk, firstChunk)}
 	for _, v := range cursor {
 		c.cursor = append(c.cursor, []byte(v))
 	}
@@ -36,12 +36,29 @@ func newChunks(plan *indexer.RowPlan, cursor []string) *chunks {
 }
 
 // next returns the select of the chunk after the last one that was read.
-func (c *chunks) next() dbsync.Select {
+func (c *chunks) next() dbsync.Select { return c.selectOf(c.plan) }
+
+func (c *chunks) selectOf(plan *indexer.RowPlan) dbsync.Select {
 	return dbsync.Select{
-		Relation: c.plan.Table.OID, Key: c.key,
-		Query: chunkQuery(c.plan, c.key, c.cursor != nil, c.limit), Args: c.cursor,
-		MaxBytes: chunkBytes, Tag: c.plan,
+		Relation: plan.Table.OID, Related: plan.Related, Key: c.key,
+		Query: chunkQuery(plan, c.key, c.cursor != nil, c.limit), Args: c.cursor,
+		MaxBytes: chunkBytes, Tag: plan,
 	}
+}
+
+// narrow makes the next chunk smaller, because of an error that one row of it causes. When
+// that is the only row, its select is returned that reads the key alone.
+func (c *chunks) narrow(why error) (*dbsync.Select, error) {
+	if c.limit > 1 {
+		c.limit /= 2
+		return nil, nil
+	}
+	refusing, err := c.plan.Refusing(why)
+	if err != nil {
+		return nil, err
+	}
+	sel := c.selectOf(refusing)
+	return &sel, nil
 }
 
 // read takes up what a chunk gave. more is false when it was the last one.
@@ -65,42 +82,13 @@ func (c *chunks) read(w *dbsync.Window) (more bool, err error) {
 // database compares and orders, so every type of key works. After the first chunk the
 // key's values are its parameters.
 func chunkQuery(p *indexer.RowPlan, key []string, after bool, limit int) string {
-	columns := make([]string, len(p.Columns))
-	for i, c := range p.Columns {
-		columns[i] = mapping.QuoteIdent(c)
-	}
 	names := make([]string, len(key))
 	for i, c := range key {
-		names[i] = mapping.QuoteIdent(c)
+		names[i] = mapping.Root + "." + mapping.QuoteIdent(c)
 	}
 	where := ""
 	if after {
-		where = " WHERE " + afterCondition(p.Table, key)
+		where = " WHERE " + p.Table.After(mapping.Root, key, 1)
 	}
-	return fmt.Sprintf("SELECT %s FROM %s%s ORDER BY %s LIMIT %d", strings.Join(columns, ", "), indexer.From(p.Table), where, strings.Join(names, ", "), limit)
-}
-
-// afterCondition is true for the rows whose keys come after the one in the parameters.
-func afterCondition(t *mapping.Table, key []string) string {
-	names, values, types := make([]string, len(key)), make([]string, len(key)), make([]*mapping.Type, len(key))
-	plain := true
-	for i, c := range key {
-		types[i] = t.Column(c).Type
-		names[i], values[i] = mapping.QuoteIdent(c), fmt.Sprintf("$%d::%s", i+1, types[i].Name)
-		plain = plain && indexer.Operator(">", types[i]) == ">"
-	}
-	if plain {
-		return fmt.Sprintf("(%s) > (%s)", strings.Join(names, ", "), strings.Join(values, ", "))
-	}
-	// The same, with an operator of its own for each column. The index takes the scan to
-	// the first row that has the first column's value, and not further.
-	compare := func(i int, operator string) string {
-		return fmt.Sprintf("%s %s %s", names[i], indexer.Operator(operator, types[i]), values[i])
-	}
-	last := len(key) - 1
-	condition := compare(last, ">")
-	for i := last - 1; i >= 0; i-- {
-		condition = fmt.Sprintf("%s AND (%s OR %s)", compare(i, ">="), compare(i, ">"), condition)
-	}
-	return condition
+	return fmt.Sprintf("SELECT %s FROM %s %s%s ORDER BY %s LIMIT %d", p.Selection.List, p.Table.From(), mapping.Root, where, strings.Join(names, ", "), limit)
 }

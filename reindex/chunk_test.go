@@ -35,29 +35,37 @@ func TestChunkQuery(t *testing.T) {
 		after bool
 		want  string
 	}{
-		{"first", table, nil, false, `SELECT "id", "v", "Od""d" FROM ONLY "public"."t" ORDER BY "id" LIMIT 7`},
-		{"next", table, nil, true, `SELECT "id", "v", "Od""d" FROM ONLY "public"."t" WHERE ("id") > ($1::integer) ORDER BY "id" LIMIT 7`},
-		{"partitions", &parted, nil, true, `SELECT "id", "v", "Od""d" FROM "public"."t" WHERE ("id") > ($1::integer) ORDER BY "id" LIMIT 7`},
+		{"first", table, nil, false, `SELECT t."id", t."v", t."Od""d" FROM ONLY "public"."t" t ORDER BY t."id" LIMIT 7`},
+		{"next", table, nil, true, `SELECT t."id", t."v", t."Od""d" FROM ONLY "public"."t" t WHERE (t."id") > ($1::integer) ORDER BY t."id" LIMIT 7`},
+		{"partitions", &parted, nil, true, `SELECT t."id", t."v", t."Od""d" FROM "public"."t" t WHERE (t."id") > ($1::integer) ORDER BY t."id" LIMIT 7`},
 		{"composite", table, []string{`Od"d`, "id"}, true,
-			`SELECT "id", "v", "Od""d" FROM ONLY "public"."t" WHERE ("Od""d", "id") > ($1::"Sch ema"."Mo""od", $2::integer) ORDER BY "Od""d", "id" LIMIT 7`},
+			`SELECT t."id", t."v", t."Od""d" FROM ONLY "public"."t" t WHERE (t."Od""d", t."id") > ($1::"Sch ema"."Mo""od", $2::integer) ORDER BY t."Od""d", t."id" LIMIT 7`},
 		{"type of an extension", extended, nil, true,
-			`SELECT "c", "d", "id" FROM ONLY "public"."t" WHERE "c" OPERATOR("Ex.t".>) $1::"Ex.t".citext ORDER BY "c" LIMIT 7`},
+			`SELECT t."c", t."d", t."id" FROM ONLY "public"."t" t WHERE t."c" OPERATOR("Ex.t".>) $1::"Ex.t".citext ORDER BY t."c" LIMIT 7`},
 		{"types of extensions in a composite key", extended, []string{"d", "id", "c"}, true,
-			`SELECT "c", "d", "id" FROM ONLY "public"."t" WHERE "d" OPERATOR("Ex.t".>=) $1::public.name AND ("d" OPERATOR("Ex.t".>) $1::public.name OR ` +
-				`"id" >= $2::integer AND ("id" > $2::integer OR "c" OPERATOR("Ex.t".>) $3::"Ex.t".citext)) ORDER BY "d", "id", "c" LIMIT 7`},
+			`SELECT t."c", t."d", t."id" FROM ONLY "public"."t" t WHERE t."d" OPERATOR("Ex.t".>=) $1::public.name AND (t."d" OPERATOR("Ex.t".>) $1::public.name OR ` +
+				`t."id" >= $2::integer AND (t."id" > $2::integer OR t."c" OPERATOR("Ex.t".>) $3::"Ex.t".citext)) ORDER BY t."d", t."id", t."c" LIMIT 7`},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
-			ix := &mapping.Index{Name: "t", ID: test.id, Fields: []mapping.Field{{Name: "secret", Omit: true}}}
-			plan, err := indexer.NewRowPlan(&indexer.Documents{Index: ix}, test.table)
+			source := sourceOf(test.table)
+			source.ID, source.Fields = test.id, []mapping.Field{{Name: "secret", Omit: true}}
+			plan, err := indexer.NewRowPlan(&indexer.Documents{Index: source.Index}, source, mapping.Tables{source.Table: test.table})
 			if err != nil {
 				t.Fatal(err)
 			}
-			if got := chunkQuery(plan, ix.KeyColumns(test.table), test.after, 7); got != test.want {
+			if got := chunkQuery(plan, source.KeyColumns(test.table), test.after, 7); got != test.want {
 				t.Errorf("got  %s\nwant %s", got, test.want)
 			}
 		})
 	}
+}
+
+// sourceOf returns a mapping of all columns of a table.
+func sourceOf(t *mapping.Table) *mapping.Source {
+	source := &mapping.Source{Index: &mapping.Index{Name: t.Name}, Table: t.TableName()}
+	source.Index.Sources = []*mapping.Source{source}
+	return source
 }
 
 // A keyed table has a key of some type. The rows' keys are given by an expression of i,
@@ -203,8 +211,8 @@ func TestChunkPlan(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			ix := &mapping.Index{Name: k.name}
-			rowPlan, err := indexer.NewRowPlan(&indexer.Documents{Index: ix}, table)
+			source := sourceOf(table)
+			rowPlan, err := indexer.NewRowPlan(&indexer.Documents{Index: source.Index}, source, mapping.Tables{source.Table: table})
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -2,48 +2,85 @@ package reindex
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"tidemark/dbsync"
 	"tidemark/indexer"
 )
 
-// fill reads the table of an index chunk by chunk into the physical index that is being
+// fill reads the tables of an index chunk by chunk into the physical index that is being
 // built, and puts that behind the alias. The next chunk is read while the last one is
 // being written.
 func (m *Manager) fill(ctx context.Context, d *indexer.Documents) error {
 	st := *m.State(d.Index.Name)
-	table := m.o.Tables[d.Index.Table]
-	plan, err := indexer.NewRowPlan(d, table, indexer.WriteAlias(st.Name, st.Building))
-	if err != nil {
-		return err
-	}
 	bar := m.bar(&st)
 	defer bar.Stop()
 
-	rows := newChunks(plan, st.Cursor)
-	var before *stored
-	for more := true; more; {
-		w, err := m.o.Syncer.OpenWindow(ctx, rows.next())
-		if err != nil {
+	for ; st.Source < len(d.Index.Sources); st.Source, st.Cursor = st.Source+1, nil {
+		if err := m.fillSource(ctx, d, &st, bar); err != nil {
 			return err
 		}
-		if more, err = rows.read(w); err != nil {
-			return err
-		}
-		if err := m.advance(ctx, &st, before, bar); err != nil {
-			return err
-		}
-		before = &stored{window: w, cursor: rows.cursor}
-	}
-	if err := m.advance(ctx, &st, before, bar); err != nil {
-		return err
 	}
 	if err := m.complete(ctx, d, &st); err != nil {
 		return err
 	}
 	bar.Done()
 	return nil
+}
+
+// fillSource reads one table.
+func (m *Manager) fillSource(ctx context.Context, d *indexer.Documents, st *State, bar Bar) error {
+	plan, err := indexer.NewRowPlan(d, d.Index.Sources[st.Source], m.o.Catalog.Tables(), indexer.WriteAlias(st.Name, st.Building))
+	if err != nil {
+		return err
+	}
+	rows := newChunks(plan, st.Cursor)
+	var before *stored
+	for more := true; more; {
+		w, err := m.read(ctx, rows)
+		if err != nil {
+			return err
+		}
+		if more, err = rows.read(w); err != nil {
+			return err
+		}
+		if err := m.advance(ctx, st, before, bar); err != nil {
+			return err
+		}
+		before = &stored{window: w, cursor: rows.cursor}
+	}
+	return m.advance(ctx, st, before, bar)
+}
+
+// read reads the next chunk. A table that was altered meanwhile is read as it is now; a row
+// that Postgres can make no document of becomes a dead letter.
+func (m *Manager) read(ctx context.Context, rows *chunks) (*dbsync.Window, error) {
+	sel, loaded := rows.next(), false
+	for {
+		w, err := m.o.Syncer.OpenWindow(ctx, sel)
+		_, gone := errors.AsType[*dbsync.NoTableError](err)
+		switch {
+		case !gone && !indexer.IsRefusedStatement(err):
+			return w, err
+		case !loaded:
+			loaded = true
+			if rows.plan, err = m.o.Catalog.Reload(ctx, m.o.Syncer.DB(), rows.plan); err != nil {
+				return nil, err
+			}
+			sel = rows.next()
+		case indexer.IsDataError(err):
+			only, err := rows.narrow(err)
+			if err != nil {
+				return nil, err
+			}
+			if sel = rows.next(); only != nil {
+				sel = *only
+			}
+		default:
+			return nil, err
+		}
+	}
 }
 
 // stored is a chunk that was handed on, and the key of its last row.
@@ -84,7 +121,7 @@ func (m *Manager) advance(ctx context.Context, st *State, chunk *stored, bar Bar
 // complete puts a physical index that was filled behind the alias. Each step can be
 // repeated: a crash between two of them costs their repetition.
 func (m *Manager) complete(ctx context.Context, d *indexer.Documents, st *State) error {
-	body, err := d.Index.Body(m.o.Tables[d.Index.Table])
+	body, err := d.Index.Body(m.o.Catalog.Tables())
 	if err != nil {
 		return err
 	}
@@ -118,7 +155,7 @@ func (m *Manager) complete(ctx context.Context, d *indexer.Documents, st *State)
 	}
 	finished := *st
 	finished.Live, finished.LiveFingerprint = st.Building, st.BuildingFingerprint
-	finished.Building, finished.BuildingFingerprint, finished.Cursor = "", "", nil
+	finished.Building, finished.BuildingFingerprint, finished.Source, finished.Cursor = "", "", 0, nil
 	m.set(&finished)
 	d.SetTargets(targets(&finished)...)
 	m.o.Logger.Info("index is complete, the alias stands for it", "index", st.Name, "physical", finished.Live, "rows", st.Done)

@@ -108,17 +108,17 @@ func (r *rig) open(t testing.TB, o options) (*process, error) {
 	log := slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelDebug})).With("process", r.processes)
 	ctx, c := within(t, patience), r.config(t)
 
-	tables := make(map[mapping.TableName]*mapping.Table)
+	tables := make(mapping.Tables)
 	var names []string
-	for _, ix := range c.Indices {
-		table, err := mapping.LoadTable(ctx, r.db.DB, ix.Table.Schema, ix.Table.Name)
+	for _, name := range c.Tables() {
+		table, err := mapping.LoadTable(ctx, r.db.DB, name.Schema, name.Name)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if tables[ix.Table] == nil {
-			tables[ix.Table] = table
-			names = append(names, mapping.QuoteIdent(ix.Table.Schema)+"."+mapping.QuoteIdent(ix.Table.Name))
-		}
+		tables[name] = table
+		names = append(names, table.SQL())
+	}
+	for _, ix := range c.Indices {
 		p.documents = append(p.documents, &indexer.Documents{Index: ix})
 	}
 	client, err := indexer.Connect(ctx, indexer.Options{URLs: c.Search.URLs, StartTimeout: 5 * time.Second, Logger: log})
@@ -147,9 +147,10 @@ func (r *rig) open(t testing.TB, o options) (*process, error) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p.handler = indexer.NewHandler(indexer.HandlerOptions{Syncer: p.syncer, Documents: p.documents, Client: client, Bulk: bulk, Logger: log})
+	catalog := indexer.NewCatalog(tables)
+	p.handler = indexer.NewHandler(indexer.HandlerOptions{Syncer: p.syncer, Documents: p.documents, Catalog: catalog, Client: client, Bulk: bulk, Logger: log})
 	p.manager = New(Options{Syncer: p.syncer, Client: client, DeadLetters: p.dead, Alarm: alarm, States: p.states,
-		Documents: p.documents, Tables: tables, Logger: log, Rebuild: o.rebuild, Progress: hooks(o)})
+		Documents: p.documents, Catalog: catalog, Logger: log, Rebuild: o.rebuild, Progress: hooks(o)})
 	p.syncer.MessageHandler, p.syncer.Batcher = p.handler, dbsync.OperationsOnly(p.handler)
 	return p, nil
 }

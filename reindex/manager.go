@@ -24,7 +24,7 @@ type Options struct {
 	Alarm       *indexer.Alarm
 	States      *States
 	Documents   []*indexer.Documents
-	Tables      map[mapping.TableName]*mapping.Table
+	Catalog     *indexer.Catalog
 	Logger      *slog.Logger
 
 	// Rebuild tells whether an index is to be rebuilt although nothing else asks for it.
@@ -53,15 +53,19 @@ type Bar interface {
 type Manager struct {
 	o Options
 
-	mu     sync.Mutex
-	states map[string]*State // by index; the values are replaced, not changed
-	begun  chan struct{}     // closed when Begin has succeeded
-	once   sync.Once
+	mu      sync.Mutex
+	states  map[string]*State   // by index; the values are replaced, not changed
+	planned map[string]bool     // physical indices that are noted, or about to be, by this process
+	altered map[string][]change // what was done to tables that the index is made of, see Altered
+	wake    chan struct{}       // something was put into altered; capacity 1
+	begun   chan struct{}       // closed when Begin has succeeded
+	once    sync.Once
 }
 
 // New makes a Manager.
 func New(o Options) *Manager {
-	return &Manager{o: o, states: make(map[string]*State), begun: make(chan struct{})}
+	return &Manager{o: o, states: make(map[string]*State), planned: make(map[string]bool),
+		altered: make(map[string][]change), wake: make(chan struct{}, 1), begun: make(chan struct{})}
 }
 
 // Begin finds out what every index needs, makes the physical indices that are missing,
@@ -86,7 +90,7 @@ func (m *Manager) Begin(ctx context.Context) error {
 			return err
 		}
 		if again {
-			if mine := m.State(d.Index.Name); !continues(st, mine) {
+			if mine := m.State(d.Index.Name); !m.continues(st, mine) {
 				return &dbsync.PermanentError{Err: &TakenOverError{Index: d.Index.Name, Building: mine.Building}}
 			}
 			continue
@@ -116,13 +120,16 @@ func (m *Manager) forgetOthers(ctx context.Context) error {
 }
 
 // continues tells whether what the control schema has of an index is this process's own
-// doing. complete may be between its note there and the one in memory.
-func continues(noted, mine *State) bool {
+// doing. Between a note there and the one in memory it is one of two.
+func (m *Manager) continues(noted, mine *State) bool {
 	if noted == nil {
 		return false
 	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
 	return noted.Building == mine.Building && noted.Live == mine.Live ||
-		mine.Building != "" && noted.Building == "" && noted.Live == mine.Building
+		mine.Building != "" && noted.Building == "" && noted.Live == mine.Building ||
+		m.planned[noted.Building]
 }
 
 // lasting marks the errors that repeating cannot cure.
@@ -168,9 +175,9 @@ func (m *Manager) set(st *State) {
 
 // begin makes sure that the index has a physical index, complete or being filled.
 func (m *Manager) begin(ctx context.Context, d *indexer.Documents, st *State) (*State, error) {
-	table := m.o.Tables[d.Index.Table]
-	fingerprint := d.Index.Fingerprint(table)
-	generation, err := m.o.Syncer.TableGeneration(ctx, table.Schema, table.Name)
+	tables := m.o.Catalog.Tables()
+	fingerprint := d.Index.Fingerprint(tables)
+	generation, err := m.generation(ctx, d)
 	if err != nil {
 		return nil, err
 	}
@@ -184,6 +191,12 @@ func (m *Manager) begin(ctx context.Context, d *indexer.Documents, st *State) (*
 		}
 		return st, nil
 	}
+	return m.build(ctx, d, st, why, fingerprint, generation)
+}
+
+// build makes a physical index that is to be filled, and notes it.
+func (m *Manager) build(ctx context.Context, d *indexer.Documents, st *State, why, fingerprint, generation string) (*State, error) {
+	tables := m.o.Catalog.Tables()
 	if err := m.o.Client.CheckAliasName(ctx, d.Index.Name); err != nil {
 		return nil, err
 	}
@@ -217,14 +230,15 @@ func (m *Manager) begin(ctx context.Context, d *indexer.Documents, st *State) (*
 			st.Live, st.LiveFingerprint = "", ""
 		}
 	}
+	m.plan(name)
 	st.Building, st.BuildingFingerprint, st.Generation = name, fingerprint, generation
-	st.Total = table.EstimatedRows
+	st.Total = estimatedRows(d.Index, tables)
 	// Noted before it is made: a crash in between leaves a note of an index that does not
 	// exist, which the next start sees, and never an index that nobody knows of.
 	if err := m.o.States.begin(ctx, st); err != nil {
 		return nil, err
 	}
-	body, err := d.Index.Body(table)
+	body, err := d.Index.Body(tables)
 	if err == nil {
 		body, err = fillingBody(body)
 	}
@@ -234,13 +248,56 @@ func (m *Manager) begin(ctx context.Context, d *indexer.Documents, st *State) (*
 	if err := m.o.Client.CreateIndex(ctx, st.Building, indexer.WriteAlias(st.Name, st.Building), body); err != nil {
 		return nil, err
 	}
-	m.o.Logger.Info("made a physical index, to be filled", "index", d.Index.Name, "physical", st.Building, "why", why, "rows", table.EstimatedRows)
+	m.o.Logger.Info("made a physical index, to be filled", "index", d.Index.Name, "physical", st.Building, "why", why, "rows", st.Total)
 	if abandoned != "" {
 		if err := m.drop(ctx, st.Name, abandoned); err != nil {
 			return nil, err
 		}
 	}
 	return st, nil
+}
+
+func (m *Manager) generation(ctx context.Context, d *indexer.Documents) (string, error) {
+	return Generation(d.Index, func(name mapping.TableName) (string, error) {
+		return m.o.Syncer.TableGeneration(ctx, name.Schema, name.Name)
+	})
+}
+
+// Generation names the time for which the slot has had every change of all the tables that
+// documents of an index are made of. of gives that of one table, see
+// [dbsync.Syncer.TableGeneration].
+func Generation(ix *mapping.Index, of func(mapping.TableName) (string, error)) (string, error) {
+	var all []string
+	for _, name := range ix.Tables() {
+		generation, err := of(name)
+		if err != nil {
+			return "", err
+		}
+		all = append(all, generation)
+	}
+	slices.Sort(all)
+	return strings.Join(all, " "), nil
+}
+
+// estimatedRows returns about how many rows the tables have whose rows are documents of an
+// index, -1 if nothing is known of one of them.
+func estimatedRows(ix *mapping.Index, tables mapping.Tables) int64 {
+	total := int64(0)
+	for _, s := range ix.Sources {
+		n := tables[s.Table].EstimatedRows
+		if n < 0 {
+			return -1
+		}
+		total += n
+	}
+	return total
+}
+
+// plan notes in memory what is about to be noted in the control schema.
+func (m *Manager) plan(physical string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.planned[physical] = true
 }
 
 // newName returns the name of a physical index that comes after all that there are or
@@ -382,7 +439,7 @@ func (m *Manager) drop(ctx context.Context, index, physical string) error {
 }
 
 // Run fills the indices that are not complete, one after the other, and returns when all
-// are. It waits for Begin. What an earlier process has left of indices that were replaced
+// are; then it is for Serve to keep them so. It waits for Begin. What an earlier process has left of indices that were replaced
 // is dropped.
 func (m *Manager) Run(ctx context.Context) error {
 	select {

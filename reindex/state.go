@@ -29,9 +29,11 @@ type State struct {
 	// Building is the physical index that is being filled, "" if none is.
 	Building, BuildingFingerprint string
 
-	// Cursor is the key of the last row that is stored in Building, the text of its
-	// columns; nil at the beginning. Done counts the rows, Total is an estimate from
-	// when the filling began, -1 if there was none.
+	// Source is which of the index's tables is being read, from 0. Cursor is the key of the
+	// last row of it that is stored in Building, the text of its columns; nil at the
+	// beginning. Done counts the rows of all tables, Total is an estimate from when the
+	// filling began, -1 if there was none.
+	Source      int
 	Cursor      []string
 	Done, Total int64
 
@@ -63,6 +65,7 @@ func (s *States) Setup(ctx context.Context) error {
 		live_fingerprint     text NOT NULL DEFAULT '',
 		building             text NOT NULL DEFAULT '',
 		building_fingerprint text NOT NULL DEFAULT '',
+		source               integer NOT NULL DEFAULT 0,
 		cursor               text[],
 		rows_done            bigint NOT NULL DEFAULT 0,
 		rows_total           bigint NOT NULL DEFAULT -1,
@@ -87,9 +90,9 @@ func (s *States) Exist(ctx context.Context) (there bool, err error) {
 func (s *States) Read(ctx context.Context, name string) (*State, error) {
 	st := &State{Name: name}
 	var finished sql.NullTime
-	err := s.db.QueryRowContext(ctx, `SELECT generation, live, live_fingerprint, building, building_fingerprint, cursor,
+	err := s.db.QueryRowContext(ctx, `SELECT generation, live, live_fingerprint, building, building_fingerprint, source, cursor,
 		rows_done, rows_total, started_at, finished_at FROM `+s.table+` WHERE name = $1`, name).
-		Scan(&st.Generation, &st.Live, &st.LiveFingerprint, &st.Building, &st.BuildingFingerprint, pgtype.NewMap().SQLScanner(&st.Cursor),
+		Scan(&st.Generation, &st.Live, &st.LiveFingerprint, &st.Building, &st.BuildingFingerprint, &st.Source, pgtype.NewMap().SQLScanner(&st.Cursor),
 			&st.Done, &st.Total, &st.StartedAt, &finished)
 	if errors.Is(err, sql.ErrNoRows) {
 		return nil, nil
@@ -107,13 +110,13 @@ func (s *States) begin(ctx context.Context, st *State) error {
 		VALUES ($1, $2, $3, $4, $5, $6, $7)
 		ON CONFLICT (name) DO UPDATE SET generation = excluded.generation, live = excluded.live, live_fingerprint = excluded.live_fingerprint,
 			building = excluded.building, building_fingerprint = excluded.building_fingerprint,
-			cursor = NULL, rows_done = 0, rows_total = excluded.rows_total, started_at = now()
+			source = 0, cursor = NULL, rows_done = 0, rows_total = excluded.rows_total, started_at = now()
 		RETURNING started_at`,
 		st.Name, st.Generation, st.Live, st.LiveFingerprint, st.Building, st.BuildingFingerprint, st.Total).Scan(&st.StartedAt)
 	if err != nil {
 		return fmt.Errorf("note that %s is being filled: %w", st.Building, err)
 	}
-	st.Cursor, st.Done = nil, 0
+	st.Source, st.Cursor, st.Done = 0, nil, 0
 	return nil
 }
 
@@ -132,16 +135,21 @@ func (s *States) forget(ctx context.Context, slotGeneration string, kept []strin
 
 // advance notes how far the filling is: everything up to the cursor is stored.
 func (s *States) advance(ctx context.Context, st *State) error {
-	return s.update(ctx, st, `UPDATE `+s.table+` SET cursor = $3, rows_done = $4 WHERE name = $1 AND building = $2`,
-		st.Name, st.Building, st.Cursor, st.Done)
+	return s.update(ctx, st, `UPDATE `+s.table+` SET source = $3, cursor = $4, rows_done = $5 WHERE name = $1 AND building = $2`,
+		st.Name, st.Building, st.Source, st.Cursor, st.Done)
 }
 
 // finish notes that the index that was filled is the one behind the alias. It can be
 // repeated when its answer was lost.
 func (s *States) finish(ctx context.Context, st *State) error {
 	return s.update(ctx, st, `UPDATE `+s.table+` SET live = $2, live_fingerprint = $3, building = '', building_fingerprint = '',
-		cursor = NULL, rows_done = $4, finished_at = now() WHERE name = $1 AND (building = $2 OR building = '' AND live = $2)`,
+		source = 0, cursor = NULL, rows_done = $4, finished_at = now() WHERE name = $1 AND (building = $2 OR building = '' AND live = $2)`,
 		st.Name, st.Building, st.BuildingFingerprint, st.Done)
+}
+
+// adopt notes that documents of the index in use are what another mapping makes, too.
+func (s *States) adopt(ctx context.Context, st *State, fingerprint string) error {
+	return s.update(ctx, st, `UPDATE `+s.table+` SET live_fingerprint = $3 WHERE name = $1 AND live = $2 AND building = ''`, st.Name, st.Live, fingerprint)
 }
 
 // A TakenOverError reports that another process works on the index: the control schema

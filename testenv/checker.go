@@ -33,6 +33,11 @@ type Checker struct {
 	Routing string              // column; "": documents have none
 	Fields  map[string][]string // column -> the fields it goes to; without an entry: one of its name; nil: none
 	Refused map[string]bool     // _id of documents that are allowed to be missing or out of date
+	Absent  map[string]bool     // fields that a document may lack where they are null
+
+	// Query, in place of Table, ID and Fields, gives for each document its _id, its routing
+	// where Routing is not empty, and what it has to be, as JSON.
+	Query string
 }
 
 // A CheckOption changes what a [Checker] expects.
@@ -50,6 +55,10 @@ func WithFields(column string, fields ...string) CheckOption {
 	return func(c *Checker) { c.Fields[column] = fields }
 }
 
+// WithQuery says that the query gives the documents, each as its _id and its JSON: those
+// that have rows of other tables in them.
+func WithQuery(query string) CheckOption { return func(c *Checker) { c.Query = query } }
+
 // WithRefused says that these documents may be missing, or out of date: the server
 // refused them.
 func WithRefused(ids ...string) CheckOption {
@@ -60,9 +69,19 @@ func WithRefused(ids ...string) CheckOption {
 	}
 }
 
+// WithAbsent says that a document may lack these fields where they are null: those of
+// columns that were added after it was stored.
+func WithAbsent(fields ...string) CheckOption {
+	return func(c *Checker) {
+		for _, field := range fields {
+			c.Absent[field] = true
+		}
+	}
+}
+
 // NewChecker makes a checker of a table of db.
 func NewChecker(db *Database, search *SearchServer, alias, table string, options ...CheckOption) *Checker {
-	c := &Checker{URL: db.URL, Table: table, Search: search, Alias: alias, Fields: make(map[string][]string), Refused: make(map[string]bool)}
+	c := &Checker{URL: db.URL, Table: table, Search: search, Alias: alias, Fields: make(map[string][]string), Refused: make(map[string]bool), Absent: make(map[string]bool)}
 	for _, o := range options {
 		o(c)
 	}
@@ -211,9 +230,11 @@ func (c *Checker) compare(ctx context.Context, documents map[documentKey]Documen
 		return err
 	}
 	defer conn.Close(context.WithoutCancel(ctx))
-	table, err := c.describe(ctx, conn)
-	if err != nil {
-		return err
+	table := &checkedTable{query: c.Query, id: 1}
+	if c.Query == "" {
+		if table, err = c.describe(ctx, conn); err != nil {
+			return err
+		}
 	}
 	rows := conn.PgConn().ExecParams(ctx, table.query, nil, nil, nil, nil) // all values as text
 	for rows.NextRow() {
@@ -228,20 +249,17 @@ func (c *Checker) compare(ctx context.Context, documents map[documentKey]Documen
 }
 
 func (c *Checker) compareRow(table *checkedTable, row [][]byte, documents map[documentKey]Document, report *Report) error {
-	key := documentKey{id: documentID(row[:table.id])}
+	key := documentKey{id: string(row[0])}
+	if c.Query == "" {
+		key.id = documentID(row[:table.id])
+	}
 	row = row[table.id:]
 	if c.Routing != "" {
 		key.routing, row = string(row[0]), row[1:]
 	}
-	want := make(map[string]any)
-	for i, column := range table.columns {
-		value, err := column.expected(row[i])
-		if err != nil {
-			return fmt.Errorf("row %q: column %s: %w", key.id, column.name, err)
-		}
-		for _, field := range column.fields {
-			want[field] = value
-		}
+	want, err := table.expected(row)
+	if err != nil {
+		return fmt.Errorf("row %q: %w", key.id, err)
 	}
 	document, ok := documents[key]
 	delete(documents, key)
@@ -254,6 +272,13 @@ func (c *Checker) compareRow(table *checkedTable, row [][]byte, documents map[do
 		if err != nil {
 			return fmt.Errorf("document %q: %w", key.id, err)
 		}
+		if fields, ok := got.(map[string]any); ok {
+			for field := range c.Absent {
+				if _, there := fields[field]; !there {
+					fields[field] = nil
+				}
+			}
+		}
 		var found []Difference
 		differences(&found, "", want, got)
 		if len(found) > 0 {
@@ -264,6 +289,24 @@ func (c *Checker) compareRow(table *checkedTable, row [][]byte, documents map[do
 		}
 	}
 	return nil
+}
+
+// expected gives the document that the values of a row come to.
+func (t *checkedTable) expected(row [][]byte) (any, error) {
+	if t.columns == nil {
+		return decode(row[0])
+	}
+	want := make(map[string]any)
+	for i, column := range t.columns {
+		value, err := column.expected(row[i])
+		if err != nil {
+			return nil, fmt.Errorf("column %s: %w", column.name, err)
+		}
+		for _, field := range column.fields {
+			want[field] = value
+		}
+	}
+	return want, nil
 }
 
 // checkerSession has every setting that changes how values are written.

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -120,21 +121,34 @@ func size(bytes int64) string {
 }
 
 func printIndex(b *bytes.Buffer, p prepare.IndexPlan) error {
-	ix, t := p.Index, p.Table
-	rows := "number of rows not known (ANALYZE tells)"
-	if t.EstimatedRows >= 0 {
-		rows = fmt.Sprintf("about %d rows", t.EstimatedRows)
+	ix := p.Index
+	for i, source := range ix.Sources {
+		t := p.Tables[source.Table]
+		rows := "number of rows not known (ANALYZE tells)"
+		if t.EstimatedRows >= 0 {
+			rows = fmt.Sprintf("about %d rows", t.EstimatedRows)
+		}
+		if i == 0 {
+			fmt.Fprintf(b, "index %s from table %s, %s\n", ix.Name, t.TableName(), rows)
+			fmt.Fprintf(b, "  run %s\n", doing(p))
+			if len(p.Alias) > 0 && !misled(p) && !slices.Equal(p.Alias, []string{p.Live}) {
+				fmt.Fprintf(b, "  the name %s stands for %s now, and is moved when the index is filled\n", ix.Name, strings.Join(p.Alias, ", "))
+			}
+		} else {
+			fmt.Fprintf(b, "  and from table %s, %s\n", t.TableName(), rows)
+		}
+		fmt.Fprintf(b, "  _id from %s\n", source.IDText(t))
+		if source.Routing != "" {
+			fmt.Fprintf(b, "  routing from %s\n", source.Routing)
+		}
+		if source.Where != "" {
+			fmt.Fprintf(b, "  rows where %s\n", source.Where)
+		}
+		if err := printFields(b, source, p.Tables); err != nil {
+			return err
+		}
 	}
-	fmt.Fprintf(b, "index %s from table %s, %s\n", ix.Name, t.TableName(), rows)
-	fmt.Fprintf(b, "  run %s\n", doing(p))
-	if len(p.Alias) > 0 && !misled(p) && !slices.Equal(p.Alias, []string{p.Live}) {
-		fmt.Fprintf(b, "  the name %s stands for %s now, and is moved when the index is filled\n", ix.Name, strings.Join(p.Alias, ", "))
-	}
-	fmt.Fprintf(b, "  _id from %s\n", strings.Join(ix.KeyColumns(t), ", "))
-	if ix.Routing != "" {
-		fmt.Fprintf(b, "  routing from %s\n", ix.Routing)
-	}
-	return printFields(b, ix, t)
+	return nil
 }
 
 // doing says what run does with an index, after "run".
@@ -152,31 +166,40 @@ func doing(p prepare.IndexPlan) string {
 	return fmt.Sprintf("rebuilds it beside %s: %s", p.Live, p.Why)
 }
 
-// printFields prints each field with the column it comes from and the type that it has in
-// the index.
-func printFields(b *bytes.Buffer, ix *mapping.Index, t *mapping.Table) error {
-	body, err := ix.Body(t)
+// printFields prints each field with what it is made of and the type that it has in the
+// index.
+func printFields(b *bytes.Buffer, s *mapping.Source, tables mapping.Tables) error {
+	body, err := s.Index.Body(tables)
 	if err != nil {
 		return err
 	}
-	var made struct {
-		Mappings struct {
-			Properties map[string]struct {
-				Type string `json:"type"`
-			} `json:"properties"`
-		} `json:"mappings"`
-	}
+	var made struct{ Mappings indexField }
 	if err := json.Unmarshal(body, &made); err != nil {
-		return fmt.Errorf("index %s: %w", ix.Name, err)
+		return fmt.Errorf("index %s: %w", s.Index.Name, err)
 	}
 	w := tabwriter.NewWriter(b, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(w, "  field\tindexed as\tcolumn\ttype")
-	for _, f := range ix.DocumentFields(t) {
-		indexed := made.Mappings.Properties[f.Name].Type
-		if indexed == "" {
-			indexed = "object" // what the servers take where no type is given
-		}
-		fmt.Fprintf(w, "  %s\t%s\t%s\t%s\n", f.Name, indexed, f.Column, t.Column(f.Column).Type.Name)
+	for _, line := range s.Describe(tables) {
+		fmt.Fprintf(w, "  %s\t%s\t%s\t%s\n", line.Path, made.Mappings.at(line.Path), line.Column, line.Type)
 	}
 	return w.Flush()
+}
+
+// An indexField is a field of an index as the body of the request that makes it has it.
+type indexField struct {
+	Type       string                `json:"type"`
+	Properties map[string]indexField `json:"properties"`
+}
+
+// at returns the type of a field by the path of its names.
+func (f indexField) at(path string) string {
+	for name := range strings.SplitSeq(path, ".") {
+		next, ok := f.Properties[path] // a column may have a dot in its name
+		if ok {
+			return cmp.Or(next.Type, "object")
+		}
+		f = f.Properties[strings.TrimSuffix(name, "[]")]
+		_, path, _ = strings.Cut(path, ".")
+	}
+	return cmp.Or(f.Type, "object") // what the servers take where no type is given
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"net/http"
+	"slices"
 	"time"
 
 	"tidemark/indexer"
@@ -74,16 +75,15 @@ func connectClusterProblem(c *mapping.Config, failure *indexer.ConnectError) map
 }
 
 // definitions asks the cluster whether it takes the settings and mappings of each index
-// whose table is known.
+// whose tables are known.
 func (p *Prepared) definitions(ctx context.Context, c *mapping.Config) error {
 	var problems mapping.Problems
 	for _, ix := range c.Indices {
-		t := p.Tables[ix.Table]
-		if t == nil {
+		if slices.ContainsFunc(ix.Tables(), func(name mapping.TableName) bool { return p.Tables[name] == nil }) {
 			continue
 		}
 		key := "indices." + ix.Name
-		body, err := ix.Body(t)
+		body, err := ix.Body(p.Tables)
 		if err != nil {
 			problems = append(problems, c.Problem(key, "correct settings, mappings and fields", "%v", err))
 			continue

@@ -56,26 +56,86 @@ func (p *Prepared) database(ctx context.Context, c *mapping.Config, log *slog.Lo
 	if len(problems) > 0 {
 		return problems
 	}
+	return db.explain(ctx, c, p.Tables)
+}
+
+// explain has Postgres plan the statements that make documents of each index: conditions
+// in SQL, and columns of types that cannot be compared, are its to judge.
+func (db *database) explain(ctx context.Context, c *mapping.Config, tables mapping.Tables) error {
+	var problems mapping.Problems
+	for _, ix := range c.Indices {
+		for _, s := range ix.Sources {
+			if len(s.Include) == 0 {
+				continue
+			}
+			problem, err := db.explainSource(ctx, c, s, tables)
+			if err != nil {
+				return err
+			}
+			if problem != nil {
+				problems = append(problems, *problem)
+			}
+		}
+	}
+	if len(problems) > 0 {
+		return problems
+	}
 	return nil
+}
+
+func (db *database) explainSource(ctx context.Context, c *mapping.Config, s *mapping.Source, tables mapping.Tables) (*mapping.Problem, error) {
+	refused := func(key string, err error) (*mapping.Problem, error) {
+		server, ok := errors.AsType[*pgconn.PgError](err)
+		if !ok || server.Code[:2] != "42" && server.Code[:2] != "22" && server.Code[:2] != "0A" {
+			return nil, fmt.Errorf("plan the documents of index %s: %w", s.Name(), err)
+		}
+		p := c.Problem(key, "write what Postgres takes", "Postgres refuses it: %s", server.Message)
+		return &p, nil
+	}
+	// Each condition first by itself, where it knows no other table than its own.
+	for key, condition := range s.Conditions() {
+		if _, err := db.ExecContext(ctx, "EXPLAIN SELECT FROM "+tables[condition.Table].From()+" WHERE ("+condition.SQL+"\n)"); err != nil {
+			return refused(key, err)
+		}
+	}
+	selection, err := s.Select(tables)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := db.ExecContext(ctx, "EXPLAIN SELECT "+selection.List+" FROM "+tables[s.Table].From()+" "+mapping.Root); err != nil {
+		return refused(s.Key("include"), err)
+	}
+	for _, path := range s.Paths() {
+		lookup := mapping.Lookup{Path: path, Keys: make([][][]byte, len(path.Columns()))}
+		query, args, err := s.Find(tables, []mapping.Lookup{lookup}, nil, 1)
+		if err != nil {
+			return nil, err
+		}
+		given := make([]any, len(args))
+		for i, arg := range args {
+			given[i] = string(arg)
+		}
+		if _, err := db.ExecContext(ctx, "EXPLAIN "+query, given...); err != nil {
+			return refused(s.Key("include"), err)
+		}
+	}
+	return nil, nil
 }
 
 // loadTables reads the catalog about every table that c names. Where one of them is
 // missing, known holds the names of all others too: one may have been meant.
 func (p *Prepared) loadTables(ctx context.Context, c *mapping.Config, db *database) (known map[mapping.TableName]*mapping.Table, err error) {
-	p.Tables = make(map[mapping.TableName]*mapping.Table)
+	p.Tables = make(mapping.Tables)
 	missing := false
-	for _, ix := range c.Indices {
-		if _, there := p.Tables[ix.Table]; there {
-			continue
-		}
-		t, err := mapping.LoadTable(ctx, db, ix.Table.Schema, ix.Table.Name)
+	for _, name := range c.Tables() {
+		t, err := mapping.LoadTable(ctx, db, name.Schema, name.Name)
 		switch {
 		case errors.Is(err, mapping.ErrNoTable):
 			missing = true
 		case err != nil:
 			return nil, err
 		default:
-			p.Tables[ix.Table] = t
+			p.Tables[name] = t
 		}
 	}
 	if !missing {
@@ -115,7 +175,7 @@ func (db *database) readable(ctx context.Context, c *mapping.Config, t *mapping.
 	if !ok || server.Code != "42501" {
 		return nil, fmt.Errorf("read table %s: %w", t.TableName(), err)
 	}
-	i := slices.IndexFunc(c.Indices, func(ix *mapping.Index) bool { return ix.Table == t.TableName() })
+	i := slices.IndexFunc(c.Indices, func(ix *mapping.Index) bool { return slices.Contains(ix.Tables(), t.TableName()) })
 	p := c.Problem("indices."+c.Indices[i].Name+".table",
 		fmt.Sprintf("GRANT USAGE ON SCHEMA %s TO %s;\nGRANT SELECT ON %s TO %s;", mapping.QuoteIdent(t.Schema), mapping.QuoteIdent(db.role), name, mapping.QuoteIdent(db.role)),
 		"role %s may not read table %s. Postgres says: %s", db.role, t.TableName(), server.Message)

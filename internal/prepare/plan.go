@@ -11,8 +11,8 @@ import (
 
 // An IndexPlan says what run would do with one index.
 type IndexPlan struct {
-	Index *mapping.Index
-	Table *mapping.Table
+	Index  *mapping.Index
+	Tables mapping.Tables // that its documents are made of, and others
 
 	// Live is the physical index that is kept equal to the table, "" if there is none,
 	// Building one that is being filled, of whose rows Done are stored.
@@ -35,7 +35,7 @@ func (p *Prepared) Plan(ctx context.Context, c *mapping.Config) ([]IndexPlan, er
 	}
 	var plans []IndexPlan
 	for _, ix := range c.Indices {
-		plan := IndexPlan{Index: ix, Table: p.Tables[ix.Table]}
+		plan := IndexPlan{Index: ix, Tables: p.Tables}
 		var st *reindex.State
 		if there {
 			if st, err = states.Read(ctx, ix.Name); err != nil {
@@ -45,11 +45,13 @@ func (p *Prepared) Plan(ctx context.Context, c *mapping.Config) ([]IndexPlan, er
 		if st != nil {
 			plan.Live, plan.Building, plan.Done = st.Live, st.Building, st.Done
 		}
-		generation, err := dbsync.TableGeneration(ctx, p.db, p.Database.Generation, c.Postgres.Publication, ix.Table.Schema, ix.Table.Name)
+		generation, err := reindex.Generation(ix, func(name mapping.TableName) (string, error) {
+			return dbsync.TableGeneration(ctx, p.db, p.Database.Generation, c.Postgres.Publication, name.Schema, name.Name)
+		})
 		if err != nil {
 			return nil, err
 		}
-		plan.Why, err = reindex.RebuildReason(ctx, p.Client, ix.Name, st, ix.Fingerprint(plan.Table), generation)
+		plan.Why, err = reindex.RebuildReason(ctx, p.Client, ix.Name, st, ix.Fingerprint(p.Tables), generation)
 		if err == nil {
 			plan.Alias, err = p.Client.AliasTargets(ctx, ix.Name)
 		}

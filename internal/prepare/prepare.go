@@ -24,7 +24,7 @@ import (
 
 // Prepared is what Prepare found: a mapping that fits, and the way to the cluster.
 type Prepared struct {
-	Tables   map[mapping.TableName]*mapping.Table // of all indices
+	Tables   mapping.Tables // of all indices
 	Client   *indexer.Client
 	Database *dbsync.Inspection // what following the slot begins with; Wrong is empty
 
@@ -91,13 +91,11 @@ func join(errs ...error) error {
 
 // SyncerOptions are the options by which c follows its slot. tables are those that exist
 // of the tables that c names.
-func SyncerOptions(c *mapping.Config, tables map[mapping.TableName]*mapping.Table, log *slog.Logger) []dbsync.SyncerOpt {
+func SyncerOptions(c *mapping.Config, tables mapping.Tables, log *slog.Logger) []dbsync.SyncerOpt {
 	var names []string
-	seen := make(map[mapping.TableName]bool)
-	for _, ix := range c.Indices {
-		if tables[ix.Table] != nil && !seen[ix.Table] {
-			seen[ix.Table] = true
-			names = append(names, mapping.QuoteIdent(ix.Table.Schema)+"."+mapping.QuoteIdent(ix.Table.Name))
+	for _, name := range c.Tables() {
+		if tables[name] != nil {
+			names = append(names, tables[name].SQL())
 		}
 	}
 	options := []dbsync.SyncerOpt{

@@ -193,9 +193,9 @@ func TestSyncerOptions(t *testing.T) {
 	c := config(t, d.URL, "http://127.0.0.1:9", "a")
 	c.Postgres.Slot = d.Unique("s")
 	name := mapping.TableName{Schema: `Weird."S`, Name: "T.x"}
-	c.Indices[0].Table = name
+	c.Indices[0].Sources[0].Table = name
 	c.Indices = append(c.Indices, c.Indices[0]) // a table of two indices is published once
-	s, err := dbsync.NewSyncerContext(t.Context(), SyncerOptions(c, map[mapping.TableName]*mapping.Table{name: {}}, logger(t))...)
+	s, err := dbsync.NewSyncerContext(t.Context(), SyncerOptions(c, mapping.Tables{name: {Schema: name.Schema, Name: name.Name}}, logger(t))...)
 	if err != nil {
 		t.Fatal(err)
 	}

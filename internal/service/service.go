@@ -45,6 +45,7 @@ type Service struct {
 	bulk    *indexer.Bulk
 	alarm   *indexer.Alarm
 	dead    *indexer.DeadLetters
+	catalog *indexer.Catalog
 	counters
 }
 
@@ -110,12 +111,14 @@ func (s *Service) open(ctx context.Context) (err error) {
 	for _, ix := range c.Indices {
 		documents = append(documents, &indexer.Documents{Index: ix})
 	}
+	s.catalog = indexer.NewCatalog(s.found.Tables)
 	s.handler = indexer.NewHandler(indexer.HandlerOptions{
-		Syncer: s.syncer, Documents: documents, Client: s.found.Client, Bulk: s.bulk, Logger: log,
+		Syncer: s.syncer, Documents: documents, Catalog: s.catalog, Client: s.found.Client, Bulk: s.bulk, Logger: log,
+		Altered: s.altered,
 	})
 	s.manager = reindex.New(reindex.Options{
 		Syncer: s.syncer, Client: s.found.Client, DeadLetters: s.dead, Alarm: s.alarm, States: states,
-		Documents: documents, Tables: s.found.Tables, Logger: log,
+		Documents: documents, Catalog: s.catalog, Logger: log,
 		Rebuild: func(name string) bool {
 			return slices.Contains(s.o.Reindex, name) || slices.Contains(s.o.Reindex, "all")
 		},
@@ -129,6 +132,16 @@ func (s *Service) open(ctx context.Context) (err error) {
 func (s *Service) begin(ctx context.Context) error {
 	s.handler.Begin(ctx)
 	return s.manager.Begin(ctx)
+}
+
+// altered takes up that a table is not what it was before.
+func (s *Service) altered(before, now *mapping.Table) {
+	s.o.Logger.Info("a table was altered", "table", now.TableName().String())
+	// What the mapping names and is not there any more is left out of the documents.
+	for _, problem := range s.config.Check(s.catalog.Tables()) {
+		s.o.Logger.Warn("the mapping does not fit the table any more", "problem", problem.Text, "file", problem.File, "line", problem.Line, "mend", problem.Mend)
+	}
+	s.manager.Altered(before, now)
 }
 
 // refused takes what the search server refuses for good.
@@ -170,14 +183,16 @@ func (s *Service) run(ctx context.Context) error {
 	})
 	parts.Go(func() {
 		err := s.manager.Run(run)
-		if err == nil && s.o.Once {
+		switch {
+		case err != nil:
+		case !s.o.Once:
+			err = s.manager.Serve(run)
+		default:
 			if err = s.syncer.Barrier(run); err == nil {
 				err = errDone
 			}
 		}
-		if err != nil {
-			end(err)
-		}
+		end(err)
 	})
 	parts.Go(func() {
 		if err := serve(run); err != nil {
