@@ -42,6 +42,18 @@ func (s *Source) KeyColumns(t *Table) []string {
 	return t.PrimaryKey
 }
 
+// PageColumns gives the columns that make the _id in the order of the unique index over
+// them, so that rows are read page by page along it.
+func (s *Source) PageColumns(t *Table) []string {
+	key := s.KeyColumns(t)
+	for _, columns := range append([][]string{t.PrimaryKey}, t.Unique...) {
+		if sameColumns(columns, key) {
+			return columns
+		}
+	}
+	return key
+}
+
 // IDText says what the _id is made of, for people.
 func (s *Source) IDText(t *Table) string {
 	key := s.KeyColumns(t)

@@ -105,6 +105,11 @@ func (p *Path) Uses(t *Table) map[string]bool {
 	for _, name := range p.Columns() {
 		uses[name] = true
 	}
+	if t.someKey() == nil || in.Where != "" && !last.link { // ordered by all; in SQL, which may name any
+		for _, c := range t.Columns {
+			uses[c.Name] = true
+		}
+	}
 	if in.Through != nil && last.link {
 		for _, pair := range in.Through.To {
 			uses[pair.Near] = true
@@ -113,11 +118,6 @@ func (p *Path) Uses(t *Table) map[string]bool {
 			uses[name] = true
 		}
 	} else {
-		if in.Where != "" { // in SQL, which may name any
-			for _, c := range t.Columns {
-				uses[c.Name] = true
-			}
-		}
 		if in.Aggregate == "" && in.Value == "" {
 			for name := range in.Shape.readColumns(t) {
 				uses[name] = true

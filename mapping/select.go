@@ -200,18 +200,31 @@ func (w *selectWriter) order(in *Include, t *Table, alias string, link *Table, l
 		}
 		parts = append(parts, ref)
 	}
-	for _, name := range t.someKey() {
-		if !used[name] {
-			parts = append(parts, column(alias, name))
-		}
-	}
+	parts = append(parts, t.ties(alias, used)...)
 	if link != nil {
 		// The same row may be linked several times, in an order that shows in no column of it.
-		for _, name := range link.someKey() {
-			parts = append(parts, column(linkAlias, name))
-		}
+		parts = append(parts, link.ties(linkAlias, nil)...)
 	}
 	return strings.Join(parts, ", ")
+}
+
+// ties gives what rows are ordered by that are equal in what the mapping orders them by:
+// the key, or the text of all columns where nothing tells rows apart.
+func (t *Table) ties(alias string, used map[string]bool) []string {
+	key, cast := t.someKey(), ""
+	if key == nil {
+		cast = "::pg_catalog.text"
+		for _, c := range t.Columns {
+			key = append(key, c.Name)
+		}
+	}
+	var parts []string
+	for _, name := range key {
+		if !used[name] {
+			parts = append(parts, column(alias, name)+cast)
+		}
+	}
+	return parts
 }
 
 // someKey gives columns that tell the rows of the table apart, none if nothing does.
@@ -219,8 +232,10 @@ func (t *Table) someKey() []string {
 	if len(t.PrimaryKey) > 0 {
 		return t.PrimaryKey
 	}
-	if len(t.Unique) > 0 {
-		return t.Unique[0]
+	for _, columns := range t.Unique {
+		if !slices.ContainsFunc(columns, func(name string) bool { c := t.Column(name); return c == nil || !c.NotNull }) {
+			return columns
+		}
 	}
 	return nil
 }
@@ -299,8 +314,12 @@ func (w *selectWriter) aggregate(in *Include, t *Table, rows, from string) strin
 	}
 	result := in.Aggregate.of(c.Type)
 	v := w.alias("v")
-	return fmt.Sprintf("(SELECT pg_catalog.to_json(%s) FROM (SELECT pg_catalog.%s(%s) AS v FROM %s) %s)",
-		formOf(result).sqlOf(v+".v", result), in.Aggregate, column(rows, in.Column), from, v)
+	schema := "pg_catalog"
+	if root := c.Type.Root(); root.Kind == KindBase && root.OID >= firstUserOID && in.Aggregate != AggregateCount {
+		schema = schemaOf(root.Name) // of an extension, which has its own
+	}
+	return fmt.Sprintf("(SELECT pg_catalog.to_json(%s) FROM (SELECT %s.%s(%s) AS v FROM %s) %s)",
+		formOf(result).sqlOf(v+".v", result), schema, in.Aggregate, column(rows, in.Column), from, v)
 }
 
 // of gives the type of what values of a type come to.
@@ -375,13 +394,20 @@ func (s *Source) Find(tables Tables, lookups []Lookup, after [][]byte, limit int
 	for i, name := range key {
 		names[i] = column(alias, name)
 	}
+	page := s.PageColumns(t)
+	order := make([]string, len(page))
+	for i, name := range page {
+		order[i] = column(alias, name)
+	}
 	where := ""
 	if after != nil {
-		where = " WHERE " + t.After(alias, key, len(args)+1)
-		args = append(args, after...)
+		where = " WHERE " + t.After(alias, page, len(args)+1)
+		for _, name := range page {
+			args = append(args, after[slices.Index(key, name)])
+		}
 	}
-	list := strings.Join(names, ", ")
-	return fmt.Sprintf("SELECT %s%s FROM %s %s%s ORDER BY %s LIMIT %d", distinct, list, from, alias, where, list, limit), args, nil
+	return fmt.Sprintf("SELECT %s%s FROM %s %s%s ORDER BY %s LIMIT %d",
+		distinct, strings.Join(names, ", "), from, alias, where, strings.Join(order, ", "), limit), args, nil
 }
 
 // find gives the statement for the keys that one lookup asks for.

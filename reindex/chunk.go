@@ -20,7 +20,7 @@ const (
 // chunks reads a table in chunks by its key.
 type chunks struct {
 	plan   *indexer.RowPlan
-	key    []string // columns
+	key    []string // columns, in the order of their index
 	most   int      // rows of a chunk, as the mapping has it
 	limit  int      // rows of the next chunk
 	cursor [][]byte // key of the last row that was read, nil at the beginning
@@ -28,7 +28,7 @@ type chunks struct {
 
 func newChunks(plan *indexer.RowPlan, cursor []string) *chunks {
 	s := plan.Source
-	c := &chunks{plan: plan, key: s.KeyColumns(plan.Table), most: s.Index.Reindex.Chunk, limit: min(s.Index.Reindex.Chunk, firstChunk)}
+	c := &chunks{plan: plan, key: s.PageColumns(plan.Table), most: s.Index.Reindex.Chunk, limit: min(s.Index.Reindex.Chunk, firstChunk)}
 	for _, v := range cursor {
 		c.cursor = append(c.cursor, []byte(v))
 	}
