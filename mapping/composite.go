@@ -2,6 +2,7 @@ package mapping
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -36,7 +37,7 @@ func compositeForm(t *Type, depth int) *form {
 	f.name = name.String()
 	f.encode = compositeEncoder(parts)
 	f.field = map[string]any{"type": "object", "properties": properties}
-	if countFields(properties) > maxFields {
+	if countFields(properties) > maxFields || slices.ContainsFunc(t.Attributes, func(a Attribute) bool { return !isFieldName(a.Name) }) {
 		f.field = disabledField
 	}
 	if !plain {
@@ -52,6 +53,12 @@ func compositeForm(t *Type, depth int) *form {
 		}
 	}
 	return f
+}
+
+// isFieldName reports whether an index may have a field of this name. With a
+// point in it, it would be a path.
+func isFieldName(name string) bool {
+	return !strings.Contains(name, ".") && strings.TrimSpace(name) != ""
 }
 
 // countFields counts the fields of an object, with those below it.

@@ -29,6 +29,15 @@ const setup = `
 	create type pairs as (id numeric, "The ""Pair""" pair, list pair[], at timestamptz, "Raw" bytea, day birthday, note json);
 	create domain couple as pairs;
 	create type nothing as ();
+	create type underscores as ("_id" int, "_source" int, "_type" text, "_routing" int, "_" int, "type" int, "properties" int);
+	create type points as (a int, "a.b" int, ".c" int, "." int, " " int);
+	create type placed as (p points, q int);
+	do $$ begin
+		if to_regtype('ltree') is not null then -- row_to_json follows such a cast
+			create function ltree_json(ltree) returns json language sql as 'select ''{"cast":1}''::json';
+			create cast (ltree as json) with function ltree_json(ltree);
+		end if;
+	end $$;
 	create type floatrange as range (subtype = float8, multirange_type_name = floatranges);
 	create type realrange as range (subtype = float4);
 	create type smallrange as range (subtype = int2);
@@ -171,6 +180,8 @@ var samples = []sample{
 		{"row(null, null, array[[row(1, 'a')::pair], [null::pair]], 'infinity', '', 'infinity', '1')", `{"id":null,"The \"Pair\"":null,"list":[[{"a":1,"b":"a"}],[null]],"at":null,"Raw":"","day":null,"note":1}`},
 	}},
 	{"couple", []sampleValue{{"row(1.50, null, null, null, null, null, null)", `{"id":1.50,"The \"Pair\"":null,"list":null,"at":null,"Raw":null,"day":null,"note":null}`}}},
+	{"underscores", []sampleValue{{"row(1, 2, 'c', 4, 5, 6, 7)", `{"_id":1,"_source":2,"_type":"c","_routing":4,"_":5,"type":6,"properties":7}`}}},
+	{"placed", []sampleValue{{"row(row(1, 2, 3, 4, 5), 6)", `{"p":{"a":1,"a.b":2,".c":3,".":4," ":5},"q":6}`}}},
 	{"nothing", []sampleValue{{"row()", "{}"}}},
 	{"birthday", []sampleValue{{"'2000-02-29'", `"2000-02-29"`}}},
 

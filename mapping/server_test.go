@@ -111,6 +111,61 @@ func TestLoadTable(t *testing.T) {
 	}
 }
 
+// A type comes with all that its values are made of, and it is seen when that is
+// another.
+func TestLoadTableTypes(t *testing.T) {
+	d := testenv.NewDatabase(t)
+	d.Exec(t, `create schema ext; create extension hstore schema ext;
+		create type "Pair" as (a int, gone text, b numeric(5,1));
+		alter type "Pair" drop attribute gone;
+		create domain couple as "Pair";
+		create type spans as range (subtype = numeric);
+		create table plain (x int);
+		create table t (pairs couple[], span spans, many int4multirange, h ext.hstore, m money, row plain)`)
+	load := func() map[string]*mapping.Type {
+		table, err := mapping.LoadTable(t.Context(), d.DB, "public", "t")
+		if err != nil {
+			t.Fatal(err)
+		}
+		types := make(map[string]*mapping.Type)
+		for _, c := range table.Columns {
+			types[c.Name] = c.Type
+		}
+		return types
+	}
+	got := load()
+	pair := got["pairs"].Elem.Root()
+	if a := pair.Attributes; pair.Name != `public."Pair"` || len(a) != 2 || a[0].Name != "a" || a[1].Type.Name != "numeric(5,1)" {
+		t.Errorf("the composite is %s of %v", pair.Name, pair.Attributes)
+	}
+	if s := got["span"]; s.Kind != mapping.KindRange || s.Canonical || s.Elem.Name != "numeric" {
+		t.Errorf("the range is %+v", s)
+	}
+	if m := got["many"]; m.Kind != mapping.KindMultirange || !m.Elem.Canonical || m.Elem.Elem.Name != "integer" {
+		t.Errorf("the multirange is %+v", m)
+	}
+	if h := got["h"]; h.Extension != "hstore" || h.Schema != "ext" || h.Plain != "hstore" || h.Name != "ext.hstore" {
+		t.Errorf("the hstore is %+v", h)
+	}
+	if got["m"].Fraction != 2 || got["span"].Extension != "" {
+		t.Errorf("money has %d digits after the point, want 2", got["m"].Fraction)
+	}
+	if a := got["row"].Attributes; len(a) != 1 || a[0].Name != "x" {
+		t.Errorf("the row has %v", a)
+	}
+	for name, typ := range load() {
+		if !typ.Equal(got[name]) {
+			t.Errorf("%s is not equal to itself", name)
+		}
+	}
+	d.Exec(t, `alter type "Pair" rename attribute b to c; alter table plain add y text`)
+	for name, typ := range load() {
+		if want := name != "pairs" && name != "row"; typ.Equal(got[name]) != want {
+			t.Errorf("%s is equal to what it was: %v, want %v", name, !want, want)
+		}
+	}
+}
+
 // chain gives the kinds of a type from the outside in, with the name of a
 // numeric at its end.
 func chain(t *mapping.Type) string {

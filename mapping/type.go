@@ -2,6 +2,7 @@ package mapping
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/jackc/pgx/v5/pgtype"
 )
@@ -51,6 +52,17 @@ func (t *Type) Root() *Type {
 		t = t.Base
 	}
 	return t
+}
+
+// Equal reports whether nothing about a type has changed, as it does where a
+// composite was altered.
+func (t *Type) Equal(other *Type) bool {
+	if t == nil || other == nil {
+		return t == other
+	}
+	return t.OID == other.OID && t.Name == other.Name && t.Kind == other.Kind && t.Modifier == other.Modifier &&
+		t.Fraction == other.Fraction && t.Elem.Equal(other.Elem) && t.Base.Equal(other.Base) &&
+		slices.EqualFunc(t.Attributes, other.Attributes, func(a, b Attribute) bool { return a.Name == b.Name && a.Type.Equal(b.Type) })
 }
 
 // leftOut reports whether documents do without the type unless the mapping
