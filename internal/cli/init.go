@@ -243,9 +243,9 @@ func deliver(o initOptions, d *draft.Draft, stdout io.Writer) error {
 	}
 	left := ""
 	if d.LeftOut > 0 {
-		left = fmt.Sprintf(" %d tables have none, at its end is why.", d.LeftOut)
+		left = fmt.Sprintf("; without one: %d, its end says why", d.LeftOut)
 	}
-	_, err = fmt.Fprintf(stdout, "%s has an index for each of %d tables.%s Next: tidemark check -c %s\n", o.output, d.Indices, left, o.output)
+	_, err = fmt.Fprintf(stdout, "%s has an index for each of %d tables%s. Next: tidemark check -c %s\n", o.output, d.Indices, left, o.output)
 	return err
 }
 

@@ -29,7 +29,7 @@ func TestInit(t *testing.T) {
 	t.Setenv("SEARCH_URL", search.URL)
 	file := filepath.Join(t.TempDir(), "t.yaml")
 	code, out, wrong := tidemark(t, "init", "-o", file)
-	if want := file + " has an index for each of 2 tables. 1 tables have none, at its end is why. Next: tidemark check -c " + file + "\n"; code != exitDone || out != want || wrong != "" {
+	if want := file + " has an index for each of 2 tables; without one: 1, its end says why. Next: tidemark check -c " + file + "\n"; code != exitDone || out != want || wrong != "" {
 		t.Fatalf("%d %s%s", code, out, wrong)
 	}
 	text, err := os.ReadFile(file)

@@ -70,13 +70,18 @@ func Make(ctx context.Context, db *sql.DB, o Options) (*Draft, error) {
 	return &Draft{Text: text, Indices: d.indices, LeftOut: d.leftOut}, nil
 }
 
-var wholeRows = regexp.MustCompile(`(ALTER TABLE .+ REPLICA IDENTITY )FULL`)
+var wholeRows = []*regexp.Regexp{
+	regexp.MustCompile(`(ALTER TABLE ".+ REPLICA IDENTITY )FULL(;)`),
+	regexp.MustCompile(`(ALTER TABLE %s REPLICA IDENTITY )FULL(', relid::regclass\) FROM pg_partition_tree\('.+'\) WHERE)`),
+}
 
 // oneIdentity has a table that is to log whole rows for one include not be told to log
 // only its key for another.
 func oneIdentity(text string) string {
-	for _, m := range wholeRows.FindAllStringSubmatch(text, -1) {
-		text = strings.ReplaceAll(text, m[1]+"DEFAULT", m[1]+"FULL")
+	for _, statement := range wholeRows {
+		for _, m := range statement.FindAllStringSubmatch(text, -1) {
+			text = strings.ReplaceAll(text, m[1]+"DEFAULT"+m[2], m[0])
+		}
 	}
 	return text
 }

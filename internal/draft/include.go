@@ -23,7 +23,7 @@ const (
 type include struct {
 	name   string
 	parts  []string // "table: public.artist", …
-	fields []string // of each object; empty: none are listed
+	fields []string // of each object; nil: there are none, but values
 	before []string // statements without which it is refused, or not to be had at a bearable price
 	faster []string // statements that make it cheaper
 }
@@ -53,7 +53,8 @@ func (d *drafter) includes(t *mapping.Table, head []string, taken map[string]boo
 		return name
 	}
 	add := func(in *include) {
-		if d.weigh(t, head, in) {
+		// Without fields to list it would be all of them, secrets too.
+		if (in.fields == nil || len(in.fields) > 0) && d.weigh(t, head, in) {
 			proposed = append(proposed, in)
 		}
 	}
@@ -213,7 +214,7 @@ func oneEach(t *mapping.Table, columns []string) bool {
 
 // describing gives the columns that tell a person which row it is.
 func describing(t *mapping.Table, skip []string) []string {
-	var columns []string
+	columns := []string{}
 	for _, c := range t.Columns {
 		if describes.MatchString(c.Name) && isField(c.Name) && !slices.Contains(skip, c.Name) && len(columns) < maxDescribing {
 			columns = append(columns, c.Name)
@@ -224,7 +225,7 @@ func describing(t *mapping.Table, skip []string) []string {
 
 // useful gives the first columns that an object of the row can have.
 func useful(t *mapping.Table, skip []string, most int) []string {
-	var columns []string
+	columns := []string{}
 	for _, c := range t.Columns {
 		root := c.Type.Root().Name
 		if isField(c.Name) && !slices.Contains(skip, c.Name) && root != "bytea" && root != "tsvector" && len(columns) < most {
