@@ -270,12 +270,7 @@ func extensionForms(t *Type) map[string]*form {
 	case t.isPart("vector", "sparsevec"):
 		return map[string]*form{"": sparseForm, "json": nil}
 	case t.isPart("postgis", "geometry"), t.isPart("postgis", "geography"):
-		schema := QuoteIdent(t.Schema)
-		return map[string]*form{
-			"":          {name: t.Plain + " 1", encode: appendGeoJSON, field: geometryField(t.Modifier), sql: geoJSON(schema)},
-			"json":      nil,
-			"geo_point": {name: t.Plain + " geo_point 1", encode: appendEWKBPoint, field: geoPointField, sql: geometryPoint(schema)},
-		}
+		return geometryForms(t)
 	}
 	return nil
 }

@@ -209,7 +209,7 @@ func TestFormBounds(t *testing.T) {
 	}
 }
 
-func TestGeometryField(t *testing.T) {
+func TestLonLat(t *testing.T) {
 	modifier := func(srid, kind, z, m int32) int32 { return srid<<8 | kind<<2 | z<<1 | m }
 	for _, tt := range []struct {
 		modifier int32
@@ -218,7 +218,9 @@ func TestGeometryField(t *testing.T) {
 		{-1, false}, {modifier(4326, 1, 0, 0), true}, {modifier(4326, 1, 1, 1), true}, {modifier(0, 1, 0, 0), true},
 		{modifier(3857, 1, 0, 0), false}, {modifier(4326, 3, 0, 0), false}, {modifier(4326, 0, 0, 0), false},
 	} {
-		if got := geometryField(tt.modifier)["type"] == "geo_point"; got != tt.point {
+		typ := partOf("postgis", "geometry")
+		typ.Modifier = tt.modifier
+		if got := formOf(typ).field["type"] == "geo_point"; got != tt.point {
 			t.Errorf("modifier %#x: geo_point: %v", tt.modifier, got)
 		}
 	}

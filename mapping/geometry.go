@@ -15,20 +15,26 @@ import (
 // coordinates that are not numbers; and so does what versions of PostGIS write
 // differently or wrong: collections in collections, and parts that are empty.
 
-// geometryField gives the field of a geometry or geography with this modifier. Of
-// those that take GeoJSON only geo_point is known to every build of the search
-// servers, and takes several values: it is for columns that hold points of
-// longitude and latitude alone. Others are kept out of search.
-func geometryField(modifier int32) map[string]any {
+// geometryForms gives the forms of a geometry or geography. A column that holds
+// points of longitude and latitude alone becomes a geo_point, which every build of
+// every search server has, and which takes several values. The fields for other
+// shapes do not: the default keeps them out of search.
+func geometryForms(t *Type) map[string]*form {
+	schema := QuoteIdent(t.Schema)
+	shape := &form{name: t.Plain + " 1", encode: appendGeoJSON, field: disabledField, sql: geoJSON(schema)}
+	point := &form{name: t.Plain + " geo_point 1", encode: appendEWKBPoint, field: geoPointField, sql: geometryPoint(schema)}
+	if isLonLat(t.Modifier) {
+		return map[string]*form{"": point, "geo_point": nil, "json": shape}
+	}
+	return map[string]*form{"": shape, "json": nil, "geo_point": point}
+}
+
+// isLonLat reports whether a geometry with this modifier is a point, without an
+// SRID or with that of longitude and latitude.
+func isLonLat(modifier int32) bool {
 	const point, wgs84 = 1, 4326
-	if modifier < 0 {
-		return disabledField
-	}
 	kind, srid := modifier>>2&0x3F, modifier>>8&0xFFFFF
-	if kind == point && (srid == 0 || srid == wgs84) {
-		return geoPointField
-	}
-	return disabledField
+	return modifier >= 0 && kind == point && (srid == 0 || srid == wgs84)
 }
 
 // appendGeoJSON writes a geometry as GeoJSON.

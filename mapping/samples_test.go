@@ -240,11 +240,12 @@ var samples = []sample{
 	{"sparsevec", []sampleValue{{"'{1:1.5,3:-2e-7}/5'", `{"1":1.5,"3":-2e-07}`}, {"'{}/5'", "{}"}}},
 
 	{"geometry", geometries},
-	{"geometry(PointZ,4326)", []sampleValue{{"ST_SetSRID('POINT Z (1 2 3)'::geometry, 4326)", `{"type":"Point","coordinates":[1,2,3]}`}, {"ST_SetSRID('POINT Z EMPTY'::geometry, 4326)", `{"type":"Point","coordinates":[]}`}}},
+	{"geometry(PointZ,4326)", []sampleValue{{"ST_SetSRID('POINT Z (1 2 3)'::geometry, 4326)", `{"lat":2,"lon":1}`}, {"ST_SetSRID('POINT Z EMPTY'::geometry, 4326)", "null"}}},
 	{"geometry(Polygon)", []sampleValue{{"'POLYGON((0 0,1 0,1 1,0 0))'", `{"type":"Polygon","coordinates":[[[0,0],[1,0],[1,1],[0,0]]]}`}}},
-	{"geometry(Point)", []sampleValue{{"'POINT(1492000 6894000)'", `{"type":"Point","coordinates":[1492000,6894000]}`}, {"ST_MakePoint('Infinity', 1)", ""}}},
-	{"geography(Point)", []sampleValue{{"'POINT(13.4 52.5)'", `{"type":"Point","coordinates":[13.4,52.5]}`}}},
-	{"geometry(Point,4326)", []sampleValue{{"ST_SetSRID('POINT(13.4 52.5)'::geometry, 4326)", `{"type":"Point","coordinates":[13.4,52.5]}`}}},
+	{"geometry(Point)", []sampleValue{{"'POINT(1492000 6894000)'", `{"lat":6.894e+06,"lon":1.492e+06}`}, {"ST_MakePoint('Infinity', 1)", "null"}}},
+	{"geometry(Point,3857)", []sampleValue{{"'SRID=3857;POINT(1492000 6894000)'", `{"type":"Point","coordinates":[1492000,6894000]}`}}},
+	{"geography(Point)", []sampleValue{{"'POINT(13.4 52.5)'", `{"lat":52.5,"lon":13.4}`}}},
+	{"geometry(Point,4326)", []sampleValue{{"ST_SetSRID('POINT(13.4 52.5)'::geometry, 4326)", `{"lat":52.5,"lon":13.4}`}}},
 	{"geography", []sampleValue{
 		{"'POINT(13.4 52.5)'", `{"type":"Point","coordinates":[13.4,52.5]}`}, {"'POINT Z (13.4 52.5 7)'", `{"type":"Point","coordinates":[13.4,52.5,7]}`},
 		{"'POLYGON((0 0,1 0,1 1,0 0))'", `{"type":"Polygon","coordinates":[[[0,0],[1,0],[1,1],[0,0]]]}`}, {"'LINESTRING EMPTY'", `{"type":"LineString","coordinates":[]}`},
