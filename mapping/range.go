@@ -33,7 +33,7 @@ type scale struct {
 	first, last string
 	// narrow reports whether the field may see nothing between two bounds, one or
 	// both of which are exclusive. nil: it always does.
-	narrow func(s *span) bool
+	narrow func(s span) bool
 	// exact writes a bound that is named by gt or lte; nil: as the others.
 	exact func(bound encoder) encoder
 
@@ -215,7 +215,7 @@ func beyondTime(text []byte) int {
 }
 
 // exclusives counts the bounds that are exclusive.
-func (s *span) exclusives() int64 {
+func (s span) exclusives() int64 {
 	n := int64(0)
 	if s.gt {
 		n++
@@ -226,7 +226,7 @@ func (s *span) exclusives() int64 {
 	return n
 }
 
-func narrowIntegers(s *span) bool {
+func narrowIntegers(s span) bool {
 	lower, err1 := strconv.ParseInt(string(s.lower), 10, 64)
 	upper, err2 := strconv.ParseInt(string(s.upper), 10, 64)
 	return err1 == nil && err2 == nil && uint64(upper)-uint64(lower) < uint64(s.exclusives())
@@ -244,7 +244,7 @@ const (
 )
 
 // narrowNumbers compares in decimal, as numeric does.
-func narrowNumbers(s *span) bool {
+func narrowNumbers(s span) bool {
 	lo, _ := strconv.ParseFloat(string(s.lower), 64)
 	hi, _ := strconv.ParseFloat(string(s.upper), 64)
 	if difference := hi - lo; difference > 1e-14*max(hi, -lo) && difference > 1e-299 {
@@ -273,14 +273,14 @@ func numbersSQL(lower, upper, _ string) string {
 	return operate(operate(upper, "-", lower), "<=", limit)
 }
 
-func narrowDates(s *span) bool {
+func narrowDates(s span) bool {
 	lower, _, ok1 := parseMoment(s.lower)
 	upper, _, ok2 := parseMoment(s.upper)
 	return ok1 && ok2 && upper-lower < s.exclusives()
 }
 
 // narrowMoments is true below two milliseconds, which may be one when rounded.
-func narrowMoments(s *span) bool {
+func narrowMoments(s span) bool {
 	day1, micro1, ok1 := parseMoment(s.lower)
 	day2, micro2, ok2 := parseMoment(s.upper)
 	return ok1 && ok2 && day2-day1 <= 1 && (day2-day1)*86_400_000_000+micro2-micro1 < 2000
@@ -296,13 +296,14 @@ func (r rangeCoder) encode(dst, text []byte) []byte {
 	if string(text) == "empty" {
 		return append(dst, "null"...)
 	}
-	var room [64]byte
-	s, ok := readSpan(room[:0], text)
+	start := len(dst)
+	dst, s, ok := readSpan(dst, text)
+	bare := len(dst)
 	if !ok {
-		return appendString(dst, text)
+		return appendString(dst[:start], text)
 	}
-	if !r.clip(&s) {
-		return append(dst, "null"...)
+	if s, ok = r.clip(s); !ok {
+		return append(dst[:start], "null"...)
 	}
 	dst = append(dst, '{')
 	if s.lower != nil {
@@ -322,21 +323,22 @@ func (r rangeCoder) encode(dst, text []byte) []byte {
 			dst = r.exact(append(dst, `"lte":`...), s.upper)
 		}
 	}
-	return append(dst, '}')
+	dst = append(dst, '}')
+	return dst[:start+copy(dst[start:], dst[bare:])]
 }
 
 // clip makes of the range what its field holds. It is false if that is nothing.
-func (r rangeCoder) clip(s *span) bool {
+func (r rangeCoder) clip(s span) (span, bool) {
 	if first, last := r.scale.first, r.scale.last; first != "" {
 		if s.lower != nil && s.gt && string(s.lower) == last || s.upper != nil && s.lt && string(s.upper) == first {
-			return false
+			return s, false
 		}
 	}
 	if beyond := r.scale.beyond; beyond != nil {
 		if s.lower != nil {
 			switch beyond(s.lower) {
 			case 1:
-				return false
+				return s, false
 			case -1:
 				s.lower = nil
 			}
@@ -344,7 +346,7 @@ func (r rangeCoder) clip(s *span) bool {
 		if s.upper != nil {
 			switch beyond(s.upper) {
 			case -1:
-				return false
+				return s, false
 			case 1:
 				s.upper = nil
 			}
@@ -353,37 +355,41 @@ func (r rangeCoder) clip(s *span) bool {
 	if s.lower != nil && s.upper != nil && (s.gt || s.lt) && r.scale.narrow != nil && r.scale.narrow(s) {
 		s.gt, s.lt = false, false
 	}
-	return true
+	return s, true
 }
 
 // readSpan reads what range_out wrote: [1,5)   ("2026-01-31 00:00:00",]   (,)
-// Bounds that are quoted are laid bare in room.
-func readSpan(room, text []byte) (s span, ok bool) {
+// Bounds that are quoted are laid bare at the end of dst.
+func readSpan(dst, text []byte) (_ []byte, s span, ok bool) {
 	if len(text) < 3 || text[0] != '[' && text[0] != '(' {
-		return s, false
+		return dst, s, false
 	}
 	s.gt = text[0] == '('
-	middle, quoted := boundEnd(text, 1)
-	if middle == len(text) || text[middle] != ',' {
-		return s, false
+	var end int
+	if dst, s.lower, end = readBound(dst, text, 1); end == len(text) || text[end] != ',' {
+		return dst, s, false
 	}
-	if s.lower = text[1:middle]; quoted {
-		room = appendBare(room, s.lower)
-		s.lower = room
-	} else if len(s.lower) == 0 {
-		s.lower = nil
-	}
-	end, quoted := boundEnd(text, middle+1)
-	if end != len(text)-1 || text[end] == ',' {
-		return s, false
+	if dst, s.upper, end = readBound(dst, text, end+1); end != len(text)-1 || text[end] == ',' {
+		return dst, s, false
 	}
 	s.lt = text[end] == ')'
-	if s.upper = text[middle+1 : end]; quoted {
-		s.upper = appendBare(room[len(room):], s.upper)
-	} else if len(s.upper) == 0 {
-		s.upper = nil
+	return dst, s, true
+}
+
+// readBound gives the bound that begins at i, nil if there is none, and its end.
+func readBound(dst, text []byte, i int) (_, bound []byte, end int) {
+	end, quoted := boundEnd(text, i)
+	switch {
+	case quoted:
+		start := len(dst)
+		if dst = appendBare(dst, text[i:end]); len(dst) == start {
+			return dst, text[i:i], end // not nil, even if dst is
+		}
+		return dst, dst[start:], end
+	case end == i:
+		return dst, nil, end
 	}
-	return s, true
+	return dst, text[i:end], end
 }
 
 // withFraction writes a moment with milliseconds if it has no fraction.
