@@ -9,6 +9,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"tidemark/dbsync"
 	"tidemark/testenv"
 )
 
@@ -261,5 +262,142 @@ func TestRereadIsSplit(t *testing.T) {
 	}
 	if diff := cmp.Diff([]int{5, 4, 4, 4, 3}, seen.sizes(large)); diff != "" {
 		t.Errorf("large rows of each query (-want +got):\n%s", diff)
+	}
+}
+
+// statements are what a server has run since the last look, and how often: constants left
+// out, and without those of the look itself.
+func statements(t *testing.T, db *testenv.Database) map[string]int {
+	t.Helper()
+	rows, err := db.DB.QueryContext(t.Context(), `SELECT query, calls FROM pg_stat_statements WHERE query NOT LIKE '%pg_stat_statements%'`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer rows.Close()
+	calls := make(map[string]int)
+	for rows.Next() {
+		var query string
+		var n int
+		if err := rows.Scan(&query, &n); err != nil {
+			t.Fatal(err)
+		}
+		calls[query] += n
+	}
+	if err := rows.Err(); err != nil {
+		t.Fatal(err)
+	}
+	return calls
+}
+
+// The number of queries for a batch does not depend on how many related rows changed, nor
+// on how far they are from the root. 100 documents have what changes in them, however much
+// that is.
+func TestRelatedQueriesAreConstant(t *testing.T) {
+	server := testenv.StartPostgres(t, testenv.PostgresOptions{})
+	db := server.NewDatabase(t)
+	var there bool
+	if err := db.DB.QueryRowContext(t.Context(), `SELECT EXISTS (SELECT FROM pg_available_extensions WHERE name = 'pg_stat_statements')`).Scan(&there); err != nil {
+		t.Fatal(err)
+	}
+	if !there {
+		t.Skip("the queries cannot be counted: this server does not have the extension pg_stat_statements")
+	}
+	db.Exec(t, `ALTER SYSTEM SET shared_preload_libraries = 'pg_stat_statements'`)
+	if err := server.Restart(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	db.Exec(t, `CREATE EXTENSION pg_stat_statements`,
+		`CREATE TABLE p (id int PRIMARY KEY, v text)`, `CREATE TABLE l (p int, c int, v text, PRIMARY KEY (p, c))`, `CREATE INDEX ON l (c)`,
+		`CREATE TABLE c (id int PRIMARY KEY, d int, v text)`, `CREATE INDEX ON c (d)`, `CREATE TABLE d (id int PRIMARY KEY, e int, v text)`, `CREATE INDEX ON d (e)`,
+		`CREATE TABLE e (id int PRIMARY KEY, v text)`, `INSERT INTO p SELECT i, 'old' FROM generate_series(0, 99) i`)
+	first := 0
+	for _, n := range []int{10, 100, 1000} { // each links all of p: 10 rows to 10 each, 1000 to one each
+		db.Exec(t, fmt.Sprintf(`INSERT INTO l SELECT DISTINCT i %% 100, %d + i %% %d, 'old' FROM generate_series(0, greatest(99, %[2]d - 1)) i`, first, n),
+			fmt.Sprintf(`INSERT INTO c SELECT i, i, 'old' FROM generate_series(%d, %d) i`, first, first+n-1),
+			fmt.Sprintf(`INSERT INTO d SELECT i, i, 'old' FROM generate_series(%d, %d) i`, first, first+n-1),
+			fmt.Sprintf(`INSERT INTO e SELECT i, 'old' FROM generate_series(%d, %d) i`, first, first+n-1))
+		first += n
+	}
+	db.Exec(t, "ANALYZE")
+	search := testenv.SharedSearch(t, testenv.Engines(t)[0])
+	s := newStream(t, db, `p: {table: p, include: {cs: {table: c, through: {table: l, on: {id: p}, to: {c: id}}, many: object,
+		include: {d: {table: d, on: {d: id}, include: {e: {table: e, on: {e: id}, value: v}}}}}}}`)
+	s.writeTo(t, search.URL, BulkOptions{})
+	alias := s.documentsOf(t, search, "p", loose)
+	r := s.record()
+	s.run(t)
+	db.Exec(t, `INSERT INTO p VALUES (-1, 'first'); INSERT INTO l VALUES (-1, -1, 'first'); INSERT INTO c VALUES (-1, -1, 'first'); INSERT INTO d VALUES (-1, -1, 'first'); INSERT INTO e VALUES (-1, 'first')`)
+	s.settle(t)
+	s.write(t, r.operations())
+
+	tables, sizes := []string{"c", "d", "e"}, []int{10, 100, 1000}
+	batches := make(map[string][][]dbsync.Operation)
+	for _, table := range tables {
+		first := 0
+		for _, n := range sizes {
+			db.Exec(t, fmt.Sprintf(`UPDATE %s SET v = 'new' WHERE id BETWEEN %d AND %d`, table, first, first+n-1))
+			first += n
+			s.settle(t)
+			batch := r.operations()
+			if len(batch) != n {
+				t.Fatalf("%d operations for %d rows of %s", len(batch), n, table)
+			}
+			batches[table] = append(batches[table], batch)
+		}
+	}
+	s.stop() // it has statements of its own run from time to time
+	for _, table := range tables {
+		var want map[string]int
+		for i, batch := range batches[table] {
+			db.Exec(t, `SELECT pg_stat_statements_reset()`)
+			s.write(t, batch)
+			got := statements(t, db)
+			if i == 0 {
+				want = got
+				total := 0
+				for _, calls := range got {
+					total += calls
+				}
+				t.Logf("a batch of rows of %s has %d statements run", table, total)
+			}
+			if diff := cmp.Diff(want, got); diff != "" {
+				t.Errorf("%d rows of %s have other statements run than %d (-want +got):\n%s", sizes[i], table, sizes[0], diff)
+			}
+		}
+	}
+	if docs := search.Documents(t, alias); len(docs) != 101 {
+		t.Errorf("%d documents, want 101", len(docs))
+	}
+}
+
+// A related row that very many documents have in them is worked through in pieces: keys by
+// the page, documents by what they take up, requests within their bound.
+func TestRelatedIsSplit(t *testing.T) {
+	db := testenv.NewDatabase(t)
+	search := testenv.SharedSearch(t, testenv.Engines(t)[0])
+	db.Exec(t, `CREATE TABLE g (id int PRIMARY KEY, v text); INSERT INTO g VALUES (1, 'old'), (2, 'old');
+		CREATE TABLE small (id int PRIMARY KEY, g int); INSERT INTO small SELECT i, 1 FROM generate_series(1, 20500) i;
+		CREATE TABLE large (id int PRIMARY KEY, g int, note text); INSERT INTO large SELECT i, 2, repeat('x', 1000000) FROM generate_series(1, 15) i`)
+	const include = ", include: {g: {table: g, on: {g: id}, value: v}}}\n"
+	s := newStream(t, db, "small: {table: small"+include+"large: {table: large"+include)
+	proxy := search.NewProxy(t)
+	s.writeTo(t, proxy.URL, BulkOptions{Requests: 1, Bytes: 2 << 20})
+	small, large := s.documentsOf(t, search, "small", loose), s.documentsOf(t, search, "large", loose)
+	seen, r := watch(proxy), s.record()
+	s.run(t)
+	db.Exec(t, `UPDATE g SET v = 'new'`)
+	s.settle(t)
+	batch := r.operations()
+	if len(batch) != 4 { // two rows in two indices
+		t.Fatalf("the batch has %d operations: what is in it must not depend on how many documents they concern", len(batch))
+	}
+	s.write(t, batch)
+	testenv.CheckSynced(t, db, search, small, "small", testenv.WithQuery(`SELECT id, json_build_object('id', id, 'g', 'new') FROM small`))
+	testenv.CheckSynced(t, db, search, large, "large", testenv.WithQuery(`SELECT id, json_build_object('id', id, 'g', 'new', 'note', note) FROM large`))
+	if diff := cmp.Diff([]int{64, 2000, 2000, 2000, 2000, 1936, 64, 2000, 2000, 2000, 2000, 1936, 64, 436}, seen.sizes(small)); diff != "" {
+		t.Errorf("small rows of each request (-want +got):\n%s", diff)
+	}
+	if diff := cmp.Diff([]int{2, 2, 1, 2, 2, 2, 2, 2}, seen.sizes(large)); diff != "" {
+		t.Errorf("large rows of each request (-want +got):\n%s", diff)
 	}
 }
