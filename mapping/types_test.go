@@ -60,6 +60,21 @@ func sampleTable(t *testing.T, d *testenv.Database) []sample {
 		if !there {
 			continue
 		}
+		switch s.typ {
+		case "xml":
+			if _, err := d.DB.ExecContext(t.Context(), "select '<a/>'::xml"); err != nil {
+				t.Logf("values of xml are left out: %v", err)
+				s.values = noValues
+			}
+		case "interval":
+			var infinite bool // since Postgres 17
+			if err := d.DB.QueryRowContext(t.Context(), "select current_setting('server_version_num')::int >= 170000").Scan(&infinite); err != nil {
+				t.Fatal(err)
+			}
+			if infinite {
+				s.values = append(slices.Clip(s.values), sampleValue{"'-infinity'", `"-infinity"`})
+			}
+		}
 		i := len(kept)
 		kept = append(kept, s)
 		columns += fmt.Sprintf(", c%d %s", i, s.typ)
