@@ -349,7 +349,7 @@ const describeColumns = `
 		FROM base b JOIN pg_type t ON t.oid = b.type
 		WHERE t.typtype = 'd' OR t.typsubscript = 'array_subscript_handler'::regproc
 	)
-	SELECT b.attname, CASE WHEN t.typtype = 'e' THEN 'enum' WHEN t.oid < 10000 THEN t.typname ELSE '' END, b.is_array
+	SELECT b.attname, CASE WHEN t.typtype = 'e' THEN 'enum' WHEN t.typtype = 'c' THEN 'composite' WHEN t.oid < 10000 THEN t.typname ELSE '' END, b.is_array
 	FROM base b JOIN pg_type t ON t.oid = b.type
 	WHERE t.typtype <> 'd' AND t.typsubscript <> 'array_subscript_handler'::regproc
 	ORDER BY b.attnum`
@@ -410,7 +410,8 @@ func quoted(name string) string { return pgx.Identifier{name}.Sanitize() }
 
 // jsonOf gives the expression of a column's JSON value. to_json writes numbers as
 // they are, and what it knows no better as strings; types of extensions may give
-// it a form of their own, composites become objects: these are taken as text.
+// it a form of their own: these are taken as text. Of ranges those of integers are
+// known, of composites those whose attributes to_json writes as they are documented.
 func jsonOf(column, kind string, isArray bool) string {
 	array := ""
 	if isArray {
@@ -421,6 +422,12 @@ func jsonOf(column, kind string, isArray bool) string {
 		"text", "varchar", "bpchar", "name", "xml", "char", "enum", "uuid", "macaddr", "macaddr8", "inet", "cidr",
 		"date", "timestamp", "timestamptz", "time", "timetz", "interval", "json", "jsonb", "bytea":
 		return "to_json(" + column + ")"
+	case "composite":
+		return "to_json(" + column + ")"
+	case "int4range", "int8range":
+		if !isArray {
+			return fmt.Sprintf(`CASE WHEN NOT isempty(%[1]s) THEN json_strip_nulls(json_build_object('gte', lower(%[1]s), 'lt', upper(%[1]s))) END`, column)
+		}
 	case "oid", "xid", "cid": // numbers, which to_json writes as strings
 		return fmt.Sprintf("to_json(%s::text%s::int8%s)", column, array, array)
 	}
