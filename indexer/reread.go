@@ -188,7 +188,7 @@ func (r *rootRereads) lookupsByPath() (lookups []mapping.Lookup, targets []strin
 // them after the key after, and the plan to read them by. What it costs does not depend on
 // how many lookups there are, but on how many rows they find.
 func (h *Handler) find(ctx context.Context, rows *RowPlan, lookups []mapping.Lookup, after [][]byte, xids []uint32) (keys [][][]byte, _ *RowPlan, err error) {
-	rows, err = h.withPlan(ctx, rows, func(rows *RowPlan) error {
+	rows, err = h.withPlan(ctx, rows, false, func(rows *RowPlan) error {
 		query, args, err := rows.Source.Find(h.o.Catalog.Tables(), lookups, after, findKeys)
 		if err != nil {
 			return &dbsync.PermanentError{Err: err}
@@ -217,23 +217,25 @@ func (h *Handler) find(ctx context.Context, rows *RowPlan, lookups []mapping.Loo
 // bytes. It returns the plan that it came to.
 func (h *Handler) writeAgain(ctx context.Context, rows *RowPlan, ops []dbsync.Operation, xids []uint32) (*RowPlan, error) {
 	n := firstRereadKeys
+	suspects := 0 // so many rows, the next ones, have one among them that no document can be made of
 	for len(ops) > 0 {
 		n = min(n, len(ops))
 		var made, left []dbsync.Operation
 		var err error
-		rows, err = h.withPlan(ctx, rows, func(rows *RowPlan) error {
+		rows, err = h.withPlan(ctx, rows, suspects > 0, func(rows *RowPlan) error {
 			made, left, err = h.readAgain(ctx, rows, ops[:n], xids)
 			return err
 		})
 		if IsDataError(err) {
 			// One of the rows has what Postgres cannot make a document of.
 			if n > 1 {
-				n /= 2
+				suspects, n = n, n/2
 				continue
 			}
 			refused := ops[0]
 			refused.Reread, refused.Tag = false, &unmade{err}
 			made, left, err = []dbsync.Operation{refused}, nil, nil
+			suspects = 0
 		}
 		if err != nil {
 			return rows, fmt.Errorf("read %d rows of %s again: %w", n, rows.Table.TableName(), err)
@@ -245,17 +247,21 @@ func (h *Handler) writeAgain(ctx context.Context, rows *RowPlan, ops []dbsync.Op
 		for i := range made {
 			bytes += len(made[i].Body)
 		}
-		ops = append(left, ops[n:]...)
+		ops, suspects = append(left, ops[n:]...), max(0, suspects-n+len(left))
 		n = max(1, min(maxRereadKeys, rereadBytes*len(made)/max(bytes, 1)))
+		if suspects > 0 {
+			n = min(n, (suspects+1)/2)
+		}
 	}
 	return rows, nil
 }
 
 // withPlan calls f, and once more with the plan for the tables as they are now if Postgres
-// takes exception to the statement: they were altered since the stream described them.
-func (h *Handler) withPlan(ctx context.Context, rows *RowPlan, f func(rows *RowPlan) error) (*RowPlan, error) {
+// takes exception to the statement: they were altered since the stream described them. When
+// searching for a value that it takes exception to, that is known not to be why.
+func (h *Handler) withPlan(ctx context.Context, rows *RowPlan, searching bool, f func(rows *RowPlan) error) (*RowPlan, error) {
 	err := f(rows)
-	if !IsRefusedStatement(err) {
+	if !IsRefusedStatement(err) || searching && IsDataError(err) {
 		return rows, err
 	}
 	altered, err := h.o.Catalog.Reload(ctx, h.o.Syncer.DB(), rows)
