@@ -245,6 +245,19 @@ func (t *tracker) seen(snapshot Snapshot) {
 	t.finished = kept
 }
 
+// unseen returns the transactions that were streamed and that no snapshot is known to show.
+func (t *tracker) unseen() (xids []uint32) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, tx := range t.finished {
+		xids = append(xids, tx.xid)
+	}
+	if t.open != nil {
+		xids = append(xids, t.open.xid)
+	}
+	return xids
+}
+
 // needed tells whether a window under way needs tx. mu is held.
 func (t *tracker) needed(tx *touched) bool {
 	for w := range t.watches {

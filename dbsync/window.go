@@ -325,6 +325,10 @@ func (s *Syncer) beginSnapshot(ctx context.Context, conn *pgconn.PgConn, w *watc
 	}
 }
 
+// Unseen returns the transactions that the stream has brought and that others may not see
+// yet, for [Syncer.ReadVisible]: what f reads is then at least as new as the stream.
+func (s *Syncer) Unseen() []uint32 { return s.tracker.unseen() }
+
 // ReadVisible calls f within a read-only transaction whose snapshot shows all of the
 // transactions xids, which the stream says have committed. A commit is streamed before
 // other sessions see it; ReadVisible waits until they do. tables are the quoted names of

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"github.com/jackc/pglogrepl"
 	"github.com/jackc/pgx/v5/pgconn"
@@ -22,8 +23,12 @@ type Documents struct {
 	Index *mapping.Index
 
 	mu      sync.Mutex
-	targets []string // write aliases
+	targets []string     // write aliases
+	changed atomic.Int64 // see Changed
 }
+
+// Changed returns how many changes of rows of its own tables the stream has brought.
+func (d *Documents) Changed() int64 { return d.changed.Load() }
 
 // Targets returns the write aliases that documents are written to now.
 func (d *Documents) Targets() []string {
@@ -99,7 +104,11 @@ type RowPlan struct {
 	Related   []uint32           // the oids of the other tables that they are made of
 	Plan      *mapping.Plan
 	Targets   []string // write aliases that the rows go to
-	refuse    error    // why no documents can be made of the rows; nil: they can
+
+	// Live says that documents may be there already: that of a row which is none, by the
+	// mapping's where, is removed.
+	Live   bool
+	refuse error // why no documents can be made of the rows; nil: they can
 }
 
 // NewRowPlan makes the plan for rows that are selected to make documents of s.
@@ -148,14 +157,19 @@ func NewHandler(o HandlerOptions) *Handler {
 	h := &Handler{o: o, roots: make(map[mapping.TableName][]root), related: make(map[mapping.TableName][]link),
 		plans: make(map[uint32][]*streamPlan), links: make(map[uint32][]*linkPlan), described: make(map[uint32]*pglogrepl.RelationMessage)}
 	for _, d := range o.Documents {
-		for _, source := range d.Index.Sources {
-			h.roots[source.Table] = append(h.roots[source.Table], root{d, source})
-			for _, path := range source.Paths() {
-				h.related[path.Table()] = append(h.related[path.Table()], link{d, path})
-			}
-		}
+		h.Add(d)
 	}
 	return h
+}
+
+// Add has more documents made from the stream. It is called before the first message.
+func (h *Handler) Add(d *Documents) {
+	for _, source := range d.Index.Sources {
+		h.roots[source.Table] = append(h.roots[source.Table], root{d, source})
+		for _, path := range source.Paths() {
+			h.related[path.Table()] = append(h.related[path.Table()], link{d, path})
+		}
+	}
 }
 
 // Begin gives the handler the context of the run: the messages of the stream come
@@ -393,8 +407,8 @@ func (h *Handler) HandleRow(w *dbsync.Window, row *pglogrepl.TupleData) error {
 	}
 	if p.refuse != nil {
 		op.Tag = &unmade{p.refuse}
-	} else if h.fill(&op, p.Plan, row); op.Delete {
-		return nil // of an index that is being filled it is not there
+	} else if h.fill(&op, p.Plan, row); op.Delete && !p.Live {
+		return nil // it is not there
 	}
 	for _, target := range p.Targets {
 		op.Index = target
@@ -478,6 +492,7 @@ func (p *streamPlan) identify(row *pglogrepl.TupleData) (id, routing string, err
 
 // mark puts an operation into the batch, once for each index that is written to.
 func (h *Handler) mark(p *streamPlan, op dbsync.Operation) {
+	p.documents.changed.Add(1)
 	for _, target := range p.documents.Targets() {
 		op.Index = target
 		h.o.Syncer.MarkOperation(op)

@@ -301,6 +301,23 @@ func (c *Client) Count(ctx context.Context, name string) (int64, error) {
 	return answer.Count, nil
 }
 
+// AwaitAllocated waits until the primary shards of an index have started, and its replicas
+// as far as the cluster has nodes for them; false when they have not within limit.
+func (c *Client) AwaitAllocated(ctx context.Context, physical string, limit time.Duration) (bool, error) {
+	var answer struct {
+		TimedOut     bool   `json:"timed_out"`
+		Status       string `json:"status"`
+		Initializing int    `json:"initializing_shards"`
+	}
+	none := true
+	err := c.call(ctx, "wait for the shards of "+physical, esapi.ClusterHealthRequest{Index: []string{url.PathEscape(physical)},
+		WaitForStatus: "yellow", WaitForNoInitializingShards: &none, Timeout: limit}, &answer)
+	if server, ok := errors.AsType[*ServerError](err); ok && server.Status == http.StatusRequestTimeout {
+		return false, nil
+	}
+	return err == nil && !answer.TimedOut, err
+}
+
 // PutSettings changes dynamic settings of an index, for example
 // {"index.refresh_interval": "-1"}. A nil value sets the server's default.
 func (c *Client) PutSettings(ctx context.Context, physical string, settings map[string]any) error {

@@ -288,6 +288,7 @@ func (c *Catalog) Reload(ctx context.Context, q mapping.Querier, rows *RowPlan) 
 	if err != nil {
 		return nil, &dbsync.PermanentError{Err: err}
 	}
+	altered.Live = rows.Live
 	return altered, nil
 }
 
@@ -317,7 +318,7 @@ func (h *Handler) readAgain(ctx context.Context, p *RowPlan, ops []dbsync.Operat
 		}
 		wanted[op.ID] = append(wanted[op.ID], op)
 	}
-	query, args := rereadQuery(p, keys)
+	query, args := KeysQuery(p, keys)
 	err = h.o.Syncer.ReadVisible(ctx, xids, p.Selection.Locks, func(conn *pgconn.PgConn) error {
 		result := conn.ExecParams(ctx, query, args, nil, nil, nil)
 		var failed error
@@ -368,9 +369,9 @@ func (h *Handler) readAgain(ctx context.Context, p *RowPlan, ops []dbsync.Operat
 	return made, left, nil
 }
 
-// rereadQuery returns the statement that selects rows by key, and its parameters: one
+// KeysQuery returns the statement that selects rows by key, and its parameters: one
 // array of text for each key column.
-func rereadQuery(p *RowPlan, keys [][][]byte) (query string, args [][]byte) {
+func KeysQuery(p *RowPlan, keys [][][]byte) (query string, args [][]byte) {
 	var from, on strings.Builder
 	var names []string
 	for i, name := range p.Source.KeyColumns(p.Table) {

@@ -304,7 +304,7 @@ func (ix *Index) Fingerprint(tables Tables) string {
 			content.Error = s.Table.String()
 			continue
 		}
-		content.Sources = append(content.Sources, source{s.Table, s.KeyColumns(t), s.literals, s.Routing, s.Where, reads(s.Where, t), s.Shape.print(t, tables)})
+		content.Sources = append(content.Sources, source{s.Table, s.KeyColumns(t), s.Literals, s.Routing, s.Where, reads(s.Where, t), s.Shape.print(t, tables)})
 	}
 	body, err := ix.Body(tables)
 	if err != nil {

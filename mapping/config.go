@@ -1,6 +1,7 @@
 package mapping
 
 import (
+	"encoding/json"
 	"fmt"
 	"strconv"
 	"strings"
@@ -147,20 +148,44 @@ type Source struct {
 	Where   string   // an expression: only rows for which it is true are documents; empty: all
 	Shape
 
-	// literals stand around the columns of ID when id is a text such as "product-{id}":
+	// Literals stand around the columns of ID when id is a text such as "product-{id}":
 	// one more than there are columns. Without them the columns are joined, see id.go.
-	literals []string
+	Literals []string
 	path     string // of its keys: indices.products, or indices.products.tables[1]
 	lines    lines
+}
+
+// Encode gives the mapping of the index as a text, for [DecodeIndex].
+func (ix *Index) Encode() (string, error) {
+	text, err := marshal(ix)
+	if err != nil {
+		return "", fmt.Errorf("index %s: %w", ix.Name, err)
+	}
+	return string(text), nil
+}
+
+// DecodeIndex gives the mapping that Encode has made a text of. It knows nothing of the
+// places in the file that it came from.
+func DecodeIndex(text string) (*Index, error) {
+	ix := new(Index)
+	decoder := json.NewDecoder(strings.NewReader(text))
+	decoder.UseNumber()
+	if err := decoder.Decode(ix); err != nil {
+		return nil, fmt.Errorf("mapping of an index: %w", err)
+	}
+	for _, s := range ix.Sources {
+		s.Index = ix
+	}
+	return ix, nil
 }
 
 // Prefix gives what the _id of every document of the source begins with, and of no other
 // source of the index.
 func (s *Source) Prefix() string {
-	if len(s.literals) == 0 {
+	if len(s.Literals) == 0 {
 		return ""
 	}
-	return s.literals[0]
+	return s.Literals[0]
 }
 
 // Name tells the sources of an index apart in messages: the index, and where it has
@@ -208,4 +233,7 @@ type Constant struct{ Value any }
 type Reindex struct {
 	Chunk   int // rows read by one select, 1 to 1,000,000; default 10,000
 	KeepOld int // physical indices kept behind the one in use, 0 to 100; default 0
+
+	// MaxRowsPerSecond bounds how fast rows are read, to spare the database; 0: no bound.
+	MaxRowsPerSecond int
 }

@@ -57,14 +57,14 @@ func (s *Source) PageColumns(t *Table) []string {
 // IDText says what the _id is made of, for people.
 func (s *Source) IDText(t *Table) string {
 	key := s.KeyColumns(t)
-	if s.literals == nil {
+	if s.Literals == nil {
 		return strings.Join(key, ", ")
 	}
 	var b strings.Builder
 	for i, name := range key {
-		b.WriteString(s.literals[i] + "{" + name + "}")
+		b.WriteString(s.Literals[i] + "{" + name + "}")
 	}
-	return b.String() + s.literals[len(key)]
+	return b.String() + s.Literals[len(key)]
 }
 
 // parseTemplate reads "product-{id}": the texts around the columns, and the columns.

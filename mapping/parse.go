@@ -292,6 +292,8 @@ func (r *reader) index(key, n *yaml.Node, path string) *Index {
 		r.object(n, path, map[string]keyReader{
 			"chunk":    r.integer(&ix.Reindex.Chunk, 1, 1000000),
 			"keep_old": r.integer(&ix.Reindex.KeepOld, 0, 100),
+
+			"max_rows_per_second": r.integer(&ix.Reindex.MaxRowsPerSecond, 1, 1000000000),
 		})
 	}
 	given := r.object(n, path, keys)
@@ -397,7 +399,7 @@ func (r *reader) id(n *yaml.Node, path string, s *Source) {
 	if n.Kind == yaml.ScalarNode && strings.ContainsAny(n.Value, "{}") {
 		r.checked(new(string), func(text string) error {
 			var err error
-			if s.literals, s.ID, err = parseTemplate(text); err == nil {
+			if s.Literals, s.ID, err = parseTemplate(text); err == nil {
 				for range s.ID {
 					s.lines.id = append(s.lines.id, n.Line)
 				}

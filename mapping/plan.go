@@ -48,7 +48,7 @@ const noRouting = -2
 // columns makes every row incomplete (see [Plan.Complete]), and so does what is
 // included of other tables.
 func Compile(s *Source, t *Table, columns []string) (*Plan, error) {
-	c := compiler{t: t, position: make(map[string]int, len(columns)), plan: &Plan{routing: noRouting, literals: s.literals}}
+	c := compiler{t: t, position: make(map[string]int, len(columns)), plan: &Plan{routing: noRouting, literals: s.Literals}}
 	for i, name := range columns {
 		c.position[name] = i
 	}

@@ -25,38 +25,28 @@ func (m *Manager) Altered(before, now *mapping.Table) {
 		}
 	}
 	m.mu.Unlock()
-	select {
-	case m.wake <- struct{}{}:
-	default:
-	}
+	m.poke()
 }
 
-// Serve keeps the indices complete when tables are altered, until ctx is done. A table that
-// has only got columns which are NULL in the rows that it has costs new fields; otherwise
-// the documents of all rows differ, and the index is rebuilt beside the one in use.
-func (m *Manager) Serve(ctx context.Context) error {
-	for {
-		select {
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		case <-m.wake:
-		}
-		for _, d := range m.o.Documents {
-			m.mu.Lock()
-			changes := m.altered[d.Index.Name]
-			delete(m.altered, d.Index.Name)
-			m.mu.Unlock()
-			if len(changes) == 0 {
-				continue
-			}
-			if err := m.follow(ctx, d, changes); err != nil {
-				return fmt.Errorf("index %s: %w", d.Index.Name, err)
-			}
-		}
-	}
+// isAltered tells whether there is something that takeAltered returns.
+func (m *Manager) isAltered(index string) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return len(m.altered[index]) > 0
 }
 
-// follow has an index follow what was done to its tables.
+// takeAltered returns what was done to the tables of an index since it was asked last.
+func (m *Manager) takeAltered(index string) []change {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	changes := m.altered[index]
+	delete(m.altered, index)
+	return changes
+}
+
+// follow has an index follow what was done to its tables. A table that has only got columns
+// which are NULL in the rows that it has costs new fields; otherwise the documents of all
+// rows differ, and the index is rebuilt beside the one in use.
 func (m *Manager) follow(ctx context.Context, d *indexer.Documents, changes []change) error {
 	st := m.State(d.Index.Name)
 	fingerprint := d.Index.Fingerprint(m.o.Catalog.Tables())
@@ -69,20 +59,7 @@ func (m *Manager) follow(ctx context.Context, d *indexer.Documents, changes []ch
 			return err
 		}
 	}
-	err := m.retry(ctx, "make a physical index for "+st.Name, func(ctx context.Context) error {
-		generation, err := m.generation(ctx, d)
-		if err != nil {
-			return err
-		}
-		built, err := m.build(ctx, d, m.State(st.Name), "a table was altered", fingerprint, generation)
-		if err != nil {
-			return err
-		}
-		m.set(built)
-		d.SetTargets(targets(built)...)
-		return nil
-	})
-	if err != nil {
+	if err := m.start(ctx, d, "a table was altered"); err != nil {
 		return err
 	}
 	return m.fill(ctx, d)

@@ -10,25 +10,32 @@ import (
 )
 
 const (
-	// chunkBytes bounds what one chunk holds in memory. Two are under way at a time.
-	chunkBytes = 8 << 20
+	// chunkBytes bounds what one chunk holds in memory. Two are under way at a time, for each
+	// of the indices that are filled at a time.
+	chunkBytes = 4 << 20
 	// firstChunk is how many rows the first chunk has at most: how large rows are is not
 	// known yet.
 	firstChunk = 1000
 )
 
-// chunks reads a table in chunks by its key.
+// chunks reads a table in chunks by its key, or the rows of given keys.
 type chunks struct {
 	plan   *indexer.RowPlan
-	key    []string // columns, in the order of their index
-	most   int      // rows of a chunk, as the mapping has it
-	limit  int      // rows of the next chunk
-	cursor [][]byte // key of the last row that was read, nil at the beginning
+	where  string     // a condition in SQL, "" for all rows
+	keys   [][][]byte // of the rows that are left to read, in the order of the id; nil: all rows
+	key    []string   // columns, in the order of their index
+	most   int        // rows of a chunk, as the mapping has it
+	limit  int        // rows of the next chunk
+	cursor [][]byte   // key of the last row that was read, nil at the beginning
 }
 
 func newChunks(plan *indexer.RowPlan, cursor []string) *chunks {
 	s := plan.Source
-	c := &chunks{plan: plan, key: s.PageColumns(plan.Table), most: s.Index.Reindex.Chunk, limit: min(s.Index.Reindex.Chunk, firstChunk)}
+	most := s.Index.Reindex.Chunk
+	if perSecond := s.Index.Reindex.MaxRowsPerSecond; perSecond > 0 {
+		most = min(most, perSecond)
+	}
+	c := &chunks{plan: plan, key: s.PageColumns(plan.Table), most: most, limit: min(most, firstChunk)}
 	for _, v := range cursor {
 		c.cursor = append(c.cursor, []byte(v))
 	}
@@ -39,11 +46,13 @@ func newChunks(plan *indexer.RowPlan, cursor []string) *chunks {
 func (c *chunks) next() dbsync.Select { return c.selectOf(c.plan) }
 
 func (c *chunks) selectOf(plan *indexer.RowPlan) dbsync.Select {
-	return dbsync.Select{
-		Relation: plan.Table.OID, Related: plan.Related, Key: c.key,
-		Query: chunkQuery(plan, c.key, c.cursor != nil, c.limit), Args: c.cursor,
-		MaxBytes: chunkBytes, Tag: plan,
+	sel := dbsync.Select{Relation: plan.Table.OID, Related: plan.Related, Key: c.key, MaxBytes: chunkBytes, Tag: plan}
+	if c.keys != nil {
+		sel.Query, sel.Args = indexer.KeysQuery(plan, c.keys[:min(c.limit, len(c.keys))])
+	} else {
+		sel.Query, sel.Args = chunkQuery(plan, c.key, c.where, c.cursor != nil, c.limit), c.cursor
 	}
+	return sel
 }
 
 // narrow makes the next chunk smaller, because of an error that one row of it causes. When
@@ -68,6 +77,14 @@ func (c *chunks) read(w *dbsync.Window) (more bool, err error) {
 		return false, err
 	}
 	more = w.Truncated() || w.Len() == c.limit
+	if c.keys != nil {
+		if w.Truncated() && c.limit > 1 {
+			c.limit = max(1, c.limit/4) // which rows are left out cannot be told: all of them come again
+			return true, nil
+		}
+		c.keys = c.keys[min(c.limit, len(c.keys)):]
+		more = len(c.keys) > 0
+	}
 	if last != nil {
 		c.cursor = last
 		// As many rows as fit, by the size of those just read; growing by steps, so that one
@@ -81,14 +98,17 @@ func (c *chunks) read(w *dbsync.Window) (more bool, err error) {
 // chunkQuery returns the select of a chunk: keyset pagination over the key's index. The
 // database compares and orders, so every type of key works. After the first chunk the
 // key's values are its parameters.
-func chunkQuery(p *indexer.RowPlan, key []string, after bool, limit int) string {
+func chunkQuery(p *indexer.RowPlan, key []string, condition string, after bool, limit int) string {
 	names := make([]string, len(key))
 	for i, c := range key {
 		names[i] = mapping.Root + "." + mapping.QuoteIdent(c)
 	}
-	where := ""
+	from, where := p.Table.From(), ""
+	if condition != "" {
+		from = fmt.Sprintf("(SELECT * FROM %s WHERE (%s\n))", from, condition)
+	}
 	if after {
 		where = " WHERE " + p.Table.After(mapping.Root, key, 1)
 	}
-	return fmt.Sprintf("SELECT %s FROM %s %s%s ORDER BY %s LIMIT %d", p.Selection.List, p.Table.From(), mapping.Root, where, strings.Join(names, ", "), limit)
+	return fmt.Sprintf("SELECT %s FROM %s %s%s ORDER BY %s LIMIT %d", p.Selection.List, from, mapping.Root, where, strings.Join(names, ", "), limit)
 }

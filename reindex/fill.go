@@ -5,23 +5,36 @@ import (
 	"errors"
 	"fmt"
 
+	"golang.org/x/time/rate"
+
 	"tidemark/dbsync"
 	"tidemark/indexer"
+	"tidemark/mapping"
 )
 
+// errCancelled ends a filling that somebody has asked to give up.
+var errCancelled = errors.New("the rebuild was cancelled")
+
 // fill reads the tables of an index chunk by chunk into the physical index that is being
-// built, and puts that behind the alias. The next chunk is read while the last one is
-// being written.
+// built, and puts that behind the alias. When it is cancelled it removes what it has built,
+// and returns errCancelled.
 func (m *Manager) fill(ctx context.Context, d *indexer.Documents) error {
 	st := *m.State(d.Index.Name)
 	bar := m.bar(&st)
 	defer bar.Stop()
 
+	work, done := m.cancellable(ctx, st.Name)
+	defer done()
 	for ; st.Source < len(d.Index.Sources); st.Source, st.Cursor = st.Source+1, nil {
-		if err := m.fillSource(ctx, d, &st, bar); err != nil {
+		err := m.fillSource(work, d, &st, bar)
+		if errors.Is(context.Cause(work), errCancelled) {
+			return errors.Join(errCancelled, m.abandon(ctx, d))
+		}
+		if err != nil {
 			return err
 		}
 	}
+	done() // from here on it is not given up
 	if err := m.complete(ctx, d, &st); err != nil {
 		return err
 	}
@@ -35,7 +48,47 @@ func (m *Manager) fillSource(ctx context.Context, d *indexer.Documents, st *Stat
 	if err != nil {
 		return err
 	}
-	rows := newChunks(plan, st.Cursor)
+	return m.copy(ctx, newChunks(plan, st.Cursor), func(chunk *stored) error {
+		st.Cursor = st.Cursor[:0:0]
+		for _, v := range chunk.cursor {
+			st.Cursor = append(st.Cursor, string(v))
+		}
+		st.Done += int64(chunk.window.Len())
+		if err := m.retry(ctx, "note the progress of "+st.Building, func(ctx context.Context) error {
+			return m.o.States.advance(ctx, st)
+		}); err != nil {
+			return err
+		}
+		noted := *st
+		m.set(&noted)
+		bar.Add(int64(chunk.window.Len()))
+		m.o.Logger.Debug("stored a chunk", "index", st.Name, "rows", chunk.window.Len(), "dropped", chunk.window.Dropped(), "done", st.Done)
+		return nil
+	})
+}
+
+// copy reads rows chunk by chunk and has them written. The next chunk is read while the
+// last one is being written; note is called when one is stored. A crash before the note
+// costs the chunk's being read and written again. Of one table one chunk is read at a time.
+func (m *Manager) copy(ctx context.Context, rows *chunks, note func(chunk *stored) error) error {
+	release, err := m.exclusive(ctx, rows.plan.Source.Table)
+	if err != nil {
+		return err
+	}
+	defer release()
+	limit := limiter(rows.plan.Source.Index.Reindex.MaxRowsPerSecond)
+	advance := func(chunk *stored) error {
+		if chunk == nil {
+			return nil
+		}
+		if err := m.o.Syncer.AwaitStored(ctx, chunk.window); err != nil {
+			return err
+		}
+		if chunk.window.Len() == 0 {
+			return nil
+		}
+		return note(chunk)
+	}
 	var before *stored
 	for more := true; more; {
 		w, err := m.read(ctx, rows)
@@ -45,12 +98,78 @@ func (m *Manager) fillSource(ctx context.Context, d *indexer.Documents, st *Stat
 		if more, err = rows.read(w); err != nil {
 			return err
 		}
-		if err := m.advance(ctx, st, before, bar); err != nil {
+		if err := advance(before); err != nil {
 			return err
 		}
 		before = &stored{window: w, cursor: rows.cursor}
+		if err := limit.WaitN(ctx, w.Len()); err != nil {
+			return err
+		}
 	}
-	return m.advance(ctx, st, before, bar)
+	return advance(before)
+}
+
+// limiter bounds how many rows are read in a second; 0: no bound. A chunk has no more rows
+// than that, see newChunks.
+func limiter(perSecond int) *rate.Limiter {
+	if perSecond == 0 {
+		return rate.NewLimiter(rate.Inf, 0)
+	}
+	return rate.NewLimiter(rate.Limit(perSecond), perSecond)
+}
+
+// exclusive waits until nobody else reads the table. The rows that change meanwhile are
+// remembered by one key for each table.
+func (m *Manager) exclusive(ctx context.Context, table mapping.TableName) (release func(), err error) {
+	m.mu.Lock()
+	held := m.reading[table]
+	if held == nil {
+		held = make(chan struct{}, 1)
+		m.reading[table] = held
+	}
+	m.mu.Unlock()
+	select {
+	case held <- struct{}{}:
+		return func() { <-held }, nil
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
+}
+
+// cancellable returns the context for the filling of an index, which Cancel ends.
+func (m *Manager) cancellable(ctx context.Context, index string) (_ context.Context, done func()) {
+	work, cancel := context.WithCancelCause(ctx)
+	m.mu.Lock()
+	m.cancels[index] = cancel
+	m.mu.Unlock()
+	return work, func() {
+		m.mu.Lock()
+		delete(m.cancels, index)
+		m.mu.Unlock()
+		cancel(nil)
+	}
+}
+
+// abandon gives up what is being filled: nothing more is written to it, and it is removed.
+func (m *Manager) abandon(ctx context.Context, d *indexer.Documents) error {
+	st := *m.State(d.Index.Name)
+	building := st.Building
+	if err := m.retry(ctx, "note that "+building+" is given up", func(ctx context.Context) error {
+		return m.o.States.abandon(ctx, &st)
+	}); err != nil {
+		return err
+	}
+	st.Building, st.BuildingFingerprint, st.BuildingMapping, st.Source, st.Cursor = "", "", "", 0, nil
+	m.set(&st)
+	if err := m.split(d, &st); err != nil {
+		return err
+	}
+	// What is in a batch already is still written to it.
+	if err := m.o.Syncer.Barrier(ctx); err != nil {
+		return err
+	}
+	m.o.Logger.Info("the rebuild was cancelled", "index", st.Name, "physical", building)
+	return m.retry(ctx, "drop "+building, func(ctx context.Context) error { return m.drop(ctx, st.Name, building) })
 }
 
 // read reads the next chunk. A table that was altered meanwhile is read as it is now; a row
@@ -89,35 +208,6 @@ type stored struct {
 	cursor [][]byte
 }
 
-// advance waits until a chunk is stored, and notes that. A crash before the note costs
-// the chunk's being read and written again.
-func (m *Manager) advance(ctx context.Context, st *State, chunk *stored, bar Bar) error {
-	if chunk == nil {
-		return nil
-	}
-	if err := m.o.Syncer.AwaitStored(ctx, chunk.window); err != nil {
-		return err
-	}
-	if chunk.window.Len() == 0 {
-		return nil
-	}
-	st.Cursor = st.Cursor[:0:0]
-	for _, v := range chunk.cursor {
-		st.Cursor = append(st.Cursor, string(v))
-	}
-	st.Done += int64(chunk.window.Len())
-	if err := m.retry(ctx, "note the progress of "+st.Building, func(ctx context.Context) error {
-		return m.o.States.advance(ctx, st)
-	}); err != nil {
-		return err
-	}
-	noted := *st
-	m.set(&noted)
-	bar.Add(int64(chunk.window.Len()))
-	m.o.Logger.Debug("stored a chunk", "index", st.Name, "rows", chunk.window.Len(), "dropped", chunk.window.Dropped(), "done", st.Done)
-	return nil
-}
-
 // complete puts a physical index that was filled behind the alias. Each step can be
 // repeated: a crash between two of them costs their repetition.
 func (m *Manager) complete(ctx context.Context, d *indexer.Documents, st *State) error {
@@ -133,19 +223,24 @@ func (m *Manager) complete(ctx context.Context, d *indexer.Documents, st *State)
 	if err := m.o.Syncer.Barrier(ctx); err != nil {
 		return err
 	}
-	var old []string
-	err = m.retry(ctx, "put "+st.Building+" behind alias "+st.Name, func(ctx context.Context) error {
+	if err := m.retry(ctx, "end the filling of "+st.Building, func(ctx context.Context) error {
 		if err := m.o.Client.PutSettings(ctx, st.Building, settings); err != nil {
 			return err
 		}
-		if err := m.o.Client.Refresh(ctx, st.Building); err != nil {
-			return err
-		}
-		moved, err := m.o.Client.MoveAlias(ctx, st.Name, st.Building)
-		old = append(old, moved...)
+		return m.o.Client.Refresh(ctx, st.Building)
+	}); err != nil {
 		return err
-	})
-	if err != nil {
+	}
+	if err := m.awaitCluster(ctx, st); err != nil {
+		return err
+	}
+	if err := m.checkCount(ctx, d, st); err != nil {
+		return err
+	}
+	if err := m.retry(ctx, "put "+st.Building+" behind alias "+st.Name, func(ctx context.Context) error {
+		_, err := m.o.Client.MoveAlias(ctx, st.Name, st.Building)
+		return err
+	}); err != nil {
 		return err
 	}
 	if err := m.retry(ctx, "note that "+st.Building+" is complete", func(ctx context.Context) error {
@@ -154,10 +249,12 @@ func (m *Manager) complete(ctx context.Context, d *indexer.Documents, st *State)
 		return err
 	}
 	finished := *st
-	finished.Live, finished.LiveFingerprint = st.Building, st.BuildingFingerprint
-	finished.Building, finished.BuildingFingerprint, finished.Source, finished.Cursor = "", "", 0, nil
+	finished.Live, finished.LiveFingerprint, finished.LiveMapping = st.Building, st.BuildingFingerprint, st.BuildingMapping
+	finished.Building, finished.BuildingFingerprint, finished.BuildingMapping, finished.Source, finished.Cursor = "", "", "", 0, nil
 	m.set(&finished)
-	d.SetTargets(targets(&finished)...)
+	if err := m.split(d, &finished); err != nil {
+		return err
+	}
 	m.o.Logger.Info("index is complete, the alias stands for it", "index", st.Name, "physical", finished.Live, "rows", st.Done)
 	return m.dropOld(ctx, d, &finished)
 }

@@ -150,6 +150,7 @@ func (r *rig) open(t testing.TB, o options) (*process, error) {
 	catalog := indexer.NewCatalog(tables)
 	p.handler = indexer.NewHandler(indexer.HandlerOptions{Syncer: p.syncer, Documents: p.documents, Catalog: catalog, Client: client, Bulk: bulk, Logger: log})
 	p.manager = New(Options{Syncer: p.syncer, Client: client, DeadLetters: p.dead, Alarm: alarm, States: p.states,
+		Requests: NewRequests(p.syncer.DB(), c.Postgres.ControlSchema, c.Postgres.Slot), Keep: p.handler.Add,
 		Documents: p.documents, Catalog: catalog, Logger: log, Rebuild: o.rebuild, Progress: hooks(o)})
 	p.syncer.MessageHandler, p.syncer.Batcher = p.handler, dbsync.OperationsOnly(p.handler)
 	return p, nil

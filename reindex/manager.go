@@ -11,6 +11,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/sourcegraph/conc/pool"
+
 	"tidemark/dbsync"
 	"tidemark/indexer"
 	"tidemark/mapping"
@@ -23,12 +25,17 @@ type Options struct {
 	DeadLetters *indexer.DeadLetters
 	Alarm       *indexer.Alarm
 	States      *States
+	Requests    *Requests
 	Documents   []*indexer.Documents
 	Catalog     *indexer.Catalog
 	Logger      *slog.Logger
 
 	// Rebuild tells whether an index is to be rebuilt although nothing else asks for it.
 	Rebuild func(name string) bool
+
+	// Keep has more documents made from the stream, by a mapping that is not in the file any
+	// more. It is called before the first message.
+	Keep func(*indexer.Documents)
 
 	// Progress, if given, is told of the rows of an index that is being filled.
 	Progress Progress
@@ -54,18 +61,22 @@ type Manager struct {
 	o Options
 
 	mu      sync.Mutex
-	states  map[string]*State   // by index; the values are replaced, not changed
-	planned map[string]bool     // physical indices that are noted, or about to be, by this process
-	altered map[string][]change // what was done to tables that the index is made of, see Altered
-	wake    chan struct{}       // something was put into altered; capacity 1
-	begun   chan struct{}       // closed when Begin has succeeded
+	states  map[string]*State                   // by index; the values are replaced, not changed
+	planned map[string]bool                     // physical indices that are noted, or about to be, by this process
+	altered map[string][]change                 // what was done to tables that the index is made of, see Altered
+	old     map[string]*indexer.Documents       // those in use that are made by an earlier mapping, by index
+	cancels map[string]context.CancelCauseFunc  // of what is being filled, by index
+	reading map[mapping.TableName]chan struct{} // held while a table is read, capacity 1
+	wake    chan struct{}                       // there may be something to do for Serve; capacity 1
+	begun   chan struct{}                       // closed when Begin has succeeded
 	once    sync.Once
 }
 
 // New makes a Manager.
 func New(o Options) *Manager {
 	return &Manager{o: o, states: make(map[string]*State), planned: make(map[string]bool),
-		altered: make(map[string][]change), wake: make(chan struct{}, 1), begun: make(chan struct{})}
+		altered: make(map[string][]change), old: make(map[string]*indexer.Documents), cancels: make(map[string]context.CancelCauseFunc),
+		reading: make(map[mapping.TableName]chan struct{}), wake: make(chan struct{}, 1), begun: make(chan struct{})}
 }
 
 // Begin finds out what every index needs, makes the physical indices that are missing,
@@ -99,7 +110,9 @@ func (m *Manager) Begin(ctx context.Context) error {
 			return fmt.Errorf("index %s: %w", d.Index.Name, lasting(err))
 		}
 		m.set(st)
-		d.SetTargets(targets(st)...)
+		if err := m.split(d, st); err != nil {
+			return fmt.Errorf("index %s: %w", d.Index.Name, lasting(err))
+		}
 	}
 	m.once.Do(func() { close(m.begun) })
 	return nil
@@ -145,7 +158,8 @@ func isLasting(err error) bool {
 	var taken *indexer.NameTakenError
 	var other *TakenOverError
 	var server *indexer.ServerError
-	return errors.As(err, &permanent) || errors.As(err, &taken) || errors.As(err, &other) ||
+	var count *CountError
+	return errors.As(err, &count) || errors.As(err, &permanent) || errors.As(err, &taken) || errors.As(err, &other) ||
 		errors.As(err, &server) && !server.Temporary() || indexer.IsLastingPostgresError(err)
 }
 
@@ -220,18 +234,21 @@ func (m *Manager) build(ctx context.Context, d *indexer.Documents, st *State, wh
 			return nil, err
 		}
 		if slices.Contains(of, abandoned) {
-			st.Live, st.LiveFingerprint, abandoned = abandoned, st.BuildingFingerprint, ""
+			st.Live, st.LiveFingerprint, st.LiveMapping, abandoned = abandoned, st.BuildingFingerprint, st.BuildingMapping, ""
 		}
 	}
 	if st.Live != "" {
 		if there, err := m.o.Client.IndexExists(ctx, st.Live, indexer.WriteAlias(st.Name, st.Live)); err != nil {
 			return nil, err
 		} else if !there {
-			st.Live, st.LiveFingerprint = "", ""
+			st.Live, st.LiveFingerprint, st.LiveMapping = "", "", ""
 		}
 	}
 	m.plan(name)
 	st.Building, st.BuildingFingerprint, st.Generation = name, fingerprint, generation
+	if st.BuildingMapping, err = d.Index.Encode(); err != nil {
+		return nil, err
+	}
 	st.Total = estimatedRows(d.Index, tables)
 	// Noted before it is made: a crash in between leaves a note of an index that does not
 	// exist, which the next start sees, and never an index that nobody knows of.
@@ -438,28 +455,36 @@ func (m *Manager) drop(ctx context.Context, index, physical string) error {
 	return nil
 }
 
-// Run fills the indices that are not complete, one after the other, and returns when all
-// are; then it is for Serve to keep them so. It waits for Begin. What an earlier process has left of indices that were replaced
-// is dropped.
+// parallel is how many indices are filled at a time: one waits for Postgres while the other
+// one is written.
+const parallel = 2
+
+// Run fills the indices that are not complete, some at a time, and returns when all are;
+// then it is for Serve to keep them so. It waits for Begin. What an earlier process has
+// left of indices that were replaced is dropped.
 func (m *Manager) Run(ctx context.Context) error {
 	select {
 	case <-m.begun:
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}
+	p := pool.New().WithMaxGoroutines(parallel).WithContext(ctx).WithCancelOnError().WithFirstError()
 	for _, d := range m.o.Documents {
-		st := m.State(d.Index.Name)
-		if st.Building == "" {
-			if err := m.dropOld(ctx, d, st); err != nil {
-				return fmt.Errorf("index %s: %w", d.Index.Name, err)
+		p.Go(func(ctx context.Context) error {
+			st := m.State(d.Index.Name)
+			if st.Building == "" {
+				if err := m.dropOld(ctx, d, st); err != nil {
+					return fmt.Errorf("index %s: %w", d.Index.Name, err)
+				}
+				return nil
 			}
-			continue
-		}
-		if err := m.fill(ctx, d); err != nil {
-			return fmt.Errorf("fill index %s: %w", d.Index.Name, err)
-		}
+			if err := m.fill(ctx, d); err != nil && !errors.Is(err, errCancelled) {
+				return fmt.Errorf("fill index %s: %w", d.Index.Name, err)
+			}
+			return nil
+		})
 	}
-	return nil
+	return p.Wait()
 }
 
 // Complete tells whether every index is.

@@ -23,11 +23,12 @@ type State struct {
 	// [dbsync.Syncer.TableGeneration]; "" when it has missed some.
 	Generation string
 
-	// Live is the physical index behind the alias, "" before the first one is complete.
-	Live, LiveFingerprint string
+	// Live is the physical index behind the alias, "" before the first one is complete. Its
+	// documents are made by LiveMapping, see [mapping.Index.Encode].
+	Live, LiveFingerprint, LiveMapping string
 
 	// Building is the physical index that is being filled, "" if none is.
-	Building, BuildingFingerprint string
+	Building, BuildingFingerprint, BuildingMapping string
 
 	// Source is which of the index's tables is being read, from 0. Cursor is the key of the
 	// last row of it that is stored in Building, the text of its columns; nil at the
@@ -63,8 +64,10 @@ func (s *States) Setup(ctx context.Context) error {
 		generation           text NOT NULL,
 		live                 text NOT NULL DEFAULT '',
 		live_fingerprint     text NOT NULL DEFAULT '',
+		live_mapping         text NOT NULL DEFAULT '',
 		building             text NOT NULL DEFAULT '',
 		building_fingerprint text NOT NULL DEFAULT '',
+		building_mapping     text NOT NULL DEFAULT '',
 		source               integer NOT NULL DEFAULT 0,
 		cursor               text[],
 		rows_done            bigint NOT NULL DEFAULT 0,
@@ -90,9 +93,9 @@ func (s *States) Exist(ctx context.Context) (there bool, err error) {
 func (s *States) Read(ctx context.Context, name string) (*State, error) {
 	st := &State{Name: name}
 	var finished sql.NullTime
-	err := s.db.QueryRowContext(ctx, `SELECT generation, live, live_fingerprint, building, building_fingerprint, source, cursor,
+	err := s.db.QueryRowContext(ctx, `SELECT generation, live, live_fingerprint, live_mapping, building, building_fingerprint, building_mapping, source, cursor,
 		rows_done, rows_total, started_at, finished_at FROM `+s.table+` WHERE name = $1`, name).
-		Scan(&st.Generation, &st.Live, &st.LiveFingerprint, &st.Building, &st.BuildingFingerprint, &st.Source, pgtype.NewMap().SQLScanner(&st.Cursor),
+		Scan(&st.Generation, &st.Live, &st.LiveFingerprint, &st.LiveMapping, &st.Building, &st.BuildingFingerprint, &st.BuildingMapping, &st.Source, pgtype.NewMap().SQLScanner(&st.Cursor),
 			&st.Done, &st.Total, &st.StartedAt, &finished)
 	if errors.Is(err, sql.ErrNoRows) {
 		return nil, nil
@@ -106,13 +109,14 @@ func (s *States) Read(ctx context.Context, name string) (*State, error) {
 
 // begin notes that a physical index is being filled, from the beginning.
 func (s *States) begin(ctx context.Context, st *State) error {
-	err := s.db.QueryRowContext(ctx, `INSERT INTO `+s.table+` AS i (name, generation, live, live_fingerprint, building, building_fingerprint, rows_total)
-		VALUES ($1, $2, $3, $4, $5, $6, $7)
+	err := s.db.QueryRowContext(ctx, `INSERT INTO `+s.table+` AS i (name, generation, live, live_fingerprint, live_mapping, building, building_fingerprint, building_mapping, rows_total)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
 		ON CONFLICT (name) DO UPDATE SET generation = excluded.generation, live = excluded.live, live_fingerprint = excluded.live_fingerprint,
-			building = excluded.building, building_fingerprint = excluded.building_fingerprint,
+			live_mapping = excluded.live_mapping, building = excluded.building, building_fingerprint = excluded.building_fingerprint,
+			building_mapping = excluded.building_mapping,
 			source = 0, cursor = NULL, rows_done = 0, rows_total = excluded.rows_total, started_at = now()
 		RETURNING started_at`,
-		st.Name, st.Generation, st.Live, st.LiveFingerprint, st.Building, st.BuildingFingerprint, st.Total).Scan(&st.StartedAt)
+		st.Name, st.Generation, st.Live, st.LiveFingerprint, st.LiveMapping, st.Building, st.BuildingFingerprint, st.BuildingMapping, st.Total).Scan(&st.StartedAt)
 	if err != nil {
 		return fmt.Errorf("note that %s is being filled: %w", st.Building, err)
 	}
@@ -142,9 +146,16 @@ func (s *States) advance(ctx context.Context, st *State) error {
 // finish notes that the index that was filled is the one behind the alias. It can be
 // repeated when its answer was lost.
 func (s *States) finish(ctx context.Context, st *State) error {
-	return s.update(ctx, st, `UPDATE `+s.table+` SET live = $2, live_fingerprint = $3, building = '', building_fingerprint = '',
+	return s.update(ctx, st, `UPDATE `+s.table+` SET live = $2, live_fingerprint = $3, live_mapping = $5,
+		building = '', building_fingerprint = '', building_mapping = '',
 		source = 0, cursor = NULL, rows_done = $4, finished_at = now() WHERE name = $1 AND (building = $2 OR building = '' AND live = $2)`,
-		st.Name, st.Building, st.BuildingFingerprint, st.Done)
+		st.Name, st.Building, st.BuildingFingerprint, st.Done, st.BuildingMapping)
+}
+
+// abandon notes that nothing is being filled any more.
+func (s *States) abandon(ctx context.Context, st *State) error {
+	return s.update(ctx, st, `UPDATE `+s.table+` SET building = '', building_fingerprint = '', building_mapping = '', source = 0, cursor = NULL
+		WHERE name = $1 AND building IN ($2, '')`, st.Name, st.Building)
 }
 
 // adopt notes that documents of the index in use are what another mapping makes, too.

@@ -100,6 +100,10 @@ func (s *Service) open(ctx context.Context) (err error) {
 	if err := states.Setup(ctx); err != nil {
 		return err
 	}
+	requests := reindex.NewRequests(s.syncer.DB(), c.Postgres.ControlSchema, c.Postgres.Slot)
+	if err := requests.Setup(ctx); err != nil {
+		return err
+	}
 	s.bulk, err = indexer.NewBulk(s.found.Client, indexer.BulkOptions{
 		Requests: c.Search.Bulk.Requests, Bytes: c.Search.Bulk.Bytes, Documents: c.Search.Bulk.Documents,
 		OnRefused: s.refused, Observe: s.observe, Alarm: s.alarm, Logger: log,
@@ -117,7 +121,7 @@ func (s *Service) open(ctx context.Context) (err error) {
 		Altered: s.altered,
 	})
 	s.manager = reindex.New(reindex.Options{
-		Syncer: s.syncer, Client: s.found.Client, DeadLetters: s.dead, Alarm: s.alarm, States: states,
+		Syncer: s.syncer, Client: s.found.Client, DeadLetters: s.dead, Alarm: s.alarm, States: states, Requests: requests, Keep: s.handler.Add,
 		Documents: documents, Catalog: s.catalog, Logger: log,
 		Rebuild: func(name string) bool {
 			return slices.Contains(s.o.Reindex, name) || slices.Contains(s.o.Reindex, "all")

@@ -1,0 +1,120 @@
+package reindex
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"tidemark/indexer"
+)
+
+const (
+	// clusterPatience is how long is waited for the copies of an index before its alias moves.
+	// An index whose copies are not there yet can be searched, but no node may fail.
+	clusterPatience = 10 * time.Minute
+	clusterInterval = 20 * time.Second // of one question
+)
+
+// awaitCluster waits until the copies of the index that was filled are there.
+func (m *Manager) awaitCluster(ctx context.Context, st *State) error {
+	for end := time.Now().Add(clusterPatience); ; {
+		allocated := false
+		err := m.retry(ctx, "wait for the shards of "+st.Building, func(ctx context.Context) (err error) {
+			allocated, err = m.o.Client.AwaitAllocated(ctx, st.Building, clusterInterval)
+			return err
+		})
+		if err != nil || allocated {
+			return err
+		}
+		if time.Now().After(end) {
+			m.o.Logger.Warn("the alias moves before all copies of the index are there", "index", st.Name, "physical", st.Building, "waited", clusterPatience)
+			return nil
+		}
+	}
+}
+
+// checkCount makes sure that the index that was filled has about as many documents as the
+// tables have rows: as far as changes, dead letters and conditions let it be told. An index
+// that lost documents on the way must not get behind the alias.
+func (m *Manager) checkCount(ctx context.Context, d *indexer.Documents, st *State) error {
+	const attempts = 3
+	for attempt := 1; ; attempt++ {
+		err := m.retry(ctx, "count the rows and documents of "+st.Building, func(ctx context.Context) error { return m.countOnce(ctx, d, st) })
+		var wrong *CountError
+		if !errors.As(err, &wrong) || attempt == attempts {
+			return err
+		}
+		m.o.Logger.Warn("counting again", "reason", err)
+	}
+}
+
+// A CountError reports that an index that was filled does not have the documents that it
+// has to have.
+type CountError struct {
+	Index, Physical string
+	Rows, Documents int64
+	Slack           int64 // changes and dead letters that explain a difference
+}
+
+func (e *CountError) Error() string {
+	return fmt.Sprintf("index %s: %s has %d documents for %d rows, and no more than %d changes and dead letters explain that; the alias is not moved",
+		e.Index, e.Physical, e.Documents, e.Rows, e.Slack)
+}
+
+func (m *Manager) countOnce(ctx context.Context, d *indexer.Documents, st *State) error {
+	before := d.Changed()
+	rows, filtered, err := m.countRows(ctx, d)
+	if err != nil {
+		return err
+	}
+	// What was counted is stored when the stream has passed.
+	if err := m.o.Syncer.Barrier(ctx); err != nil {
+		return err
+	}
+	if err := m.o.Client.Refresh(ctx, st.Building); err != nil {
+		return err
+	}
+	documents, err := m.o.Client.Count(ctx, st.Building)
+	if err != nil {
+		return err
+	}
+	letters, err := m.o.DeadLetters.Counts(ctx)
+	if err != nil {
+		return err
+	}
+	slack := d.Changed() - before
+	missing := rows - documents - letters[indexer.WriteAlias(st.Name, st.Building)]
+	if missing > slack && !filtered || -missing > slack+letters[indexer.WriteAlias(st.Name, st.Building)] {
+		return &CountError{Index: st.Name, Physical: st.Building, Rows: rows, Documents: documents, Slack: slack}
+	}
+	m.o.Logger.Info("counted", "index", st.Name, "physical", st.Building, "rows", rows, "documents", documents, "changes_meanwhile", slack)
+	return nil
+}
+
+// countRows counts the rows of an index's tables, as new as the stream is at least. filtered
+// says that not every one of them is a document.
+func (m *Manager) countRows(ctx context.Context, d *indexer.Documents) (rows int64, filtered bool, err error) {
+	tables := m.o.Catalog.Tables()
+	for _, s := range d.Index.Sources {
+		filtered = filtered || s.Where != ""
+		from := tables[s.Table].From()
+		var n int64
+		err := m.o.Syncer.ReadVisible(ctx, m.o.Syncer.Unseen(), []string{from}, func(conn *pgconn.PgConn) error {
+			results, err := conn.Exec(ctx, "SELECT pg_catalog.count(*) FROM "+from).ReadAll()
+			if err != nil {
+				return err
+			}
+			n, err = strconv.ParseInt(string(results[0].Rows[0][0]), 10, 64)
+			return err
+		})
+		if err != nil {
+			return 0, false, fmt.Errorf("count the rows of %s: %w", s.Table, err)
+		}
+		rows += n
+	}
+	return rows, filtered, nil
+}
