@@ -499,11 +499,16 @@ func (h *Handler) mark(p *streamPlan, op dbsync.Operation) {
 	}
 }
 
-// BatchOperations writes a batch: first what removes all documents of an index, then what
-// has to be read again, then the rest. It returns nil when everything is stored, or kept
-// as a dead letter. In what order does not matter otherwise: the batch has one operation
-// per document.
+// BatchOperations writes a batch: first what removes documents that get another routing,
+// then what removes all documents of an index, then what has to be read again, then the
+// rest. It returns nil when everything is stored, or kept as a dead letter. In what order
+// does not matter otherwise: the batch has one operation per document.
 func (h *Handler) BatchOperations(ctx context.Context, ops []dbsync.Operation) error {
+	w := newRereads(ops)
+	moved, ops := separateMoved(ops)
+	if err := h.o.Bulk.Write(ctx, moved); err != nil {
+		return err
+	}
 	ready, again := ops, []dbsync.Operation(nil)
 	for i := range ops {
 		if ops[i].Reread || ops[i].Truncate {
@@ -511,7 +516,6 @@ func (h *Handler) BatchOperations(ctx context.Context, ops []dbsync.Operation) e
 			break
 		}
 	}
-	w := newRereads(ops)
 	for i := range again {
 		op := &again[i]
 		if !op.Truncate {
