@@ -291,7 +291,7 @@ func (t *Table) Grown(before *Table) bool {
 			continue
 		}
 		b := before.Columns[i]
-		if c.Name != b.Name || c.Type.OID != b.Type.OID || c.Type.Modifier != b.Type.Modifier || c.Generated != b.Generated {
+		if c.Name != b.Name || !c.Type.Equal(b.Type) || c.Generated != b.Generated {
 			return false
 		}
 	}

@@ -103,8 +103,8 @@ func TestParseTables(t *testing.T) {
 `)
 	want := &Index{Name: "a", Reindex: Reindex{Chunk: DefaultChunk}, Settings: map[string]any{"number_of_shards": 3}}
 	want.Sources = []*Source{
-		{Index: want, Table: TableName{"public", "products"}, ID: []string{"id"}, Shape: Shape{Listed: true, Fields: []Field{{Name: "id", Column: "id"}}}},
-		{Index: want, Table: TableName{"public", "articles"}, ID: []string{"id", "lang"}, Routing: "lang", Where: "public", Shape: Shape{
+		{Index: want, Table: TableName{"public", "products"}, ID: []string{"id"}, Literals: []string{"product-", ""}, Shape: Shape{Listed: true, Fields: []Field{{Name: "id", Column: "id"}}}},
+		{Index: want, Table: TableName{"public", "articles"}, ID: []string{"id", "lang"}, Literals: []string{"article-", "@", "!"}, Routing: "lang", Where: "public", Shape: Shape{
 			Include: []*Include{{Name: "n", Table: TableName{"public", "reviews"}, On: []Pair{{"id", "article"}}, Aggregate: AggregateCount}}}},
 	}
 	if diff := cmp.Diff(want, ix, cmpopts.IgnoreUnexported(Index{}, Source{}, Field{}, Include{})); diff != "" {

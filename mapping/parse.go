@@ -293,7 +293,7 @@ func (r *reader) index(key, n *yaml.Node, path string) *Index {
 			"chunk":    r.integer(&ix.Reindex.Chunk, 1, 1000000),
 			"keep_old": r.integer(&ix.Reindex.KeepOld, 0, 100),
 
-			"max_rows_per_second": r.integer(&ix.Reindex.MaxRowsPerSecond, 1, 1000000000),
+			"max_rows_per_second": r.integer(&ix.Reindex.MaxRowsPerSecond, 0, 1000000000),
 		})
 	}
 	given := r.object(n, path, keys)

@@ -97,7 +97,8 @@ func (c *compiler) compile(s *Source) error {
 	}
 	for i, in := range s.Include {
 		c.name(in.Name)
-		c.value(planField{column: c.need(includeColumn(t, i)), encode: appendMade})
+		// A column of type json in it may repeat keys and have line ends.
+		c.value(planField{column: c.need(includeColumn(t, i)), encode: appendJSON})
 	}
 	p.tail = append(c.lead, '}')
 	slices.Sort(p.needs)
@@ -172,21 +173,6 @@ func (c *compiler) value(f planField) {
 	f.lead = slices.Clip(c.lead)
 	c.lead = nil
 	c.plan.fields = append(c.plan.fields, f)
-}
-
-// appendMade appends JSON that Postgres has made. A value of type json in it may have line
-// ends between its parts; in a text they are escaped.
-func appendMade(dst, text []byte) []byte {
-	start := len(dst)
-	dst = append(dst, text...)
-	for made := dst[start:]; ; {
-		i := bytes.IndexAny(made, "\n\r")
-		if i < 0 {
-			return dst
-		}
-		made[i] = ' '
-		made = made[i+1:]
-	}
 }
 
 // AppendDocument appends the document of a row to dst: a JSON object on one

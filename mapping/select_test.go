@@ -178,7 +178,7 @@ indices:
 FROM ONLY "public"."categories" r1 WHERE r1."id" = t."category_id" LIMIT 1) o2)
 AS "include_0_", array_to_json(ARRAY(SELECT row_to_json(o5.*) FROM (SELECT r4."id" AS "id"
 FROM (SELECT * FROM ONLY "public"."categories" WHERE (parent > 0 )) r4 WHERE r4."parent" = t."category_id" ORDER BY r4."made" DESC NULLS FIRST, r4."id" LIMIT 5) o5))
-AS "include_1", array_to_json(ARRAY(SELECT to_json(r6."rank") FROM ONLY "My Shop"."Tags" r6 JOIN ONLY "public"."links" l7 ON r6."Name" OPERATOR(public.=) l7."tag" WHERE l7."product" = t."id" AND l7."lang" OPERATOR(public.=) t."lang"))
+AS "include_1", array_to_json(ARRAY(SELECT to_json(r6."rank") FROM ONLY "My Shop"."Tags" r6 JOIN ONLY "public"."links" l7 ON r6."Name" OPERATOR(public.=) l7."tag" WHERE l7."product" = t."id" AND l7."lang" OPERATOR(public.=) t."lang" ORDER BY r6."Name"::text, r6."rank"::text, l7."product"::text, l7."lang"::text, l7."tag"::text))
 AS "include_2", (SELECT to_json(count(*)) FROM ONLY "public"."categories" r8 WHERE r8."parent" = t."category_id")
 AS "include_3", (SELECT to_json(v10.v) FROM (SELECT sum(r9."id") AS v FROM ONLY "public"."categories" r9 WHERE r9."parent" = t."category_id") v10)
 AS "include_4"`},
