@@ -70,8 +70,7 @@ func run(ctx context.Context, o runOptions, stderr io.Writer) error {
 func serve(ctx context.Context, config *mapping.Config, o runOptions, options service.Options) error {
 	prepared, err := prepare.Prepare(ctx, config, options.Logger)
 	if err == nil {
-		defer prepared.Close()
-		err = service.Run(ctx, config, prepared, options)
+		err = serveAndReload(ctx, &loaded{config, prepared}, o.file, options)
 	}
 	switch {
 	case ctx.Err() == nil:
