@@ -26,6 +26,7 @@ type chunks struct {
 	key    []string   // columns, in the order of their index
 	most   int        // rows of a chunk, as the mapping has it
 	limit  int        // rows of the next chunk
+	doubt  int        // so many rows, the next ones, have one among them that no document can be made of
 	cursor [][]byte   // key of the last row that was read, nil at the beginning
 }
 
@@ -59,9 +60,10 @@ func (c *chunks) selectOf(plan *indexer.RowPlan) dbsync.Select {
 // that is the only row, its select is returned that reads the key alone.
 func (c *chunks) narrow(why error) (*dbsync.Select, error) {
 	if c.limit > 1 {
-		c.limit /= 2
+		c.doubt, c.limit = c.limit, c.limit/2
 		return nil, nil
 	}
+	c.doubt = 0
 	refusing, err := c.plan.Refusing(why)
 	if err != nil {
 		return nil, err
@@ -91,6 +93,9 @@ func (c *chunks) read(w *dbsync.Window) (more bool, err error) {
 		// chunk of small rows does not let the next one be cut.
 		fit := int64(chunkBytes) * int64(w.Len()) / int64(max(w.Bytes(), 1)) * 3 / 4
 		c.limit = int(max(1, min(fit, int64(c.limit)*4, int64(c.most))))
+		if c.doubt = max(0, c.doubt-w.Len()); c.doubt > 0 {
+			c.limit = min(c.limit, (c.doubt+1)/2)
+		}
 	}
 	return more, nil
 }
