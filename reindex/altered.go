@@ -28,11 +28,12 @@ func (m *Manager) Altered(before, now *mapping.Table) {
 	m.poke()
 }
 
-// isAltered tells whether there is something that takeAltered returns.
-func (m *Manager) isAltered(index string) bool {
+// isSettled tells whether Run is done with an index, and whether there is something that
+// takeAltered returns.
+func (m *Manager) isSettled(index string) (settled, altered bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return len(m.altered[index]) > 0
+	return m.settled[index], len(m.altered[index]) > 0
 }
 
 // takeAltered returns what was done to the tables of an index since it was asked last.

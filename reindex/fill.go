@@ -35,7 +35,11 @@ func (m *Manager) fill(ctx context.Context, d *indexer.Documents) error {
 		}
 	}
 	done() // from here on it is not given up
-	if err := m.complete(ctx, d, &st); err != nil {
+	err := m.complete(ctx, d, &st)
+	if wrong, ok := errors.AsType[*CountError](err); ok {
+		return errors.Join(wrong, m.abandon(ctx, d)) // going on with it would end so for ever
+	}
+	if err != nil {
 		return err
 	}
 	bar.Done()
@@ -141,7 +145,9 @@ func (m *Manager) cancellable(ctx context.Context, index string) (_ context.Cont
 	work, cancel := context.WithCancelCause(ctx)
 	m.mu.Lock()
 	m.cancels[index] = cancel
+	delete(m.asked, index)
 	m.mu.Unlock()
+	m.poke() // somebody may have asked to cancel it already
 	return work, func() {
 		m.mu.Lock()
 		delete(m.cancels, index)
@@ -168,14 +174,14 @@ func (m *Manager) abandon(ctx context.Context, d *indexer.Documents) error {
 	if err := m.o.Syncer.Barrier(ctx); err != nil {
 		return err
 	}
-	m.o.Logger.Info("the rebuild was cancelled", "index", st.Name, "physical", building)
+	m.o.Logger.Info("a rebuild is given up", "index", st.Name, "physical", building)
 	return m.retry(ctx, "drop "+building, func(ctx context.Context) error { return m.drop(ctx, st.Name, building) })
 }
 
 // read reads the next chunk. A table that was altered meanwhile is read as it is now; a row
 // that Postgres can make no document of becomes a dead letter.
 func (m *Manager) read(ctx context.Context, rows *chunks) (*dbsync.Window, error) {
-	sel, loaded := rows.next(), false
+	sel, loaded, refusing := rows.next(), false, false
 	for {
 		w, err := m.o.Syncer.OpenWindow(ctx, sel)
 		_, gone := errors.AsType[*dbsync.NoTableError](err)
@@ -188,13 +194,13 @@ func (m *Manager) read(ctx context.Context, rows *chunks) (*dbsync.Window, error
 				return nil, err
 			}
 			sel = rows.next()
-		case indexer.IsDataError(err):
+		case indexer.IsDataError(err) && !refusing:
 			only, err := rows.narrow(err)
 			if err != nil {
 				return nil, err
 			}
 			if sel = rows.next(); only != nil {
-				sel = *only
+				sel, refusing = *only, true // what the condition is to blame for comes again
 			}
 		default:
 			return nil, err
@@ -268,13 +274,16 @@ func (m *Manager) dropOld(ctx context.Context, d *indexer.Documents, st *State) 
 		if err != nil {
 			return err
 		}
-		var old []string
+		var old, left []string
 		for _, physical := range all {
-			if physical < st.Live { // in order of time
+			switch {
+			case physical < st.Live: // in order of time
 				old = append(old, physical)
+			case physical != st.Live && physical != st.Building: // given up, by a process that ended then
+				left = append(left, physical)
 			}
 		}
-		for _, physical := range old[:max(0, len(old)-d.Index.Reindex.KeepOld)] {
+		for _, physical := range append(left, old[:max(0, len(old)-d.Index.Reindex.KeepOld)]...) {
 			if !passed {
 				// What is in a batch already is still written to the index before.
 				if err := m.o.Syncer.Barrier(ctx); err != nil {

@@ -83,10 +83,12 @@ type process struct {
 	documents []*indexer.Documents
 	manager   *Manager
 
-	end   context.CancelCauseFunc
-	parts sync.WaitGroup
-	ran   chan error // what Syncer.Run returned
-	built chan error // what Manager.Run returned
+	end     context.CancelCauseFunc
+	parts   sync.WaitGroup
+	ran     chan error // what Syncer.Run returned
+	built   chan error // what Manager.Run returned
+	serve   bool
+	serving chan error // what Manager.Serve returned
 }
 
 // options of a process. Each may be nil.
@@ -95,6 +97,7 @@ type options struct {
 	rebuild func(name string) bool
 	begin   func(index string, done, total int64) // the filling of an index begins
 	stored  func(rows int64)                      // a chunk is stored and noted
+	serve   bool                                  // do what is asked for, too
 }
 
 // errCrash ends a process of a test.
@@ -104,7 +107,7 @@ var errCrash = errors.New("crash")
 func (r *rig) open(t testing.TB, o options) (*process, error) {
 	t.Helper()
 	r.processes++
-	p := &process{name: fmt.Sprint("process ", r.processes), ran: make(chan error, 1), built: make(chan error, 1)}
+	p := &process{name: fmt.Sprint("process ", r.processes), ran: make(chan error, 1), built: make(chan error, 1), serve: o.serve, serving: make(chan error, 1)}
 	log := slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelDebug})).With("process", r.processes)
 	ctx, c := within(t, patience), r.config(t)
 
@@ -182,6 +185,9 @@ func (p *process) run(t testing.TB) {
 	ctx, p.end = context.WithCancelCause(context.WithoutCancel(t.Context()))
 	p.parts.Go(func() { p.ran <- p.syncer.Run(ctx) })
 	p.parts.Go(func() { p.built <- p.manager.Run(ctx) })
+	if p.serve {
+		p.parts.Go(func() { p.serving <- p.manager.Serve(ctx, false) })
+	}
 	t.Cleanup(p.crash)
 }
 

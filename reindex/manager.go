@@ -64,9 +64,12 @@ type Manager struct {
 	states  map[string]*State                   // by index; the values are replaced, not changed
 	planned map[string]bool                     // physical indices that are noted, or about to be, by this process
 	altered map[string][]change                 // what was done to tables that the index is made of, see Altered
-	old     map[string]*indexer.Documents       // those in use that are made by an earlier mapping, by index
+	old     map[string]*oldDocuments            // by index, see split
 	cancels map[string]context.CancelCauseFunc  // of what is being filled, by index
 	reading map[mapping.TableName]chan struct{} // held while a table is read, capacity 1
+	settled map[string]bool                     // indices that Run is done with
+	asked   map[string]bool                     // indices whose requested rebuild is under way, and cannot be cancelled yet
+	slots   chan struct{}                       // held by what works on an index; capacity parallel
 	wake    chan struct{}                       // there may be something to do for Serve; capacity 1
 	begun   chan struct{}                       // closed when Begin has succeeded
 	once    sync.Once
@@ -75,7 +78,8 @@ type Manager struct {
 // New makes a Manager.
 func New(o Options) *Manager {
 	return &Manager{o: o, states: make(map[string]*State), planned: make(map[string]bool),
-		altered: make(map[string][]change), old: make(map[string]*indexer.Documents), cancels: make(map[string]context.CancelCauseFunc),
+		altered: make(map[string][]change), old: make(map[string]*oldDocuments), cancels: make(map[string]context.CancelCauseFunc),
+		settled: make(map[string]bool), asked: make(map[string]bool), slots: make(chan struct{}, parallel),
 		reading: make(map[mapping.TableName]chan struct{}), wake: make(chan struct{}, 1), begun: make(chan struct{})}
 }
 
@@ -84,12 +88,7 @@ func New(o Options) *Manager {
 // is called again when a connection to the slot was made anew, and makes sure then that
 // no other process has worked on the indices meanwhile.
 func (m *Manager) Begin(ctx context.Context) error {
-	again := false
-	select {
-	case <-m.begun:
-		again = true
-	default:
-	}
+	again := m.hasBegun()
 	if !again {
 		if err := m.forgetOthers(ctx); err != nil {
 			return err
@@ -460,31 +459,58 @@ func (m *Manager) drop(ctx context.Context, index, physical string) error {
 const parallel = 2
 
 // Run fills the indices that are not complete, some at a time, and returns when all are;
-// then it is for Serve to keep them so. It waits for Begin. What an earlier process has
-// left of indices that were replaced is dropped.
+// from then on it is for Serve to keep them so, of each index when it is complete. It waits
+// for Begin. What an earlier process has left of indices that were replaced is dropped.
 func (m *Manager) Run(ctx context.Context) error {
 	select {
 	case <-m.begun:
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}
-	p := pool.New().WithMaxGoroutines(parallel).WithContext(ctx).WithCancelOnError().WithFirstError()
+	p := pool.New().WithContext(ctx).WithCancelOnError().WithFirstError()
 	for _, d := range m.o.Documents {
 		p.Go(func(ctx context.Context) error {
-			st := m.State(d.Index.Name)
-			if st.Building == "" {
-				if err := m.dropOld(ctx, d, st); err != nil {
-					return fmt.Errorf("index %s: %w", d.Index.Name, err)
-				}
-				return nil
+			release, err := m.slot(ctx)
+			if err != nil {
+				return err
 			}
-			if err := m.fill(ctx, d); err != nil && !errors.Is(err, errCancelled) {
-				return fmt.Errorf("fill index %s: %w", d.Index.Name, err)
+			defer release()
+			if err := m.settle(ctx, d); err != nil {
+				return err
 			}
+			m.mu.Lock()
+			m.settled[d.Index.Name] = true
+			m.mu.Unlock()
+			m.poke()
 			return nil
 		})
 	}
 	return p.Wait()
+}
+
+// settle has an index be complete, and drops what was left of it.
+func (m *Manager) settle(ctx context.Context, d *indexer.Documents) error {
+	st := m.State(d.Index.Name)
+	if st.Building == "" {
+		if err := m.dropOld(ctx, d, st); err != nil {
+			return fmt.Errorf("index %s: %w", d.Index.Name, err)
+		}
+		return nil
+	}
+	if err := m.fill(ctx, d); err != nil && !errors.Is(err, errCancelled) {
+		return fmt.Errorf("fill index %s: %w", d.Index.Name, err)
+	}
+	return nil
+}
+
+// slot waits until few enough indices are worked on.
+func (m *Manager) slot(ctx context.Context) (release func(), err error) {
+	select {
+	case m.slots <- struct{}{}:
+		return func() { <-m.slots }, nil
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
 }
 
 // Complete tells whether every index is.

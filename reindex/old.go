@@ -10,37 +10,61 @@ import (
 // of the new physical index by the edited one. Searchers notice nothing until the alias
 // moves.
 
-// split says where documents are written to. old is for those in use, nil where the mapping
-// makes the same ones as before, or the one before cannot be followed any more.
+// An oldDocuments is the documents in use that are made by an earlier mapping.
+type oldDocuments struct {
+	*indexer.Documents
+	mapping string // as State.LiveMapping has it
+}
+
+// split says where documents are written to: those of the index in use by the mapping that
+// they were made by, where that is another one than the mapping now and can be followed
+// still.
 func (m *Manager) split(d *indexer.Documents, st *State) error {
-	if m.old[st.Name] == nil && st.Live != "" && st.Building != "" && st.LiveMapping != "" && st.LiveMapping != st.BuildingMapping {
+	now, err := d.Index.Encode()
+	if err != nil {
+		return err
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	old := m.old[st.Name]
+	edited := st.Live != "" && st.LiveMapping != "" && st.LiveMapping != now && st.LiveFingerprint != d.Index.Fingerprint(m.o.Catalog.Tables())
+	if edited && old == nil && !m.hasBegun() {
 		ix, err := mapping.DecodeIndex(st.LiveMapping)
 		if err != nil {
 			return err
 		}
 		if m.followed(ix) {
-			old := &indexer.Documents{Index: ix}
-			m.o.Keep(old)
-			m.mu.Lock()
+			old = &oldDocuments{&indexer.Documents{Index: ix}, st.LiveMapping}
+			m.o.Keep(old.Documents)
 			m.old[st.Name] = old
-			m.mu.Unlock()
 		} else {
 			m.o.Logger.Warn("the index in use gets documents of the edited mapping until it is replaced: the mapping before reads tables or columns that are not followed any more", "index", st.Name)
 		}
 	}
-	old := m.old[st.Name]
-	if old == nil {
+	if !edited || old == nil || old.mapping != st.LiveMapping {
 		d.SetTargets(targets(st)...)
-		return nil
-	}
-	if st.Building == "" {
-		old.SetTargets()
-		d.SetTargets(targets(st)...)
+		if old != nil {
+			old.SetTargets() // its documents have been replaced
+		}
 		return nil
 	}
 	old.SetTargets(indexer.WriteAlias(st.Name, st.Live))
-	d.SetTargets(indexer.WriteAlias(st.Name, st.Building))
+	if st.Building == "" {
+		d.SetTargets()
+	} else {
+		d.SetTargets(indexer.WriteAlias(st.Name, st.Building))
+	}
 	return nil
+}
+
+// hasBegun tells whether Begin has succeeded: messages of the stream may be handled.
+func (m *Manager) hasBegun() bool {
+	select {
+	case <-m.begun:
+		return true
+	default:
+		return false
+	}
 }
 
 // followed tells whether documents can be made by a mapping that is not in the file any

@@ -184,27 +184,34 @@ func (r *Requests) list(ctx context.Context, where string, args ...any) (found [
 	return found, nil
 }
 
-// begin notes that a request is being worked on.
-func (r *Requests) begin(ctx context.Context, id int64) error {
+// begin notes that a request is being worked on; false: it has ended, it was cancelled.
+func (r *Requests) begin(ctx context.Context, id int64) (open bool, err error) {
 	return r.note(ctx, id, `phase = 'running', rows_done = 0`)
 }
 
 // advance notes how many rows are stored.
 func (r *Requests) advance(ctx context.Context, id, rows int64) error {
-	return r.note(ctx, id, `rows_done = $2`, rows)
+	_, err := r.note(ctx, id, `rows_done = $2`, rows)
+	return err
 }
 
 // end notes what became of a request.
 func (r *Requests) end(ctx context.Context, id int64, phase Phase, message string) error {
-	return r.note(ctx, id, `phase = $2, message = $3, finished_at = pg_catalog.now()`, string(phase), message)
+	_, err := r.note(ctx, id, `phase = $2, message = $3, finished_at = pg_catalog.now()`, string(phase), message)
+	return err
 }
 
-func (r *Requests) note(ctx context.Context, id int64, set string, args ...any) error {
-	_, err := r.db.ExecContext(ctx, `UPDATE `+r.table+` SET `+set+` WHERE id = $1 AND finished_at IS NULL`, append([]any{id}, args...)...)
-	if err != nil {
-		return fmt.Errorf("note the state of request %d: %w", id, err)
+// note changes a request that is open; false: it is not any more.
+func (r *Requests) note(ctx context.Context, id int64, set string, args ...any) (open bool, err error) {
+	result, err := r.db.ExecContext(ctx, `UPDATE `+r.table+` SET `+set+` WHERE id = $1 AND finished_at IS NULL`, append([]any{id}, args...)...)
+	n := int64(0)
+	if err == nil {
+		n, err = result.RowsAffected()
 	}
-	return nil
+	if err != nil {
+		return false, fmt.Errorf("note the state of request %d: %w", id, err)
+	}
+	return n > 0, nil
 }
 
 // listenInterval is how often is looked for requests without a notification: one may be

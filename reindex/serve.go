@@ -7,7 +7,6 @@ import (
 	"slices"
 
 	"github.com/sourcegraph/conc"
-	"github.com/sourcegraph/conc/pool"
 
 	"tidemark/indexer"
 )
@@ -21,22 +20,29 @@ func (m *Manager) poke() {
 }
 
 // Serve keeps the indices complete when tables are altered, and does what is asked for in
-// the table of requests, until ctx is done. Work on different indices goes on at the same
-// time, as far as Run's bound lets it.
-func (m *Manager) Serve(ctx context.Context) error {
-	p := pool.New().WithContext(ctx).WithCancelOnError().WithFirstError()
-	p.Go(func(ctx context.Context) error { return m.o.Requests.Listen(ctx, m.o.Alarm, m.poke) })
-	p.Go(m.dispatch)
-	return p.Wait()
+// the table of requests, from Begin on until ctx is done, or, once, until Run and all that
+// was asked for are done. Work on different indices goes on at the same time, as far as
+// Run's bound lets it.
+func (m *Manager) Serve(ctx context.Context, once bool) error {
+	select {
+	case <-m.begun: // before, what is asked for is another process's to do
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+	ctx, stop := context.WithCancelCause(ctx)
+	var listener conc.WaitGroup
+	defer listener.Wait()
+	defer stop(nil)
+	listener.Go(func() { stop(m.o.Requests.Listen(ctx, m.o.Alarm, m.poke)) })
+	return m.dispatch(ctx, once)
 }
 
 // dispatch hands what there is to do to one worker for each index.
-func (m *Manager) dispatch(ctx context.Context) error {
+func (m *Manager) dispatch(ctx context.Context, once bool) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	var workers conc.WaitGroup
 	defer workers.Wait()
-	slots := make(chan struct{}, parallel)
 	free := make(chan string, len(m.o.Documents)) // indices whose worker has ended
 	busy := make(map[string]bool)
 	for {
@@ -51,27 +57,34 @@ func (m *Manager) dispatch(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
+		idle := true
 		for _, d := range m.o.Documents {
 			name := d.Index.Name
 			requests := slices.DeleteFunc(slices.Clone(open), func(q *Request) bool { return q.Index != name })
-			if busy[name] || len(requests) == 0 && !m.isAltered(name) {
+			settled, altered := m.isSettled(name)
+			idle = idle && settled && !altered && !busy[name] && len(requests) == 0
+			if busy[name] || !settled || len(requests) == 0 && !altered {
 				continue
 			}
 			busy[name] = true
 			workers.Go(func() {
-				err := m.work(ctx, d, requests, slots)
+				err := m.work(ctx, d, requests)
 				if err != nil && ctx.Err() == nil {
 					cancel(fmt.Errorf("index %s: %w", name, err))
 				}
 				free <- name
 			})
 		}
+		if once && idle {
+			return nil
+		}
 	}
 }
 
 // open returns the requests that have not ended. Those that cancel are done at once, and
 // those that name no index of ours are refused.
-func (m *Manager) open(ctx context.Context) (open []*Request, err error) {
+func (m *Manager) open(ctx context.Context) (left []*Request, err error) {
+	var open []*Request
 	err = m.retry(ctx, "look for requests", func(ctx context.Context) error {
 		open, err = m.o.Requests.Open(ctx)
 		return err
@@ -79,14 +92,15 @@ func (m *Manager) open(ctx context.Context) (open []*Request, err error) {
 	if err != nil {
 		return nil, err
 	}
-	var left []*Request
 	for _, q := range open {
 		known := slices.ContainsFunc(m.o.Documents, func(d *indexer.Documents) bool { return d.Index.Name == q.Index })
 		switch {
 		case !known:
 			err = m.end(ctx, q, fmt.Errorf("the running mapping has no index %s", q.Index))
 		case q.Kind == KindCancel:
-			err = m.end(ctx, q, m.cancel(q.Index))
+			if left, err = m.cancelAll(ctx, q, left); errors.Is(err, errNotYet) {
+				left, err = append(left, q), nil
+			}
 		default:
 			left = append(left, q)
 		}
@@ -97,14 +111,39 @@ func (m *Manager) open(ctx context.Context) (open []*Request, err error) {
 	return left, nil
 }
 
+// errNotYet says that a rebuild is about to begin, and can be cancelled then.
+var errNotYet = errors.New("the rebuild has not begun yet")
+
+// cancelAll gives up the rebuild of an index that is under way, and those that were asked
+// for before and have not begun. It returns what is left of the open requests.
+func (m *Manager) cancelAll(ctx context.Context, q *Request, open []*Request) (left []*Request, err error) {
+	given := m.cancel(q.Index)
+	if errors.Is(given, errNotYet) {
+		return open, given
+	}
+	for _, other := range open {
+		if other.Kind != KindReindex || other.Index != q.Index || other.Phase != PhaseWaiting {
+			left = append(left, other)
+			continue
+		}
+		if err := m.end(ctx, other, errCancelled); err != nil {
+			return nil, err
+		}
+		given = nil
+	}
+	return left, m.end(ctx, q, given)
+}
+
 // cancel gives up the rebuild of an index that is under way.
 func (m *Manager) cancel(index string) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	st, cancel := m.states[index], m.cancels[index]
 	switch {
+	case cancel == nil && m.asked[index]:
+		return errNotYet
 	case cancel == nil:
-		return errors.New("the index is not being rebuilt")
+		return errors.New("the index is not being rebuilt, or is complete but for its alias")
 	case st.Live == "":
 		return errors.New("the index is filled for the first time: there is nothing to go back to")
 	case st.LiveFingerprint != st.BuildingFingerprint:
@@ -130,33 +169,47 @@ func (m *Manager) end(ctx context.Context, q *Request, err error) error {
 }
 
 // work does what there is to do for one index.
-func (m *Manager) work(ctx context.Context, d *indexer.Documents, requests []*Request, slots chan struct{}) error {
-	select {
-	case slots <- struct{}{}:
-		defer func() { <-slots }()
-	case <-ctx.Done():
-		return context.Cause(ctx)
+func (m *Manager) work(ctx context.Context, d *indexer.Documents, requests []*Request) error {
+	release, err := m.slot(ctx)
+	if err != nil {
+		return err
 	}
+	defer release()
 	if changes := m.takeAltered(d.Index.Name); len(changes) > 0 {
 		if err := m.follow(ctx, d, changes); err != nil && !errors.Is(err, errCancelled) {
 			return err
 		}
 	}
 	rebuilt := false // one rebuild serves all who have asked for it
+	var outcome error
 	for _, q := range requests {
-		var err error
+		open := false
+		err := m.retry(ctx, fmt.Sprintf("begin request %d", q.ID), func(ctx context.Context) (err error) {
+			open, err = m.o.Requests.begin(ctx, q.ID)
+			return err
+		})
+		if err != nil {
+			return err
+		}
+		if !open {
+			continue // it was cancelled
+		}
 		switch q.Kind {
 		case KindRefresh:
 			err = m.refresh(ctx, d, q)
 		case KindReindex:
 			if !rebuilt {
-				rebuilt, err = true, m.rebuild(ctx, d, q)
+				rebuilt, outcome = true, m.rebuild(ctx, d, q)
 			}
+			err = outcome
 		default:
 			err = fmt.Errorf("this version does not know what %q is", q.Kind)
 		}
 		if ctx.Err() != nil {
 			return context.Cause(ctx) // the next process goes on with it
+		}
+		if taken, ok := errors.AsType[*TakenOverError](err); ok {
+			return taken // it is the other process's
 		}
 		if err := m.end(ctx, q, err); err != nil {
 			return err
@@ -172,13 +225,21 @@ func (m *Manager) rebuild(ctx context.Context, d *indexer.Documents, q *Request)
 	if q.Phase == PhaseRunning && st.FinishedAt.After(q.CreatedAt) && !st.StartedAt.Before(q.CreatedAt) {
 		return nil
 	}
-	if err := m.retry(ctx, "begin the rebuild of "+st.Name, func(ctx context.Context) error { return m.o.Requests.begin(ctx, q.ID) }); err != nil {
+	m.mu.Lock()
+	m.asked[st.Name] = true
+	m.mu.Unlock()
+	err := m.start(ctx, d, "it was asked for")
+	if err == nil {
+		err = m.fill(ctx, d)
+	}
+	m.mu.Lock()
+	delete(m.asked, st.Name) // a cancellable filling has done so already
+	m.mu.Unlock()
+	m.poke()
+	if _, taken := errors.AsType[*TakenOverError](err); err == nil || taken || ctx.Err() != nil || m.State(st.Name).Building == "" {
 		return err
 	}
-	if err := m.start(ctx, d, "it was asked for"); err != nil {
-		return err
-	}
-	return m.fill(ctx, d)
+	return errors.Join(err, m.abandon(ctx, d))
 }
 
 // refresh stores the documents of some rows again.
@@ -202,9 +263,6 @@ func (m *Manager) refresh(ctx context.Context, d *indexer.Documents, q *Request)
 			values[i] = []byte(v)
 		}
 		rows.keys = append(rows.keys, values)
-	}
-	if err := m.retry(ctx, "begin the refresh of "+d.Index.Name, func(ctx context.Context) error { return m.o.Requests.begin(ctx, q.ID) }); err != nil {
-		return err
 	}
 	var done int64
 	return m.copy(ctx, rows, func(chunk *stored) error {

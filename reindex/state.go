@@ -146,10 +146,18 @@ func (s *States) advance(ctx context.Context, st *State) error {
 // finish notes that the index that was filled is the one behind the alias. It can be
 // repeated when its answer was lost.
 func (s *States) finish(ctx context.Context, st *State) error {
-	return s.update(ctx, st, `UPDATE `+s.table+` SET live = $2, live_fingerprint = $3, live_mapping = $5,
+	err := s.db.QueryRowContext(ctx, `UPDATE `+s.table+` SET live = $2, live_fingerprint = $3, live_mapping = $5,
 		building = '', building_fingerprint = '', building_mapping = '',
-		source = 0, cursor = NULL, rows_done = $4, finished_at = now() WHERE name = $1 AND (building = $2 OR building = '' AND live = $2)`,
-		st.Name, st.Building, st.BuildingFingerprint, st.Done, st.BuildingMapping)
+		source = 0, cursor = NULL, rows_done = $4, finished_at = now() WHERE name = $1 AND (building = $2 OR building = '' AND live = $2)
+		RETURNING finished_at`,
+		st.Name, st.Building, st.BuildingFingerprint, st.Done, st.BuildingMapping).Scan(&st.FinishedAt)
+	if errors.Is(err, sql.ErrNoRows) {
+		return &TakenOverError{Index: st.Name, Building: st.Building}
+	}
+	if err != nil {
+		return fmt.Errorf("note the state of index %s: %w", st.Name, err)
+	}
+	return nil
 }
 
 // abandon notes that nothing is being filled any more.

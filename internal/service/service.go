@@ -22,8 +22,8 @@ import (
 
 // Options says how to run.
 type Options struct {
-	// Once has Run return when every index is complete and has everything that was
-	// committed before that.
+	// Once has Run return when every index is complete, what was asked for is done, and the
+	// indices have everything that was committed before that.
 	Once bool
 
 	// Reindex names the indices that are rebuilt although nothing else asks for it; "all"
@@ -186,12 +186,13 @@ func (s *Service) run(ctx context.Context) error {
 		end(cmp.Or(followed, context.Canceled))
 	})
 	parts.Go(func() {
-		err := s.manager.Run(run)
-		switch {
-		case err != nil:
-		case !s.o.Once:
-			err = s.manager.Serve(run)
-		default:
+		if err := s.manager.Run(run); err != nil {
+			end(err)
+		}
+	})
+	parts.Go(func() {
+		err := s.manager.Serve(run, s.o.Once)
+		if err == nil { // Once is fulfilled, but for what was committed meanwhile
 			if err = s.syncer.Barrier(run); err == nil {
 				err = errDone
 			}
