@@ -8,6 +8,8 @@ import (
 	"slices"
 	"time"
 
+	"github.com/cenkalti/backoff/v5"
+
 	"tidemark/indexer"
 	"tidemark/mapping"
 )
@@ -32,7 +34,7 @@ func (p *Prepared) cluster(ctx context.Context, c *mapping.Config, log *slog.Log
 	p.Client = client
 	var problems mapping.Problems
 	for _, ix := range c.Indices {
-		err := client.CheckAliasName(ctx, ix.Name)
+		err := again(ctx, patience, func() error { return client.CheckAliasName(ctx, ix.Name) })
 		if taken, ok := errors.AsType[*indexer.NameTakenError](err); ok {
 			problems = append(problems, c.Problem("indices."+ix.Name, "give the mapping another name, or copy that index to a new name and delete it",
 				"%s is an index of the cluster already, and cannot become an alias", taken.Name))
@@ -47,6 +49,19 @@ func (p *Prepared) cluster(ctx context.Context, c *mapping.Config, log *slog.Log
 		return problems
 	}
 	return nil
+}
+
+// again asks until the answer is not that of a cluster that has too much to do, has not yet
+// begun, or is away, for as long as it is waited for at the start.
+func again(ctx context.Context, patience time.Duration, ask func() error) error {
+	_, err := backoff.Retry(ctx, func() (struct{}, error) {
+		err := ask()
+		if err != nil && !indexer.Temporary(err) {
+			err = backoff.Permanent(err)
+		}
+		return struct{}{}, err
+	}, backoff.WithMaxElapsedTime(patience))
+	return err
 }
 
 // connectClusterProblem points at the key of the search section that has to be mended.
@@ -76,7 +91,7 @@ func connectClusterProblem(c *mapping.Config, failure *indexer.ConnectError) map
 
 // definitions asks the cluster whether it takes the settings and mappings of each index
 // whose tables are known.
-func (p *Prepared) definitions(ctx context.Context, c *mapping.Config) error {
+func (p *Prepared) definitions(ctx context.Context, c *mapping.Config, patience time.Duration) error {
 	var problems mapping.Problems
 	for _, ix := range c.Indices {
 		if slices.ContainsFunc(ix.Tables(), func(name mapping.TableName) bool { return p.Tables[name] == nil }) {
@@ -89,7 +104,7 @@ func (p *Prepared) definitions(ctx context.Context, c *mapping.Config) error {
 			continue
 		}
 		physical, _ := indexer.PhysicalName(ix.Name, time.Now())
-		err = p.Client.CheckDefinition(ctx, physical, body)
+		err = again(ctx, patience, func() error { return p.Client.CheckDefinition(ctx, physical, body) })
 		if refused, ok := errors.AsType[*indexer.DefinitionError](err); ok {
 			problems = append(problems, c.Problem(key, "correct settings, mappings and the parameters of fields, as the cluster takes them", "%v", refused))
 		} else if err != nil {

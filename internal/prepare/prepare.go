@@ -58,7 +58,7 @@ func prepare(ctx context.Context, c *mapping.Config, log *slog.Logger, patience 
 	wg.Go(func() { clusterErr = p.cluster(ctx, c, log, patience) })
 	wg.Wait()
 	if p.Client != nil && p.Tables != nil {
-		clusterErr = join(clusterErr, p.definitions(ctx, c))
+		clusterErr = join(clusterErr, p.definitions(ctx, c, patience))
 	}
 	if err := join(databaseErr, clusterErr); err != nil {
 		p.Close()

@@ -73,6 +73,29 @@ func TestUnreachable(t *testing.T) {
 	}
 }
 
+// TestClusterHasTooMuchToDo has the cluster answer everything after the greeting with 429 for
+// a while, which must not be the end of a start.
+func TestClusterHasTooMuchToDo(t *testing.T) {
+	search := testenv.SharedSearch(t, testenv.Engines(t)[0])
+	d := testenv.NewDatabase(t)
+	d.Exec(t, "CREATE TABLE a (id int PRIMARY KEY)")
+	proxy := search.NewProxy(t)
+	busy := proxy.Inject(testenv.Answer(429, 3, func(r *testenv.Request) bool { return r.Path != "/" }))
+	p, err := prepare(t.Context(), config(t, d.URL, proxy.URL, search.NewPrefix(t)+"a"), logger(t), 30*time.Second)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.Close()
+	if busy.Hits() != 3 {
+		t.Errorf("%d answers of 429, want 3", busy.Hits())
+	}
+	// It is no longer waited for than is allowed.
+	proxy.Inject(testenv.Answer(429, 0, func(r *testenv.Request) bool { return r.Path != "/" }))
+	if _, err := prepare(t.Context(), config(t, d.URL, proxy.URL, search.NewPrefix(t)+"a"), logger(t), time.Second); !indexer.Temporary(err) {
+		t.Errorf("got %v", err)
+	}
+}
+
 // TestServersThatComeLate has Postgres answer only after a while.
 func TestServersThatComeLate(t *testing.T) {
 	server := testenv.StartPostgres(t, testenv.PostgresOptions{})
