@@ -45,7 +45,7 @@ func drawIndices(d draw, tables []*propertyTable, rows int) []*propertyIndex {
 		ix.yaml["reindex"] = map[string]any{"chunk": one(d, chunk)}
 	}
 	for _, t := range tables {
-		t.full = d.odds(3)
+		t.full = t.secondary || d.odds(3)
 		for name := range t.needs {
 			if !slices.ContainsFunc(t.key, func(c *propertyColumn) bool { return c.name == name }) {
 				t.full = true
@@ -86,6 +86,9 @@ func (m *mapper) source(t *propertyTable, prefix string, routed bool, depth int)
 	key := slices.Clone(t.key)
 	if len(key) > 1 && m.odds(3) {
 		slices.Reverse(key)
+		yaml["id"] = namesOf(key)
+	}
+	if t.secondary {
 		yaml["id"] = namesOf(key)
 	}
 	id := plainID(root, key)
@@ -341,6 +344,16 @@ func (m *mapper) relations(t *propertyTable) []relation {
 				if s != r {
 					all = append(all, relation{to: s.to, near: t.key, far: r.columns, link: other, linkNear: s.columns, linkFar: s.to.key})
 				}
+			}
+		}
+	}
+	if m.odds(3) {
+		// Columns that have nothing to do with each other but may have the same values.
+		other, near := one(m.draw, m.tables), one(m.draw, t.columns())
+		for _, far := range other.columns() {
+			if far.kind == near.kind {
+				lone := len(other.key) == 1 && far == other.key[0]
+				all = append(all, relation{to: other, near: []*propertyColumn{near}, far: []*propertyColumn{far}, lone: lone})
 			}
 		}
 	}

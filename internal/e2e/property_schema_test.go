@@ -98,6 +98,7 @@ type propertyTable struct {
 	key         []*propertyColumn
 	references  []*reference
 	plain       []*propertyColumn
+	secondary   bool // the key is not the primary key: there is none
 	partitioned bool
 	full        bool            // REPLICA IDENTITY
 	needs       map[string]bool // columns that the replica identity has to hold
@@ -184,7 +185,7 @@ func drawTables(d draw) []*propertyTable {
 			}
 			t.plain = append(t.plain, c)
 		}
-		t.partitioned = d.odds(6)
+		t.secondary, t.partitioned = d.odds(7), d.odds(6)
 	}
 	return tables
 }
@@ -204,14 +205,22 @@ func drawReference(d draw, to *propertyTable, name string) *reference {
 // statements make the table. Foreign keys come when all tables are there.
 func (t *propertyTable) statements() []string {
 	var defs []string
+	constraint := "PRIMARY KEY"
+	if t.secondary {
+		constraint = "UNIQUE"
+	}
 	for _, c := range t.columns() {
-		defs = append(defs, ident(c.name)+" "+c.sql())
+		def := ident(c.name) + " " + c.sql()
+		if t.keyed(c) {
+			def += " NOT NULL"
+		}
+		defs = append(defs, def)
 	}
 	by := ""
 	if t.partitioned {
 		by = " PARTITION BY HASH (" + ident(t.key[0].name) + ")"
 	}
-	all := []string{fmt.Sprintf("CREATE TABLE %s (%s, PRIMARY KEY (%s))%s", ident(t.name), strings.Join(defs, ", "), identifiers(t.key), by)}
+	all := []string{fmt.Sprintf("CREATE TABLE %s (%s, %s (%s))%s", ident(t.name), strings.Join(defs, ", "), constraint, identifiers(t.key), by)}
 	leaves := []string{t.name}
 	if t.partitioned {
 		for i := range 2 {
@@ -237,7 +246,7 @@ func (t *propertyTable) foreignKeys() []string {
 	var all []string
 	for _, r := range t.references {
 		if r.foreign {
-			all = append(all, fmt.Sprintf("ALTER TABLE %s ADD FOREIGN KEY (%s) REFERENCES %s", ident(t.name), identifiers(r.columns), ident(r.to.name)))
+			all = append(all, fmt.Sprintf("ALTER TABLE %s ADD FOREIGN KEY (%s) REFERENCES %s (%s)", ident(t.name), identifiers(r.columns), ident(r.to.name), identifiers(r.to.key)))
 		}
 	}
 	return all
