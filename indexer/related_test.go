@@ -178,6 +178,12 @@ func TestRelated(t *testing.T) {
 				`index 2 {"id":2,"cs":[],"qs":[{"unused":"x","other":"A"}]}`,
 				`index 3 {"id":3,"cs":["b"],"qs":[]}`},
 		}, {
+			name:    "several ways from one table by the same value",
+			index:   `{table: S.p, fields: [id], include: {cs: {table: S.c, on: {id: p}, value: v}, ds: {table: S.c, on: {boss: q}, value: v}}}`,
+			setup:   `UPDATE p SET boss = 3 WHERE id = 1`,
+			changes: []string{`INSERT INTO c VALUES (10, 3, 3, 3, 'a')`},
+			want:    []string{`index 1 {"id":1,"cs":[],"ds":["a"]}`, `index 3 {"id":3,"cs":["a"],"ds":[]}`},
+		}, {
 			name:    "routing, as it is now",
 			index:   `{table: S.p, routing: tenant, fields: [id], include: {cs: {table: S.c, on: {id: p}, value: v}}}`,
 			changes: []string{`INSERT INTO c (id, p, v) VALUES (10, 1, 'a')`},
@@ -322,5 +328,33 @@ func TestRelatedStops(t *testing.T) {
 				t.Error("it goes on")
 			}
 		})
+	}
+}
+
+// A row that is gone when its document is read again has been removed by its own change,
+// unless it is that change which has it read.
+func TestRelatedGoneMeanwhile(t *testing.T) {
+	db := testenv.NewDatabase(t)
+	search := testenv.SharedSearch(t, testenv.Engines(t)[0])
+	db.Exec(t, family)
+	s := newStream(t, db, "p: "+strings.ReplaceAll(children, "S.", ""))
+	proxy := search.NewProxy(t)
+	s.writeTo(t, proxy.URL, BulkOptions{})
+	alias := s.documentsOf(t, search, "p", loose)
+	seen := watch(proxy)
+	source := root{s.targets["p"], s.config.Indices[0].Sources[0]}
+	rows, err := NewRowPlan(source.documents, source.source, s.handler.o.Catalog.Tables())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var ops []dbsync.Operation
+	for id, found := range map[string]bool{"1": true, "98": true, "99": false} {
+		ops = append(ops, dbsync.Operation{Index: alias, ID: id, Version: 5, Reread: true, Tag: &rereadKey{root: source, values: [][]byte{[]byte(id)}, found: found}})
+	}
+	if _, err := s.handler.writeAgain(within(t, 30*time.Second), rows, ops, nil); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff([]string{`index 1 {"id":1,"cs":[]}`, `delete 99`}, seen.lines(alias)); diff != "" {
+		t.Errorf("written (-want +got):\n%s", diff)
 	}
 }
