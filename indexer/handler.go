@@ -78,7 +78,7 @@ type HandlerOptions struct {
 
 	// Altered is called when the stream describes a table that is not what it was before.
 	// It must not wait for the stream.
-	Altered func(before, now *mapping.Table)
+	Altered func(now *mapping.Table)
 }
 
 // root is a table whose rows are documents.
@@ -253,7 +253,7 @@ func (h *Handler) describe(name mapping.TableName, msg *pglogrepl.RelationMessag
 	h.o.Catalog.Set(table)
 	h.described[msg.RelationID] = msg
 	if h.o.Altered != nil && before != nil && !table.Same(before) {
-		h.o.Altered(before, table)
+		h.o.Altered(table)
 	}
 	return table, nil
 }

@@ -277,7 +277,7 @@ func (c *Catalog) Reload(ctx context.Context, q mapping.Querier, rows *RowPlan) 
 	for _, name := range rows.Source.Tables() {
 		table, err := mapping.LoadTable(ctx, q, name.Schema, name.Name)
 		if errors.Is(err, mapping.ErrNoTable) {
-			return nil, &dbsync.PermanentError{Err: err}
+			return nil, &dbsync.PermanentError{Err: fmt.Errorf("table %s is gone or was renamed; mend: change the mapping and start again", name)}
 		}
 		if err != nil {
 			return nil, err

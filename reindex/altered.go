@@ -12,51 +12,47 @@ import (
 	"tidemark/mapping"
 )
 
-// A change is what was done to a table that documents are made of.
-type change struct{ before, now *mapping.Table }
-
 // Altered takes up that a table is not what it was before. The indices whose documents are
 // made of it are looked at by Serve. It does not wait.
-func (m *Manager) Altered(before, now *mapping.Table) {
+func (m *Manager) Altered(table mapping.TableName) {
 	m.mu.Lock()
 	for _, d := range m.o.Documents {
-		if slices.Contains(d.Index.Tables(), now.TableName()) {
-			m.altered[d.Index.Name] = append(m.altered[d.Index.Name], change{before, now})
+		if slices.Contains(d.Index.Tables(), table) {
+			m.altered[d.Index.Name] = true
 		}
 	}
 	m.mu.Unlock()
 	m.poke()
 }
 
-// isSettled tells whether Run is done with an index, and whether there is something that
-// takeAltered returns.
+// isSettled tells whether Run is done with an index, and whether one of its
+// tables was altered since takeAltered.
 func (m *Manager) isSettled(index string) (settled, altered bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return m.settled[index], len(m.altered[index]) > 0
+	return m.settled[index], m.altered[index]
 }
 
-// takeAltered returns what was done to the tables of an index since it was asked last.
-func (m *Manager) takeAltered(index string) []change {
+// takeAltered tells whether a table of the index was altered since it was asked last.
+func (m *Manager) takeAltered(index string) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	changes := m.altered[index]
+	altered := m.altered[index]
 	delete(m.altered, index)
-	return changes
+	return altered
 }
 
 // follow has an index follow what was done to its tables. A table that has only got columns
 // which are NULL in the rows that it has costs new fields; otherwise the documents of all
 // rows differ, and the index is rebuilt beside the one in use.
-func (m *Manager) follow(ctx context.Context, d *indexer.Documents, changes []change) error {
+func (m *Manager) follow(ctx context.Context, d *indexer.Documents) error {
 	st := m.State(d.Index.Name)
-	fingerprint := d.Index.Fingerprint(m.o.Catalog.Tables())
-	if st.LiveFingerprint == fingerprint {
+	tables := m.o.Catalog.Tables()
+	if st.LiveFingerprint == d.Index.Fingerprint(tables) {
 		return nil
 	}
-	grown := !slices.ContainsFunc(changes, func(c change) bool { return !c.now.Grown(c.before) })
-	if grown {
-		if err := m.grow(ctx, d, st, fingerprint); !isRefusedMapping(err) {
+	if hasGrown(d.Index, st, tables) {
+		if _, err := m.grow(ctx, d, st); !isRefusedMapping(err) {
 			return err
 		}
 	}
@@ -74,10 +70,16 @@ func isRefusedMapping(err error) bool {
 
 // grow gives the index in use the fields that it lacks. A crash before the note costs a
 // rebuild.
-func (m *Manager) grow(ctx context.Context, d *indexer.Documents, st *State, fingerprint string) error {
-	body, err := d.Index.Body(m.o.Catalog.Tables())
+func (m *Manager) grow(ctx context.Context, d *indexer.Documents, st *State) (*State, error) {
+	tables := m.o.Catalog.Tables()
+	grown := *st
+	grown.LiveFingerprint = d.Index.Fingerprint(tables)
+	body, err := d.Index.Body(tables)
+	if err == nil {
+		grown.LiveMapping, grown.LiveTables, err = encode(d.Index, tables)
+	}
 	if err != nil {
-		return err
+		return nil, err
 	}
 	var parts struct {
 		Mappings struct {
@@ -85,23 +87,22 @@ func (m *Manager) grow(ctx context.Context, d *indexer.Documents, st *State, fin
 		} `json:"mappings"`
 	}
 	if err := json.Unmarshal(body, &parts); err != nil {
-		return fmt.Errorf("body of an index: %w", err)
+		return nil, fmt.Errorf("body of an index: %w", err)
 	}
 	fields, err := json.Marshal(parts.Mappings)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	return m.retry(ctx, "add fields to "+st.Live, func(ctx context.Context) error {
+	err = m.retry(ctx, "add fields to "+st.Live, func(ctx context.Context) error {
 		if err := m.o.Client.PutMapping(ctx, st.Live, fields); err != nil {
 			return err
 		}
-		if err := m.o.States.adopt(ctx, st, fingerprint); err != nil {
-			return err
-		}
-		grown := *st
-		grown.LiveFingerprint = fingerprint
-		m.set(&grown)
-		m.o.Logger.Info("the index has the fields of new columns", "index", st.Name, "physical", st.Live)
-		return nil
+		return m.o.States.adopt(ctx, &grown)
 	})
+	if err != nil {
+		return nil, err
+	}
+	m.set(&grown)
+	m.o.Logger.Info("the index has the fields of new columns", "index", st.Name, "physical", st.Live)
+	return &grown, nil
 }

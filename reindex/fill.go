@@ -165,7 +165,7 @@ func (m *Manager) abandon(ctx context.Context, d *indexer.Documents) error {
 	}); err != nil {
 		return err
 	}
-	st.Building, st.BuildingFingerprint, st.BuildingMapping, st.Source, st.Cursor = "", "", "", 0, nil
+	st.notBuilding()
 	m.set(&st)
 	if err := m.split(d, &st); err != nil {
 		return err
@@ -255,8 +255,8 @@ func (m *Manager) complete(ctx context.Context, d *indexer.Documents, st *State)
 		return err
 	}
 	finished := *st
-	finished.Live, finished.LiveFingerprint, finished.LiveMapping = st.Building, st.BuildingFingerprint, st.BuildingMapping
-	finished.Building, finished.BuildingFingerprint, finished.BuildingMapping, finished.Source, finished.Cursor = "", "", "", 0, nil
+	finished.Live, finished.LiveFingerprint, finished.LiveMapping, finished.LiveTables = st.Building, st.BuildingFingerprint, st.BuildingMapping, st.BuildingTables
+	finished.notBuilding()
 	m.set(&finished)
 	if err := m.split(d, &finished); err != nil {
 		return err

@@ -63,7 +63,7 @@ type Manager struct {
 	mu      sync.Mutex
 	states  map[string]*State                   // by index; the values are replaced, not changed
 	planned map[string]bool                     // physical indices that are noted, or about to be, by this process
-	altered map[string][]change                 // what was done to tables that the index is made of, see Altered
+	altered map[string]bool                     // indices of whose tables one was altered, see Altered
 	old     map[string]*oldDocuments            // by index, see split
 	cancels map[string]context.CancelCauseFunc  // of what is being filled, by index
 	reading map[mapping.TableName]chan struct{} // held while a table is read, capacity 1
@@ -78,7 +78,7 @@ type Manager struct {
 // New makes a Manager.
 func New(o Options) *Manager {
 	return &Manager{o: o, states: make(map[string]*State), planned: make(map[string]bool),
-		altered: make(map[string][]change), old: make(map[string]*oldDocuments), cancels: make(map[string]context.CancelCauseFunc),
+		altered: make(map[string]bool), old: make(map[string]*oldDocuments), cancels: make(map[string]context.CancelCauseFunc),
 		settled: make(map[string]bool), asked: make(map[string]bool), slots: make(chan struct{}, parallel),
 		reading: make(map[mapping.TableName]chan struct{}), wake: make(chan struct{}, 1), begun: make(chan struct{})}
 }
@@ -188,28 +188,34 @@ func (m *Manager) set(st *State) {
 
 // begin makes sure that the index has a physical index, complete or being filled.
 func (m *Manager) begin(ctx context.Context, d *indexer.Documents, st *State) (*State, error) {
-	tables := m.o.Catalog.Tables()
-	fingerprint := d.Index.Fingerprint(tables)
 	generation, err := m.generation(ctx, d)
 	if err != nil {
 		return nil, err
 	}
-	why, err := m.rebuildReason(ctx, d, st, fingerprint, generation)
+	need, err := m.need(ctx, d, st, generation)
 	if err != nil {
 		return nil, err
 	}
-	if why == "" {
-		if st.Building != "" {
-			m.o.Logger.Info("going on with filling an index", "index", d.Index.Name, "physical", st.Building, "rows", st.Done)
+	if need.Grow {
+		grown, err := m.grow(ctx, d, st)
+		if !isRefusedMapping(err) {
+			return grown, err
 		}
-		return st, nil
+		need.Fill = "the index in use does not take the fields of new columns"
 	}
-	return m.build(ctx, d, st, why, fingerprint, generation)
+	if need.Fill != "" {
+		return m.build(ctx, d, st, need.Fill, generation)
+	}
+	if st.Building != "" {
+		m.o.Logger.Info("going on with filling an index", "index", d.Index.Name, "physical", st.Building, "rows", st.Done)
+	}
+	return st, nil
 }
 
 // build makes a physical index that is to be filled, and notes it.
-func (m *Manager) build(ctx context.Context, d *indexer.Documents, st *State, why, fingerprint, generation string) (*State, error) {
+func (m *Manager) build(ctx context.Context, d *indexer.Documents, st *State, why, generation string) (*State, error) {
 	tables := m.o.Catalog.Tables()
+	fingerprint := d.Index.Fingerprint(tables)
 	if err := m.o.Client.CheckAliasName(ctx, d.Index.Name); err != nil {
 		return nil, err
 	}
@@ -233,22 +239,23 @@ func (m *Manager) build(ctx context.Context, d *indexer.Documents, st *State, wh
 			return nil, err
 		}
 		if slices.Contains(of, abandoned) {
-			st.Live, st.LiveFingerprint, st.LiveMapping, abandoned = abandoned, st.BuildingFingerprint, st.BuildingMapping, ""
+			st.Live, st.LiveFingerprint, st.LiveMapping, st.LiveTables = abandoned, st.BuildingFingerprint, st.BuildingMapping, st.BuildingTables
+			abandoned = ""
 		}
 	}
 	if st.Live != "" {
 		if there, err := m.o.Client.IndexExists(ctx, st.Live, indexer.WriteAlias(st.Name, st.Live)); err != nil {
 			return nil, err
 		} else if !there {
-			st.Live, st.LiveFingerprint, st.LiveMapping = "", "", ""
+			st.Live, st.LiveFingerprint, st.LiveMapping, st.LiveTables = "", "", "", ""
 		}
 	}
 	m.plan(name)
 	st.Building, st.BuildingFingerprint, st.Generation = name, fingerprint, generation
-	if st.BuildingMapping, err = d.Index.Encode(); err != nil {
+	if st.BuildingMapping, st.BuildingTables, err = encode(d.Index, tables); err != nil {
 		return nil, err
 	}
-	st.Total = estimatedRows(d.Index, tables)
+	st.Total = EstimatedRows(d.Index, tables)
 	// Noted before it is made: a crash in between leaves a note of an index that does not
 	// exist, which the next start sees, and never an index that nobody knows of.
 	if err := m.o.States.begin(ctx, st); err != nil {
@@ -295,9 +302,9 @@ func Generation(ix *mapping.Index, of func(mapping.TableName) (string, error)) (
 	return strings.Join(all, " "), nil
 }
 
-// estimatedRows returns about how many rows the tables have whose rows are documents of an
+// EstimatedRows returns about how many rows the tables have whose rows are documents of an
 // index, -1 if nothing is known of one of them.
-func estimatedRows(ix *mapping.Index, tables mapping.Tables) int64 {
+func EstimatedRows(ix *mapping.Index, tables mapping.Tables) int64 {
 	total := int64(0)
 	for _, s := range ix.Sources {
 		n := tables[s.Table].EstimatedRows
@@ -336,51 +343,16 @@ func (m *Manager) newName(ctx context.Context, index string, st *State) (string,
 	return name, nil
 }
 
-// rebuildReason says why a new physical index has to be filled, "" if none has to.
-func (m *Manager) rebuildReason(ctx context.Context, d *indexer.Documents, st *State, fingerprint, generation string) (string, error) {
-	why, err := RebuildReason(ctx, m.o.Client, d.Index.Name, st, fingerprint, generation)
+// need says what an index needs.
+func (m *Manager) need(ctx context.Context, d *indexer.Documents, st *State, generation string) (Need, error) {
+	need, err := Judge(ctx, m.o.Client, d.Index, st, m.o.Catalog.Tables(), generation)
 	switch {
-	case err != nil || why != "":
-		return why, err
-	case st.Building != "":
-		return "", nil
+	case err != nil || need.Fill != "" || st.Building != "":
+		return need, err
 	case m.o.Rebuild != nil && m.o.Rebuild(d.Index.Name):
-		return "it was asked for", nil
+		return Need{Fill: "it was asked for"}, nil
 	}
-	return "", m.checkAlias(ctx, st)
-}
-
-// RebuildReason says why a new physical index has to be filled for the index called name,
-// "" if the one that is there, or that is being filled, will do. st is what is known of it,
-// nil if nothing is; fingerprint that of its mapping, generation that of its table now, see
-// [dbsync.Syncer.TableGeneration].
-func RebuildReason(ctx context.Context, client *indexer.Client, name string, st *State, fingerprint, generation string) (string, error) {
-	switch {
-	case st == nil:
-		return "the index is new", nil
-	case st.Generation != generation:
-		return "changes may be missing: the slot or the table is another one, or one of them was not followed for a while", nil
-	}
-	physical, of := st.Live, st.LiveFingerprint
-	if st.Building != "" {
-		physical, of = st.Building, st.BuildingFingerprint
-	}
-	if of != fingerprint {
-		return "the mapping or the table changed", nil
-	}
-	for _, physical := range []string{physical, st.Live} {
-		if physical == "" {
-			continue
-		}
-		there, err := client.IndexExists(ctx, physical, indexer.WriteAlias(name, physical))
-		if err != nil {
-			return "", err
-		}
-		if !there {
-			return fmt.Sprintf("the physical index %s is gone", physical), nil
-		}
-	}
-	return "", nil
+	return need, m.checkAlias(ctx, st)
 }
 
 // checkAlias makes sure that searchers see the index that is kept.

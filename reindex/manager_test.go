@@ -48,7 +48,7 @@ func TestRebuildReasons(t *testing.T) {
 		{"edited in what does not matter", func(_ *testing.T, r *rig, _ *options) {
 			r.indices = `PREFIXt: {table: public.t, reindex: {chunk: 5}, fields: {v: true}}`
 		}, false, false},
-		{"new column", func(t *testing.T, r *rig, _ *options) { r.db.Exec(t, `ALTER TABLE t ADD COLUMN w int`) }, true, false},
+		{"new column", func(t *testing.T, r *rig, _ *options) { r.db.Exec(t, `ALTER TABLE t ADD COLUMN w int DEFAULT 7`) }, true, false},
 		{"new slot", func(t *testing.T, r *rig, o *options) {
 			r.db.Exec(t, `SELECT pg_drop_replication_slot('`+r.db.Unique("slot")+`')`, `UPDATE t SET v = 'missed'`)
 			o.syncer = append(o.syncer, dbsync.WithNewSlot())

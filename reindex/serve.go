@@ -175,8 +175,8 @@ func (m *Manager) work(ctx context.Context, d *indexer.Documents, requests []*Re
 		return err
 	}
 	defer release()
-	if changes := m.takeAltered(d.Index.Name); len(changes) > 0 {
-		if err := m.follow(ctx, d, changes); err != nil && !errors.Is(err, errCancelled) {
+	if m.takeAltered(d.Index.Name) {
+		if err := m.follow(ctx, d); err != nil && !errors.Is(err, errCancelled) {
 			return err
 		}
 	}
@@ -279,7 +279,7 @@ func (m *Manager) start(ctx context.Context, d *indexer.Documents, why string) e
 		if err != nil {
 			return err
 		}
-		built, err := m.build(ctx, d, m.State(name), why, d.Index.Fingerprint(m.o.Catalog.Tables()), generation)
+		built, err := m.build(ctx, d, m.State(name), why, generation)
 		if err != nil {
 			return err
 		}

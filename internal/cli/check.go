@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"text/tabwriter"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -81,7 +82,7 @@ func check(ctx context.Context, c *mapping.Config, p *prepare.Prepared, out io.W
 // misled tells whether the name of an index that is complete stands for something else, so
 // that searchers do not see the index.
 func misled(p prepare.IndexPlan) bool {
-	return p.Why == "" && p.Building == "" && len(p.Alias) > 0 && !slices.Equal(p.Alias, []string{p.Live})
+	return p.Need.Fill == "" && p.Building == "" && len(p.Alias) > 0 && !slices.Equal(p.Alias, []string{p.Live})
 }
 
 func printServers(b *bytes.Buffer, c *mapping.Config, p *prepare.Prepared) {
@@ -156,14 +157,25 @@ func doing(p prepare.IndexPlan) string {
 	switch {
 	case misled(p):
 		return "stops: its name stands for another index"
-	case p.Why == "" && p.Building != "":
+	case p.Need.Fill == "" && p.Building != "":
 		return fmt.Sprintf("goes on with filling %s, of which %d rows are stored", p.Building, p.Done)
-	case p.Why == "":
+	case p.Need.Grow:
+		return fmt.Sprintf("adds the fields of new columns to %s; no rebuild is needed", p.Live)
+	case p.Need.Fill == "":
 		return fmt.Sprintf("keeps %s equal to the table", p.Live)
 	case p.Live == "":
-		return "makes an index and fills it: " + p.Why
+		return "makes an index and fills it: " + p.Need.Fill
 	}
-	return fmt.Sprintf("rebuilds it beside %s: %s", p.Live, p.Why)
+	return fmt.Sprintf("rebuilds it beside %s: %s%s", p.Live, p.Need.Fill, expected(p))
+}
+
+// expected says how long a rebuild takes, by the last one.
+func expected(p prepare.IndexPlan) string {
+	if p.Rows < 0 || p.RowsPerSecond < 1 {
+		return ""
+	}
+	took := time.Duration(float64(p.Rows) / p.RowsPerSecond * float64(time.Second))
+	return fmt.Sprintf("; about %s, at the %.0f rows/s of the last time", max(took.Round(time.Second), time.Second), p.RowsPerSecond)
 }
 
 // printFields prints each field with what it is made of and the type that it has in the

@@ -294,7 +294,11 @@ func TestCheckSaysWhatRunDoes(t *testing.T) {
 		t.Errorf("%d documents after one more row", n)
 	}
 	f.write(t, d.URL, search.URL, "  "+name+": {table: products, routing: tenant, fields: {extra: false}}\n")
-	check("run rebuilds it beside "+name+"-2", "the mapping or the table changed")
+	check("run rebuilds it beside "+name+"-2", "the mapping or a table changed; about ", " rows/s of the last time")
+	run()
+	check("run keeps " + name + "-2")
+	d.Exec(t, "alter table products add column color text")
+	check("run adds the fields of new columns to "+name+"-2", "no rebuild is needed")
 	run()
 	check("run keeps " + name + "-2")
 

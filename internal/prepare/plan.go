@@ -22,8 +22,13 @@ type IndexPlan struct {
 	// Alias is what the name of the index stands for in the cluster now.
 	Alias []string
 
-	// Why is the reason for filling a new physical index, "" if none is needed.
-	Why string
+	// Need is what the index needs to be as the mapping has it.
+	Need reindex.Need
+
+	// Rows is about how many rows the tables have, -1 if that is not known. RowsPerSecond is
+	// how fast the last filling was, 0 if there was none.
+	Rows          int64
+	RowsPerSecond float64
 }
 
 // Plan finds out what run would do with each index. It changes nothing.
@@ -44,6 +49,9 @@ func (p *Prepared) Plan(ctx context.Context, c *mapping.Config) ([]IndexPlan, er
 		}
 		if st != nil {
 			plan.Live, plan.Building, plan.Done = st.Live, st.Building, st.Done
+			if took := st.FinishedAt.Sub(st.StartedAt).Seconds(); took > 0 && st.Building == "" {
+				plan.RowsPerSecond = float64(st.Done) / took
+			}
 		}
 		generation, err := reindex.Generation(ix, func(name mapping.TableName) (string, error) {
 			return dbsync.TableGeneration(ctx, p.db, p.Database.Generation, c.Postgres.Publication, name.Schema, name.Name)
@@ -51,7 +59,8 @@ func (p *Prepared) Plan(ctx context.Context, c *mapping.Config) ([]IndexPlan, er
 		if err != nil {
 			return nil, err
 		}
-		plan.Why, err = reindex.RebuildReason(ctx, p.Client, ix.Name, st, ix.Fingerprint(p.Tables), generation)
+		plan.Rows = reindex.EstimatedRows(ix, p.Tables)
+		plan.Need, err = reindex.Judge(ctx, p.Client, ix, st, p.Tables, generation)
 		if err == nil {
 			plan.Alias, err = p.Client.AliasTargets(ctx, ix.Name)
 		}

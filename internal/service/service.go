@@ -139,13 +139,13 @@ func (s *Service) begin(ctx context.Context) error {
 }
 
 // altered takes up that a table is not what it was before.
-func (s *Service) altered(before, now *mapping.Table) {
+func (s *Service) altered(now *mapping.Table) {
 	s.o.Logger.Info("a table was altered", "table", now.TableName().String())
 	// What the mapping names and is not there any more is left out of the documents.
 	for _, problem := range s.config.Check(s.catalog.Tables()) {
 		s.o.Logger.Warn("the mapping does not fit the table any more", "problem", problem.Text, "file", problem.File, "line", problem.Line, "mend", problem.Mend)
 	}
-	s.manager.Altered(before, now)
+	s.manager.Altered(now.TableName())
 }
 
 // refused takes what the search server refuses for good.

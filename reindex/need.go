@@ -1,0 +1,91 @@
+package reindex
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+
+	"tidemark/indexer"
+	"tidemark/mapping"
+)
+
+// A Need is what has to be done so that an index is as its mapping and its tables have it.
+// The zero value is nothing.
+type Need struct {
+	// Fill is why a new physical index has to be filled, "" if the one that is there, or that
+	// is being filled, will do.
+	Fill string
+
+	// Grow says that the index in use needs fields for new columns, which are NULL in all rows
+	// that were there before, and nothing else.
+	Grow bool
+}
+
+// Judge says what an index needs. st is what is known of it, nil if nothing is; generation
+// is that of its tables now, see [Generation].
+func Judge(ctx context.Context, client *indexer.Client, ix *mapping.Index, st *State, tables mapping.Tables, generation string) (Need, error) {
+	switch {
+	case st == nil:
+		return Need{Fill: "the index is new"}, nil
+	case st.Generation != generation:
+		return Need{Fill: "changes may be missing: the slot or a table is another one, or one of them was not followed for a while"}, nil
+	}
+	physical, of := st.Live, st.LiveFingerprint
+	if st.Building != "" {
+		physical, of = st.Building, st.BuildingFingerprint
+	}
+	need := Need{}
+	if of != ix.Fingerprint(tables) {
+		if need.Grow = hasGrown(ix, st, tables); !need.Grow {
+			return Need{Fill: "the mapping or a table changed"}, nil
+		}
+	}
+	for _, physical := range []string{physical, st.Live} {
+		if physical == "" {
+			continue
+		}
+		there, err := client.IndexExists(ctx, physical, indexer.WriteAlias(ix.Name, physical))
+		if err != nil {
+			return Need{}, err
+		}
+		if !there {
+			return Need{Fill: fmt.Sprintf("the physical index %s is gone", physical)}, nil
+		}
+	}
+	return need, nil
+}
+
+// hasGrown tells whether the mapping is that of the index in use, and its tables have only
+// got columns since that are NULL in the rows that they had.
+func hasGrown(ix *mapping.Index, st *State, tables mapping.Tables) bool {
+	text, err := ix.Encode()
+	if err != nil || st.Building != "" || st.Live == "" || text != st.LiveMapping {
+		return false
+	}
+	var before map[string]*mapping.Table
+	if err := json.Unmarshal([]byte(st.LiveTables), &before); err != nil {
+		return false // of an earlier version; it costs a rebuild
+	}
+	for _, name := range ix.Tables() {
+		if was := before[name.String()]; was == nil || !tables[name].Grown(was) {
+			return false
+		}
+	}
+	return true
+}
+
+// encode returns the mapping of an index and what its tables are, for the control schema.
+func encode(ix *mapping.Index, tables mapping.Tables) (mappingText, tablesText string, err error) {
+	if mappingText, err = ix.Encode(); err != nil {
+		return "", "", err
+	}
+	of := make(map[string]*mapping.Table)
+	for _, name := range ix.Tables() {
+		of[name.String()] = tables[name]
+	}
+	text, err := json.Marshal(of)
+	if err != nil {
+		return "", "", fmt.Errorf("index %s: %w", ix.Name, err)
+	}
+	return mappingText, string(text), nil
+}
