@@ -13,7 +13,7 @@
 // to JSON bytes without a value in between. The same types decide the fields of
 // the index, [Index.Body], and whether documents would differ, [Index.Fingerprint].
 //
-// Limits: one table per index, each row one document. Expressions, filters and
-// rows of other tables inside a document are not there yet, and their keys are
-// refused rather than passed over.
+// A document may hold rows of other tables, an [Include] each: [Source.Select] writes the
+// statement by which Postgres makes them, [Source.Find] the one that finds the documents a
+// change of such a row concerns.
 package mapping
