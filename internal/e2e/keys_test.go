@@ -1,9 +1,11 @@
 package e2e
 
 import (
+	"context"
 	"fmt"
 	"regexp"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"tidemark/testenv"
@@ -245,18 +247,14 @@ func TestCategory(t *testing.T) {
 	s.awaitCaughtUp(t, i)
 	before := i.peak(t)
 
-	requests := 0
-	held := proxy.Inject(testenv.Hold(0, func(r *testenv.Request) bool {
-		if !r.IsBulk() {
-			return false
-		}
-		requests++ // one request after another asks
-		return requests > 3
-	}))
+	var requests atomic.Int64
+	held := proxy.Inject(testenv.Hold(0, func(r *testenv.Request) bool { return r.IsBulk() && requests.Add(1) > 3 }))
 	s.db.Exec(t, `UPDATE category SET name = 'new'`)
 	var committed string
 	must(t, s.db.DB.QueryRowContext(t.Context(), `SELECT pg_current_wal_insert_lsn()::text`).Scan(&committed))
-	must(t, held.Await(t.Context(), 1))
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	must(t, held.Await(ctx, 1))
 	var confirmed bool
 	must(t, s.db.DB.QueryRowContext(t.Context(), `SELECT confirmed_flush_lsn >= $1::pg_lsn FROM pg_replication_slots WHERE slot_name = $2`, committed, s.slot).Scan(&confirmed))
 	if confirmed {
