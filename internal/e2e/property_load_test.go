@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"context"
+	"database/sql"
 	"errors"
 	"fmt"
 	"strings"
@@ -148,6 +149,14 @@ func newPropertyWriter(t testing.TB, url string) *propertyWriter {
 		t.Cleanup(func() { _ = w.conns[i].Close(context.Background()) }) // nothing is open
 	}
 	return w
+}
+
+// cutOthers breaks all other connections to the database.
+func (w *propertyWriter) cutOthers(t testing.TB, db *sql.DB) {
+	t.Helper()
+	_, err := db.ExecContext(t.Context(), `SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+		WHERE datname = current_database() AND pid NOT IN ($1, $2, pg_backend_pid())`, w.conns[0].PgConn().PID(), w.conns[1].PgConn().PID())
+	must(t, err)
 }
 
 // run executes transactions one after the other, but for those that overlap.

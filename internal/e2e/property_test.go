@@ -74,6 +74,7 @@ type propertyRound struct {
 	moment         string        // the text of a line of its log, "" none
 	wait           time.Duration // after that
 	fault          string
+	cut            bool // its connections to Postgres are, halfway through the wait
 }
 
 var propertyFaults = map[string]func() *testenv.Fault{
@@ -107,7 +108,7 @@ func drawCase(t *rapid.T) *propertyCase {
 		r := propertyRound{args: []string{"run"}}
 		r.moment = one(d, []string{"following the slot", "", "tidemark starts", "made a physical index", "stored a chunk", "index is complete"})
 		if i > 0 {
-			r.before = drawTransactions(d, c.tables, d.int(0, 4))
+			r.before = drawTransactions(d, c.tables, d.int(0, 20))
 			if d.odds(3) {
 				r.args = append(r.args, "--reindex", "all")
 			}
@@ -116,6 +117,7 @@ func drawCase(t *rapid.T) *propertyCase {
 		r.during = drawTransactions(d, c.tables, d.int(1, 40))
 		r.pause = time.Duration(d.int(0, 40)) * time.Millisecond
 		r.wait = time.Duration(d.int(0, 900)) * time.Millisecond
+		r.cut = d.odds(4)
 		if d.odds(3) {
 			var names []string
 			for name := range propertyFaults {
@@ -165,7 +167,11 @@ func (c *propertyCase) String() string {
 		if r.calm {
 			moment = "all indices are complete"
 		}
-		fmt.Fprintf(&b, "-- %s, killed %s after %s, %s between transactions, %s\n", strings.Join(r.args, " "), r.wait, moment, r.pause, r.fault)
+		fmt.Fprintf(&b, "-- %s, killed %s after %s, %s between transactions, %s", strings.Join(r.args, " "), r.wait, moment, r.pause, r.fault)
+		if r.cut {
+			b.WriteString(", its connections to Postgres are cut halfway")
+		}
+		b.WriteString("\n")
 		write(r.during)
 	}
 	b.WriteString("-- run\n")
@@ -187,11 +193,11 @@ func (ix *propertyIndex) text() string {
 }
 
 // propertyCounts tells what was tried.
-type propertyCounts struct{ cases, tables, kills, filling, faults, committed, rolled, lost int }
+type propertyCounts struct{ cases, tables, kills, filling, faults, cuts, committed, rolled, lost int }
 
 func (n *propertyCounts) String() string {
-	return fmt.Sprintf("%d schemas of %d tables: %d transactions committed, %d rolled back, %d met another one; killed %d times, %d of them before all indices were complete; %d faults",
-		n.cases, n.tables, n.committed, n.rolled, n.lost, n.kills, n.filling, n.faults)
+	return fmt.Sprintf("%d schemas of %d tables: %d transactions committed, %d rolled back, %d met another one; killed %d times, %d of them before all indices were complete; %d requests failed, connections cut %d times",
+		n.cases, n.tables, n.committed, n.rolled, n.lost, n.kills, n.filling, n.faults, n.cuts)
 }
 
 // run goes through a case.
@@ -234,10 +240,19 @@ func (c *propertyCase) run(t testing.TB, total *propertyCounts) {
 		if r.moment != "" && !r.calm {
 			i.mayLog(t, r.moment, 3*time.Second)
 		}
-		select {
-		case <-time.After(r.wait):
-		case <-i.ended:
+		wait := func(d time.Duration) {
+			select {
+			case <-time.After(d):
+			case <-i.ended:
+			}
 		}
+		wait(r.wait / 2)
+		if r.cut {
+			i.mayLog(t, "following the slot", 5*time.Second) // before that it may end
+			w.cutOthers(t, s.db.DB)
+			total.cuts++
+		}
+		wait(r.wait / 2)
 		select {
 		case <-i.ended:
 			<-written
