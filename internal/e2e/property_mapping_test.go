@@ -20,6 +20,7 @@ type propertyIndex struct {
 type mapper struct {
 	draw
 	tables  []*propertyTable
+	few     bool // rows of every table
 	aliases int
 }
 
@@ -31,7 +32,7 @@ func (m *mapper) alias() string {
 func literal(text string) string { return "'" + strings.ReplaceAll(text, "'", "''") + "'" }
 
 func drawIndices(d draw, tables []*propertyTable, rows int) []*propertyIndex {
-	m := &mapper{draw: d, tables: tables}
+	m := &mapper{draw: d, tables: tables, few: rows == 0}
 	indices := []*propertyIndex{m.index("one", 1, 3)}
 	if d.odds(2) {
 		n := 1 + d.int(0, 2)/2
@@ -39,7 +40,7 @@ func drawIndices(d draw, tables []*propertyTable, rows int) []*propertyIndex {
 	}
 	for _, ix := range indices {
 		chunk := []int{3, 1, 7}
-		if rows > 100 {
+		if rows > 0 {
 			chunk = []int{100, 40, 10000}
 		}
 		ix.yaml["reindex"] = map[string]any{"chunk": one(d, chunk)}
@@ -347,7 +348,7 @@ func (m *mapper) relations(t *propertyTable) []relation {
 			}
 		}
 	}
-	if m.odds(3) {
+	if m.few && m.odds(3) {
 		// Columns that have nothing to do with each other but may have the same values.
 		other, near := one(m.draw, m.tables), one(m.draw, t.columns())
 		for _, far := range other.columns() {

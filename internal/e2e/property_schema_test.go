@@ -108,11 +108,7 @@ func (t *propertyTable) keyed(c *propertyColumn) bool { return slices.Contains(t
 
 // columns are all, each once.
 func (t *propertyTable) columns() []*propertyColumn {
-	all := slices.Clone(t.key)
-	for _, c := range t.free() {
-		all = append(all, c)
-	}
-	return all
+	return append(slices.Clone(t.key), t.free()...)
 }
 
 // free are the columns outside of the key.
