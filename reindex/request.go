@@ -7,6 +7,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -84,14 +85,11 @@ func (r *Requests) channel() string {
 
 // Setup makes the table if it is missing. The control schema exists.
 func (r *Requests) Setup(ctx context.Context) error {
-	var there bool
-	if err := r.db.QueryRowContext(ctx, `SELECT pg_catalog.to_regclass($1) IS NOT NULL`, r.table).Scan(&there); err != nil {
-		return fmt.Errorf("look for table %s: %w", r.table, err)
+	there, err := r.Exist(ctx)
+	if err != nil || there {
+		return err
 	}
-	if there {
-		return nil
-	}
-	_, err := r.db.ExecContext(ctx, `CREATE TABLE IF NOT EXISTS `+r.table+` (
+	_, err = r.db.ExecContext(ctx, `CREATE TABLE IF NOT EXISTS `+r.table+` (
 		id          bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
 		slot        text NOT NULL,
 		kind        text NOT NULL,
@@ -109,6 +107,14 @@ func (r *Requests) Setup(ctx context.Context) error {
 		return fmt.Errorf("make table %s: %w", r.table, err)
 	}
 	return nil
+}
+
+// Exist tells whether the table is there.
+func (r *Requests) Exist(ctx context.Context) (there bool, err error) {
+	if err := r.db.QueryRowContext(ctx, `SELECT pg_catalog.to_regclass($1) IS NOT NULL`, r.table).Scan(&there); err != nil {
+		return false, fmt.Errorf("look for table %s: %w", r.table, err)
+	}
+	return there, nil
 }
 
 // keptRequests is how many requests that have ended are kept for people to look at.
@@ -158,7 +164,9 @@ func (r *Requests) Open(ctx context.Context) ([]*Request, error) {
 
 // Recent returns the last requests, the newest first.
 func (r *Requests) Recent(ctx context.Context, n int) ([]*Request, error) {
-	return r.list(ctx, `id IN (SELECT id FROM `+r.table+` WHERE slot = $1 ORDER BY id DESC LIMIT $2)`, n)
+	found, err := r.list(ctx, `id IN (SELECT id FROM `+r.table+` WHERE slot = $1 ORDER BY id DESC LIMIT $2)`, n)
+	slices.Reverse(found)
+	return found, err
 }
 
 func (r *Requests) list(ctx context.Context, where string, args ...any) (found []*Request, err error) {

@@ -140,7 +140,7 @@ func (m *Manager) cancel(index string) error {
 	defer m.mu.Unlock()
 	st, cancel := m.states[index], m.cancels[index]
 	switch {
-	case cancel == nil && m.asked[index]:
+	case cancel == nil && (m.asked[index] || !m.settled[index] && st.Building != ""):
 		return errNotYet
 	case cancel == nil:
 		return errors.New("the index is not being rebuilt, or is complete but for its alias")
