@@ -24,6 +24,7 @@ type bench struct {
 	body    []byte // for the creation of an index as the tool makes it
 	rows    *bulkFile
 	report  report
+	flat    float64   // bytes of documents in a second, of the last backfill
 	told    io.Writer // progress
 }
 
@@ -133,6 +134,11 @@ func (b *bench) once(ctx context.Context, n int, last bool) error {
 			return fmt.Errorf("latency: %w", err)
 		}
 	}
+	if last && b.o.has(include) && !b.o.sink {
+		if err := b.include(ctx, b.flat); err != nil {
+			return fmt.Errorf("related rows: %w", err)
+		}
+	}
 	return nil
 }
 
@@ -230,6 +236,7 @@ func (b *bench) backfill(ctx context.Context, n int, plain string) error {
 	if err := b.check(ctx, b.o.rows, b.tool.index, plain); err != nil {
 		return err
 	}
+	b.flat = float64(b.rows.bytes) / u.Wall.Seconds()
 	if b.o.has(backfill) {
 		b.compare(backfill, "rows", b.o.rows, l, u)
 		if filling > 0 {

@@ -1,7 +1,7 @@
 // Command bench measures Tidemark beside a plain bulk load of the same documents
 // into the same search server in the same run:
 //
-//	go run ./bench [-rows 300000] [-changes 200000] [-runs 3] [-only backfill,catchup,transaction,latency]
+//	go run ./bench [-rows 300000] [-changes 200000] [-runs 3] [-only backfill,catchup,transaction,latency,include]
 //
 // starts Postgres and a search server (see package testenv; servers that its
 // environment variables name are used as they are), fills a table, and then, in each
@@ -17,6 +17,8 @@
 //   - transaction: one transaction that updates every row, then tidemark run --once.
 //   - latency: tidemark run, 500 changes a second; from the return of COMMIT until a GET
 //     by _id gives the new value.
+//   - include: tidemark run --once into no index, of a third of the rows with three related
+//     rows in each document. It is compared with the backfill, by bytes of documents.
 //
 // The plain load is the limit: ready-made requests with the same ids, versions and
 // documents into an index with the same settings and mappings, no database involved. It
@@ -49,9 +51,10 @@ const (
 	catchup     = "catchup"
 	transaction = "transaction"
 	latency     = "latency"
+	include     = "include"
 )
 
-var steps = []string{backfill, catchup, transaction, latency}
+var steps = []string{backfill, catchup, transaction, latency, include}
 
 // options are what was asked for.
 type options struct {
