@@ -69,6 +69,7 @@ type Client struct {
 	timeout   time.Duration
 	addresses []string // without user and password
 	product   Product
+	adopt     bool // see Adopt
 }
 
 // Connect connects to the cluster and reads its product and version once. While the

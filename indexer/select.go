@@ -1,0 +1,42 @@
+package indexer
+
+import (
+	"slices"
+	"strings"
+
+	"github.com/jackc/pglogrepl"
+
+	"tidemark/mapping"
+)
+
+// With returns the plan for rows that have more columns after those of their documents.
+func (p *RowPlan) With(expressions ...string) *RowPlan {
+	selection := *p.Selection
+	selection.List += ", " + strings.Join(expressions, ", ")
+	with := *p
+	with.Selection = &selection
+	return &with
+}
+
+// OfColumns returns the plan for rows that have the columns of their own table alone: those
+// that their ids, routings and where need. Documents are not made by it.
+func (p *RowPlan) OfColumns() *RowPlan {
+	selection := &mapping.Selection{Names: slices.Clone(p.Selection.Names), Locks: p.Selection.Locks}
+	key := p.Source.KeyColumns(p.Table)
+	list := make([]string, len(selection.Names))
+	for i, name := range selection.Names {
+		// The columns stand where they stand in whole rows, so that the plan is the same.
+		list[i] = "NULL"
+		if p.Table.Column(name) != nil && (p.Source.Where != "" || name == p.Source.Routing || slices.Contains(key, name)) {
+			list[i] = mapping.Root + "." + mapping.QuoteIdent(name)
+		}
+	}
+	selection.List = strings.Join(list, ", ")
+	of := *p
+	of.Selection = selection
+	return &of
+}
+
+// RowOf puts the values of a result's row, in text form, into a tuple. It is valid as long
+// as they are.
+func RowOf(values [][]byte) *pglogrepl.TupleData { return tupleOf(values) }
