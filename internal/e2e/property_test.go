@@ -21,6 +21,7 @@ import (
 // killed, and wants every index equal to the database in the end. A failure shows the whole
 // case; its seed, or the file that rapid leaves, repeats it, but for what depends on time.
 func TestProperty(t *testing.T) {
+	t.Parallel()
 	setRapid(t, "checks", strconv.Itoa(pick(6, 200)))
 	setRapid(t, "shrinktime", pick(30*time.Second, 5*time.Minute).String())
 	setRapid(t, "seed", strconv.FormatUint(newSeed(t), 10))
