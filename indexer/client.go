@@ -221,6 +221,14 @@ func (c *Client) readProduct(ctx context.Context, timeout time.Duration) (Produc
 // call sends one request and decodes a 2xx answer into out, unless out is nil. Every
 // other answer is a *[ServerError]. what says in a few words what was being done.
 func (c *Client) call(ctx context.Context, what string, request esapi.Request, out any) error {
+	return c.callUpTo(ctx, maxAnswer, what, request, out)
+}
+
+// errLargeAnswer reports an answer that is larger than was expected.
+var errLargeAnswer = errors.New("the answer is too large")
+
+// callUpTo is call with a bound of its own on the answer, in bytes.
+func (c *Client) callUpTo(ctx context.Context, limit int64, what string, request esapi.Request, out any) error {
 	attempt, cancel := context.WithTimeout(ctx, c.timeout)
 	defer cancel()
 	res, err := request.Do(attempt, c)
@@ -228,15 +236,15 @@ func (c *Client) call(ctx context.Context, what string, request esapi.Request, o
 		return fmt.Errorf("%s: %w", what, lost(ctx, err))
 	}
 	defer res.Body.Close()
-	body, err := io.ReadAll(io.LimitReader(res.Body, maxAnswer+1))
+	body, err := io.ReadAll(io.LimitReader(res.Body, limit+1))
 	if err != nil {
 		return fmt.Errorf("%s: read the answer: %w", what, lost(ctx, err))
 	}
 	if res.StatusCode < 200 || res.StatusCode > 299 {
 		return fmt.Errorf("%s: %w", what, newServerError(res.StatusCode, res.Header, body))
 	}
-	if len(body) > maxAnswer {
-		return fmt.Errorf("%s: the answer is larger than %d bytes", what, maxAnswer)
+	if int64(len(body)) > limit {
+		return fmt.Errorf("%s: %w, more than %d bytes", what, errLargeAnswer, limit)
 	}
 	if out == nil {
 		return nil
