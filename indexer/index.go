@@ -212,37 +212,55 @@ func (c *Client) AliasTargets(ctx context.Context, alias string) ([]string, erro
 type NameTakenError struct{ Name string }
 
 func (e *NameTakenError) Error() string {
-	return fmt.Sprintf("%s is an index, not an alias; mend: give the mapping another name, or copy that index to a new name and delete it", e.Name)
+	return fmt.Sprintf("%s is an index, not an alias; mend: give the mapping another name, or copy that index to a new name and delete it, or let run --adopt fill another one and delete it then", e.Name)
 }
 
-// CheckAliasName returns a *[NameTakenError] when an index has the name alias.
+// Adopt has MoveAlias replace what it otherwise refuses to touch: an index that has the name
+// of the alias is deleted in the step that makes the alias. It is called before anything else.
+func (c *Client) Adopt() { c.adopt = true }
+
+// Adopts tells whether Adopt was called.
+func (c *Client) Adopts() bool { return c.adopt }
+
+// CheckAliasName returns a *[NameTakenError] when an index has the name alias, unless it is
+// to be replaced.
 func (c *Client) CheckAliasName(ctx context.Context, alias string) error {
+	taken, err := c.isTaken(ctx, alias)
+	if err == nil && taken && !c.adopt {
+		err = &NameTakenError{Name: alias}
+	}
+	return err
+}
+
+// isTaken tells whether an index has the name alias.
+func (c *Client) isTaken(ctx context.Context, alias string) (bool, error) {
 	_, err := c.GetIndex(ctx, alias)
 	if errors.Is(err, ErrNoIndex) {
-		return nil
+		return false, nil
 	}
-	if err != nil {
-		return err
-	}
-	return &NameTakenError{Name: alias}
+	return err == nil, err
 }
 
 // MoveAlias makes alias stand for the index to, and for no other, in one step that no
-// search sees the middle of. It returns the indices that alias stood for before. When
+// search sees the middle of, see also [Client.Adopt]. It returns the indices that alias stood for before. When
 // it stands for to alone already, nothing is sent and nothing returned.
 func (c *Client) MoveAlias(ctx context.Context, alias, to string) (old []string, err error) {
 	if err := c.CheckAliasName(ctx, alias); err != nil {
 		return nil, err
 	}
-	targets, err := c.AliasTargets(ctx, alias)
-	if err != nil {
-		return nil, err
-	}
 	type target struct {
 		Index string `json:"index"`
-		Alias string `json:"alias"`
+		Alias string `json:"alias,omitempty"`
 	}
 	actions := []map[string]target{}
+	var targets []string
+	if taken, err := c.isTaken(ctx, alias); err != nil {
+		return nil, err
+	} else if taken {
+		actions = append(actions, map[string]target{"remove_index": {Index: alias}})
+	} else if targets, err = c.AliasTargets(ctx, alias); err != nil {
+		return nil, err
+	}
 	if !slices.Contains(targets, to) {
 		actions = append(actions, map[string]target{"add": {to, alias}})
 	}

@@ -250,6 +250,11 @@ func (m *Manager) build(ctx context.Context, d *indexer.Documents, st *State, wh
 			st.Live, st.LiveFingerprint, st.LiveMapping, st.LiveTables = "", "", "", ""
 		}
 	}
+	if st.Live == "" && !m.o.Client.Adopts() {
+		if err := m.checkForeign(ctx, st.Name); err != nil {
+			return nil, err
+		}
+	}
 	m.plan(name)
 	st.Building, st.BuildingFingerprint, st.Generation = name, fingerprint, generation
 	if st.BuildingMapping, st.BuildingTables, err = encode(d.Index, tables); err != nil {
@@ -368,6 +373,30 @@ func (m *Manager) checkAlias(ctx context.Context, st *State) error {
 	m.o.Logger.Warn("the alias was gone, it is put back", "index", st.Name, "physical", st.Live)
 	_, err = m.o.Client.MoveAlias(ctx, st.Name, st.Live)
 	return err
+}
+
+// checkForeign makes sure that the name of an index that is new does not stand for one that
+// somebody else made: it would be taken away from that without having been asked for.
+func (m *Manager) checkForeign(ctx context.Context, name string) error {
+	of, err := m.o.Client.AliasTargets(ctx, name)
+	if err != nil {
+		return err
+	}
+	if foreign := Foreign(name, of); len(foreign) > 0 {
+		return &dbsync.PermanentError{Err: fmt.Errorf("the alias stands for %s, which somebody else made; "+
+			"mend: give the mapping another name, or let run --adopt fill an index and move the alias to it", strings.Join(foreign, ", "))}
+	}
+	return nil
+}
+
+// Foreign returns those of the indices behind an alias that were not made by Tidemark.
+func Foreign(alias string, indices []string) (foreign []string) {
+	for _, physical := range indices {
+		if _, ours := indexer.PhysicalTime(alias, physical); !ours {
+			foreign = append(foreign, physical)
+		}
+	}
+	return foreign
 }
 
 // While an index is filled nobody searches it: it need not be refreshed, and its replicas

@@ -18,6 +18,7 @@ import (
 
 	"tidemark/internal/prepare"
 	"tidemark/mapping"
+	"tidemark/reindex"
 )
 
 func newCheck(stderr io.Writer) *cobra.Command {
@@ -154,9 +155,12 @@ func printIndex(b *bytes.Buffer, p prepare.IndexPlan) error {
 
 // doing says what run does with an index, after "run".
 func doing(p prepare.IndexPlan) string {
+	foreign := reindex.Foreign(p.Index.Name, p.Alias)
 	switch {
 	case misled(p):
 		return "stops: its name stands for another index"
+	case p.Need.Fill != "" && p.Live == "" && len(foreign) > 0:
+		return fmt.Sprintf("stops: its name stands for %s, which somebody else made; run --adopt fills an index and moves the name to it", strings.Join(foreign, ", "))
 	case p.Need.Fill == "" && p.Building != "":
 		return fmt.Sprintf("goes on with filling %s, of which %d rows are stored", p.Building, p.Done)
 	case p.Need.Grow:

@@ -18,6 +18,7 @@ import (
 type runOptions struct {
 	common
 	once    bool
+	adopt   bool
 	reindex []string
 }
 
@@ -34,6 +35,7 @@ func newRun(stderr io.Writer) *cobra.Command {
 	o.add(c)
 	c.Flags().BoolVar(&o.once, "once", false, "fill what is missing, catch up with the log, and leave")
 	c.Flags().StringSliceVar(&o.reindex, "reindex", nil, "rebuild these `indices` (a,b,…), or all of them (all), beside the live ones")
+	c.Flags().BoolVar(&o.adopt, "adopt", false, "take the names of indices over from indices and aliases that somebody else made, when they are filled;\nan index of the same name is deleted then")
 	_ = c.RegisterFlagCompletionFunc("reindex", func(c *cobra.Command, _ []string, _ string) ([]string, cobra.ShellCompDirective) {
 		names := []string{"all"}
 		if config, err := mapping.Read(o.file); err == nil {
@@ -68,7 +70,11 @@ func run(ctx context.Context, o runOptions, stderr io.Writer) error {
 // serve prepares and runs the service. To be stopped is success, but for --once, which has
 // something to come to the end of.
 func serve(ctx context.Context, config *mapping.Config, o runOptions, options service.Options) error {
-	prepared, err := prepare.Prepare(ctx, config, options.Logger)
+	var how []prepare.Option
+	if o.adopt {
+		how = append(how, prepare.Adopt())
+	}
+	prepared, err := prepare.Prepare(ctx, config, options.Logger, how...)
 	if err == nil {
 		err = serveAndReload(ctx, &loaded{config, prepared}, o.file, options)
 	}

@@ -143,24 +143,6 @@ func runVerify(ctx context.Context, o verifyOptions, names []string, out, stderr
 	return nil
 }
 
-// named returns the indices of some names; all stands for every one.
-func named(config *mapping.Config, names []string) ([]*mapping.Index, error) {
-	if slices.Contains(names, "all") {
-		return config.Indices, nil
-	}
-	var indices []*mapping.Index
-	for _, name := range names {
-		i := slices.IndexFunc(config.Indices, func(ix *mapping.Index) bool { return ix.Name == name })
-		if i < 0 {
-			return nil, &service.UnknownIndexError{Name: name}
-		}
-		if !slices.Contains(indices, config.Indices[i]) {
-			indices = append(indices, config.Indices[i])
-		}
-	}
-	return indices, nil
-}
-
 // verifiable makes sure that the indices are what the mapping makes of them: to verify
 // something must not rebuild it.
 func verifiable(ctx context.Context, config *mapping.Config, prepared *prepare.Prepared, indices []*mapping.Index) error {
@@ -169,8 +151,8 @@ func verifiable(ctx context.Context, config *mapping.Config, prepared *prepare.P
 		return err
 	}
 	for _, plan := range plans {
-		if slices.Contains(indices, plan.Index) && plan.Why != "" {
-			return fmt.Errorf("index %s has to be filled before it can be verified: %s%s", plan.Index.Name, plan.Why, withMend("tidemark run"))
+		if slices.Contains(indices, plan.Index) && plan.Need.Fill != "" {
+			return fmt.Errorf("index %s has to be filled before it can be verified: %s%s", plan.Index.Name, plan.Need.Fill, withMend("tidemark run"))
 		}
 	}
 	return nil

@@ -32,11 +32,14 @@ func (p *Prepared) cluster(ctx context.Context, c *mapping.Config, log *slog.Log
 		return err
 	}
 	p.Client = client
+	if p.adopt {
+		client.Adopt()
+	}
 	var problems mapping.Problems
 	for _, ix := range c.Indices {
 		err := again(ctx, patience, func() error { return client.CheckAliasName(ctx, ix.Name) })
 		if taken, ok := errors.AsType[*indexer.NameTakenError](err); ok {
-			problems = append(problems, c.Problem("indices."+ix.Name, "give the mapping another name, or copy that index to a new name and delete it",
+			problems = append(problems, c.Problem("indices."+ix.Name, "give the mapping another name, or copy that index to a new name and delete it, or let run --adopt fill another one and delete it then",
 				"%s is an index of the cluster already, and cannot become an alias", taken.Name))
 		} else if server, ok := errors.AsType[*indexer.ServerError](err); ok && server.Status == http.StatusForbidden {
 			problems = append(problems, c.Problem("indices."+ix.Name, "grant the user of search.user the rights to create, write and manage "+ix.Name+" and "+ix.Name+"-*",

@@ -28,7 +28,8 @@ type Prepared struct {
 	Client   *indexer.Client
 	Database *dbsync.Inspection // what following the slot begins with; Wrong is empty
 
-	db *sql.DB
+	db    *sql.DB
+	adopt bool
 }
 
 // Close lets go of the cluster and of the database.
@@ -45,13 +46,23 @@ func (p *Prepared) Close() {
 // together with Tidemark.
 const startTimeout = 30 * time.Second
 
+// An Option changes what Prepare takes exception to.
+type Option func(*Prepared)
+
+// Adopt lets indices and aliases that somebody else made be replaced, see
+// [indexer.Client.Adopt].
+func Adopt() Option { return func(p *Prepared) { p.adopt = true } }
+
 // Prepare connects to the database and to the cluster of c, and holds c against both.
-func Prepare(ctx context.Context, c *mapping.Config, log *slog.Logger) (*Prepared, error) {
-	return prepare(ctx, c, log, startTimeout)
+func Prepare(ctx context.Context, c *mapping.Config, log *slog.Logger, options ...Option) (*Prepared, error) {
+	return prepare(ctx, c, log, startTimeout, options...)
 }
 
-func prepare(ctx context.Context, c *mapping.Config, log *slog.Logger, patience time.Duration) (*Prepared, error) {
+func prepare(ctx context.Context, c *mapping.Config, log *slog.Logger, patience time.Duration, options ...Option) (*Prepared, error) {
 	p := &Prepared{}
+	for _, option := range options {
+		option(p)
+	}
 	var databaseErr, clusterErr error
 	var wg conc.WaitGroup
 	wg.Go(func() { databaseErr = p.database(ctx, c, log, patience) })

@@ -1,0 +1,51 @@
+package e2e
+
+import (
+	"net/http"
+	"strings"
+	"testing"
+
+	"tidemark/testenv"
+)
+
+// TestAdopt has names of indices that are taken: by an index, and by an alias of somebody
+// else's. Both are left alone until it is asked for.
+func TestAdopt(t *testing.T) {
+	t.Parallel()
+	eachEngine(t, adopt)
+}
+
+func adopt(t *testing.T, e testenv.Engine) {
+	s := newSetup(t, testenv.SharedSearch(t, e))
+	s.db.Exec(t, `CREATE TABLE a (id int PRIMARY KEY, v text)`, `INSERT INTO a SELECT i, 'v' || i FROM generate_series(1, 100) i`)
+	for _, name := range []string{"a", "b"} {
+		s.index(name, "a", "")
+	}
+	request := func(method, path, body string) {
+		t.Helper()
+		if status, answer, err := s.search.Do(t.Context(), method, path, []byte(body)); err != nil || status >= 300 {
+			t.Fatalf("%s %s: %d %s %v", method, path, status, answer, err)
+		}
+	}
+	taken, foreign := s.alias("a"), s.prefix+"foreign"
+	request(http.MethodPut, "/"+taken+"/_doc/old?refresh=true", `{"v": "of somebody else"}`)
+	request(http.MethodPut, "/"+foreign+"/_doc/old?refresh=true", `{"v": "of somebody else"}`)
+	request(http.MethodPost, "/_aliases", `{"actions": [{"add": {"index": "`+foreign+`", "alias": "`+s.alias("b")+`"}}]}`)
+
+	s.start(t, "run", "--once").fail(t, 2, taken+" is an index of the cluster already", "--adopt")
+	delete(s.indices, "a")
+	s.start(t, "run", "--once").fail(t, 1, "the alias stands for "+foreign, "--adopt")
+	if got := s.search.Documents(t, s.alias("b")); len(got) != 1 {
+		t.Errorf("the alias of somebody else has %d documents", len(got))
+	}
+	s.index("a", "a", "")
+	s.once(t, "--adopt")
+	s.checkIndices(t, "a", "b")
+	if got := s.search.Documents(t, foreign); len(got) != 1 {
+		t.Errorf("the index of somebody else has %d documents", len(got))
+	}
+	if log := s.once(t).log(); strings.Contains(log, "made a physical index") {
+		t.Error("the next start fills them anew")
+	}
+	s.checkIndices(t, "a", "b")
+}
