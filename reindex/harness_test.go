@@ -146,6 +146,9 @@ func (r *rig) open(t testing.TB, o options) (*process, error) {
 	if err := p.states.Setup(ctx); err != nil {
 		t.Fatal(err)
 	}
+	if err := NewRequests(p.syncer.DB(), c.Postgres.ControlSchema, c.Postgres.Slot).Setup(ctx); err != nil {
+		t.Fatal(err)
+	}
 	bulk, err := indexer.NewBulk(client, indexer.BulkOptions{OnRefused: p.dead.Keep, Alarm: alarm, Logger: log})
 	if err != nil {
 		t.Fatal(err)
@@ -198,6 +201,16 @@ func (p *process) crash() {
 	p.syncer.Close()
 }
 
+// serves fails the test when Manager.Serve has ended by itself.
+func (p *process) serves(t testing.TB) {
+	t.Helper()
+	select {
+	case err := <-p.serving:
+		t.Fatalf("%s: Manager.Serve: %v", p.name, err)
+	default:
+	}
+}
+
 // complete waits until every index is, and everything that was committed is stored.
 func (p *process) complete(t testing.TB) {
 	t.Helper()
@@ -228,6 +241,7 @@ func (p *process) filled(t testing.TB) error {
 
 func (p *process) settle(t testing.TB) {
 	t.Helper()
+	p.serves(t)
 	if err := p.syncer.Barrier(within(t, patience)); err != nil {
 		t.Fatalf("%s: %v", p.name, err)
 	}

@@ -115,14 +115,17 @@ func (m *Manager) open(ctx context.Context) (left []*Request, err error) {
 var errNotYet = errors.New("the rebuild has not begun yet")
 
 // cancelAll gives up the rebuild of an index that is under way, and those that were asked
-// for before and have not begun. It returns what is left of the open requests.
+// for before it and have not begun. It returns what is left of the open requests.
 func (m *Manager) cancelAll(ctx context.Context, q *Request, open []*Request) (left []*Request, err error) {
 	given := m.cancel(q.Index)
 	if errors.Is(given, errNotYet) {
 		return open, given
 	}
+	// What an earlier process has begun, and Run was going on with, is no worker's to end.
+	settled, _ := m.isSettled(q.Index)
+	resumed := given == nil && !settled
 	for _, other := range open {
-		if other.Kind != KindReindex || other.Index != q.Index || other.Phase != PhaseWaiting {
+		if other.Kind != KindReindex || other.Index != q.Index || other.Phase != PhaseWaiting && !resumed {
 			left = append(left, other)
 			continue
 		}

@@ -1,0 +1,152 @@
+package reindex
+
+import (
+	"fmt"
+	"maps"
+	"net/http"
+	"slices"
+	"strconv"
+	"testing"
+
+	"golang.org/x/time/rate"
+
+	"tidemark/mapping"
+	"tidemark/testenv"
+)
+
+// TestRefresh stores documents again, of rows by a condition and by their keys, and no
+// others.
+func TestRefresh(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, `PREFIXt: {table: t, where: 'v != "draft"', include: {notes: {table: b, on: {id: t_id}, value: note}}, reindex: {chunk: 3}}`, tableT, rowsT(20),
+		`CREATE TABLE b (id int PRIMARY KEY, t_id int, note text)`, `ALTER TABLE b REPLICA IDENTITY FULL`, `CREATE INDEX ON b (t_id)`,
+		`INSERT INTO b SELECT i, 1 + i % 20, 'note ' || i FROM generate_series(1, 40) i`, `UPDATE t SET v = 'draft' WHERE id IN (4, 14)`)
+	want := testenv.WithQuery(`SELECT id, json_build_object('id', id, 'v', v, 'notes', coalesce((SELECT json_agg(note ORDER BY b.id) FROM b WHERE t_id = t.id), '[]')) FROM t WHERE v <> 'draft'`)
+	p := r.start(t, options{serve: true})
+	p.complete(t)
+	r.check(t, "t", want)
+	_, live := r.physical(t, "t")
+	versions := func() map[int]int64 {
+		all := make(map[int]int64)
+		for id := 1; id <= 20; id++ {
+			if doc, version := r.document(t, live, strconv.Itoa(id)); doc != nil {
+				all[id] = version
+			}
+		}
+		return all
+	}
+	for _, test := range []struct {
+		name string
+		q    Request
+		rows []int // that it is about
+	}{
+		{"condition", Request{Condition: "id BETWEEN 2 AND 9 -- some"}, []int{2, 3, 4, 5, 6, 7, 8, 9}},
+		{"condition over other tables", Request{Condition: "id IN (SELECT t_id FROM b WHERE note = 'note 5')"}, []int{6}},
+		{"keys", Request{Keys: [][]string{{"1"}, {"4"}, {"7"}, {"12"}, {"14"}, {"20"}}}, []int{1, 4, 7, 12, 14, 20}},
+		{"keys that are not there", Request{Keys: [][]string{{"-1"}, {"8"}}}, []int{8}},
+		{"no row", Request{Condition: "false"}, nil},
+		{"all", Request{}, []int{1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20}},
+	} {
+		// Documents that are gone, wrong, and too many, in all of the index.
+		var wrong []int
+		for _, id := range []int{4, 6, 7, 8, 11, 12, 13, 14, 20} {
+			r.put(t, http.MethodPut, "/"+live+"/_doc/"+strconv.Itoa(id), `{"id": 0, "v": "wrong", "notes": []}`)
+			wrong = append(wrong, id)
+		}
+		before := versions()
+		test.q.Kind, test.q.Index = KindRefresh, "t"
+		r.ended(t, r.ask(t, test.q), PhaseDone, "")
+		p.settle(t)
+		after := versions()
+		for id := 1; id <= 20; id++ {
+			doc, _ := r.document(t, live, strconv.Itoa(id))
+			switch draft, about := id == 4 || id == 14, slices.Contains(test.rows, id); {
+			case about && draft && doc != nil:
+				t.Errorf("%s: row %d is no document, and there is %v", test.name, id, doc)
+			case about && !draft && (doc == nil || doc["v"] != "v"+strconv.Itoa(id) || len(doc["notes"].([]any)) != 2 || after[id] <= before[id]):
+				t.Errorf("%s: document %d is %v, its version %d after %d", test.name, id, doc, after[id], before[id])
+			case !about && after[id] != before[id]:
+				t.Errorf("%s: document %d, which it is not about, has version %d after %d", test.name, id, after[id], before[id])
+			case !about && slices.Contains(wrong, id) && (doc == nil || doc["v"] != "wrong"):
+				t.Errorf("%s: document %d is %v", test.name, id, doc)
+			}
+		}
+	}
+	r.db.Exec(t, `UPDATE t SET v = v || '.' WHERE id % 2 = 0`)
+	p.settle(t)
+	r.check(t, "t", testenv.WithQuery(`SELECT id, json_build_object('id', id, 'v', v, 'notes', coalesce((SELECT json_agg(note ORDER BY b.id) FROM b WHERE t_id = t.id), '[]')) FROM t WHERE v <> 'draft'`))
+}
+
+// TestRefreshOfSources names the table that the condition is about.
+func TestRefreshOfSources(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, `PREFIXt: {tables: [{table: t, id: "t-{id}"}, {table: u, id: "u-{id}"}]}`, tableT, rowsT(10), `CREATE TABLE u (id int PRIMARY KEY, n int)`, `INSERT INTO u SELECT i, i FROM generate_series(1, 10) i`)
+	p := r.start(t, options{serve: true})
+	p.complete(t)
+	_, live := r.physical(t, "t")
+	for _, id := range []string{"t-3", "u-3"} {
+		r.put(t, http.MethodDelete, "/"+live+"/_doc/"+id, ``)
+	}
+	q := r.ended(t, r.ask(t, Request{Kind: KindRefresh, Index: "t", Source: "public.u", Condition: "n = 3"}), PhaseDone, "")
+	p.settle(t)
+	there := make(map[string]bool)
+	for _, id := range []string{"t-3", "u-3"} {
+		doc, _ := r.document(t, live, id)
+		there[id] = doc != nil
+	}
+	if q.Rows != 1 || !maps.Equal(there, map[string]bool{"t-3": false, "u-3": true}) {
+		t.Errorf("%d rows, %v", q.Rows, there)
+	}
+}
+
+// TestRequestsOfOtherSlots are not ours: several instances share a control schema.
+func TestRequestsOfOtherSlots(t *testing.T) {
+	t.Parallel()
+	db := testenv.NewDatabase(t)
+	db.Exec(t, `CREATE SCHEMA dbsync_ctrl`)
+	mine, other := NewRequests(db.DB, mapping.DefaultControlSchema, "mine"), NewRequests(db.DB, mapping.DefaultControlSchema, "other")
+	ctx := t.Context()
+	for range 2 {
+		if err := mine.Setup(ctx); err != nil {
+			t.Fatal(err)
+		}
+	}
+	id, err := other.Add(ctx, &Request{Kind: KindRefresh, Index: "i", Source: "s", Keys: [][]string{{"a", `"b"`}, {"c", "d,{}"}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if open, err := mine.Open(ctx); err != nil || len(open) != 0 {
+		t.Errorf("%v %v", open, err)
+	}
+	if q, err := mine.Get(ctx, id); err != nil || q != nil {
+		t.Errorf("%v %v", q, err)
+	}
+	q, err := other.Get(ctx, id)
+	if err != nil || fmt.Sprint(q.Keys) != `[[a "b"] [c d,{}]]` || q.Phase != PhaseWaiting || q.Ended() {
+		t.Errorf("%+v %v", q, err)
+	}
+	if open, err := other.begin(ctx, id); err != nil || !open {
+		t.Error(open, err)
+	}
+	if err := other.end(ctx, id, PhaseCancelled, ""); err != nil {
+		t.Error(err)
+	}
+	if open, err := other.begin(ctx, id); err != nil || open {
+		t.Error("a request that has ended begins again:", open, err)
+	}
+	if err := other.end(ctx, id, PhaseDone, "late"); err != nil {
+		t.Error(err)
+	}
+	if q, err = other.Get(ctx, id); err != nil || q.Phase != PhaseCancelled {
+		t.Errorf("%+v %v", q, err)
+	}
+}
+
+func TestLimiter(t *testing.T) {
+	if l := limiter(0); l.Limit() != rate.Inf {
+		t.Errorf("no bound: %v", l.Limit())
+	}
+	if l := limiter(70); l.Limit() != 70 || l.Burst() != 70 {
+		t.Errorf("70 a second: %v, at once %d", l.Limit(), l.Burst())
+	}
+}
