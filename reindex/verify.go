@@ -198,7 +198,7 @@ func (v *verifier) live(ctx context.Context) (string, error) {
 	if st == nil || st.Live == "" {
 		return "", errors.New("the index is not complete yet; mend: tidemark run")
 	}
-	if st.LiveFingerprint != v.ix.Fingerprint(v.o.Tables) {
+	if st.LiveFingerprint != v.ix.Fingerprint(v.o.Tables) && !hasGrown(v.ix, st, v.o.Tables) {
 		return "", errors.New("the documents of the index in use are made by another mapping; mend: tidemark run, which rebuilds it")
 	}
 	var behind []string
@@ -220,14 +220,7 @@ func (v *verifier) retry(ctx context.Context, what string, f func(ctx context.Co
 }
 
 func (v *verifier) run(ctx context.Context) error {
-	total := int64(-1)
-	for _, s := range v.sources {
-		if s.rows.Table.EstimatedRows < 0 {
-			total = -1
-			break
-		}
-		total = max(total, 0) + s.rows.Table.EstimatedRows
-	}
+	total := EstimatedRows(v.ix, v.o.Tables)
 	if n, err := v.o.Client.Count(ctx, v.physical); err == nil && total >= 0 && v.o.Sample == 0 {
 		total += n
 	} else {
