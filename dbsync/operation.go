@@ -16,7 +16,8 @@ type Operation struct {
 
 	// ID and Routing identify the document within the index. An operation replaces
 	// an earlier one of its batch only when all three are equal: the same ID under
-	// another routing is another document on another shard.
+	// another routing is another document if that leads to another shard, which only the
+	// search server knows.
 	ID, Routing string
 
 	// Version is the LSN of the commit that caused the operation. For a row that a

@@ -25,6 +25,19 @@ indices:
     fields:                         # what differs from: all columns under their own names
       title: {type: text, analyzer: english}
       cost: false                   # what we pay is nobody's business
+      margin: {expr: float(price) - float(cost)}
+    include:                        # rows of other tables inside
+      category: {table: categories, on: {category_id: id}, fields: [name, slug]}
+      review_count: {table: reviews, on: {id: product_id}, aggregate: count}
+      reviews:
+        table: reviews
+        on: {id: product_id}
+        many: object
+        order_by: written_at desc
+        limit: 20
+        fields: [rating, title]
+        include:
+          by: {table: customers, on: {customer_id: id}, value: name}
 
   customers:
     table: customers
@@ -67,7 +80,7 @@ The shop is searchable, and changes all the time. Try in another terminal:
   change a row
     %[2]s
 
-  and see its document
+  and see its document, with category and reviews inside
     curl '%[1]s/products/_doc/%[3]d?pretty'
 
   how tidemark is doing
