@@ -29,6 +29,8 @@ var (
 	stateMetric       = metric("index_state", "1 for the state that the index is in, 0 for the others.", "index", "state")
 	rowsDoneMetric    = metric("index_rows_done", "Rows that the filling under way, or the last one, has stored.", "index")
 	rowsTotalMetric   = metric("index_rows_expected", "Estimate of the rows that it will store; absent if there is none.", "index")
+	rowsRateMetric    = metric("index_rows_per_second", "How fast the filling under way was in the last half minute; absent if none is under way.", "index")
+	leftMetric        = metric("index_remaining_seconds", "How long the filling under way still takes, about; absent if that is not known.", "index")
 	deadLettersMetric = metric("dead_letters", "Operations that the search server refused for good and that wait for somebody.", "index")
 
 	alarmsMetric = metric("alarms", "Reasons that hold writing back at the moment.")
@@ -84,6 +86,12 @@ func (c collector) Collect(to chan<- prometheus.Metric) {
 		gauge(rowsDoneMetric, float64(ix.RowsDone), ix.Name)
 		if ix.RowsTotal >= 0 {
 			gauge(rowsTotalMetric, float64(ix.RowsTotal), ix.Name)
+		}
+		if ix.Building != "" {
+			gauge(rowsRateMetric, ix.RowsPerSecond, ix.Name)
+		}
+		if left, known := ix.Left(); known {
+			gauge(leftMetric, left.Seconds(), ix.Name)
 		}
 		gauge(deadLettersMetric, float64(ix.DeadLetters), ix.Name)
 	}

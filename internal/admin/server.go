@@ -1,5 +1,5 @@
 // Package admin serves what operators and their tools ask the process: metrics for
-// Prometheus, and whether it is healthy and ready. There is no authentication, so it
+// Prometheus, how far the indices are, and whether it is healthy and ready. There is no authentication, so it
 // listens on the loopback address unless the mapping file says otherwise, only reads, and
 // shows no secrets.
 package admin
@@ -67,6 +67,10 @@ func New(listen string, source Source, log *slog.Logger) *Server {
 		s := source.Status()
 		answer(w, "ready", s.unready())
 	})
+	mux.HandleFunc("GET /status", func(w http.ResponseWriter, _ *http.Request) {
+		s := source.Status()
+		writeJSON(w, http.StatusOK, s.page())
+	})
 	mux.HandleFunc("GET /", notFound)
 	return &Server{address: listen, log: log, http: http.Server{
 		Handler:           mux,
@@ -121,7 +125,7 @@ func (s *Server) Run(ctx context.Context) error {
 	return nil
 }
 
-var paths = []string{"/healthz", "/metrics", "/readyz"}
+var paths = []string{"/healthz", "/metrics", "/readyz", "/status"}
 
 // answer tells whether there are reasons against it: 200 if not, else 503.
 func answer(w http.ResponseWriter, what string, reasons []string) {

@@ -138,7 +138,7 @@ func TestMetrics(t *testing.T) {
 	url := start(t, src)
 	src.set(func(s *Status) {
 		s.Alarms = []Alarm{{Key: "no answer", Since: time.Unix(1_769_860_900, 0)}}
-		s.Indices = append(s.Indices, Index{Name: "orders", State: Backfilling, RowsDone: 5, RowsTotal: 50})
+		s.Indices = append(s.Indices, Index{Name: "orders", Building: "orders-20260131t120000z", State: Backfilling, RowsDone: 5, RowsTotal: 50, RowsPerSecond: 2.5})
 	})
 	status, body := get(t, url+"/metrics")
 	if status != http.StatusOK {
@@ -153,6 +153,7 @@ func TestMetrics(t *testing.T) {
 		`tidemark_index_state{index="products",state="live"} 1`, `tidemark_index_state{index="products",state="rebuilding"} 0`,
 		`tidemark_index_state{index="orders",state="backfilling"} 1`,
 		`tidemark_index_rows_done{index="products"} 42`, `tidemark_index_rows_expected{index="orders"} 50`,
+		`tidemark_index_rows_per_second{index="orders"} 2.5`, `tidemark_index_remaining_seconds{index="orders"} 18`,
 		`tidemark_dead_letters{index="products"} 2`,
 		"tidemark_alarms 1", `tidemark_alarm_since_timestamp_seconds{reason="no answer"} 1.7698609e+09`,
 		`tidemark_bulk_documents_total{result="stored"} 10`, `tidemark_bulk_documents_total{result="deleted"} 4`,
@@ -165,8 +166,10 @@ func TestMetrics(t *testing.T) {
 			t.Errorf("no line %s", want)
 		}
 	}
-	if strings.Contains(body, `tidemark_index_rows_expected{index="products"}`) {
-		t.Error("an estimate that is not there is shown")
+	for _, name := range []string{"rows_expected", "rows_per_second", "remaining_seconds"} {
+		if strings.Contains(body, `tidemark_index_`+name+`{index="products"}`) {
+			t.Errorf("%s is shown of an index that has none", name)
+		}
 	}
 	problems, err := promlint.New(strings.NewReader(body)).Lint()
 	if err != nil {
@@ -188,6 +191,28 @@ func TestMetrics(t *testing.T) {
 		if strings.Contains(body, "\n"+absent+" ") {
 			t.Errorf("%s is shown before it is known", absent)
 		}
+	}
+}
+
+func TestStatus(t *testing.T) {
+	src := &source{status: working()}
+	src.set(func(s *Status) {
+		s.Alarms = []Alarm{{Key: "no answer", Text: "start it", Since: time.Unix(1_769_860_900, 0).UTC()}}
+		s.Indices = append(s.Indices, Index{Name: "orders", Physical: "orders-20260131t120000z", Building: "orders-20260131t120000z", State: Backfilling, RowsDone: 5, RowsTotal: 50, RowsPerSecond: 2.5})
+	})
+	status, body := get(t, start(t, src)+"/status")
+	const want = `{"version":"1.2.3","product":"OpenSearch 3.3.2","failure":"",` +
+		`"slot":{"name":"shop","connected":true,"confirmed":"0/100","lag_bytes":128,"newest_commit":"2026-01-31T12:00:00.25Z"},` +
+		`"indices":[{"name":"products","state":"live","physical":"products-20260131t120000z","dead_letters":2,"rows_done":42},` +
+		`{"name":"orders","state":"backfilling","physical":"orders-20260131t120000z","building":"orders-20260131t120000z","dead_letters":0,"rows_done":5,"rows_total":50,"rows_per_second":2.5,"seconds_left":18}],` +
+		`"alarms":[{"reason":"no answer","text":"start it","since":"2026-01-31T12:01:40Z"}]}` + "\n"
+	if status != http.StatusOK || body != want {
+		t.Errorf("%d\n%s\nwant\n%s", status, body, want)
+	}
+
+	src.set(func(s *Status) { *s = Status{Slot: "shop"} })
+	if _, body = get(t, start(t, src)+"/status"); !strings.Contains(body, `"indices":[],"alarms":[]`) || strings.Contains(body, "lag_bytes") {
+		t.Errorf("before anything is known: %s", body)
 	}
 }
 
@@ -215,7 +240,7 @@ func TestMetricsAreDocumented(t *testing.T) {
 func TestOtherRequests(t *testing.T) {
 	url := start(t, &source{status: working()})
 	status, body := get(t, url+"/")
-	if status != http.StatusNotFound || !strings.Contains(body, `"paths":["/healthz","/metrics","/readyz"]`) {
+	if status != http.StatusNotFound || !strings.Contains(body, `"paths":["/healthz","/metrics","/readyz","/status"]`) {
 		t.Errorf("/: %d %s", status, body)
 	}
 	for method, want := range map[string]int{http.MethodHead: http.StatusOK, http.MethodPost: http.StatusMethodNotAllowed, http.MethodDelete: http.StatusMethodNotAllowed} {

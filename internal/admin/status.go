@@ -38,10 +38,24 @@ type Status struct {
 type Index struct {
 	Name        string // the alias
 	Physical    string // the index that is filled or kept
+	Building    string // the index that is filled, "" if none is
 	State       State
 	RowsDone    int64 // of the filling under way, or of the last one
 	RowsTotal   int64 // an estimate; -1: none
 	DeadLetters int64
+
+	// RowsPerSecond is how fast the filling under way was lately, 0 if that is not known or
+	// none is.
+	RowsPerSecond float64
+}
+
+// Left is how long the filling under way still takes, by the estimate of its rows and the
+// rate of late; false where one of them is not known.
+func (ix *Index) Left() (time.Duration, bool) {
+	if ix.Building == "" || ix.RowsTotal < 0 || ix.RowsPerSecond <= 0 {
+		return 0, false
+	}
+	return time.Duration(float64(max(0, ix.RowsTotal-ix.RowsDone)) / ix.RowsPerSecond * float64(time.Second)), true
 }
 
 // A State says what is done with an index.

@@ -61,7 +61,7 @@ func Run(ctx context.Context, c *mapping.Config, found *prepare.Prepared, o Opti
 			return &UnknownIndexError{Name: name}
 		}
 	}
-	s := &Service{o: o, config: c, found: found, counters: counters{recount: make(chan struct{}, 1)}}
+	s := &Service{o: o, config: c, found: found, counters: counters{recount: make(chan struct{}, 1), rates: newRates()}}
 	if err := s.open(ctx); err != nil {
 		return err
 	}
@@ -126,7 +126,7 @@ func (s *Service) open(ctx context.Context) (err error) {
 		Rebuild: func(name string) bool {
 			return slices.Contains(s.o.Reindex, name) || slices.Contains(s.o.Reindex, "all")
 		},
-		Progress: bars{s.o.Display},
+		Progress: bars{s.o.Display, s.rates},
 	})
 	s.syncer.MessageHandler, s.syncer.Batcher = s.handler, dbsync.OperationsOnly(s.handler)
 	return nil
@@ -218,13 +218,39 @@ func (s *Service) run(ctx context.Context) error {
 	}
 }
 
-// bars shows the filling of indices on a Display.
-type bars struct{ display *progress.Display }
+// bars shows the filling of indices on a Display, and measures its rate.
+type bars struct {
+	display *progress.Display
+	rates   *rates
+}
 
 func (b bars) Begin(index string, done, total int64) reindex.Bar {
-	bar := b.display.Index(index, total)
+	shown := b.display.Index(index, total)
 	if done > 0 {
-		bar.Add(done)
+		shown.Add(done)
 	}
-	return bar
+	b.rates.begin(index)
+	return bar{shown, b.rates, index}
+}
+
+// bar shows one index.
+type bar struct {
+	*progress.Bar
+	rates *rates
+	index string
+}
+
+func (b bar) Add(rows int64) {
+	b.Bar.Add(rows)
+	b.rates.add(b.index, rows)
+}
+
+func (b bar) Done() {
+	b.Bar.Done()
+	b.rates.end(b.index)
+}
+
+func (b bar) Stop() {
+	b.Bar.Stop()
+	b.rates.end(b.index)
 }

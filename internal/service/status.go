@@ -51,7 +51,10 @@ func (s *Service) indexStatus(name string) admin.Index {
 	if st == nil {
 		return status // the slot is another instance's
 	}
-	status.RowsDone, status.RowsTotal = st.Done, st.Total
+	status.RowsDone, status.RowsTotal, status.Building = st.Done, st.Total, st.Building
+	if st.Building != "" {
+		status.RowsPerSecond = s.rates.perSecond(name)
+	}
 	switch {
 	case st.Building == "":
 		status.State, status.Physical = admin.Live, st.Live
@@ -130,4 +133,5 @@ type counters struct {
 	bulkTime atomic.Int64          // nanoseconds of all bulk requests together
 	letters  letters
 	recount  chan struct{} // dead letters were kept; capacity 1
+	rates    *rates
 }
