@@ -118,6 +118,7 @@ func action(name, id, routing string) string {
 // TestVerifyUnderLoad plants a thousand differences of all kinds while rows change: they are
 // found, and nothing else; and mended.
 func TestVerifyUnderLoad(t *testing.T) {
+	t.Parallel()
 	eachEngine(t, func(t *testing.T, e testenv.Engine) {
 		s := newSetup(t, testenv.SharedSearch(t, e))
 		s.db.Exec(t, `CREATE TABLE items (id int PRIMARY KEY, shop int NOT NULL DEFAULT 1, title text, price numeric(10,2), note text, hidden boolean NOT NULL DEFAULT false)`,
@@ -266,5 +267,65 @@ func TestVerify(t *testing.T) {
 	if delete(v.found, "media film:1:"); len(v.found) > 0 {
 		t.Errorf("a sample finds %v", v.found)
 	}
+	i.stop(t)
+}
+
+// TestVerifyUnmade verifies indices with rows of which no document can be made, among others
+// that differ and cannot be mended; and indices that do not keep the whole document.
+func TestVerifyUnmade(t *testing.T) {
+	t.Parallel()
+	s := newSetup(t, shared(t))
+	s.db.Exec(t, `CREATE TABLE a (id int PRIMARY KEY, n int, v text)`, `INSERT INTO a SELECT i, i % 400, 'v' FROM generate_series(1, 1000) i`,
+		`CREATE TABLE b (id int PRIMARY KEY, a_id int, n int)`, `ALTER TABLE b REPLICA IDENTITY FULL`, `CREATE INDEX ON b (a_id)`, `INSERT INTO b SELECT i, i, i % 400 FROM generate_series(1, 1000) i`,
+		`CREATE TABLE part (region text, id int, v text, PRIMARY KEY (region, id)) PARTITION BY LIST (region)`,
+		`CREATE TABLE part_a PARTITION OF part FOR VALUES IN ('a')`, `CREATE TABLE part_b PARTITION OF part FOR VALUES IN ('b')`,
+		`INSERT INTO part SELECT CASE i % 2 WHEN 0 THEN 'a' ELSE 'b' END, i, 'v' FROM generate_series(1, 100) i`)
+	s.index("value", "a", `, fields: {m: {expr: 100 % n}}`)
+	s.index("where", "a", `, where: 100 % n < 101, mappings: {_source: {excludes: [v]}}`)
+	s.index("related", "a", `, include: {bs: {table: b, on: {id: a_id}, aggregate: count, where: 10 / n >= 0}}`)
+	s.index("part", "part", `, mappings: {_source: {enabled: false}}`)
+	s.once(t)
+	const ahead = 1 << 62
+	s.plant(t, "value", removal("7", ""), fmt.Sprintf(`{"index":{"_id":"5","version":%d,"version_type":"external"}}`, ahead), `{"id":5,"n":5,"v":"ahead","m":0}`, document("400", "", `{}`))
+	s.plant(t, "where", document("7", "", `{"id":7,"n":8,"v":"not kept"}`))
+	s.plant(t, "related", document("9", "", `{"id":9,"n":9,"v":"v","bs":2}`))
+	s.plant(t, "part", removal("a|2", ""), document("b|2", "", `{}`), document("b|3", "", `{}`))
+	want := map[string]string{
+		"value 7": "missing", "value 5": "differs v", "value 400": "unmade", "value 800": "unmade",
+		"where 7": "differs n", "where 400": "unmade", "where 800": "unmade",
+		"related 9": "differs bs", "related 400": "unmade", "related 800": "unmade",
+		"part a|2": "missing", "part b|2": "extra", // what is in b|3 cannot be seen
+	}
+	s.verify(t, "all").check(t, want)
+	i := s.start(t, "run")
+	for id, what := range want {
+		if what != "unmade" && id != "value 5" {
+			want[id] += " repaired"
+		}
+	}
+	s.verify(t, "--repair", "all").check(t, want)
+	i.stop(t)
+}
+
+// TestVerifyWhileACommitHangs verifies while a change is in the log, and stored, that nobody
+// else sees yet: the document is not said to differ from its row.
+func TestVerifyWhileACommitHangs(t *testing.T) {
+	t.Parallel()
+	s := newHangingSetup(t)
+	s.db.Exec(t, `CREATE TABLE a (id int PRIMARY KEY, v text)`, `INSERT INTO a SELECT i, 'old' FROM generate_series(1, 100) i`)
+	s.index("a", "a", "")
+	i := s.start(t, "run")
+	s.awaitCaughtUp(t, i)
+	s.primed(t, i)
+	h := s.hang(t, `UPDATE a SET v = 'hung' WHERE id = 2; DELETE FROM a WHERE id = 3; INSERT INTO a VALUES (1000, 'hung')`)
+	s.plant(t, "a", removal("50", ""))
+	v := s.verify(t, s.alias("a"))
+	h.hangs(t)
+	v.check(t, map[string]string{})
+	if n := v.results["a"]["undecided"]; n != 4.0 || !strings.Contains(v.said, "a synchronous standby holds up") {
+		t.Errorf("%v undecided; it says %s", n, v.said)
+	}
+	h.release(t)
+	s.verify(t, s.alias("a")).check(t, map[string]string{"a 50": "missing"})
 	i.stop(t)
 }

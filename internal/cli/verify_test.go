@@ -1,0 +1,69 @@
+package cli
+
+import (
+	"bytes"
+	"testing"
+
+	"tidemark/reindex"
+)
+
+func TestPart(t *testing.T) {
+	for _, test := range []struct {
+		text string
+		want part
+		ok   bool
+	}{
+		{"1%", 0.01, true}, {"0.5%", 0.005, true}, {"100%", 0, true}, {" 10 %", 0, false},
+		{"1", 0, false}, {"0%", 0, false}, {"101%", 0, false}, {"-1%", 0, false}, {"NaN%", 0, false}, {"", 0, false},
+	} {
+		var p part
+		if err := p.Set(test.text); (err == nil) != test.ok || p != test.want {
+			t.Errorf("%q: got %v, %v", test.text, p, err)
+		}
+	}
+}
+
+// TestVerifyPrinter prints what people read.
+func TestVerifyPrinter(t *testing.T) {
+	var out bytes.Buffer
+	p := verifyPrinter{o: verifyOptions{show: 4, repair: true}, out: &out}
+	for _, d := range []reindex.Difference{
+		{Index: "products", ID: "7", Kind: reindex.Missing, Repaired: true},
+		{Index: "products", ID: `a"b`, Routing: "3", Kind: reindex.Extra, Note: `the row's routing is "4"`},
+		{Index: "products", ID: "8", Kind: reindex.Differs, Path: "price", Want: "2.50", More: 2},
+		{Index: "products", ID: "9", Kind: reindex.Unmade, Note: "no document can be made of the row: divide by zero"},
+		{Index: "products", ID: "10", Kind: reindex.Missing},
+	} {
+		if err := p.found(d); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, v := range []*reindex.Verified{
+		{Index: "products", Rows: 1000, Documents: 999, Missing: 2, Extra: 1, Differing: 2, Repaired: 1},
+		{Index: "orders", Rows: 1, Documents: 1, Undecided: 1},
+	} {
+		if err := p.result(v); err != nil {
+			t.Fatal(err)
+		}
+	}
+	const want = `products "7": the row has no document (repaired)
+products "a\"b" routing "3": the document has no row: the row's routing is "4"
+products "8": price: want 2.50, got no field, and 2 more
+products "9": no document can be made of the row: divide by zero
+… and 1 more
+products: 1000 rows and 999 documents compared: 2 missing, 1 without a row, 2 different; 1 repaired
+orders: 1 row and 1 document compared: equal; 1 document changed at every look, and could not be compared
+`
+	if out.String() != want {
+		t.Errorf("got\n%s\nwant\n%s", &out, want)
+	}
+}
+
+// TestVerifyUsage says what is wrong with the command line.
+func TestVerifyUsage(t *testing.T) {
+	for _, args := range [][]string{{"verify"}, {"verify", "a", "--sample", "5"}} {
+		if code, out, _ := tidemark(t, args...); code != exitConfig || out != "" {
+			t.Errorf("%q: exit code %d, printed %q", args, code, out)
+		}
+	}
+}
