@@ -252,6 +252,41 @@ func TestCancel(t *testing.T) {
 	given(p)
 }
 
+// TestCancelAmidABatch gives up a rebuild while a batch with changes for it is being
+// written: it must not be dropped before, or they would be held up for ever.
+func TestCancelAmidABatch(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, `PREFIXt: {table: t}`, tableT, rowsT(500))
+	r.start(t, options{}).complete(t)
+	r.crashAll(t)
+	r.indices = `PREFIXt: {table: t, ` + slow + `}`
+	proxy := r.search.NewProxy(t)
+	r.searchURL = proxy.URL
+	p := r.start(t, options{serve: true})
+	p.complete(t)
+	id := r.ask(t, Request{Kind: KindReindex, Index: "t"})
+	building := r.building(t, "t").Building
+	held := proxy.Inject(testenv.Hold(-1, func(q *testenv.Request) bool {
+		return slices.ContainsFunc(q.Items, func(i testenv.Item) bool { return i.ID == "499" }) // the chunks are not there yet
+	}))
+	r.db.Exec(t, `UPDATE t SET v = 'changed' WHERE id = 499`)
+	if err := held.Await(within(t, patience), 1); err != nil {
+		t.Fatal(err)
+	}
+	cancel := r.ask(t, Request{Kind: KindCancel, Index: "t"})
+	await(t, "it is given up", func() bool { return r.state(t, "t").Building == "" })
+	time.Sleep(300 * time.Millisecond) // for what must not happen
+	if all, _ := r.physical(t, "t"); !slices.Contains(all, building) {
+		t.Errorf("%s is dropped while it is written to: %v", building, all)
+	}
+	held.Lift()
+	r.ended(t, cancel, PhaseDone, "")
+	r.ended(t, id, PhaseCancelled, "")
+	p.settle(t)
+	r.settled(t, "t")
+	r.check(t, "t")
+}
+
 // TestNothingToGoBackTo refuses to give up what has no index to go back to.
 func TestNothingToGoBackTo(t *testing.T) {
 	t.Parallel()
