@@ -23,6 +23,7 @@ func TestCompareDocuments(t *testing.T) {
 		{name: "null in an array", want: `{"a":[1,null]}`, got: `{"a":[1]}`, differs: true, path: "a", from: "[1,null]", to: "[1]"},
 		{name: "deep", want: `{"a":[{"b":{"c":1}},{"b":{"c":2}}],"d":1}`, got: `{"a":[{"b":{"c":1}},{"b":{"c":3}}],"d":2}`, differs: true, path: "a[1].b.c", from: "2", to: "3", more: 1},
 		{name: "fields that are not kept", want: `{"a":1,"b":{"c":1,"d":2}}`, got: `{"b":{"d":2}}`, partial: true},
+		{name: "numbers that the server has written", want: `{"a":2.50,"b":[1e2]}`, got: `{"b":[100.0]}`, partial: true},
 		{name: "fields that are kept", want: `{"a":1,"b":2}`, got: `{"b":3}`, partial: true, differs: true, path: "b", from: "2", to: "3"},
 	} {
 		t.Run(test.name, func(t *testing.T) {

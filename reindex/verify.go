@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
+	"strings"
 
 	"github.com/jackc/pglogrepl"
 
@@ -157,7 +158,7 @@ const (
 )
 
 func newVerifier(ctx context.Context, ix *mapping.Index, o VerifyOptions) (*verifier, error) {
-	v := &verifier{o: o, ix: ix, alarm: indexer.NewAlarm(o.Logger), stored: storedFormOf(ix), suspects: make(map[location]*suspect)}
+	v := &verifier{o: o, ix: ix, alarm: indexer.NewAlarm(o.Logger), stored: storedFormOf(ix, o.Client.Product()), suspects: make(map[location]*suspect)}
 	documents := &indexer.Documents{Index: ix}
 	for _, s := range ix.Sources {
 		rows, err := indexer.NewRowPlan(documents, s, o.Tables)
@@ -175,15 +176,31 @@ func newVerifier(ctx context.Context, ix *mapping.Index, o VerifyOptions) (*veri
 	return v, err
 }
 
-func storedFormOf(ix *mapping.Index) storedForm {
+// storedFormOf tells what of documents of ix can be read again. Elasticsearch gives vectors
+// out only when they are asked for by name, from 9.2 on.
+func storedFormOf(ix *mapping.Index, server indexer.Product) storedForm {
 	source, _ := ix.Mappings["_source"].(map[string]any)
 	switch {
 	case source["enabled"] == false || source["enabled"] == "false":
 		return storedNot
 	case source["includes"] != nil || source["excludes"] != nil:
 		return storedPartly
+	case server.Name == "Elasticsearch" && slices.ContainsFunc(ix.Sources, func(s *mapping.Source) bool { return hasVectors(&s.Shape) }):
+		return storedPartly
 	}
 	return storedWhole
+}
+
+// hasVectors tells whether an object has a field of vectors that are for searching.
+func hasVectors(s *mapping.Shape) bool {
+	return fieldsHaveVectors(s.Fields) || slices.ContainsFunc(s.Include, func(in *mapping.Include) bool { return hasVectors(&in.Shape) })
+}
+
+func fieldsHaveVectors(fields []mapping.Field) bool {
+	return slices.ContainsFunc(fields, func(f mapping.Field) bool {
+		kind, _ := f.Params["type"].(string)
+		return strings.HasSuffix(kind, "_vector") || strings.HasSuffix(kind, "_vectors") || fieldsHaveVectors(f.Group)
+	})
 }
 
 func (v *verifier) close(ctx context.Context) { v.slot.close(ctx) }

@@ -12,8 +12,10 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
+	"github.com/sourcegraph/conc/pool"
 	"github.com/spf13/cobra"
 
 	"tidemark/dbsync"
@@ -116,31 +118,56 @@ func runVerify(ctx context.Context, o verifyOptions, names []string, out, stderr
 	defer end()
 	defer cancel(nil)
 
-	p := verifyPrinter{o: o, out: out}
-	different := &differentError{}
-	for _, ix := range indices {
-		verified, err := reindex.Verify(ctx, ix, reindex.VerifyOptions{
-			DB: db, Client: prepared.Client, Schema: config.Postgres.ControlSchema, Slot: config.Postgres.Slot, Tables: prepared.Tables,
-			Sample: float64(o.sample), Repair: o.repair, Found: p.found, Progress: bars{display}, Logger: log,
-		})
-		if err != nil {
-			if cause := context.Cause(ctx); ctx.Err() != nil && !errors.Is(cause, context.Canceled) {
-				return cause // of the service
+	// What takes its time is mostly to wait for the slot.
+	out = &lockedWriter{w: out}
+	counts := make([]int64, len(indices))
+	p := pool.New().WithContext(ctx).WithMaxGoroutines(parallelVerify).WithCancelOnError().WithFirstError()
+	for i, ix := range indices {
+		p.Go(func(ctx context.Context) error {
+			printer := verifyPrinter{o: o, out: out}
+			verified, err := reindex.Verify(ctx, ix, reindex.VerifyOptions{
+				DB: db, Client: prepared.Client, Schema: config.Postgres.ControlSchema, Slot: config.Postgres.Slot, Tables: prepared.Tables,
+				Sample: float64(o.sample), Repair: o.repair, Found: printer.found, Progress: bars{display}, Logger: log,
+			})
+			if err != nil {
+				return err
 			}
-			return err
+			counts[i] = verified.Differences()
+			return printer.result(verified)
+		})
+	}
+	if err := p.Wait(); err != nil {
+		if cause := context.Cause(ctx); ctx.Err() != nil && !errors.Is(cause, context.Canceled) {
+			return cause // of the service
 		}
-		if err := p.result(verified); err != nil {
-			return err
-		}
-		if n := verified.Differences(); n > 0 {
+		return err
+	}
+	different := &differentError{}
+	for i, n := range counts {
+		if n > 0 {
 			different.count += n
-			different.indices = append(different.indices, ix.Name)
+			different.indices = append(different.indices, indices[i].Name)
 		}
 	}
 	if different.count > 0 {
 		return different
 	}
 	return nil
+}
+
+// parallelVerify is how many indices are verified at a time.
+const parallelVerify = 2
+
+// A lockedWriter is written to by several goroutines.
+type lockedWriter struct {
+	mu sync.Mutex
+	w  io.Writer
+}
+
+func (l *lockedWriter) Write(text []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.w.Write(text)
 }
 
 // verifiable makes sure that the indices are what the mapping makes of them: to verify
@@ -219,11 +246,11 @@ type bars struct{ display *progress.Display }
 
 func (b bars) Begin(index string, _, total int64) reindex.Bar { return b.display.Index(index, total) }
 
-// A verifyPrinter prints differences as they are found.
+// A verifyPrinter prints the differences of an index as they are found.
 type verifyPrinter struct {
 	o     verifyOptions
 	out   io.Writer
-	shown int // of the index
+	shown int
 }
 
 func (p *verifyPrinter) found(d reindex.Difference) error {
@@ -289,8 +316,6 @@ func orNone(value string) string {
 
 // result prints what came of one index.
 func (p *verifyPrinter) result(v *reindex.Verified) error {
-	shown := p.shown
-	p.shown = 0
 	if p.o.json {
 		return p.line(map[string]any{"result": struct {
 			*reindex.Verified
@@ -298,8 +323,8 @@ func (p *verifyPrinter) result(v *reindex.Verified) error {
 		}{v, float64(p.o.sample)}})
 	}
 	var b strings.Builder
-	if shown > p.o.show {
-		fmt.Fprintf(&b, "… and %d more\n", shown-p.o.show)
+	if p.shown > p.o.show {
+		fmt.Fprintf(&b, "%s: … and %d more\n", v.Index, p.shown-p.o.show)
 	}
 	of := ""
 	if p.o.sample > 0 {

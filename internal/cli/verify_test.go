@@ -38,21 +38,20 @@ func TestVerifyPrinter(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	for _, v := range []*reindex.Verified{
-		{Index: "products", Rows: 1000, Documents: 999, Missing: 2, Extra: 1, Differing: 2, Repaired: 1},
-		{Index: "orders", Rows: 1, Documents: 1, Undecided: 1},
-	} {
-		if err := p.result(v); err != nil {
-			t.Fatal(err)
-		}
+	if err := p.result(&reindex.Verified{Index: "products", Rows: 1000, Documents: 999, Missing: 2, Extra: 1, Differing: 2, Repaired: 1}); err != nil {
+		t.Fatal(err)
+	}
+	p = verifyPrinter{o: verifyOptions{sample: 0.01}, out: &out}
+	if err := p.result(&reindex.Verified{Index: "orders", Rows: 1, Documents: 1, Undecided: 1}); err != nil {
+		t.Fatal(err)
 	}
 	const want = `products "7": the row has no document (repaired)
 products "a\"b" routing "3": the document has no row: the row's routing is "4"
 products "8": price: want 2.50, got no field, and 2 more
 products "9": no document can be made of the row: divide by zero
-… and 1 more
+products: … and 1 more
 products: 1000 rows and 999 documents compared: 2 missing, 1 without a row, 2 different; 1 repaired
-orders: 1 row and 1 document compared: equal; 1 document changed at every look, and could not be compared
+orders: a sample of 1%: 1 row and 1 document compared: equal; 1 document changed at every look, and could not be compared
 `
 	if out.String() != want {
 		t.Errorf("got\n%s\nwant\n%s", &out, want)

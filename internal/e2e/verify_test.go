@@ -275,7 +275,7 @@ func TestVerify(t *testing.T) {
 func TestVerifyUnmade(t *testing.T) {
 	t.Parallel()
 	s := newSetup(t, shared(t))
-	s.db.Exec(t, `CREATE TABLE a (id int PRIMARY KEY, n int, v text)`, `INSERT INTO a SELECT i, i % 400, 'v' FROM generate_series(1, 1000) i`,
+	s.db.Exec(t, `CREATE TABLE a (id int PRIMARY KEY, n int, v text, price numeric(10,2) DEFAULT 2.50)`, `INSERT INTO a SELECT i, i % 400, 'v' FROM generate_series(1, 1000) i`,
 		`CREATE TABLE b (id int PRIMARY KEY, a_id int, n int)`, `ALTER TABLE b REPLICA IDENTITY FULL`, `CREATE INDEX ON b (a_id)`, `INSERT INTO b SELECT i, i, i % 400 FROM generate_series(1, 1000) i`,
 		`CREATE TABLE part (region text, id int, v text, PRIMARY KEY (region, id)) PARTITION BY LIST (region)`,
 		`CREATE TABLE part_a PARTITION OF part FOR VALUES IN ('a')`, `CREATE TABLE part_b PARTITION OF part FOR VALUES IN ('b')`,
@@ -286,9 +286,9 @@ func TestVerifyUnmade(t *testing.T) {
 	s.index("part", "part", `, mappings: {_source: {enabled: false}}`)
 	s.once(t)
 	const ahead = 1 << 62
-	s.plant(t, "value", removal("7", ""), fmt.Sprintf(`{"index":{"_id":"5","version":%d,"version_type":"external"}}`, ahead), `{"id":5,"n":5,"v":"ahead","m":0}`, document("400", "", `{}`))
-	s.plant(t, "where", document("7", "", `{"id":7,"n":8,"v":"not kept"}`))
-	s.plant(t, "related", document("9", "", `{"id":9,"n":9,"v":"v","bs":2}`))
+	s.plant(t, "value", removal("7", ""), fmt.Sprintf(`{"index":{"_id":"5","version":%d,"version_type":"external"}}`, ahead), `{"id":5,"n":5,"v":"ahead","price":2.50,"m":0}`, document("400", "", `{}`))
+	s.plant(t, "where", document("7", "", `{"id":7,"n":8,"v":"not kept","price":2.50}`))
+	s.plant(t, "related", document("9", "", `{"id":9,"n":9,"v":"v","price":2.50,"bs":2}`))
 	s.plant(t, "part", removal("a|2", ""), document("b|2", "", `{}`), document("b|3", "", `{}`))
 	want := map[string]string{
 		"value 7": "missing", "value 5": "differs v", "value 400": "unmade", "value 800": "unmade",
