@@ -287,6 +287,22 @@ func TestCancelAmidABatch(t *testing.T) {
 	r.check(t, "t")
 }
 
+// TestPassive has a second process that waits for the slot, with an older mapping file: what
+// is asked for is none of its business.
+func TestPassive(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, `PREFIXt: {table: t}`, tableT, rowsT(30))
+	r.start(t, options{serve: true}).complete(t)
+	r.indices = `PREFIXu: {table: t}`
+	r.start(t, options{serve: true})
+	for range 5 {
+		r.ended(t, r.ask(t, Request{Kind: KindReindex, Index: "t"}), PhaseDone, "")
+	}
+	r.ended(t, r.ask(t, Request{Kind: KindReindex, Index: "u"}), PhaseFailed, "the running mapping has no index "+r.prefix+"u")
+	r.settled(t, "t")
+	r.check(t, "t")
+}
+
 // TestNothingToGoBackTo refuses to give up what has no index to go back to.
 func TestNothingToGoBackTo(t *testing.T) {
 	t.Parallel()

@@ -26,7 +26,7 @@ import (
 
 const (
 	// askPatience is how long the database may not answer: somebody waits for the result.
-	askPatience = 10 * time.Second
+	askPatience = 15 * time.Second
 	// followInterval is how often is asked how far a request is.
 	followInterval = 300 * time.Millisecond
 	// idlePatience is how long a request may wait before it is said that nobody takes it up.
@@ -421,6 +421,7 @@ func (a *asker) follow(ctx context.Context, wanted []*reindex.Request) error {
 	ticker := time.NewTicker(followInterval)
 	defer ticker.Stop()
 	start, said := time.Now(), false
+	var silent time.Time // since when the database does not answer; zero: it does
 	var failed []error
 	for {
 		for _, f := range slices.Clone(open) {
@@ -428,13 +429,22 @@ func (a *asker) follow(ctx context.Context, wanted []*reindex.Request) error {
 			switch {
 			case ctx.Err() != nil:
 			case err != nil:
-				return err
+				if silent.IsZero() {
+					silent = time.Now()
+					a.log.Warn("cannot see how far it is, trying again", "error", err)
+				}
+				if time.Since(silent) > askPatience {
+					return err
+				}
 			case f.Ended():
+				silent = time.Time{}
 				open = slices.DeleteFunc(open, func(other *followed) bool { return other == f })
 				f.end()
 				if err := a.ended(ctx, f.Request); err != nil {
 					failed = append(failed, err)
 				}
+			default:
+				silent = time.Time{}
 			}
 		}
 		if len(open) == 0 {

@@ -167,8 +167,14 @@ func TestNobodyNotices(t *testing.T) {
 	searchers := s.searchers(t, s.alias("items"), 50)
 	changes := s.steady(t, rows, 500)
 	random := rand.New(rand.NewPCG(newSeed(t), 2))
+	rebuilt := func(asked *instance) {
+		t.Helper()
+		if code := asked.waitFor(t, pick(patience, 15*time.Minute)); code != 0 {
+			t.Fatalf("exit code %d:\n%s", code, asked.tail(20))
+		}
+	}
 
-	s.start(t, "reindex", s.alias("items")).succeed(t)
+	rebuilt(s.start(t, "reindex", s.alias("items")))
 	second := s.physicalName(t, "items")
 
 	asked := s.start(t, "reindex", s.alias("items"))
@@ -185,10 +191,10 @@ func TestNobodyNotices(t *testing.T) {
 	if middle == 0 {
 		t.Error("no kill came in the middle of the rebuild")
 	}
-	asked.succeed(t)
+	rebuilt(asked)
 	third := s.physicalName(t, "items")
 
-	s.start(t, "reindex", s.alias("items")).succeed(t)
+	rebuilt(s.start(t, "reindex", s.alias("items")))
 	fourth := s.physicalName(t, "items")
 	if !(first < second && second < third && third < fourth) {
 		t.Errorf("the alias stood for %s, %s, %s, %s", first, second, third, fourth)
