@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -18,6 +19,7 @@ import (
 type sink struct {
 	url    string
 	stored atomic.Int64 // operations
+	held   atomic.Int64 // documents that were stored since the last index was made
 	calls  atomic.Int64 // bulk requests
 	server http.Server
 	served chan error
@@ -65,6 +67,7 @@ func (s *sink) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		var body struct{ Aliases map[string]any }
 		_ = json.NewDecoder(r.Body).Decode(&body)
 		s.indices[name] = make(map[string]bool)
+		s.held.Store(0)
 		for alias := range body.Aliases {
 			s.indices[name][alias] = true
 		}
@@ -75,6 +78,8 @@ func (s *sink) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case r.Method == http.MethodPost && name == "_aliases":
 		s.moveAliases(r.Body)
 		io.WriteString(w, `{"acknowledged":true}`)
+	case rest == "_count":
+		fmt.Fprintf(w, `{"count":%d,"_shards":{"failed":0}}`, s.held.Load())
 	case r.Method == http.MethodGet && name == "_alias":
 		s.answer(w, false, func(_ string, aliases map[string]bool) bool { return aliases[rest] })
 	case r.Method == http.MethodGet && (rest == "" || rest == "_alias"):
@@ -133,7 +138,7 @@ func (s *sink) bulk(w http.ResponseWriter, r *http.Request) {
 	defer s.readers.Put(lines)
 	lines.Reset(r.Body)
 	document, begins := false, true // what the next line is; whether it is at its beginning
-	n := int64(0)
+	n, stored := int64(0), int64(0)
 	for {
 		piece, err := lines.ReadSlice('\n')
 		switch {
@@ -146,7 +151,7 @@ func (s *sink) bulk(w http.ResponseWriter, r *http.Request) {
 		default:
 			answer = append(answer, `{"index":{"status":201}},`...)
 			document = true
-			n++
+			n, stored = n+1, stored+1
 		}
 		begins = err == nil
 		if err != nil && !errors.Is(err, bufio.ErrBufferFull) {
@@ -154,6 +159,7 @@ func (s *sink) bulk(w http.ResponseWriter, r *http.Request) {
 		}
 	}
 	s.stored.Add(n)
+	s.held.Add(stored)
 	s.calls.Add(1)
 	answer = append(bytes.TrimSuffix(answer, []byte(",")), "]}"...)
 	_, _ = w.Write(answer)
