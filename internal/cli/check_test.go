@@ -187,7 +187,7 @@ t.yaml:18: indices.{p}e.table: role {role} may not read table public.unreadable.
           GRANT SELECT ON "public"."unreadable" TO "{role}";
 
 t.yaml:19: indices.{p}taken: {p}taken is an index of the cluster already, and cannot become an alias
-    mend: give the mapping another name, or copy that index to a new name and delete it
+    mend: give the mapping another name, or copy that index to a new name and delete it, or let run --adopt fill another one and delete it then
 
 t.yaml:19: indices.{p}taken: the cluster refuses the index: No handler for type [longish] declared on field [id]
     mend: correct settings, mappings and the parameters of fields, as the cluster takes them
