@@ -1,6 +1,7 @@
 package reindex
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"errors"
@@ -108,7 +109,9 @@ func Verify(ctx context.Context, ix *mapping.Index, o VerifyOptions) (*Verified,
 	v, err := newVerifier(ctx, ix, o)
 	if err == nil {
 		defer v.close(ctx)
-		err = v.run(ctx)
+		if err = v.run(ctx); errors.Is(err, indexer.ErrNoIndex) {
+			err = cmp.Or(v.same(ctx), err) // it is dropped after a rebuild
+		}
 	}
 	if err != nil {
 		return nil, fmt.Errorf("verify index %s: %w", ix.Name, err)
@@ -138,10 +141,10 @@ type location struct{ id, routing string }
 // verified is one source of the index.
 type verified struct {
 	source *mapping.Source
-	rows   *indexer.RowPlan // whole documents
-	keys   *indexer.RowPlan // whether a row is a document, and where
-	again  *indexer.RowPlan // whole documents, and what tells two versions of a row apart
-	hashed map[string]bool  // hashed ids of rows that were read
+	rows   *indexer.RowPlan  // whole documents
+	keys   *indexer.RowPlan  // whether a row is a document, and where
+	again  *indexer.RowPlan  // whole documents, and what tells two versions of a row apart
+	hashed map[location]bool // of documents of rows that were read, whose ids are hashes
 }
 
 // maxHashed bounds how many hashed ids of rows are remembered. Documents of other ones are
@@ -165,7 +168,7 @@ func newVerifier(ctx context.Context, ix *mapping.Index, o VerifyOptions) (*veri
 		if err != nil {
 			return nil, err
 		}
-		v.sources = append(v.sources, &verified{source: s, rows: rows, keys: rows.OfColumns(), again: rows.With("t.xmin", "t.ctid"), hashed: make(map[string]bool)})
+		v.sources = append(v.sources, &verified{source: s, rows: rows, keys: rows.OfColumns(), again: rows.With("t.xmin", "t.ctid"), hashed: make(map[location]bool)})
 	}
 	var err error
 	if v.physical, err = v.live(ctx); err != nil {

@@ -31,7 +31,7 @@ func (v *verifier) listDocuments(ctx context.Context) error {
 			switch {
 			case at.source != nil && at.key != nil:
 				listed[at.source] = append(listed[at.source], at)
-			case at.source != nil && at.source.hashed[d.ID]:
+			case at.source != nil && at.source.hashed[at.location]:
 			default:
 				if err := v.suspect(ctx, at); err != nil {
 					return err

@@ -116,11 +116,11 @@ func (c *comparing) add(ctx context.Context, plan *indexer.RowPlan, values [][]b
 		return err
 	}
 	c.v.bar.Add(1)
-	if c.s.source.IsHashed(r.id) && len(c.s.hashed) < maxHashed {
-		c.s.hashed[r.id] = true
-	}
 	if !r.holds && r.unmade == nil {
 		return nil // a document of it is found among the documents
+	}
+	if c.s.source.IsHashed(r.id) && len(c.s.hashed) < maxHashed {
+		c.s.hashed[r.location] = true
 	}
 	c.v.result.Rows++
 	if r.unmade != nil || plan == c.s.keys {
