@@ -58,13 +58,12 @@ type Handler struct {
 	related map[mapping.TableName][]link
 
 	// The following belongs to the goroutine of Syncer.Run.
-	ctx       context.Context          // see Begin
-	xid       uint32                   // the transaction that the next message belongs to
-	plans     map[uint32][]*streamPlan // by relation, as the following
-	links     map[uint32][]*linkPlan
-	described map[uint32]*pglogrepl.RelationMessage
-	scratch   []byte              // a document being made
-	merged    pglogrepl.TupleData // see merge
+	ctx     context.Context          // see Begin
+	xid     uint32                   // the transaction that the next message belongs to
+	plans   map[uint32][]*streamPlan // by relation, as links
+	links   map[uint32][]*linkPlan
+	scratch []byte              // a document being made
+	merged  pglogrepl.TupleData // see merge
 }
 
 // HandlerOptions says what a Handler works with. All of it is required but Altered.
@@ -155,7 +154,7 @@ func (p *RowPlan) Refusing(why error) (*RowPlan, error) {
 // NewHandler makes a Handler.
 func NewHandler(o HandlerOptions) *Handler {
 	h := &Handler{o: o, roots: make(map[mapping.TableName][]root), related: make(map[mapping.TableName][]link),
-		plans: make(map[uint32][]*streamPlan), links: make(map[uint32][]*linkPlan), described: make(map[uint32]*pglogrepl.RelationMessage)}
+		plans: make(map[uint32][]*streamPlan), links: make(map[uint32][]*linkPlan)}
 	for _, d := range o.Documents {
 		h.Add(d)
 	}
@@ -226,13 +225,9 @@ func (h *Handler) HandleRelationMessage(_ int, msg *pglogrepl.RelationMessage, _
 	return nil
 }
 
-// describe returns what the catalog has of the table that a message is about. The message
-// comes anew with each connection; when it says what it said before, so does the catalog as
-// far as rows of the stream go, and a commit that hangs holds up nothing.
+// describe returns what the catalog has of the table that a message is about. The message may
+// say nothing of what was altered: generated columns are not in it.
 func (h *Handler) describe(name mapping.TableName, msg *pglogrepl.RelationMessage) (*mapping.Table, error) {
-	if before := h.described[msg.RelationID]; before != nil && sameDescription(before, msg) {
-		return h.o.Catalog.Tables()[name], nil
-	}
 	// A commit is in the stream before others see what it did to the catalog.
 	visible := func(*pgconn.PgConn) error { return nil }
 	if err := h.o.Syncer.ReadVisible(h.ctx, []uint32{h.xid}, nil, visible); err != nil {
@@ -251,18 +246,10 @@ func (h *Handler) describe(name mapping.TableName, msg *pglogrepl.RelationMessag
 	}
 	before := h.o.Catalog.Tables()[name]
 	h.o.Catalog.Set(table)
-	h.described[msg.RelationID] = msg
 	if h.o.Altered != nil && before != nil && !table.Same(before) {
 		h.o.Altered(table)
 	}
 	return table, nil
-}
-
-// sameDescription tells whether two messages describe the same columns, of which the same
-// ones are in the replica identity.
-func sameDescription(a, b *pglogrepl.RelationMessage) bool {
-	return a.Namespace == b.Namespace && a.RelationName == b.RelationName && a.ReplicaIdentity == b.ReplicaIdentity &&
-		slices.EqualFunc(a.Columns, b.Columns, func(a, b *pglogrepl.RelationMessageColumn) bool { return *a == *b })
 }
 
 // checkIdentity makes sure that old rows carry what tells which document they are. It

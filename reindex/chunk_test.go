@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -154,11 +155,11 @@ func TestFillKeys(t *testing.T) {
 	for _, k := range tables {
 		k.make(t, r.db, k.rows)
 	}
-	chunks := 0
-	p := r.start(t, options{stored: func(int64) { chunks++ }})
+	var chunks atomic.Int64 // tables are filled at the same time
+	p := r.start(t, options{stored: func(int64) { chunks.Add(1) }})
 	p.complete(t)
-	if chunks < 5*len(tables) {
-		t.Errorf("%d chunks for %d tables", chunks, len(tables))
+	if chunks.Load() < int64(5*len(tables)) {
+		t.Errorf("%d chunks for %d tables", chunks.Load(), len(tables))
 	}
 	for _, k := range tables {
 		t.Run(k.name, func(t *testing.T) {
