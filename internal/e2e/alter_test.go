@@ -58,7 +58,9 @@ func TestAlterWhileRunning(t *testing.T) {
 			s.once(t)
 			i := s.start(t, "run")
 			i.awaitLog(t, "following the slot")
+			// The table has been described once when it is altered.
 			s.db.Exec(t, `UPDATE a SET v = 'first' WHERE id = 7`)
+			s.awaitCaughtUp(t, i)
 			s.db.Exec(t, test.alter, after(test.after))
 			if test.rebuild {
 				i.awaitLog(t, "index is complete")
