@@ -1,9 +1,12 @@
 package indexer
 
 import (
+	"context"
+	"fmt"
 	"maps"
 	"sync"
 
+	"tidemark/dbsync"
 	"tidemark/mapping"
 )
 
@@ -11,11 +14,14 @@ import (
 // catalog described them last. It is safe for concurrent use.
 type Catalog struct {
 	mu     sync.Mutex
-	tables mapping.Tables // replaced, not changed
+	tables mapping.Tables    // replaced, not changed
+	plans  map[root]*RowPlan // for these tables, see plan
 }
 
 // NewCatalog returns a Catalog of tables.
-func NewCatalog(tables mapping.Tables) *Catalog { return &Catalog{tables: maps.Clone(tables)} }
+func NewCatalog(tables mapping.Tables) *Catalog {
+	return &Catalog{tables: maps.Clone(tables), plans: make(map[root]*RowPlan)}
+}
 
 // Tables returns what is known now. It is not to be changed.
 func (c *Catalog) Tables() mapping.Tables {
@@ -30,4 +36,36 @@ func (c *Catalog) Set(t *mapping.Table) {
 	defer c.mu.Unlock()
 	c.tables = maps.Clone(c.tables)
 	c.tables[t.TableName()] = t
+	clear(c.plans)
 }
+
+// plan returns the plan for rows that are read again, without targets. It is made once for
+// what the tables are: a batch has no time to compile statement and expressions each time.
+func (c *Catalog) plan(r root) (*RowPlan, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if p := c.plans[r]; p != nil {
+		return p, nil
+	}
+	p, err := NewRowPlan(r.documents, r.source, c.tables)
+	if err == nil {
+		c.plans[r] = p
+	}
+	return p, err
+}
+
+// load reads what a table is now and takes it up. Its error is that of [mapping.LoadTable].
+func (c *Catalog) load(ctx context.Context, q mapping.Querier, name mapping.TableName) (*mapping.Table, error) {
+	table, err := mapping.LoadTable(ctx, q, name.Schema, name.Name)
+	if err == nil {
+		c.Set(table)
+	}
+	return table, err
+}
+
+// gone reports that a table is not there under its name; what says what became of it.
+func gone(name mapping.TableName, what string) error {
+	return &dbsync.PermanentError{Err: fmt.Errorf("table %s %s; mend: change the mapping and start again", name, what)}
+}
+
+const goneOrRenamed = "is gone or was renamed"

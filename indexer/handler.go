@@ -130,27 +130,6 @@ func NewRowPlan(d *Documents, s *mapping.Source, tables mapping.Tables, targets 
 	return p, nil
 }
 
-// Refusing returns a plan that reads nothing but the keys of rows of which no document can
-// be made, because of why. They become dead letters.
-func (p *RowPlan) Refusing(why error) (*RowPlan, error) {
-	selection := &mapping.Selection{Locks: p.Selection.Locks}
-	var list []string
-	for _, name := range p.Selection.Names {
-		if slices.Contains(p.Source.KeyColumns(p.Table), name) || name == p.Source.Routing {
-			selection.Names = append(selection.Names, name)
-			list = append(list, mapping.Root+"."+mapping.QuoteIdent(name))
-		}
-	}
-	selection.List = strings.Join(list, ", ")
-	plan, err := mapping.Compile(p.Source, p.Table, selection.Names)
-	if err != nil {
-		return nil, err
-	}
-	refusing := *p
-	refusing.Selection, refusing.Plan, refusing.refuse = selection, plan, why
-	return &refusing, nil
-}
-
 // NewHandler makes a Handler.
 func NewHandler(o HandlerOptions) *Handler {
 	h := &Handler{o: o, roots: make(map[mapping.TableName][]root), related: make(map[mapping.TableName][]link),
@@ -233,19 +212,18 @@ func (h *Handler) describe(name mapping.TableName, msg *pglogrepl.RelationMessag
 	if err := h.o.Syncer.ReadVisible(h.ctx, []uint32{h.xid}, nil, visible); err != nil {
 		return nil, fmt.Errorf("wait for the definition of table %s: %w", name, err)
 	}
-	table, err := mapping.LoadTable(h.ctx, h.o.Syncer.DB(), name.Schema, name.Name)
+	before := h.o.Catalog.Tables()[name]
+	table, err := h.o.Catalog.load(h.ctx, h.o.Syncer.DB(), name)
 	if errors.Is(err, mapping.ErrNoTable) {
-		what := "is gone or was renamed"
+		what := goneOrRenamed
 		if now := (mapping.TableName{Schema: msg.Namespace, Name: msg.RelationName}); now != name {
 			what = "is called " + now.String() + " now"
 		}
-		return nil, &dbsync.PermanentError{Err: fmt.Errorf("table %s %s; mend: change the mapping and start again", name, what)}
+		return nil, gone(name, what)
 	}
 	if err != nil {
 		return nil, err
 	}
-	before := h.o.Catalog.Tables()[name]
-	h.o.Catalog.Set(table)
 	if h.o.Altered != nil && before != nil && !table.Same(before) {
 		h.o.Altered(table)
 	}

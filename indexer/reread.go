@@ -109,7 +109,7 @@ func (w *rereads) of(r root) *rootRereads {
 // The rows may be newer than the operations' versions say. That does no harm: what made
 // them newer comes with a later version.
 func (h *Handler) reread(ctx context.Context, r *rootRereads, xids []uint32) error {
-	rows, err := NewRowPlan(r.documents, r.source, h.o.Catalog.Tables())
+	rows, err := h.o.Catalog.plan(r.root)
 	if err != nil {
 		return &dbsync.PermanentError{Err: err}
 	}
@@ -275,14 +275,13 @@ func (h *Handler) withPlan(ctx context.Context, rows *RowPlan, searching bool, f
 // them as they are now.
 func (c *Catalog) Reload(ctx context.Context, q mapping.Querier, rows *RowPlan) (*RowPlan, error) {
 	for _, name := range rows.Source.Tables() {
-		table, err := mapping.LoadTable(ctx, q, name.Schema, name.Name)
+		_, err := c.load(ctx, q, name)
 		if errors.Is(err, mapping.ErrNoTable) {
-			return nil, &dbsync.PermanentError{Err: fmt.Errorf("table %s is gone or was renamed; mend: change the mapping and start again", name)}
+			return nil, gone(name, goneOrRenamed)
 		}
 		if err != nil {
 			return nil, err
 		}
-		c.Set(table)
 	}
 	altered, err := NewRowPlan(rows.Documents, rows.Source, c.Tables(), rows.Targets...)
 	if err != nil {
@@ -324,7 +323,7 @@ func (h *Handler) readAgain(ctx context.Context, p *RowPlan, ops []dbsync.Operat
 		var failed error
 		bytes := 0
 		for result.NextRow() {
-			row := tupleOf(result.Values())
+			row := RowOf(result.Values())
 			read, err := p.identify(row)
 			if err != nil {
 				failed = err
@@ -392,19 +391,4 @@ func KeysQuery(p *RowPlan, keys [][][]byte) (query string, args [][]byte) {
 	}
 	return fmt.Sprintf("SELECT %s FROM ROWS FROM (%s) AS k(%s) JOIN %s %s ON %s",
 		p.Selection.List, &from, strings.Join(names, ", "), p.Table.From(), mapping.Root, &on), args
-}
-
-// tupleOf puts the values of a result's row, in text form, into a tuple.
-func tupleOf(values [][]byte) *pglogrepl.TupleData {
-	columns := make([]pglogrepl.TupleDataColumn, len(values))
-	row := &pglogrepl.TupleData{ColumnNum: uint16(len(values)), Columns: make([]*pglogrepl.TupleDataColumn, len(values))}
-	for i, v := range values {
-		c := &columns[i]
-		c.DataType = pglogrepl.TupleDataTypeNull
-		if v != nil {
-			c.DataType, c.Length, c.Data = pglogrepl.TupleDataTypeText, uint32(len(v)), v
-		}
-		row.Columns[i] = c
-	}
-	return row
 }

@@ -37,6 +37,26 @@ func (p *RowPlan) OfColumns() *RowPlan {
 	return &of
 }
 
+// Refusing returns the plan for rows of which no document can be made, because of why. They
+// become dead letters.
+func (p *RowPlan) Refusing(why error) *RowPlan {
+	refusing := p.OfColumns()
+	refusing.refuse = why
+	return refusing
+}
+
 // RowOf puts the values of a result's row, in text form, into a tuple. It is valid as long
 // as they are.
-func RowOf(values [][]byte) *pglogrepl.TupleData { return tupleOf(values) }
+func RowOf(values [][]byte) *pglogrepl.TupleData {
+	columns := make([]pglogrepl.TupleDataColumn, len(values))
+	row := &pglogrepl.TupleData{ColumnNum: uint16(len(values)), Columns: make([]*pglogrepl.TupleDataColumn, len(values))}
+	for i, v := range values {
+		c := &columns[i]
+		c.DataType = pglogrepl.TupleDataTypeNull
+		if v != nil {
+			c.DataType, c.Length, c.Data = pglogrepl.TupleDataTypeText, uint32(len(v)), v
+		}
+		row.Columns[i] = c
+	}
+	return row
+}

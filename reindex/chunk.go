@@ -56,20 +56,15 @@ func (c *chunks) selectOf(plan *indexer.RowPlan) dbsync.Select {
 	return sel
 }
 
-// narrow makes the next chunk smaller, because of an error that one row of it causes. When
-// that is the only row, its select is returned that reads the key alone.
-func (c *chunks) narrow(why error) (*dbsync.Select, error) {
+// narrow returns the select of a smaller chunk, because of an error that one row of the last
+// one caused. When that was the only row, it reads the columns alone that tell which it is.
+func (c *chunks) narrow(why error) (sel dbsync.Select, refusing bool) {
 	if c.limit > 1 {
 		c.doubt, c.limit = c.limit, c.limit/2
-		return nil, nil
+		return c.next(), false
 	}
 	c.doubt = 0
-	refusing, err := c.plan.Refusing(why)
-	if err != nil {
-		return nil, err
-	}
-	sel := c.selectOf(refusing)
-	return &sel, nil
+	return c.selectOf(c.plan.Refusing(why)), true
 }
 
 // read takes up what a chunk gave. more is false when it was the last one.

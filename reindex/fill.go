@@ -195,13 +195,7 @@ func (m *Manager) read(ctx context.Context, rows *chunks) (*dbsync.Window, error
 			}
 			sel = rows.next()
 		case indexer.IsDataError(err) && !refusing:
-			only, err := rows.narrow(err)
-			if err != nil {
-				return nil, err
-			}
-			if sel = rows.next(); only != nil {
-				sel, refusing = *only, true // what the condition is to blame for comes again
-			}
+			sel, refusing = rows.narrow(err) // what the condition is to blame for comes again
 		default:
 			return nil, err
 		}
