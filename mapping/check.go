@@ -259,19 +259,23 @@ func (k *checker) nearTable(missing TableName) string {
 	return didYouMean(missing.String(), candidates)
 }
 
+// nearColumn gives the column that was probably meant by a name that none has, or all.
+func (t *Table) nearColumn(missing string) string {
+	names := make([]string, len(t.Columns))
+	for i, c := range t.Columns {
+		names[i] = c.Name
+	}
+	if mend := didYouMean(missing, names); mend != "" {
+		return mend
+	}
+	return "its columns: " + strings.Join(names, ", ")
+}
+
 // column gives the column called name, or reports that there is none.
 func (k *checker) column(t *Table, line int, path, name string) *Column {
 	c := t.Column(name)
 	if c == nil {
-		names := make([]string, len(t.Columns))
-		for i, c := range t.Columns {
-			names[i] = c.Name
-		}
-		mend := didYouMean(name, names)
-		if mend == "" {
-			mend = "its columns: " + strings.Join(names, ", ")
-		}
-		k.problem(line, mend, "%s: table %s has no column %s", path, t.TableName(), name)
+		k.problem(line, t.nearColumn(name), "%s: table %s has no column %s", path, t.TableName(), name)
 	}
 	return c
 }

@@ -30,15 +30,7 @@ func shaped(err error, t *Table) error {
 		return &expressionError{Text: oneLine(err.Error())}
 	}
 	if name, ok := strings.CutPrefix(fe.Message, "unknown name "); ok {
-		names := make([]string, len(t.Columns))
-		for i, c := range t.Columns {
-			names[i] = c.Name
-		}
-		mend := didYouMean(name, names)
-		if mend == "" {
-			mend = "its columns: " + strings.Join(names, ", ")
-		}
-		return &expressionError{fmt.Sprintf("table %s has no column %s %s", t.TableName(), name, place(fe)), mend}
+		return &expressionError{fmt.Sprintf("table %s has no column %s %s", t.TableName(), name, place(fe)), t.nearColumn(name)}
 	}
 	return &expressionError{Text: oneLine(fe.Message) + " " + place(fe)}
 }
