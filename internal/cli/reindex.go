@@ -12,8 +12,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/jackc/pgx/v5/pgconn"
-	"github.com/jackc/pgx/v5/stdlib"
 	"github.com/sourcegraph/conc"
 	"github.com/spf13/cobra"
 
@@ -110,8 +108,8 @@ func (o *reindexOptions) run(ctx context.Context, args []string, command string,
 	defer db.Close()
 	if o.where != "" {
 		if err := checkCondition(ctx, db, source, o.where); err != nil {
-			if refused, ok := errors.AsType[*conditionError](err); ok {
-				return &usageError{refused, command}
+			if refused, ok := errors.AsType[*prepare.RefusedError](err); ok {
+				return &usageError{errors.New("Postgres refuses the condition of --where: " + refused.Said), command}
 			}
 			return err
 		}
@@ -132,7 +130,7 @@ func (o *reindexOptions) run(ctx context.Context, args []string, command string,
 		}
 		wanted = append(wanted, q)
 	}
-	running, err := a.running(ctx)
+	running, err := isFollowed(ctx, a.db, a.slot)
 	switch {
 	case err != nil:
 		return err
@@ -189,45 +187,14 @@ func (o *reindexOptions) refreshed(indices []*mapping.Index) (*mapping.Source, e
 	return nil, fmt.Errorf("table %s has no documents of its own in index %s; it has those of %s", o.source, ix.Name, strings.Join(tables, ", "))
 }
 
-// A conditionError is a condition that Postgres does not take.
-type conditionError struct{ said string }
-
-func (e *conditionError) Error() string {
-	return "Postgres refuses the condition of --where: " + e.said
-}
-
-// checkCondition has Postgres plan the rows that a condition is for, so that a typo is no
-// request that fails later.
+// checkCondition has Postgres judge a condition, so that a typo is no request that fails
+// later.
 func checkCondition(ctx context.Context, db *sql.DB, source *mapping.Source, condition string) error {
 	table, err := mapping.LoadTable(ctx, db, source.Table.Schema, source.Table.Name)
 	if err != nil {
 		return fmt.Errorf("table %s: %w", source.Table, err)
 	}
-	conn, err := db.Conn(ctx)
-	if err != nil {
-		return fmt.Errorf("connect to Postgres: %w", err)
-	}
-	defer conn.Close()
-	err = conn.Raw(func(c any) error {
-		pg := c.(*stdlib.Conn).Conn().PgConn()
-		// Prepared, so that it can be one statement alone.
-		query := "EXPLAIN SELECT FROM " + table.From() + " WHERE (" + condition + "\n)"
-		prepared, err := pg.Prepare(ctx, "", query, nil)
-		if err != nil {
-			return err
-		}
-		if len(prepared.ParamOIDs) > 0 {
-			return &conditionError{"it has parameters ($1), for which there are no values"}
-		}
-		return pg.ExecPrepared(ctx, "", nil, nil, nil).Read().Err
-	})
-	if server, ok := errors.AsType[*pgconn.PgError](err); ok {
-		switch server.Code[:2] {
-		case "42", "22", "0A", "21": // syntax and names; data; what is not supported; cardinality
-			return &conditionError{server.Message}
-		}
-	}
-	return err
+	return prepare.CheckCondition(ctx, db, table, condition)
 }
 
 // An asker asks the instance that follows a slot.
@@ -242,11 +209,11 @@ type asker struct {
 	display  *progress.Display
 }
 
-// running tells whether an instance follows the slot.
-func (a *asker) running(ctx context.Context) (active bool, err error) {
-	err = a.db.QueryRowContext(ctx, `SELECT active FROM pg_catalog.pg_replication_slots WHERE slot_name = $1`, a.slot).Scan(&active)
-	if err != nil && !errors.Is(err, sql.ErrNoRows) {
-		return false, fmt.Errorf("look at slot %s: %w", a.slot, err)
+// isFollowed tells whether an instance follows a slot. One that does not exist nobody does.
+func isFollowed(ctx context.Context, db *sql.DB, slot string) (active bool, err error) {
+	err = db.QueryRowContext(ctx, `SELECT coalesce(bool_or(active), false) FROM pg_catalog.pg_replication_slots WHERE slot_name = $1`, slot).Scan(&active)
+	if err != nil {
+		return false, fmt.Errorf("ask who follows slot %s: %w", slot, err)
 	}
 	return active, nil
 }
@@ -452,7 +419,7 @@ func (a *asker) follow(ctx context.Context, wanted []*reindex.Request) error {
 		}
 		waiting := slices.ContainsFunc(open, func(f *followed) bool { return f.Phase == reindex.PhaseWaiting || f.Phase == "" })
 		if !said && waiting && time.Since(start) > idlePatience {
-			if running, err := a.running(ctx); err == nil && !running {
+			if running, err := isFollowed(ctx, a.db, a.slot); err == nil && !running {
 				said = true
 				a.log.Warn("no instance follows the slot any more, the next one takes up what was asked for", "slot", a.slot)
 			}

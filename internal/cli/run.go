@@ -5,7 +5,6 @@ import (
 	"errors"
 	"io"
 	"log/slog"
-	"slices"
 
 	"github.com/spf13/cobra"
 
@@ -37,13 +36,7 @@ func newRun(stderr io.Writer) *cobra.Command {
 	c.Flags().StringSliceVar(&o.reindex, "reindex", nil, "rebuild these `indices` (a,b,…), or all of them (all), beside the live ones")
 	c.Flags().BoolVar(&o.adopt, "adopt", false, "take the names of indices over from indices and aliases that somebody else made, when they are filled;\nan index of the same name is deleted then")
 	_ = c.RegisterFlagCompletionFunc("reindex", func(c *cobra.Command, _ []string, _ string) ([]string, cobra.ShellCompDirective) {
-		names := []string{"all"}
-		if config, err := mapping.Read(o.file); err == nil {
-			for _, ix := range config.Indices {
-				names = append(names, ix.Name)
-			}
-		}
-		return names, cobra.ShellCompDirectiveNoFileComp
+		return indexNames(o.file), cobra.ShellCompDirectiveNoFileComp
 	})
 	return c
 }
@@ -53,10 +46,8 @@ func run(ctx context.Context, o runOptions, stderr io.Writer) error {
 	if err != nil {
 		return err
 	}
-	for _, name := range o.reindex {
-		if name != "all" && !slices.ContainsFunc(config.Indices, func(ix *mapping.Index) bool { return ix.Name == name }) {
-			return &service.UnknownIndexError{Name: name}
-		}
+	if _, err := named(config, o.reindex); err != nil {
+		return err
 	}
 	log, display := o.logger(stderr)
 	log.Info("tidemark starts", "version", version.String(), "file", o.file, "indices", len(config.Indices), "slot", config.Postgres.Slot)

@@ -57,14 +57,7 @@ func newVerify(stderr io.Writer) *cobra.Command {
 			return err
 		},
 		ValidArgsFunction: func(_ *cobra.Command, given []string, _ string) ([]string, cobra.ShellCompDirective) {
-			var names []string
-			if config, err := mapping.Read(o.file); err == nil {
-				for _, ix := range config.Indices {
-					if !slices.Contains(given, ix.Name) {
-						names = append(names, ix.Name)
-					}
-				}
-			}
+			names := slices.DeleteFunc(indexNames(o.file), func(name string) bool { return slices.Contains(given, name) })
 			return names, cobra.ShellCompDirectiveNoFileComp
 		},
 	}
@@ -194,13 +187,7 @@ const (
 // follow makes sure that the slot is followed: by an instance that is running, or by this
 // process until end is called, which waits for it. When it ends before, cancel is told why.
 func follow(ctx context.Context, cancel context.CancelCauseFunc, config *mapping.Config, prepared *prepare.Prepared, db *sql.DB, log *slog.Logger, display *progress.Display) (end func(), err error) {
-	active := func() (active bool, err error) {
-		err = db.QueryRowContext(ctx, `SELECT coalesce(bool_or(active), false) FROM pg_catalog.pg_replication_slots WHERE slot_name = $1`, config.Postgres.Slot).Scan(&active)
-		if err != nil {
-			err = fmt.Errorf("ask who follows slot %s: %w", config.Postgres.Slot, err)
-		}
-		return active, err
-	}
+	active := func() (bool, error) { return isFollowed(ctx, db, config.Postgres.Slot) }
 	if yes, err := active(); yes || err != nil {
 		return func() {}, err
 	}

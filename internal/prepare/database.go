@@ -68,13 +68,11 @@ func (db *database) explain(ctx context.Context, c *mapping.Config, tables mappi
 			if len(s.Include) == 0 {
 				continue
 			}
-			problem, err := db.explainSource(ctx, c, s, tables)
+			found, err := db.explainSource(ctx, c, s, tables)
 			if err != nil {
-				return err
+				return fmt.Errorf("plan the documents of index %s: %w", s.Name(), err)
 			}
-			if problem != nil {
-				problems = append(problems, *problem)
-			}
+			problems = append(problems, found...)
 		}
 	}
 	if len(problems) > 0 {
@@ -83,27 +81,34 @@ func (db *database) explain(ctx context.Context, c *mapping.Config, tables mappi
 	return nil
 }
 
-func (db *database) explainSource(ctx context.Context, c *mapping.Config, s *mapping.Source, tables mapping.Tables) (*mapping.Problem, error) {
-	refused := func(key string, err error) (*mapping.Problem, error) {
-		server, ok := errors.AsType[*pgconn.PgError](err)
-		if !ok || server.Code[:2] != "42" && server.Code[:2] != "22" && server.Code[:2] != "0A" {
-			return nil, fmt.Errorf("plan the documents of index %s: %w", s.Name(), err)
+func (db *database) explainSource(ctx context.Context, c *mapping.Config, s *mapping.Source, tables mapping.Tables) (problems mapping.Problems, err error) {
+	// check takes up what Postgres refuses, and passes on any other error.
+	check := func(key string, err error) error {
+		refused, ok := errors.AsType[*RefusedError](err)
+		if ok {
+			problems = append(problems, c.Problem(key, "write what Postgres takes", "%v", refused))
+			return nil
 		}
-		p := c.Problem(key, "write what Postgres takes", "Postgres refuses it: %s", server.Message)
-		return &p, nil
+		return err
 	}
 	// Each condition first by itself, where it knows no other table than its own.
-	for key, condition := range s.Conditions() {
-		if _, err := db.ExecContext(ctx, "EXPLAIN SELECT FROM "+tables[condition.Table].From()+" WHERE ("+condition.SQL+"\n)"); err != nil {
-			return refused(key, err)
+	conditions := s.Conditions()
+	for _, key := range slices.Sorted(maps.Keys(conditions)) {
+		condition := conditions[key]
+		if err := check(key, CheckCondition(ctx, db.DB, tables[condition.Table], condition.SQL)); err != nil {
+			return nil, err
 		}
+	}
+	if len(problems) > 0 {
+		return problems, nil // the statements below would be refused for the same
 	}
 	selection, err := s.Select(tables)
 	if err != nil {
 		return nil, err
 	}
-	if _, err := db.ExecContext(ctx, "EXPLAIN SELECT "+selection.List+" FROM "+tables[s.Table].From()+" "+mapping.Root); err != nil {
-		return refused(s.Key("include"), err)
+	_, err = db.ExecContext(ctx, "EXPLAIN SELECT "+selection.List+" FROM "+tables[s.Table].From()+" "+mapping.Root)
+	if err = check(s.Key("include"), refused(err)); err != nil || len(problems) > 0 {
+		return problems, err
 	}
 	for _, path := range s.Paths() {
 		lookup := mapping.Lookup{Path: path, Keys: make([][][]byte, len(path.Columns()))}
@@ -115,8 +120,9 @@ func (db *database) explainSource(ctx context.Context, c *mapping.Config, s *map
 		for i, arg := range args {
 			given[i] = string(arg)
 		}
-		if _, err := db.ExecContext(ctx, "EXPLAIN "+query, given...); err != nil {
-			return refused(s.Key("include"), err)
+		_, err = db.ExecContext(ctx, "EXPLAIN "+query, given...)
+		if err = check(s.Key("include"), refused(err)); err != nil || len(problems) > 0 {
+			return problems, err
 		}
 	}
 	return nil, nil

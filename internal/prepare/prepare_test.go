@@ -10,6 +10,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+
 	"tidemark/dbsync"
 	"tidemark/indexer"
 	"tidemark/mapping"
@@ -243,4 +245,41 @@ func (h *onWarning) Handle(ctx context.Context, r slog.Record) error {
 		}
 	}
 	return h.Handler.Handle(ctx, r)
+}
+
+// TestConditionsOfIncludes has Postgres refuse several conditions: all of them are reported
+// at once, each at its key.
+func TestConditionsOfIncludes(t *testing.T) {
+	search := testenv.SharedSearch(t, testenv.Engines(t)[0])
+	d := testenv.NewDatabase(t)
+	d.Exec(t, "create table a (id int primary key)", "create table b (id int primary key, a_id int, n int)", "alter table b replica identity full")
+	text := fmt.Sprintf(`postgres: {url: %q, slot: s}
+search: {urls: [%q]}
+indices:
+  %s:
+    table: a
+    include:
+      one: {table: b, on: {id: a_id}, aggregate: count, where: nothing > 1}
+      two: {table: b, on: {id: a_id}, aggregate: count, where: n > $1}
+      three: {table: b, on: {id: a_id}, aggregate: count, where: n > 1) or (true}
+      four: {table: b, on: {id: a_id}, aggregate: count, where: n > 'x'}
+`, d.URL, search.URL, search.NewPrefix(t)+"a")
+	c, err := mapping.Parse("t.yaml", []byte(text), func(string) (string, bool) { return "", false })
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = prepare(t.Context(), c, logger(t), time.Second)
+	problems, ok := errors.AsType[mapping.Problems](err)
+	var got []string
+	for _, p := range problems {
+		got = append(got, fmt.Sprintf("%d %s", p.Line, p.Text[strings.Index(p.Text, "include."):]))
+	}
+	want := []string{
+		`7 include.one.where: Postgres refuses it: column "nothing" does not exist`,
+		`8 include.two.where: Postgres refuses it: it has parameters ($1), for which there are no values`,
+		`10 include.four.where: Postgres refuses it: invalid input syntax for type integer: "x"`,
+	}
+	if diff := cmp.Diff(want, got); !ok || diff != "" {
+		t.Errorf("%v (-want +got):\n%s", err, diff)
+	}
 }
