@@ -45,16 +45,22 @@ func newAltered(t *testing.T, options ...testenv.CheckOption) *setup {
 	return s
 }
 
+// without takes the index with related rows out where an alteration leaves it no way to find
+// them: an integer and a text cannot be compared.
+func (s *setup) without(alteration string) {
+	if alteration == "type of the key" {
+		delete(s.indices, "c")
+	}
+}
+
 // TestAlterWhileRunning alters tables while the command runs. Documents of all rows follow
 // without its being started anew.
 func TestAlterWhileRunning(t *testing.T) {
 	t.Parallel()
 	for _, test := range alterations {
 		t.Run(strings.ReplaceAll(test.name, " ", "-"), func(t *testing.T) {
-			if test.name == "type of the key" {
-				t.Skip("b.a_id = a.id has no operator then, and the command says so; see TestAlterBetweenRuns")
-			}
 			s := newAltered(t, test.options...)
+			s.without(test.name)
 			s.once(t)
 			i := s.start(t, "run")
 			i.awaitLog(t, "following the slot")
@@ -93,9 +99,7 @@ func TestAlterBetweenRuns(t *testing.T) {
 	for _, test := range alterations {
 		t.Run(strings.ReplaceAll(test.name, " ", "-"), func(t *testing.T) {
 			s := newAltered(t, test.options...)
-			if test.name == "type of the key" {
-				delete(s.indices, "c")
-			}
+			s.without(test.name)
 			s.once(t)
 			s.db.Exec(t, `UPDATE a SET v = 'first' WHERE id = 7`)
 			s.db.Exec(t, test.alter, after(test.after))

@@ -104,7 +104,7 @@ func TestInclude(t *testing.T) {
 		i.kill()
 	}
 	i := s.start(t, "run")
-	time.Sleep(time.Duration(pick(5, 60)) * time.Second)
+	time.Sleep(time.Duration(pick(5, 60)) * time.Second) // of load without a kill
 	end()
 	s.awaitCaughtUp(t, i)
 	s.checkSynced(t)
