@@ -401,6 +401,25 @@ func TestTakeOver(t *testing.T) {
 	}
 }
 
+// A process that does not wait for ever is told that another one has the slot. One that has
+// had it waits as long as it takes.
+func TestSlotTimeout(t *testing.T) {
+	t.Parallel()
+	s := newSyncer(t, newDatabase(t, table(0)), "t")
+	s.run(t)
+	s.settle(t)
+	second := &syncer{db: s.db, slot: s.slot, store: s.store, opts: append(s.opts[:len(s.opts):len(s.opts)], dbsync.WithSlotTimeout(time.Millisecond))}
+	second.open(t)
+	if err := second.Run(t.Context()); !errors.Is(err, dbsync.ErrSlotInUse) {
+		t.Fatalf("Run: %v", err)
+	}
+	s.Stop()
+	second.run(t)
+	second.settle(t)
+	s.db.Exec(t, "INSERT INTO t VALUES (1, 'a')", fmt.Sprintf("SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots WHERE slot_name = '%s'", s.slot))
+	second.check(t, "t")
+}
+
 // A position is noted before the server is told, over broken connections, too: a crash
 // must not make the slot look like one that somebody else has moved.
 func TestNoteIsAheadOfSlot(t *testing.T) {

@@ -81,6 +81,7 @@ type Syncer struct {
 	namespace, wmTable, publication, slot string
 	tables                                []string
 	newSlot                               bool
+	slotTimeout                           time.Duration // 0: none
 	onSlot                                func(context.Context) error
 
 	// Written by setup and by connect, which do not run at the same time.
@@ -225,6 +226,23 @@ func WithNewSlot() SyncerOpt {
 		return nil
 	}
 }
+
+// WithSlotTimeout bounds how long Run waits for the slot while another process has it, before
+// it has had it itself: then Run returns an error that is [ErrSlotInUse]. The default is to
+// wait without end. It should leave the time in which the server notices that a process has
+// died.
+func WithSlotTimeout(d time.Duration) SyncerOpt {
+	return func(s *Syncer) error {
+		if d <= 0 {
+			return fmt.Errorf("WithSlotTimeout(%s): want a positive time", d)
+		}
+		s.slotTimeout = d
+		return nil
+	}
+}
+
+// ErrSlotInUse reports that another process has the slot, see [WithSlotTimeout].
+var ErrSlotInUse = errors.New("the slot is in use by another process")
 
 // NewSyncer connects to the database and makes what is missing there: control schema,
 // watermark table, publication and slot. What is committed after it returns is streamed.
@@ -475,13 +493,20 @@ const slotBusyPause = time.Second
 
 // connect begins to receive from the slot, when nobody else does.
 func (s *Syncer) connect(ctx context.Context) error {
+	start := time.Now()
 	for waited := false; ; waited = true {
 		err := s.tryConnect(ctx)
 		if sqlState(err) != "55006" { // object_in_use
-			if err == nil && waited {
-				s.log.Info("the slot is free, taking over", "slot", s.slot)
+			if err == nil {
+				s.slotTimeout = 0 // from now on it is waited for
+				if waited {
+					s.log.Info("the slot is free, taking over", "slot", s.slot)
+				}
 			}
 			return err
+		}
+		if s.slotTimeout > 0 && time.Since(start) > s.slotTimeout {
+			return &PermanentError{fmt.Errorf("follow slot %s: %w", s.slot, ErrSlotInUse)}
 		}
 		if !waited {
 			s.log.Info("the slot is in use by another process, waiting for it", "slot", s.slot)

@@ -15,6 +15,7 @@ import (
 	"github.com/sourcegraph/conc"
 	"github.com/spf13/cobra"
 
+	"tidemark/dbsync"
 	"tidemark/internal/prepare"
 	"tidemark/internal/progress"
 	"tidemark/internal/service"
@@ -27,6 +28,10 @@ const (
 	askPatience = 15 * time.Second
 	// followInterval is how often is asked how far a request is.
 	followInterval = 300 * time.Millisecond
+	// slotPatience is how long is waited for the slot by a command that was told that nobody
+	// has it: an instance that has died is noticed within that time, and one that was just
+	// started is asked then.
+	slotPatience = 10 * time.Second
 	// idlePatience is how long a request may wait before it is said that nobody takes it up.
 	idlePatience = 20 * time.Second
 )
@@ -114,11 +119,7 @@ func (o *reindexOptions) run(ctx context.Context, args []string, command string,
 			return err
 		}
 	}
-	a := &asker{
-		config: config, db: db, slot: config.Postgres.Slot, stdout: stdout, log: log, display: display,
-		requests: reindex.NewRequests(db, config.Postgres.ControlSchema, config.Postgres.Slot),
-		states:   reindex.NewStates(db, config.Postgres.ControlSchema),
-	}
+	a := newAsker(config, db, stdout, log, display)
 	var wanted []*reindex.Request
 	for _, ix := range indices {
 		q := &reindex.Request{Kind: reindex.KindReindex, Index: ix.Name}
@@ -207,6 +208,15 @@ type asker struct {
 	stdout   io.Writer
 	log      *slog.Logger
 	display  *progress.Display
+	patience time.Duration // with the slot, see work
+}
+
+func newAsker(config *mapping.Config, db *sql.DB, stdout io.Writer, log *slog.Logger, display *progress.Display) *asker {
+	return &asker{
+		config: config, db: db, slot: config.Postgres.Slot, stdout: stdout, log: log, display: display, patience: slotPatience,
+		requests: reindex.NewRequests(db, config.Postgres.ControlSchema, config.Postgres.Slot),
+		states:   reindex.NewStates(db, config.Postgres.ControlSchema),
+	}
 }
 
 // isFollowed tells whether an instance follows a slot. One that does not exist nobody does.
@@ -288,14 +298,15 @@ func (a *asker) giveUp(ctx context.Context, wanted []*reindex.Request, running, 
 	return a.ask(ctx, wanted, running, noWait || !running)
 }
 
-// work does what is wanted in this process: no other one follows the slot.
+// work does what is wanted in this process, as no other one follows the slot. If one has taken
+// the slot meanwhile, it is asked.
 func (a *asker) work(ctx context.Context, wanted []*reindex.Request, refresh bool) error {
 	prepared, err := prepare.Prepare(ctx, a.config, a.log)
 	if err != nil {
 		return err
 	}
 	defer prepared.Close()
-	options := service.Options{Once: true, Logger: a.log, Display: a.display}
+	options := service.Options{Once: true, SlotTimeout: a.patience, Logger: a.log, Display: a.display}
 	there, err := a.requests.Exist(ctx)
 	if err != nil {
 		return err
@@ -305,15 +316,17 @@ func (a *asker) work(ctx context.Context, wanted []*reindex.Request, refresh boo
 			if q.Kind == reindex.KindReindex {
 				options.Reindex = append(options.Reindex, q.Index)
 			}
-			q.Kind = reindex.KindReindex
 		}
-		if err := service.Run(ctx, a.config, prepared, options); err != nil {
+		if err := service.Run(ctx, a.config, prepared, options); errors.Is(err, dbsync.ErrSlotInUse) {
+			return a.ask(ctx, wanted, true, false)
+		} else if err != nil {
 			return err
 		}
 		if ctx.Err() != nil {
 			return errInterrupted
 		}
 		for _, q := range wanted {
+			q.Kind = reindex.KindReindex
 			if err := a.report(ctx, q); err != nil {
 				return err
 			}
@@ -328,7 +341,10 @@ func (a *asker) work(ctx context.Context, wanted []*reindex.Request, refresh boo
 	var watcher conc.WaitGroup
 	var followed error
 	watcher.Go(func() { followed = a.follow(watch, wanted) })
-	if err = service.Run(ctx, a.config, prepared, options); err != nil || ctx.Err() != nil {
+	err = service.Run(ctx, a.config, prepared, options)
+	if errors.Is(err, dbsync.ErrSlotInUse) {
+		err = nil // the instance that has it does what is asked for
+	} else if err != nil || ctx.Err() != nil {
 		end()
 	}
 	watcher.Wait()

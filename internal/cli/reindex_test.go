@@ -4,10 +4,15 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
+	"log/slog"
 	"strings"
 	"testing"
 	"time"
 
+	"tidemark/internal/progress"
+	"tidemark/mapping"
+	"tidemark/reindex"
 	"tidemark/testenv"
 )
 
@@ -182,6 +187,27 @@ func TestReindexAsks(t *testing.T) {
 	}
 	if got := strings.Join(requests, ", "); got != "refresh failed, cancel failed, refresh done, reindex done" {
 		t.Errorf("requests: %s", got)
+	}
+
+	// Nobody had the slot when it was asked for, and the instance has taken it since.
+	for _, refresh := range []bool{false, true} {
+		config, err := mapping.Read(f.path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		q := &reindex.Request{Kind: reindex.KindReindex, Index: name}
+		if refresh {
+			q = &reindex.Request{Kind: reindex.KindRefresh, Index: name, Source: "public.items", Condition: "id = 7"}
+		}
+		log := slog.New(slog.DiscardHandler)
+		a := newAsker(config, d.DB, io.Discard, log, progress.New(io.Discard, false, log))
+		a.patience = time.Millisecond
+		if err := a.work(t.Context(), []*reindex.Request{q}, refresh); err != nil || q.ID == 0 {
+			t.Errorf("refresh: %v: request %d, %v", refresh, q.ID, err)
+		}
+		if last := status().Requests[0]; last.ID != q.ID || last.Phase != string(reindex.PhaseDone) {
+			t.Errorf("refresh: %v: %+v", refresh, last)
+		}
 	}
 	f.write(t, d.URL, search.URL, "  "+name+": {table: items, fields: {v: {type: keyword}}}\n")
 	if r := status(); r.Indices[0].Mapping != "differs" {

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
+	"time"
 
 	"github.com/sourcegraph/conc"
 
@@ -29,6 +30,10 @@ type Options struct {
 	// Reindex names the indices that are rebuilt although nothing else asks for it; "all"
 	// stands for every one.
 	Reindex []string
+
+	// SlotTimeout bounds how long Run waits for the slot while another instance has it; its
+	// error is [dbsync.ErrSlotInUse] then. 0: no bound.
+	SlotTimeout time.Duration
 
 	Logger  *slog.Logger
 	Display *progress.Display // of the filling of indices
@@ -80,6 +85,9 @@ func (e *UnknownIndexError) Error() string {
 func (s *Service) open(ctx context.Context) (err error) {
 	log, c := s.o.Logger, s.config
 	options := append(prepare.SyncerOptions(c, s.found.Tables, log), dbsync.OnSlot(s.begin))
+	if s.o.SlotTimeout > 0 {
+		options = append(options, dbsync.WithSlotTimeout(s.o.SlotTimeout))
+	}
 	if slices.Contains(s.o.Reindex, "all") {
 		options = append(options, dbsync.WithNewSlot()) // a slot that was lost is no loss then
 	}
