@@ -477,7 +477,7 @@ func (a *asker) look(ctx context.Context, f *followed) error {
 		done, total = st.Done, st.Total
 	}
 	if f.bar == nil {
-		f.bar = a.display.Index(now.Index, total)
+		f.bar, f.rows = a.display.Index(now.Index, done, total), done
 	}
 	f.bar.Add(max(0, done-f.rows))
 	f.rows = max(f.rows, done)

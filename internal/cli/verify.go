@@ -231,7 +231,9 @@ func follow(ctx context.Context, cancel context.CancelCauseFunc, config *mapping
 // bars shows on a Display how far verifying is.
 type bars struct{ display *progress.Display }
 
-func (b bars) Begin(index string, _, total int64) reindex.Bar { return b.display.Index(index, total) }
+func (b bars) Begin(index string, done, total int64) reindex.Bar {
+	return b.display.Index(index, done, total)
+}
 
 // A verifyPrinter prints the differences of an index as they are found.
 type verifyPrinter struct {

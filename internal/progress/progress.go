@@ -32,7 +32,7 @@ type Display struct {
 	now      func() time.Time
 
 	mu    sync.Mutex // guards what follows, and the bars
-	bars  []*Bar     // of the terminal, in the order they are drawn in
+	bars  []*Bar     // that have not ended, in the order they are drawn in
 	lines int        // that are drawn below the text
 	drawn time.Time
 }
@@ -50,7 +50,7 @@ func New(w io.Writer, terminal bool, logger *slog.Logger) *Display {
 func (d *Display) Write(text []byte) (int, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if len(d.bars) == 0 {
+	if !d.terminal || len(d.bars) == 0 {
 		return d.w.Write(text)
 	}
 	if err := d.draw(text); err != nil {
@@ -60,12 +60,14 @@ func (d *Display) Write(text []byte) (int, error) {
 }
 
 // Index adds a bar for the index of that name. total is how many rows are expected,
-// usually an estimate, and below 1 if nothing is known; when more come, it grows.
-func (d *Display) Index(name string, total int64) *Bar {
+// usually an estimate, and below 1 if nothing is known; when more come, it grows. done of
+// them were counted in an earlier run: they are part of the total, not of the rate.
+func (d *Display) Index(name string, done, total int64) *Bar {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	now := d.now()
-	b := &Bar{display: d, name: name, total: total, start: now, last: now}
+	b := &Bar{display: d, name: name, total: total, before: done, rows: done, start: now, rate: newRate(now), last: now, lastRows: done}
+	d.bars = append(d.bars, b)
 	if !d.terminal {
 		return b
 	}
@@ -77,17 +79,25 @@ func (d *Display) Index(name string, total int64) *Bar {
 		progressbar.OptionSetDescription(fmt.Sprintf("%-20s", name)),
 		progressbar.OptionSetWidth(20),
 		progressbar.OptionShowCount(),
-		progressbar.OptionShowIts(),
-		progressbar.OptionSetItsString("rows"),
-		progressbar.OptionSetPredictTime(true),
-		progressbar.OptionSetElapsedTime(true),
-		progressbar.OptionShowElapsedTimeOnFinish(),
+		progressbar.OptionSetPredictTime(false),       // its rate would be that of done, too: see line
 		progressbar.OptionSetSpinnerChangeInterval(0), // else it starts a goroutine
 		progressbar.OptionSetRenderBlankState(true),
 	)
-	d.bars = append(d.bars, b)
-	b.drawError = d.draw(nil)
+	b.drawError = cmp.Or(b.show(done), d.draw(nil))
 	return b
+}
+
+// RowsPerSecond is how many rows of an index were counted in a second over the last half
+// minute; 0 if it has no bar.
+func (d *Display) RowsPerSecond(index string) float64 {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, b := range d.bars {
+		if b.name == index {
+			return b.rate.perSecond(d.now())
+		}
+	}
+	return 0
 }
 
 // draw writes text and then the bars, over the bars that were drawn before.
@@ -132,8 +142,10 @@ type Bar struct {
 
 	// Guarded by the Display's mutex.
 	total     int64
-	rows      int64
+	before    int64 // rows of an earlier run
+	rows      int64 // with those
 	start     time.Time
+	rate      rate
 	last      time.Time // of the last log line
 	lastRows  int64     // as of that line
 	ended     bool
@@ -148,15 +160,11 @@ func (b *Bar) Add(n int64) {
 	if b.ended {
 		return
 	}
-	b.rows += n
 	now := d.now()
+	b.rows += n
+	b.rate.add(now, n)
 	if b.bar != nil {
-		if b.total > 0 && b.rows >= b.total {
-			// The estimate was too low: full is what Done says, not the count.
-			b.total = b.rows + max(1, b.rows/100)
-			b.bar.ChangeMax64(b.total)
-		}
-		b.drawError = cmp.Or(b.drawError, b.bar.Add64(n))
+		b.drawError = cmp.Or(b.drawError, b.show(n))
 		if now.Sub(d.drawn) >= drawInterval {
 			b.drawError = cmp.Or(b.drawError, d.draw(nil))
 		}
@@ -166,6 +174,16 @@ func (b *Bar) Add(n int64) {
 		b.log("progress", now)
 		b.last, b.lastRows = now, b.rows
 	}
+}
+
+// show adds n rows to what is drawn; they are among b.rows already.
+func (b *Bar) show(n int64) error {
+	if b.total > 0 && b.rows >= b.total {
+		// The estimate was too low: full is what Done says, not the count.
+		b.total = b.rows + max(1, b.rows/100)
+		b.bar.ChangeMax64(b.total)
+	}
+	return b.bar.Add64(n)
 }
 
 // Done says that all rows were counted. Only the first call of Done or Stop counts.
@@ -183,12 +201,13 @@ func (b *Bar) end(complete bool) {
 		return
 	}
 	b.ended = true
+	d.bars = slices.DeleteFunc(d.bars, func(other *Bar) bool { return other == b })
 	if b.bar == nil {
 		message := "stopped"
 		if complete {
 			message = "done"
 		}
-		b.lastRows, b.last = 0, b.start // the rate of all of it
+		b.lastRows, b.last = b.before, b.start // the rate of all of it
 		b.log(message, d.now())
 		return
 	}
@@ -196,9 +215,7 @@ func (b *Bar) end(complete bool) {
 		b.bar.ChangeMax64(b.rows) // the count is what there was, not the estimate
 		b.drawError = cmp.Or(b.drawError, b.bar.Finish())
 	}
-	// Its last state becomes text above those that go on.
-	d.bars = slices.DeleteFunc(d.bars, func(other *Bar) bool { return other == b })
-	last := b.line(d.width())
+	last := b.line(d.width()) // becomes text above those that go on
 	if complete && b.rows == 0 {
 		last = fmt.Sprintf("%-20s no rows", b.name)
 	}
@@ -215,27 +232,47 @@ func (b *Bar) Err() error {
 
 // line is the bar as text of at most width columns.
 func (b *Bar) line(width int) string {
-	text := []rune(strings.TrimRight(strings.TrimLeft(b.bar.String(), "\r"), " "))
-	return string(text[:min(len(text), width)])
+	now := b.display.now()
+	text := strings.TrimRight(strings.TrimLeft(b.bar.String(), "\r"), " ")
+	elapsed := now.Sub(b.start)
+	if b.ended {
+		if s := elapsed.Seconds(); s > 0 {
+			text += fmt.Sprintf(" %.0f/s", float64(b.rows-b.before)/s)
+		}
+		text += fmt.Sprintf(" took %v", elapsed.Round(time.Second))
+	} else {
+		text += fmt.Sprintf(" %.0f/s", b.rate.perSecond(now))
+		if left, ok := b.left(now); ok {
+			text += fmt.Sprintf(" %v left", left)
+		}
+	}
+	columns := []rune(text)
+	return string(columns[:min(len(columns), width)])
+}
+
+// left is how long the rest takes at the present rate, if that can be said.
+func (b *Bar) left(now time.Time) (time.Duration, bool) {
+	perSecond := b.rate.perSecond(now)
+	if perSecond <= 0 || b.total <= b.rows {
+		return 0, false
+	}
+	return time.Duration(float64(b.total-b.rows) / perSecond * float64(time.Second)).Round(time.Second), true
 }
 
 // log writes one line: the rows, what part of the total they are, their rate since the last
-// line, and how long the rest takes at the rate since the start.
+// line, and how long the rest takes.
 func (b *Bar) log(message string, now time.Time) {
 	attrs := []any{"index", b.name, "rows", b.rows}
-	elapsed := now.Sub(b.start)
 	if !b.ended && b.total > 0 {
 		attrs = append(attrs, "percent", min(99, b.rows*100/b.total))
 	}
 	if since := now.Sub(b.last).Seconds(); since > 0 {
 		attrs = append(attrs, "rows_per_second", int64(float64(b.rows-b.lastRows)/since))
 	}
-	switch {
-	case b.ended:
-		attrs = append(attrs, "took", elapsed.Round(time.Millisecond))
-	case b.rows > 0 && b.total > b.rows:
-		left := time.Duration(float64(elapsed) / float64(b.rows) * float64(b.total-b.rows))
-		attrs = append(attrs, "left", left.Round(time.Second))
+	if b.ended {
+		attrs = append(attrs, "took", now.Sub(b.start).Round(time.Millisecond))
+	} else if left, ok := b.left(now); ok {
+		attrs = append(attrs, "left", left)
 	}
 	b.display.logger.Info(message, attrs...)
 }

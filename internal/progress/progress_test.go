@@ -42,7 +42,7 @@ func newLog(t *testing.T) (*Display, *clock, func() string) {
 
 func TestLines(t *testing.T) {
 	d, c, lines := newLog(t)
-	b := d.Index("products", 10_000)
+	b := d.Index("products", 0, 10_000)
 	expect := func(want string) {
 		t.Helper()
 		if got := lines(); got != want {
@@ -74,9 +74,49 @@ func TestLines(t *testing.T) {
 	expect("")
 }
 
+// TestGoingOn has a bar of a filling that was stopped: what was done before it counts as
+// done, not as fast.
+func TestGoingOn(t *testing.T) {
+	d, c, lines := newLog(t)
+	b := d.Index("products", 9000, 10_000)
+	c.add(5 * time.Second)
+	b.Add(500)
+	if got, want := lines(), "msg=progress index=products rows=9500 percent=95 rows_per_second=100 left=5s\n"; got != want {
+		t.Errorf("got %swant %s", got, want)
+	}
+	if got := d.RowsPerSecond("products"); got != 100 {
+		t.Errorf("%v rows/s", got)
+	}
+	c.add(5 * time.Second)
+	b.Done()
+	if got, want := lines(), "msg=done index=products rows=9500 rows_per_second=50 took=10s\n"; got != want {
+		t.Errorf("got %swant %s", got, want)
+	}
+	if got := d.RowsPerSecond("products"); got != 0 {
+		t.Errorf("%v rows/s after the end", got)
+	}
+
+	var out strings.Builder
+	d = New(&out, true, nil)
+	d.now = c.now
+	b = d.Index("products", 9000, 10_000)
+	c.add(5 * time.Second)
+	b.Add(500)
+	want := regexp.MustCompile(`^products +95% \|█+ \| \(9500/10000\) 100/s 5s left$`)
+	if got := screen(t, out.String()); len(got) != 1 || !want.MatchString(got[0]) {
+		t.Errorf("got %q, want %s", got, want)
+	}
+	c.add(5 * time.Second)
+	b.Done()
+	want = regexp.MustCompile(`^products +100% \|█{20}\| \(9500/9500\) 50/s took 10s$`)
+	if got := screen(t, out.String()); len(got) != 1 || !want.MatchString(got[0]) {
+		t.Errorf("got %q, want %s", got, want)
+	}
+}
+
 func TestLinesOfUnknownTotal(t *testing.T) {
 	d, c, lines := newLog(t)
-	b := d.Index("products", 0)
+	b := d.Index("products", 0, 0)
 	c.add(10 * time.Second)
 	b.Add(50)
 	if got, want := lines(), "msg=progress index=products rows=50 rows_per_second=5\n"; got != want {
@@ -90,7 +130,7 @@ func TestLinesOfUnknownTotal(t *testing.T) {
 
 func TestLinesOfNothing(t *testing.T) {
 	d, _, lines := newLog(t)
-	d.Index("products", 0).Done()
+	d.Index("products", 0, 0).Done()
 	if got, want := lines(), "msg=done index=products rows=0 took=0s\n"; got != want {
 		t.Errorf("got %swant %s", got, want)
 	}
@@ -150,8 +190,8 @@ func TestBars(t *testing.T) {
 	}
 
 	fmt.Fprintln(d, "before")
-	products := d.Index("products", 1000)
-	orders := d.Index("orders", 10)
+	products := d.Index("products", 0, 1000)
+	orders := d.Index("orders", 0, 10)
 	expect("^before$", `^products +0% \|`, `^orders +0% \|`)
 
 	products.Add(250)
@@ -170,10 +210,10 @@ func TestBars(t *testing.T) {
 	expect("^before$", "^a log line$", `^products +100%`, "^no end of line$", `^orders +9\d%`)
 
 	orders.Stop()
-	unknown := d.Index("unknown", 0)
+	unknown := d.Index("unknown", 0, 0)
 	unknown.Add(7)
 	unknown.Done()
-	d.Index("empty", 10).Done()
+	d.Index("empty", 0, 10).Done()
 	fmt.Fprintln(d, "after")
 	expect("^before$", "^a log line$", `^products +100%`, "^no end of line$", `^orders +9\d%`, `unknown +\(7/-`, `^empty +no rows$`, "^after$")
 	for _, b := range []*Bar{products, orders, unknown} {
@@ -190,7 +230,7 @@ func (w brokenWriter) Write([]byte) (int, error) { return 0, w.error }
 func TestBarReportsWrite(t *testing.T) {
 	broken := errors.New("broken pipe")
 	d := New(brokenWriter{broken}, true, nil)
-	b := d.Index("products", 10)
+	b := d.Index("products", 0, 10)
 	b.Add(1)
 	b.Done()
 	if err := b.Err(); !errors.Is(err, broken) {
@@ -204,7 +244,7 @@ func TestConcurrent(t *testing.T) {
 	var wg sync.WaitGroup
 	for i := range 4 {
 		wg.Go(func() {
-			b := d.Index(fmt.Sprint("index", i), 100)
+			b := d.Index(fmt.Sprint("index", i), 0, 100)
 			defer b.Stop()
 			for range 100 {
 				b.Add(1)

@@ -66,7 +66,7 @@ func Run(ctx context.Context, c *mapping.Config, found *prepare.Prepared, o Opti
 			return &UnknownIndexError{Name: name}
 		}
 	}
-	s := &Service{o: o, config: c, found: found, counters: counters{recount: make(chan struct{}, 1), rates: newRates()}}
+	s := &Service{o: o, config: c, found: found, counters: counters{recount: make(chan struct{}, 1)}}
 	if err := s.open(ctx); err != nil {
 		return err
 	}
@@ -134,7 +134,7 @@ func (s *Service) open(ctx context.Context) (err error) {
 		Rebuild: func(name string) bool {
 			return slices.Contains(s.o.Reindex, name) || slices.Contains(s.o.Reindex, "all")
 		},
-		Progress: bars{s.o.Display, s.rates},
+		Progress: bars{s.o.Display},
 	})
 	s.syncer.MessageHandler, s.syncer.Batcher = s.handler, dbsync.OperationsOnly(s.handler)
 	return nil
@@ -226,39 +226,7 @@ func (s *Service) run(ctx context.Context) error {
 	}
 }
 
-// bars shows the filling of indices on a Display, and measures its rate.
-type bars struct {
-	display *progress.Display
-	rates   *rates
-}
+// bars shows the filling of indices on a Display.
+type bars struct{ *progress.Display }
 
-func (b bars) Begin(index string, done, total int64) reindex.Bar {
-	shown := b.display.Index(index, total)
-	if done > 0 {
-		shown.Add(done)
-	}
-	b.rates.begin(index)
-	return bar{shown, b.rates, index}
-}
-
-// bar shows one index.
-type bar struct {
-	*progress.Bar
-	rates *rates
-	index string
-}
-
-func (b bar) Add(rows int64) {
-	b.Bar.Add(rows)
-	b.rates.add(b.index, rows)
-}
-
-func (b bar) Done() {
-	b.Bar.Done()
-	b.rates.end(b.index)
-}
-
-func (b bar) Stop() {
-	b.Bar.Stop()
-	b.rates.end(b.index)
-}
+func (b bars) Begin(index string, done, total int64) reindex.Bar { return b.Index(index, done, total) }

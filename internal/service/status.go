@@ -53,7 +53,7 @@ func (s *Service) indexStatus(name string) admin.Index {
 	}
 	status.RowsDone, status.RowsTotal, status.Building = st.Done, st.Total, st.Building
 	if st.Building != "" {
-		status.RowsPerSecond = s.rates.perSecond(name)
+		status.RowsPerSecond = s.o.Display.RowsPerSecond(name)
 	}
 	switch {
 	case st.Building == "":
@@ -133,5 +133,4 @@ type counters struct {
 	bulkTime atomic.Int64          // nanoseconds of all bulk requests together
 	letters  letters
 	recount  chan struct{} // dead letters were kept; capacity 1
-	rates    *rates
 }
