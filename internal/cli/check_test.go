@@ -374,23 +374,31 @@ func TestAdminAddressInUse(t *testing.T) {
 	d := testenv.NewDatabase(t)
 	search := testenv.SharedSearch(t, testenv.Engines(t)[0])
 	d.Exec(t, "create table a (id int primary key)")
+	f := newFile(t, d.URL, search.URL, d.Unique("slot"), "  "+search.NewPrefix(t)+"a: {table: a}\n")
+	address := f.takeAdmin(t)
+	code, _, wrong := tidemark(t, "run", "-c", f.path)
+	if code != exitConfig || !strings.Contains(wrong, "cannot listen on "+address) || !strings.Contains(wrong, "mend: set admin.listen") {
+		t.Errorf("%d %s", code, wrong)
+	}
+}
+
+// takeAdmin has the file name an admin address that somebody else listens on.
+func (f *file) takeAdmin(t *testing.T) (address string) {
+	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer l.Close()
-	f := newFile(t, d.URL, search.URL, d.Unique("slot"), "  "+search.NewPrefix(t)+"a: {table: a}\n")
+	t.Cleanup(func() { l.Close() })
 	text, err := os.ReadFile(f.path)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(f.path, bytes.ReplaceAll(text, []byte("127.0.0.1:0"), []byte(l.Addr().String())), 0o600); err != nil {
+	address = l.Addr().String()
+	if err := os.WriteFile(f.path, bytes.ReplaceAll(text, []byte("127.0.0.1:0"), []byte(address)), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	code, _, wrong := tidemark(t, "run", "-c", f.path)
-	if code != exitConfig || !strings.Contains(wrong, "cannot listen on "+l.Addr().String()) || !strings.Contains(wrong, "mend: set admin.listen") {
-		t.Errorf("%d %s", code, wrong)
-	}
+	return address
 }
 
 // count gives the number of documents that searchers see.

@@ -51,7 +51,7 @@ func run(ctx context.Context, o runOptions, stderr io.Writer) error {
 	}
 	log, display := o.logger(stderr)
 	log.Info("tidemark starts", "version", version.String(), "file", o.file, "indices", len(config.Indices), "slot", config.Postgres.Slot)
-	if err := serve(ctx, config, o, service.Options{Once: o.once, Reindex: o.reindex, Logger: log, Display: display}); err != nil {
+	if err := serve(ctx, config, o, service.Options{Admin: config.Admin.Listen, Once: o.once, Reindex: o.reindex, Logger: log, Display: display}); err != nil {
 		return err
 	}
 	log.Info("tidemark ends")

@@ -15,6 +15,7 @@ import (
 
 	"tidemark/dbsync"
 	"tidemark/indexer"
+	"tidemark/internal/admin"
 	"tidemark/internal/prepare"
 	"tidemark/internal/progress"
 	"tidemark/mapping"
@@ -34,6 +35,9 @@ type Options struct {
 	// SlotTimeout bounds how long Run waits for the slot while another instance has it; its
 	// error is [dbsync.ErrSlotInUse] then. 0: no bound.
 	SlotTimeout time.Duration
+
+	// Admin is the address of the admin server, host:port; empty: there is none.
+	Admin string
 
 	Logger  *slog.Logger
 	Display *progress.Display // of the filling of indices
@@ -175,9 +179,12 @@ func (s *Service) refused(ctx context.Context, refused []indexer.Refused) error 
 
 // run runs the parts until ctx is done, one of them fails, or Once is fulfilled.
 func (s *Service) run(ctx context.Context) error {
-	serve, err := s.serveAdmin(ctx)
-	if err != nil {
-		return err
+	var server *admin.Server
+	if s.o.Admin != "" {
+		var err error
+		if server, err = s.listenAdmin(ctx); err != nil {
+			return err
+		}
 	}
 	run, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -207,11 +214,13 @@ func (s *Service) run(ctx context.Context) error {
 		}
 		end(err)
 	})
-	parts.Go(func() {
-		if err := serve(run); err != nil {
-			end(err)
-		}
-	})
+	if server != nil {
+		parts.Go(func() {
+			if err := server.Run(run); err != nil {
+				end(fmt.Errorf("admin server: %w", err))
+			}
+		})
+	}
 	parts.Go(func() { s.countLetters(run) })
 	parts.Wait()
 	// The first that ended has given the reason. Who waited for the Syncer may have ended

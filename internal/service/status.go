@@ -2,7 +2,6 @@ package service
 
 import (
 	"context"
-	"fmt"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -113,18 +112,14 @@ func (s *Service) countLetters(ctx context.Context) {
 // observe adds up what bulk requests take.
 func (s *Service) observe(r indexer.Request) { s.bulkTime.Add(int64(r.Duration)) }
 
-// serveAdmin listens, so that an address in use is said at once, and returns what serves.
-func (s *Service) serveAdmin(ctx context.Context) (serve func(ctx context.Context) error, err error) {
-	server := admin.New(s.config.Admin.Listen, s, s.o.Logger)
+// listenAdmin makes the admin server, and has it listen, so that an address in use is said
+// at once.
+func (s *Service) listenAdmin(ctx context.Context) (*admin.Server, error) {
+	server := admin.New(s.o.Admin, s, s.o.Logger)
 	if _, err := server.Listen(ctx); err != nil {
 		return nil, err
 	}
-	return func(ctx context.Context) error {
-		if err := server.Run(ctx); err != nil {
-			return fmt.Errorf("admin server: %w", err)
-		}
-		return nil
-	}, nil
+	return server, nil
 }
 
 // counters are what Status reads besides the parts' own.
