@@ -64,6 +64,7 @@ type Window struct {
 	rows      [][]byte // see appendTuple
 	bytes     int      // of rows
 	truncated bool
+	took      time.Duration
 	watch     *watch
 
 	outcome chan bool     // true: handed on; false: has to be read again; capacity 1
@@ -88,6 +89,10 @@ func (w *Window) say(handed bool) {
 
 // Bytes returns how much memory the rows take.
 func (w *Window) Bytes() int { return w.bytes }
+
+// Took returns how long the statement ran, until its last row was here: so long its snapshot
+// was held. It may have waited for others before.
+func (w *Window) Took() time.Duration { return w.took }
 
 // Dropped returns how many of the rows were not handed on because the stream had newer.
 func (w *Window) Dropped() int { return w.dropped }
@@ -256,6 +261,7 @@ func (s *Syncer) readRows(ctx context.Context, conn *pgconn.PgConn, w *Window) e
 	}
 	defer rollback(ctx, conn)
 
+	began := time.Now()
 	result := conn.ExecParams(ctx, w.Query, w.Args, nil, nil, nil)
 	w.Description = describeResult(w.Relation, result.FieldDescriptions())
 	found := len(w.keyPositions(w.Description))
@@ -273,6 +279,7 @@ func (s *Syncer) readRows(ctx context.Context, conn *pgconn.PgConn, w *Window) e
 	if _, err := result.Close(); err != nil {
 		return fmt.Errorf("read a window: %w", err)
 	}
+	w.took = time.Since(began)
 	if found != len(w.Key) {
 		return &PermanentError{fmt.Errorf("read a window: the result has %d of the key's columns %v", found, w.Key)}
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/jackc/pglogrepl"
 
@@ -248,6 +249,9 @@ func TestWindowBounds(t *testing.T) {
 		if w.Len() != test.rows || w.Truncated() != (test.rows < 10) {
 			t.Errorf("at most %d bytes: got %d rows, truncated %v, want %d", test.bytes, w.Len(), w.Truncated(), test.rows)
 		}
+	}
+	if w := s.stored(t, s.window(t, s.selectT(t, "SELECT t.* FROM t, pg_sleep(0.05)"))); w.Took() < 50*time.Millisecond {
+		t.Errorf("a statement that sleeps for 50 ms took %v", w.Took())
 	}
 	empty := s.stored(t, s.window(t, s.selectT(t, "SELECT * FROM t WHERE false")))
 	if last, err := empty.Last(); empty.Len() != 0 || last != nil || err != nil {

@@ -3,6 +3,7 @@ package reindex
 import (
 	"fmt"
 	"strings"
+	"time"
 
 	"tidemark/dbsync"
 	"tidemark/indexer"
@@ -13,6 +14,12 @@ const (
 	// chunkBytes bounds what one chunk holds in memory. Two are under way at a time, for each
 	// of the indices that are filled at a time.
 	chunkBytes = 4 << 20
+	// chunkTime is how long the select of a chunk may take: its snapshot holds vacuum back, and
+	// what changes meanwhile is remembered.
+	chunkTime = 2 * time.Second
+	// slowChunk is how many rows are asked for at least where a row takes long: each select
+	// has a price of its own.
+	slowChunk = 100
 	// firstChunk is how many rows the first chunk has at most: how large rows are is not
 	// known yet.
 	firstChunk = 1000
@@ -84,15 +91,21 @@ func (c *chunks) read(w *dbsync.Window) (more bool, err error) {
 	}
 	if last != nil {
 		c.cursor = last
-		// As many rows as fit, by the size of those just read; growing by steps, so that one
-		// chunk of small rows does not let the next one be cut.
-		fit := int64(chunkBytes) * int64(w.Len()) / int64(max(w.Bytes(), 1)) * 3 / 4
-		c.limit = int(max(1, min(fit, int64(c.limit)*4, int64(c.most))))
+		c.limit = c.fitting(w.Len(), w.Bytes(), w.Took())
 		if c.doubt = max(0, c.doubt-w.Len()); c.doubt > 0 {
 			c.limit = min(c.limit, (c.doubt+1)/2)
 		}
 	}
 	return more, nil
+}
+
+// fitting is how many rows the next chunk may have, by how large those just read were, and
+// how long they took. It grows by steps, so that one chunk of small rows does not let the
+// next one be cut.
+func (c *chunks) fitting(rows, bytes int, took time.Duration) int {
+	large := int64(rows) * chunkBytes / int64(max(bytes, 1)) * 3 / 4
+	slow := max(slowChunk, int64(rows)*int64(chunkTime)/int64(max(took, 1)))
+	return int(max(1, min(large, slow, int64(c.limit)*4, int64(c.most))))
 }
 
 // chunkQuery returns the select of a chunk: keyset pagination over the key's index. The
