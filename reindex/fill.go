@@ -22,6 +22,11 @@ func (m *Manager) fill(ctx context.Context, d *indexer.Documents) error {
 	st := *m.State(d.Index.Name)
 	bar := m.bar(&st)
 	defer bar.Stop()
+	if err := m.retry(ctx, "note that the filling of "+st.Building+" goes on", func(ctx context.Context) error {
+		return m.o.States.resume(ctx, &st)
+	}); err != nil {
+		return err
+	}
 
 	work, done := m.cancellable(ctx, st.Name)
 	defer done()

@@ -39,7 +39,13 @@ type State struct {
 	Cursor      []string
 	Done, Total int64
 
-	StartedAt  time.Time // of the filling
+	StartedAt time.Time // of the filling
+
+	// ResumedAt is when a process began to read, or to go on reading, with ResumedRows of Done
+	// stored before: how fast it is is counted from there.
+	ResumedAt   time.Time
+	ResumedRows int64
+
 	FinishedAt time.Time // of the last one that was completed; zero if none was
 }
 
@@ -82,6 +88,8 @@ func (s *States) Setup(ctx context.Context) error {
 		rows_done            bigint NOT NULL DEFAULT 0,
 		rows_total           bigint NOT NULL DEFAULT -1,
 		started_at           timestamptz NOT NULL DEFAULT now(),
+		resumed_at           timestamptz NOT NULL DEFAULT now(),
+		resumed_rows         bigint NOT NULL DEFAULT 0,
 		finished_at          timestamptz
 	)`)
 	if err != nil {
@@ -103,9 +111,9 @@ func (s *States) Read(ctx context.Context, name string) (*State, error) {
 	st := &State{Name: name}
 	var finished sql.NullTime
 	err := s.db.QueryRowContext(ctx, `SELECT generation, live, live_fingerprint, live_mapping, live_tables, building, building_fingerprint, building_mapping, building_tables, source, cursor,
-		rows_done, rows_total, started_at, finished_at FROM `+s.table+` WHERE name = $1`, name).
+		rows_done, rows_total, started_at, resumed_at, resumed_rows, finished_at FROM `+s.table+` WHERE name = $1`, name).
 		Scan(&st.Generation, &st.Live, &st.LiveFingerprint, &st.LiveMapping, &st.LiveTables, &st.Building, &st.BuildingFingerprint, &st.BuildingMapping, &st.BuildingTables, &st.Source, pgtype.NewMap().SQLScanner(&st.Cursor),
-			&st.Done, &st.Total, &st.StartedAt, &finished)
+			&st.Done, &st.Total, &st.StartedAt, &st.ResumedAt, &st.ResumedRows, &finished)
 	if errors.Is(err, sql.ErrNoRows) {
 		return nil, nil
 	}
@@ -144,6 +152,21 @@ func (s *States) forget(ctx context.Context, slotGeneration string, kept []strin
 		return nil, fmt.Errorf("note which indices are not kept any more: %w", err)
 	}
 	return names, nil
+}
+
+// resume notes that the filling begins, or goes on, now.
+func (s *States) resume(ctx context.Context, st *State) error {
+	return s.update(ctx, st, `UPDATE `+s.table+` SET resumed_at = now(), resumed_rows = rows_done WHERE name = $1 AND building = $2`, st.Name, st.Building)
+}
+
+// RowsPerSecond is how many rows of the filling were stored in a second since it began or
+// went on; 0 while that is not known.
+func (st *State) RowsPerSecond(now time.Time) float64 {
+	took := now.Sub(st.ResumedAt).Seconds()
+	if st.Building == "" || took <= 0 {
+		return 0
+	}
+	return float64(st.Done-st.ResumedRows) / took
 }
 
 // advance notes how far the filling is: everything up to the cursor is stored.

@@ -222,12 +222,15 @@ func (r *statusReport) readIndices(ctx context.Context, config *mapping.Config, 
 				return err
 			}
 		}
-		r.Indices = append(r.Indices, statusOf(ix, st, tables, letters, now))
+		r.Indices = append(r.Indices, statusOf(ix, st, tables, letters))
+		if st != nil && r.Slot.Active {
+			r.Indices[len(r.Indices)-1].expect(st.RowsPerSecond(now))
+		}
 	}
 	return nil
 }
 
-func statusOf(ix *mapping.Index, st *reindex.State, tables mapping.Tables, letters map[string]int64, now time.Time) indexStatus {
+func statusOf(ix *mapping.Index, st *reindex.State, tables mapping.Tables, letters map[string]int64) indexStatus {
 	s := indexStatus{Name: ix.Name, State: stateMissing, Mapping: "unknown"}
 	if st == nil {
 		return s
@@ -264,15 +267,19 @@ func statusOf(ix *mapping.Index, st *reindex.State, tables mapping.Tables, lette
 		total := max(st.Total, st.Done)
 		s.RowsTotal = &total
 	}
-	if took := now.Sub(st.StartedAt).Seconds(); took > 0 && st.Done > 0 {
-		rate := float64(st.Done) / took
-		s.RowsPerSecond = &rate
-		if s.RowsTotal != nil {
-			left := float64(*s.RowsTotal-st.Done) / rate
-			s.SecondsLeft = &left
-		}
-	}
 	return s
+}
+
+// expect has the filling go on at that rate.
+func (ix *indexStatus) expect(rate float64) {
+	if rate <= 0 {
+		return
+	}
+	ix.RowsPerSecond = &rate
+	if ix.RowsTotal != nil {
+		left := float64(*ix.RowsTotal-ix.RowsDone) / rate
+		ix.SecondsLeft = &left
+	}
 }
 
 // readLetters counts the dead letters by write alias.
@@ -372,7 +379,11 @@ func (r *statusReport) table() []byte {
 	w.Flush() // to memory
 	for _, ix := range r.Indices {
 		if ix.Building != "" {
-			fmt.Fprintf(&b, "\n%s is being filled as %s: %s\n", ix.Name, ix.Building, ix.progress())
+			what := "is being filled"
+			if !s.Active {
+				what = "goes on being filled by the next instance"
+			}
+			fmt.Fprintf(&b, "\n%s %s as %s: %s\n", ix.Name, what, ix.Building, ix.progress())
 		}
 		if ix.Mapping == "differs" {
 			fmt.Fprintf(&b, "\n%s: the mapping or its tables differ from those of the index: the next run follows, tidemark check says how\n", ix.Name)

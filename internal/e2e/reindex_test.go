@@ -9,6 +9,8 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"os"
+	"os/exec"
+	"regexp"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -231,8 +233,18 @@ func (s *setup) physicalName(t testing.TB, name string) string {
 	return all[0].Name
 }
 
-// TestProgress looks at a rebuild from outside: the admin server, status, and one who asked
-// for it and leaves; then it is given up.
+// status is what tidemark status prints.
+func (s *setup) status(t testing.TB) string {
+	t.Helper()
+	out, err := exec.CommandContext(t.Context(), binary(t, raced), "status", "-c", s.file).Output()
+	if err != nil {
+		t.Errorf("status: %v", err)
+	}
+	return string(out)
+}
+
+// TestProgress looks at a rebuild from outside: the admin server, status, also while no
+// instance runs, and one who asked for it and leaves; then it is given up.
 func TestProgress(t *testing.T) {
 	t.Parallel()
 	s := newSetup(t, shared(t))
@@ -273,6 +285,20 @@ func TestProgress(t *testing.T) {
 		}
 		return nil
 	})
+	filled := regexp.MustCompile(s.alias("items") + ` (is being filled|goes on being filled by the next instance) as \S+: \d+ rows of about 5000 \(\d+ %\)(, \d+ rows/s, about \S+ left)?\n`)
+	if told := filled.FindStringSubmatch(s.status(t)); told == nil || told[1] != "is being filled" || told[2] == "" {
+		t.Errorf("status tells %q of an index that is being filled", told)
+	}
+	i.kill()
+	// Postgres takes a moment to notice.
+	asked.poll(t, "status tells that nobody fills it", func(context.Context) error {
+		if told := filled.FindStringSubmatch(s.status(t)); told == nil || told[1] == "is being filled" || told[2] != "" {
+			return fmt.Errorf("status tells %q", told)
+		}
+		return nil
+	})
+	i = s.start(t, "run")
+	i.awaitLog(t, "following the slot")
 	before := s.physicalName(t, "items")
 	must(t, asked.cmd.Process.Signal(os.Interrupt))
 	asked.fail(t, 1, "the running instance goes on with "+s.alias("items"), "reindex --cancel "+s.alias("items"))
