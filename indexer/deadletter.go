@@ -43,7 +43,7 @@ type DeadLetter struct {
 	Status    int
 	Type      string
 	Reason    string
-	Body      []byte // nil for a delete
+	Body      []byte // nil for a delete, or where it was not asked for
 	CreatedAt time.Time
 	Attempts  int // how often the same version was refused
 }
@@ -79,6 +79,14 @@ func (d *DeadLetters) Setup(ctx context.Context) error {
 			return fmt.Errorf("set up table %s: %w", d.table, err)
 		}
 	}
+}
+
+// Exist tells whether the table is there.
+func (d *DeadLetters) Exist(ctx context.Context) (there bool, err error) {
+	if err := d.db.QueryRowContext(ctx, `SELECT pg_catalog.to_regclass($1) IS NOT NULL`, d.table).Scan(&there); err != nil {
+		return false, fmt.Errorf("look for table %s: %w", d.table, err)
+	}
+	return there, nil
 }
 
 func (d *DeadLetters) setup(ctx context.Context) error {
@@ -290,12 +298,30 @@ func (d *DeadLetters) Counts(ctx context.Context) (map[string]int64, error) {
 	return counts, nil
 }
 
-// List returns up to limit dead letters in order of time, beginning after the one of
-// row after (0: from the first). An index of "" means every index.
-func (d *DeadLetters) List(ctx context.Context, index string, after int64, limit int) ([]DeadLetter, error) {
+// A LetterFilter says which dead letters are meant: all that fulfil each of its fields. Where
+// one is zero it leaves every letter in.
+type LetterFilter struct {
+	Indices     []string // write aliases; not nil and empty: none
+	Rows        []int64  // the table's keys; not nil and empty: none
+	After, UpTo int64    // rows above the one, and up to the other
+}
+
+// where is the condition in SQL, with its parameters from $1 on.
+func (f *LetterFilter) where() (condition string, args []any) {
+	return `id > $1 AND ($2 = 0 OR id <= $2) AND ($3::text[] IS NULL OR index_name = ANY ($3)) AND ($4::bigint[] IS NULL OR id = ANY ($4))`,
+		[]any{f.After, f.UpTo, f.Indices, f.Rows}
+}
+
+// List returns up to limit dead letters in order of time; their documents only with bodies.
+func (d *DeadLetters) List(ctx context.Context, f LetterFilter, limit int, bodies bool) ([]DeadLetter, error) {
+	document := `NULL`
+	if bodies {
+		document = `document`
+	}
+	where, args := f.where()
 	rows, err := d.db.QueryContext(ctx, `
-		SELECT id, index_name, doc_id, routing, operation = 'delete', version::text, status, type, reason, document, created_at, attempts
-		FROM `+d.table+` WHERE id > $1 AND ($2 = '' OR index_name = $2) ORDER BY id LIMIT $3`, after, index, limit)
+		SELECT id, index_name, doc_id, routing, operation = 'delete', version::text, status, type, reason, `+document+`, created_at, attempts
+		FROM `+d.table+` WHERE `+where+` ORDER BY id LIMIT $5`, append(args, limit)...)
 	if err != nil {
 		return nil, fmt.Errorf("list dead letters: %w", err)
 	}
@@ -303,19 +329,19 @@ func (d *DeadLetters) List(ctx context.Context, index string, after int64, limit
 	var list []DeadLetter
 	for rows.Next() {
 		var (
-			l        DeadLetter
-			document sql.NullString
-			version  string
+			l       DeadLetter
+			body    sql.NullString
+			version string
 		)
-		err := rows.Scan(&l.Row, &l.Index, &l.ID, &l.Routing, &l.Delete, &version, &l.Status, &l.Type, &l.Reason, &document, &l.CreatedAt, &l.Attempts)
+		err := rows.Scan(&l.Row, &l.Index, &l.ID, &l.Routing, &l.Delete, &version, &l.Status, &l.Type, &l.Reason, &body, &l.CreatedAt, &l.Attempts)
 		if err != nil {
 			return nil, fmt.Errorf("list dead letters: %w", err)
 		}
 		if l.Version, err = pglogrepl.ParseLSN(version); err != nil {
 			return nil, fmt.Errorf("list dead letters: version of row %d: %w", l.Row, err)
 		}
-		if document.Valid {
-			l.Body = []byte(document.String)
+		if body.Valid {
+			l.Body = []byte(body.String)
 		}
 		list = append(list, l)
 	}
@@ -325,19 +351,19 @@ func (d *DeadLetters) List(ctx context.Context, index string, after int64, limit
 	return list, nil
 }
 
-// Drop deletes dead letters by their rows, and returns how many there were.
-func (d *DeadLetters) Drop(ctx context.Context, rows ...int64) (int64, error) {
-	return d.drop(ctx, `id = ANY($1::bigint[])`, rows)
+// Last returns the row of the newest dead letter, 0 if there is none.
+func (d *DeadLetters) Last(ctx context.Context) (row int64, err error) {
+	if err := d.db.QueryRowContext(ctx, `SELECT coalesce(max(id), 0) FROM `+d.table).Scan(&row); err != nil {
+		return 0, fmt.Errorf("look for the newest dead letter: %w", err)
+	}
+	return row, nil
 }
 
-// DropIndex deletes the dead letters of one index, as after its rebuild.
-func (d *DeadLetters) DropIndex(ctx context.Context, index string) (int64, error) {
-	return d.drop(ctx, `index_name = $1`, index)
-}
-
-func (d *DeadLetters) drop(ctx context.Context, where string, arg any) (n int64, err error) {
+// Drop deletes dead letters, and returns how many there were. An empty filter means all.
+func (d *DeadLetters) Drop(ctx context.Context, f LetterFilter) (n int64, err error) {
+	where, args := f.where()
 	err = d.local(ctx, func(tx *sql.Tx) error {
-		result, err := tx.ExecContext(ctx, `DELETE FROM `+d.table+` WHERE `+where, arg)
+		result, err := tx.ExecContext(ctx, `DELETE FROM `+d.table+` WHERE `+where, args...)
 		if err != nil {
 			return err
 		}
@@ -348,4 +374,19 @@ func (d *DeadLetters) drop(ctx context.Context, where string, arg any) (n int64,
 		return 0, fmt.Errorf("drop dead letters: %w", err)
 	}
 	return n, nil
+}
+
+// Settle deletes the dead letters in these rows, whose documents were written again. It
+// returns how many of the documents were refused again: they have a newer dead letter.
+func (d *DeadLetters) Settle(ctx context.Context, rows []int64) (again int64, err error) {
+	err = d.local(ctx, func(tx *sql.Tx) error {
+		// Both parts see the table as it was before.
+		return tx.QueryRowContext(ctx, `
+			WITH settled AS (DELETE FROM `+d.table+` WHERE id = ANY ($1) RETURNING document_key)
+			SELECT count(DISTINCT d.document_key) FROM `+d.table+` d JOIN settled USING (document_key) WHERE d.id <> ALL ($1)`, rows).Scan(&again)
+	})
+	if err != nil {
+		return 0, fmt.Errorf("drop dead letters that were settled: %w", err)
+	}
+	return again, nil
 }

@@ -55,7 +55,7 @@ func TestDeadLetters(t *testing.T) {
 	if n, err := d.Count(ctx); err != nil || n != 5 {
 		t.Fatalf("Count: %d, %v; want 5", n, err)
 	}
-	all, err := d.List(ctx, "", 0, 100)
+	all, err := d.List(ctx, LetterFilter{}, 100, true)
 	if err != nil || len(all) != 5 {
 		t.Fatalf("List: %v, %v", all, err)
 	}
@@ -68,15 +68,29 @@ func TestDeadLetters(t *testing.T) {
 			t.Errorf("dead letter %d: %+v", i, l)
 		}
 	}
-	page, err := d.List(ctx, "P", all[1].Row, 1)
-	if err != nil || len(page) != 1 || page[0].Row != all[2].Row {
+	page, err := d.List(ctx, LetterFilter{Indices: []string{"P"}, After: all[1].Row}, 1, false)
+	if err != nil || len(page) != 1 || page[0].Row != all[2].Row || page[0].Body != nil {
 		t.Errorf("a page of one: %+v, %v", page, err)
 	}
-	if n, err := d.Drop(ctx, all[0].Row, all[1].Row, -1); err != nil || n != 2 {
+	for _, f := range []LetterFilter{{Rows: []int64{}}, {Indices: []string{}}, {After: all[4].Row}, {After: all[1].Row, UpTo: all[1].Row}, {Rows: []int64{all[3].Row}, Indices: []string{"P"}}} {
+		if n, err := d.Drop(ctx, f); err != nil || n != 0 {
+			t.Errorf("%+v means %d dead letters, %v", f, n, err)
+		}
+	}
+	if n, err := d.Settle(ctx, []int64{all[0].Row, -1}); err != nil || n != 1 { // of the same document there is row 4
+		t.Errorf("Settle: %d documents were refused again, %v; want 1", n, err)
+	}
+	if n, err := d.Settle(ctx, []int64{all[2].Row}); err != nil || n != 0 {
+		t.Errorf("Settle: %d documents were refused again, %v; want 0", n, err)
+	}
+	if n, err := d.Drop(ctx, LetterFilter{Rows: []int64{all[1].Row}}); err != nil || n != 1 {
 		t.Errorf("Drop: %d, %v", n, err)
 	}
-	if n, err := d.DropIndex(ctx, "P"); err != nil || n != 2 {
-		t.Errorf("DropIndex: %d, %v", n, err)
+	if row, err := d.Last(ctx); err != nil || row != all[4].Row {
+		t.Errorf("the last one is %d, %v", row, err)
+	}
+	if n, err := d.Drop(ctx, LetterFilter{Indices: []string{"P"}}); err != nil || n != 1 {
+		t.Errorf("Drop: %d, %v", n, err)
 	}
 	if n, err := d.Count(ctx); err != nil || n != 1 {
 		t.Errorf("Count: %d, %v; want 1", n, err)
@@ -210,7 +224,7 @@ func TestRefusedDocumentsBecomeDeadLetters(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		list, err := d.List(ctx, index, 0, 10)
+		list, err := d.List(ctx, LetterFilter{Indices: []string{index}}, 10, false)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -37,6 +37,14 @@ func WriteAlias(alias, physical string) string {
 	return alias + strings.ToUpper(strings.TrimPrefix(physical, alias))
 }
 
+// PhysicalOf returns the physical index that a write alias stands for; ok is false where it
+// is none of an index of the name alias.
+func PhysicalOf(alias, writeAlias string) (physical string, ok bool) {
+	stamp, ok := strings.CutPrefix(writeAlias, alias)
+	physical = alias + strings.ToLower(stamp)
+	return physical, ok && isPhysical(alias, physical) && WriteAlias(alias, physical) == writeAlias
+}
+
 // PhysicalTime returns the time in the name of a physical index; ok is false for a name
 // that PhysicalName does not give for alias.
 func PhysicalTime(alias, name string) (at time.Time, ok bool) {

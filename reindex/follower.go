@@ -26,16 +26,17 @@ const (
 
 // A follower waits for what another process stores, by the position of its slot.
 type follower struct {
-	db     *sql.DB
-	slot   string
-	table  string // of watermarks, quoted, with the schema
-	marked bool
-	marker string // our row in it
-	hangs  bool   // commits may be in the log for long before others see them
+	db       *sql.DB
+	slot     string
+	requests *Requests
+	table    string // of watermarks, quoted, with the schema
+	marked   bool
+	marker   string // our row in it
+	hangs    bool   // commits may be in the log for long before others see them
 }
 
 func newFollower(ctx context.Context, db *sql.DB, schema, slot string) (*follower, error) {
-	f := &follower{db: db, slot: slot, marker: "verify " + slot,
+	f := &follower{db: db, slot: slot, requests: NewRequests(db, schema, slot), marker: "verify " + slot,
 		table: mapping.QuoteIdent(schema) + "." + mapping.QuoteIdent(dbsync.DEFAULT_DBSYNC_WM_TABLENAME)}
 	var standbys string
 	if err := db.QueryRowContext(ctx, `SELECT pg_catalog.current_setting('synchronous_standby_names')`).Scan(&standbys); err != nil {
@@ -141,4 +142,58 @@ func (f *follower) poll(ctx context.Context, ask func() (bool, error)) error {
 			return context.Cause(ctx)
 		}
 	}
+}
+
+// maxRequestKeys is how many rows one request asks for.
+const maxRequestKeys = 1000
+
+// reread asks the instance to store the documents of rows of a table again, by their keys,
+// and waits for that. why is what it says of rows that it could not.
+func (f *follower) reread(ctx context.Context, index string, table mapping.TableName, keys [][]string) (why, err error) {
+	for len(keys) > 0 {
+		n := min(len(keys), maxRequestKeys)
+		id, err := f.requests.Add(ctx, &Request{Kind: KindRefresh, Index: index, Source: table.String(), Keys: keys[:n]})
+		if err != nil {
+			return nil, err
+		}
+		ended, err := f.awaitRequest(ctx, id)
+		if err != nil {
+			return nil, err
+		}
+		if ended.Phase != PhaseDone {
+			why = errors.Join(why, fmt.Errorf("to read %d rows again has %s: %s", n, ended.Phase, ended.Message))
+		}
+		keys = keys[n:]
+	}
+	return why, nil
+}
+
+// awaitRequest waits until a request has ended.
+func (f *follower) awaitRequest(ctx context.Context, id int64) (q *Request, err error) {
+	followed, moved, rows := time.Now(), time.Now(), int64(-1)
+	err = f.poll(ctx, func() (bool, error) {
+		if q, err = f.requests.Get(ctx, id); err != nil || q == nil || q.Ended() {
+			if err == nil && q == nil {
+				err = fmt.Errorf("request %d is gone", id)
+			}
+			return true, err
+		}
+		_, active, err := f.position(ctx)
+		now := time.Now()
+		if active {
+			followed = now
+		}
+		if q.Rows != rows {
+			rows, moved = q.Rows, now
+		}
+		switch {
+		case err != nil:
+		case now.Sub(followed) > idlePatience:
+			err = fmt.Errorf("nobody follows slot %s any more", f.slot)
+		case now.Sub(moved) > slotPatience:
+			err = fmt.Errorf("request %d does not come to an end", id)
+		}
+		return false, err
+	})
+	return q, err
 }

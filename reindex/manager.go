@@ -445,7 +445,7 @@ func splitBody(body []byte) (parts map[string]json.RawMessage, settings map[stri
 // drop removes a physical index that is not written to any more, and before it the dead
 // letters of its documents: after a crash in between the index is found again.
 func (m *Manager) drop(ctx context.Context, index, physical string) error {
-	if _, err := m.o.DeadLetters.DropIndex(ctx, indexer.WriteAlias(index, physical)); err != nil {
+	if _, err := m.o.DeadLetters.Drop(ctx, indexer.LetterFilter{Indices: []string{indexer.WriteAlias(index, physical)}}); err != nil {
 		return err
 	}
 	if err := m.o.Client.DropIndex(ctx, physical); err != nil {

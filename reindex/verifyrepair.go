@@ -2,16 +2,9 @@ package reindex
 
 import (
 	"context"
-	"errors"
-	"fmt"
-	"time"
-
 	"tidemark/dbsync"
 	"tidemark/indexer"
 )
-
-// maxRequestKeys is how many rows one request asks for.
-const maxRequestKeys = 1000
 
 // repair mends what can be mended, and looks at it again.
 func (v *verifier) repair(ctx context.Context, real []different) ([]different, error) {
@@ -36,7 +29,7 @@ func (v *verifier) repair(ctx context.Context, real []different) ([]different, e
 		return nil, err
 	}
 	for s, keys := range rows {
-		if failed[s], err = v.refresh(ctx, s, keys); err != nil {
+		if failed[s], err = v.slot.reread(ctx, v.ix.Name, s.source.Table, keys); err != nil {
 			return nil, err
 		}
 	}
@@ -84,56 +77,4 @@ func (v *verifier) remove(ctx context.Context, ops []dbsync.Operation) (refused 
 		return nil, err
 	}
 	return refused, bulk.Write(ctx, ops)
-}
-
-// refresh asks the instance to store the documents of rows again, and waits for that. why is
-// what it says of rows that it could not.
-func (v *verifier) refresh(ctx context.Context, s *verified, keys [][]string) (why, err error) {
-	requests := NewRequests(v.o.DB, v.o.Schema, v.o.Slot)
-	for len(keys) > 0 {
-		n := min(len(keys), maxRequestKeys)
-		id, err := requests.Add(ctx, &Request{Kind: KindRefresh, Index: v.ix.Name, Source: s.source.Table.String(), Keys: keys[:n]})
-		if err != nil {
-			return nil, err
-		}
-		ended, err := v.awaitRequest(ctx, requests, id)
-		if err != nil {
-			return nil, err
-		}
-		if ended.Phase != PhaseDone {
-			why = errors.Join(why, fmt.Errorf("to read %d rows again has %s: %s", n, ended.Phase, ended.Message))
-		}
-		keys = keys[n:]
-	}
-	return why, nil
-}
-
-// awaitRequest waits until a request has ended.
-func (v *verifier) awaitRequest(ctx context.Context, requests *Requests, id int64) (q *Request, err error) {
-	followed, moved, rows := time.Now(), time.Now(), int64(-1)
-	err = v.slot.poll(ctx, func() (bool, error) {
-		if q, err = requests.Get(ctx, id); err != nil || q == nil || q.Ended() {
-			if err == nil && q == nil {
-				err = fmt.Errorf("request %d is gone", id)
-			}
-			return true, err
-		}
-		_, active, err := v.slot.position(ctx)
-		now := time.Now()
-		if active {
-			followed = now
-		}
-		if q.Rows != rows {
-			rows, moved = q.Rows, now
-		}
-		switch {
-		case err != nil:
-		case now.Sub(followed) > idlePatience:
-			err = fmt.Errorf("nobody follows slot %s any more", v.o.Slot)
-		case now.Sub(moved) > slotPatience:
-			err = fmt.Errorf("request %d does not come to an end", id)
-		}
-		return false, err
-	})
-	return q, err
 }

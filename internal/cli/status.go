@@ -284,16 +284,11 @@ func (ix *indexStatus) expect(rate float64) {
 
 // readLetters counts the dead letters by write alias.
 func readLetters(ctx context.Context, db *sql.DB, schema string) (map[string]int64, error) {
-	counts := make(map[string]int64)
-	table := mapping.QuoteIdent(schema) + ".dead_letters"
-	var there bool
-	if err := db.QueryRowContext(ctx, `SELECT pg_catalog.to_regclass($1) IS NOT NULL`, table).Scan(&there); err != nil {
-		return nil, fmt.Errorf("look for table %s: %w", table, err)
+	letters := indexer.NewDeadLetters(db, schema, nil)
+	if there, err := letters.Exist(ctx); !there || err != nil {
+		return nil, err
 	}
-	if !there {
-		return counts, nil
-	}
-	return indexer.NewDeadLetters(db, schema, nil).Counts(ctx)
+	return letters.Counts(ctx)
 }
 
 func (r *statusReport) readRequests(ctx context.Context, config *mapping.Config, db *sql.DB) error {
@@ -395,7 +390,7 @@ func (r *statusReport) table() []byte {
 		for _, q := range r.Requests {
 			what := q.Kind
 			if q.Condition != "" {
-				what += " where " + shortened(q.Condition)
+				what += " where " + shortened(q.Condition, 60)
 			}
 			rows := "-"
 			if q.Kind == string(reindex.KindRefresh) {
@@ -403,7 +398,7 @@ func (r *statusReport) table() []byte {
 			}
 			state := q.Phase
 			if q.Message != "" {
-				state += ": " + shortened(q.Message)
+				state += ": " + shortened(q.Message, 60)
 			}
 			fmt.Fprintf(w, "%d\t%s\t%s\t%s\t%s\t%s\n", q.ID, what, q.Index, state, rows, q.CreatedAt.Local().Format(time.DateTime))
 		}
@@ -441,9 +436,8 @@ func duration(seconds float64) time.Duration {
 	return (time.Duration(seconds * float64(time.Second))).Round(time.Second)
 }
 
-// shortened is a text on one line of a table.
-func shortened(text string) string {
-	const most = 60
+// shortened is a text on one line of a table, of at most so many characters.
+func shortened(text string, most int) string {
 	words := []rune(strings.Join(strings.Fields(text), " "))
 	if len(words) > most {
 		return string(words[:most-1]) + "…"

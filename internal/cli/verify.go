@@ -3,7 +3,6 @@ package cli
 import (
 	"bytes"
 	"context"
-	"database/sql"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -13,15 +12,11 @@ import (
 	"strconv"
 	"strings"
 	"sync"
-	"time"
 
 	"github.com/sourcegraph/conc/pool"
 	"github.com/spf13/cobra"
 
-	"tidemark/dbsync"
-	"tidemark/internal/prepare"
 	"tidemark/internal/progress"
-	"tidemark/internal/service"
 	"tidemark/mapping"
 	"tidemark/reindex"
 )
@@ -89,50 +84,28 @@ func runVerify(ctx context.Context, o verifyOptions, names []string, out, stderr
 		return err
 	}
 	log, display := o.logger(stderr)
-	prepared, err := prepare.Prepare(ctx, config, log)
-	if err != nil {
-		return err
-	}
-	defer prepared.Close()
-	if err := verifiable(ctx, config, prepared, indices); err != nil {
-		return err
-	}
-	db, err := dbsync.OpenDB(config.Postgres.ConnString())
-	if err != nil {
-		return err
-	}
-	defer db.Close()
-	ctx, cancel := context.WithCancelCause(ctx)
-	end, err := follow(ctx, cancel, config, prepared, db, log, display)
-	if err != nil {
-		cancel(nil)
-		return err
-	}
-	defer end()
-	defer cancel(nil)
-
-	// What takes its time is mostly to wait for the slot.
 	out = &lockedWriter{w: out}
 	counts := make([]int64, len(indices))
-	p := pool.New().WithContext(ctx).WithMaxGoroutines(parallelVerify).WithCancelOnError().WithFirstError()
-	for i, ix := range indices {
-		p.Go(func(ctx context.Context) error {
-			printer := verifyPrinter{o: o, out: out}
-			verified, err := reindex.Verify(ctx, ix, reindex.VerifyOptions{
-				DB: db, Client: prepared.Client, Schema: config.Postgres.ControlSchema, Slot: config.Postgres.Slot, Tables: prepared.Tables,
-				Sample: float64(o.sample), Repair: o.repair, Found: printer.found, Progress: bars{display}, Logger: log,
+	err = whileFollowed(ctx, config, indices, log, display, func(ctx context.Context, f *followedSlot) error {
+		// What takes its time is mostly to wait for the slot.
+		p := pool.New().WithContext(ctx).WithMaxGoroutines(parallelVerify).WithCancelOnError().WithFirstError()
+		for i, ix := range indices {
+			p.Go(func(ctx context.Context) error {
+				printer := verifyPrinter{o: o, out: out}
+				verified, err := reindex.Verify(ctx, ix, reindex.VerifyOptions{
+					DB: f.db, Client: f.prepared.Client, Schema: config.Postgres.ControlSchema, Slot: config.Postgres.Slot, Tables: f.prepared.Tables,
+					Sample: float64(o.sample), Repair: o.repair, Found: printer.found, Progress: bars{display}, Logger: log,
+				})
+				if err != nil {
+					return err
+				}
+				counts[i] = verified.Differences()
+				return printer.result(verified)
 			})
-			if err != nil {
-				return err
-			}
-			counts[i] = verified.Differences()
-			return printer.result(verified)
-		})
-	}
-	if err := p.Wait(); err != nil {
-		if cause := context.Cause(ctx); ctx.Err() != nil && !errors.Is(cause, context.Canceled) {
-			return cause // of the service
 		}
+		return p.Wait()
+	})
+	if err != nil {
 		return err
 	}
 	different := &differentError{}
@@ -161,71 +134,6 @@ func (l *lockedWriter) Write(text []byte) (int, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.w.Write(text)
-}
-
-// verifiable makes sure that the indices are what the mapping makes of them: to verify
-// something must not rebuild it.
-func verifiable(ctx context.Context, config *mapping.Config, prepared *prepare.Prepared, indices []*mapping.Index) error {
-	plans, err := prepared.Plan(ctx, config)
-	if err != nil {
-		return err
-	}
-	for _, plan := range plans {
-		if slices.Contains(indices, plan.Index) && plan.Need.Fill != "" {
-			return fmt.Errorf("index %s has to be filled before it can be verified: %s%s", plan.Index.Name, plan.Need.Fill, withMend("tidemark run"))
-		}
-	}
-	return nil
-}
-
-const (
-	readyInterval = 100 * time.Millisecond
-	// readyPatience is how long it may take until the slot is followed. Filling has no limit.
-	readyPatience = time.Minute
-)
-
-// follow makes sure that the slot is followed: by an instance that is running, or by this
-// process until end is called, which waits for it. When it ends before, cancel is told why.
-func follow(ctx context.Context, cancel context.CancelCauseFunc, config *mapping.Config, prepared *prepare.Prepared, db *sql.DB, log *slog.Logger, display *progress.Display) (end func(), err error) {
-	active := func() (bool, error) { return isFollowed(ctx, db, config.Postgres.Slot) }
-	if yes, err := active(); yes || err != nil {
-		return func() {}, err
-	}
-	log.Info("no instance is running: this one follows the slot", "slot", config.Postgres.Slot)
-	run, stop := context.WithCancel(ctx)
-	ended := make(chan struct{})
-	go func() {
-		defer close(ended)
-		err := service.Run(run, config, prepared, service.Options{Logger: log, Display: display})
-		if run.Err() == nil {
-			if err == nil {
-				err = errors.New("following the slot has ended")
-			}
-			cancel(err)
-		}
-	}()
-	end = func() { stop(); <-ended }
-	tick := time.NewTicker(readyInterval)
-	defer tick.Stop()
-	for start := time.Now(); ; {
-		yes, err := active()
-		if err == nil && !yes && time.Since(start) > readyPatience {
-			err = fmt.Errorf("slot %s was not followed within %s", config.Postgres.Slot, readyPatience)
-		}
-		if yes || err != nil {
-			if err != nil {
-				end()
-				err = errors.Join(context.Cause(ctx), err)
-			}
-			return end, err
-		}
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
-			end()
-			return nil, context.Cause(ctx)
-		}
-	}
 }
 
 // bars shows on a Display how far verifying is.

@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"fmt"
+	"net/http"
 	"testing"
 
 	"tidemark/testenv"
@@ -64,6 +65,23 @@ func TestRefused(t *testing.T) {
 		s.options["a"] = nil
 		s.awaitCaughtUp(t, i)
 		s.checkSynced(t)
+		// What was mended in the index is had by retrying. That drops letters, too, whose
+		// documents were stored since.
+		s.db.Exec(t, `UPDATE a SET n = 'x' WHERE id IN (7, 50)`, `UPDATE a SET n = 'x', big = '' WHERE id = 60`)
+		s.options["a"] = []testenv.CheckOption{testenv.WithRefused("7", "50", "60")}
+		s.awaitCaughtUp(t, i)
+		s.checkSynced(t)
+		s.start(t, "dead-letters", "retry", s.alias("a")).fail(t, 1, "3 documents were refused again")
+		status, answer, err := s.search.Do(t.Context(), http.MethodPut, "/"+s.alias("a")+"/_mapping", []byte(`{"properties":{"n":{"type":"integer","ignore_malformed":true}}}`))
+		if err != nil || status != http.StatusOK {
+			t.Fatalf("%d %s %v", status, answer, err)
+		}
+		s.start(t, "dead-letters", "retry", "all").succeed(t)
+		s.options["a"] = nil
+		s.checkSynced(t)
+		if kept := s.deadLetters(t); len(kept) > 0 {
+			t.Errorf("dead letters are left: %v", kept)
+		}
 		i.stop(t)
 	})
 }

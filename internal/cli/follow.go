@@ -1,0 +1,118 @@
+package cli
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"time"
+
+	"tidemark/dbsync"
+	"tidemark/internal/prepare"
+	"tidemark/internal/progress"
+	"tidemark/internal/service"
+	"tidemark/mapping"
+)
+
+// A followedSlot is what there is to work with while an instance follows the slot.
+type followedSlot struct {
+	prepared *prepare.Prepared
+	db       *sql.DB
+}
+
+// whileFollowed calls f while an instance follows the slot: one that is running, or this
+// process. The indices are as the mapping has them.
+func whileFollowed(ctx context.Context, config *mapping.Config, indices []*mapping.Index, log *slog.Logger, display *progress.Display, f func(context.Context, *followedSlot) error) error {
+	prepared, err := prepare.Prepare(ctx, config, log)
+	if err != nil {
+		return err
+	}
+	defer prepared.Close()
+	if err := keptEqual(ctx, config, prepared, indices); err != nil {
+		return err
+	}
+	db, err := dbsync.OpenDB(config.Postgres.ConnString())
+	if err != nil {
+		return err
+	}
+	defer db.Close()
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	end, err := follow(ctx, cancel, config, prepared, db, log, display)
+	if err != nil {
+		return err
+	}
+	defer end()
+	err = f(ctx, &followedSlot{prepared, db})
+	if cause := context.Cause(ctx); err != nil && ctx.Err() != nil && !errors.Is(cause, context.Canceled) {
+		return cause // of the service
+	}
+	return err
+}
+
+// keptEqual makes sure that the indices are what the mapping makes of them: who looks at them
+// must not rebuild them.
+func keptEqual(ctx context.Context, config *mapping.Config, prepared *prepare.Prepared, indices []*mapping.Index) error {
+	plans, err := prepared.Plan(ctx, config)
+	if err != nil {
+		return err
+	}
+	for _, plan := range plans {
+		if slices.Contains(indices, plan.Index) && plan.Need.Fill != "" {
+			return fmt.Errorf("index %s has to be filled first: %s%s", plan.Index.Name, plan.Need.Fill, withMend("tidemark run"))
+		}
+	}
+	return nil
+}
+
+const (
+	readyInterval = 100 * time.Millisecond
+	// readyPatience is how long it may take until the slot is followed. Filling has no limit.
+	readyPatience = time.Minute
+)
+
+// follow makes sure that the slot is followed: by an instance that is running, or by this
+// process until end is called, which waits for it. When it ends before, cancel is told why.
+func follow(ctx context.Context, cancel context.CancelCauseFunc, config *mapping.Config, prepared *prepare.Prepared, db *sql.DB, log *slog.Logger, display *progress.Display) (end func(), err error) {
+	active := func() (bool, error) { return isFollowed(ctx, db, config.Postgres.Slot) }
+	if yes, err := active(); yes || err != nil {
+		return func() {}, err
+	}
+	log.Info("no instance is running: this one follows the slot", "slot", config.Postgres.Slot)
+	run, stop := context.WithCancel(ctx)
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		err := service.Run(run, config, prepared, service.Options{Logger: log, Display: display})
+		if run.Err() == nil {
+			if err == nil {
+				err = errors.New("following the slot has ended")
+			}
+			cancel(err)
+		}
+	}()
+	end = func() { stop(); <-ended }
+	tick := time.NewTicker(readyInterval)
+	defer tick.Stop()
+	for start := time.Now(); ; {
+		yes, err := active()
+		if err == nil && !yes && time.Since(start) > readyPatience {
+			err = fmt.Errorf("slot %s was not followed within %s", config.Postgres.Slot, readyPatience)
+		}
+		if yes || err != nil {
+			if err != nil {
+				end()
+				err = errors.Join(context.Cause(ctx), err)
+			}
+			return end, err
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			end()
+			return nil, context.Cause(ctx)
+		}
+	}
+}
