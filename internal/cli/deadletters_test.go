@@ -36,7 +36,9 @@ func TestDeadLetters(t *testing.T) {
 	t.Parallel()
 	d, search, f, name := newItems(t, 300)
 	f.write(t, d.URL, search.URL, "  "+name+": {table: items, fields: {v: {type: integer}}}\n")
-	letters := func(args ...string) []string { return append([]string{"dead-letters", args[0], "-c", f.path}, args[1:]...) }
+	letters := func(args ...string) []string {
+		return append([]string{"dead-letters", args[0], "-c", f.path}, args[1:]...)
+	}
 	says(t, exitDone, letters("list"), "there are no dead letters")
 	says(t, exitDone, letters("retry", "all"), "there are no dead letters")
 	says(t, exitDone, letters("drop", "all"), "0 dead letters dropped")
