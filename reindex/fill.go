@@ -254,7 +254,7 @@ func (m *Manager) complete(ctx context.Context, d *indexer.Documents, st *State)
 		return err
 	}
 	finished := *st
-	finished.Live, finished.LiveFingerprint, finished.LiveMapping, finished.LiveTables = st.Building, st.BuildingFingerprint, st.BuildingMapping, st.BuildingTables
+	finished.Live, finished.LiveFingerprint, finished.LiveMapping, finished.LiveTables, finished.LivePartitions = st.Building, st.BuildingFingerprint, st.BuildingMapping, st.BuildingTables, st.BuildingPartitions
 	finished.notBuilding()
 	m.set(&finished)
 	if err := m.split(d, &finished); err != nil {

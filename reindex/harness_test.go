@@ -93,11 +93,12 @@ type process struct {
 
 // options of a process. Each may be nil.
 type options struct {
-	syncer  []dbsync.SyncerOpt
-	rebuild func(name string) bool
-	begin   func(index string, done, total int64) // the filling of an index begins
-	stored  func(rows int64)                      // a chunk is stored and noted
-	serve   bool                                  // do what is asked for, too
+	syncer     []dbsync.SyncerOpt
+	rebuild    func(name string) bool
+	begin      func(index string, done, total int64) // the filling of an index begins
+	stored     func(rows int64)                      // a chunk is stored and noted
+	serve      bool                                  // do what is asked for, too
+	partitions time.Duration                         // how often they are looked at
 }
 
 // errCrash ends a process of a test.
@@ -157,6 +158,7 @@ func (r *rig) open(t testing.TB, o options) (*process, error) {
 	p.handler = indexer.NewHandler(indexer.HandlerOptions{Syncer: p.syncer, Documents: p.documents, Catalog: catalog, Client: client, Bulk: bulk, Logger: log})
 	p.manager = New(Options{Syncer: p.syncer, Client: client, DeadLetters: p.dead, Alarm: alarm, States: p.states,
 		Requests: NewRequests(p.syncer.DB(), c.Postgres.ControlSchema, c.Postgres.Slot), Keep: p.handler.Add,
+		Schema: c.Postgres.ControlSchema, Slot: c.Postgres.Slot, PartitionInterval: o.partitions,
 		Documents: p.documents, Catalog: catalog, Logger: log, Rebuild: o.rebuild, Progress: hooks(o)})
 	p.syncer.MessageHandler, p.syncer.Batcher = p.handler, dbsync.OperationsOnly(p.handler)
 	return p, nil

@@ -18,7 +18,8 @@ import (
 	"tidemark/mapping"
 )
 
-// Options says what a Manager works with. All but Rebuild and Progress are required.
+// Options says what a Manager works with. All but Rebuild, PartitionInterval and Progress are
+// required.
 type Options struct {
 	Syncer      *dbsync.Syncer
 	Client      *indexer.Client
@@ -28,10 +29,15 @@ type Options struct {
 	Requests    *Requests
 	Documents   []*indexer.Documents
 	Catalog     *indexer.Catalog
+	Schema      string // the control schema
+	Slot        string
 	Logger      *slog.Logger
 
 	// Rebuild tells whether an index is to be rebuilt although nothing else asks for it.
 	Rebuild func(name string) bool
+
+	// PartitionInterval is how often partitions are looked at; 0: every 30 s.
+	PartitionInterval time.Duration
 
 	// Keep has more documents made from the stream, by a mapping that is not in the file any
 	// more. It is called before the first message.
@@ -68,9 +74,11 @@ type Manager struct {
 	cancels map[string]context.CancelCauseFunc  // of what is being filled, by index
 	reading map[mapping.TableName]chan struct{} // held while a table is read, capacity 1
 	settled map[string]bool                     // indices that Run is done with
+	looked  bool                                // partitions were looked at, and indices are as these are, see watchPartitions
 	asked   map[string]bool                     // indices whose requested rebuild is under way, and cannot be cancelled yet
 	slots   chan struct{}                       // held by what works on an index; capacity parallel
 	wake    chan struct{}                       // there may be something to do for Serve; capacity 1
+	look    chan struct{}                       // there may be something to do for watchPartitions; capacity 1
 	begun   chan struct{}                       // closed when Begin has succeeded
 	once    sync.Once
 }
@@ -80,7 +88,7 @@ func New(o Options) *Manager {
 	return &Manager{o: o, states: make(map[string]*State), planned: make(map[string]bool),
 		altered: make(map[string]bool), old: make(map[string]*oldDocuments), cancels: make(map[string]context.CancelCauseFunc),
 		settled: make(map[string]bool), asked: make(map[string]bool), slots: make(chan struct{}, parallel),
-		reading: make(map[mapping.TableName]chan struct{}), wake: make(chan struct{}, 1), begun: make(chan struct{})}
+		reading: make(map[mapping.TableName]chan struct{}), wake: make(chan struct{}, 1), look: make(chan struct{}, 1), begun: make(chan struct{})}
 }
 
 // Begin finds out what every index needs, makes the physical indices that are missing,
@@ -239,7 +247,7 @@ func (m *Manager) build(ctx context.Context, d *indexer.Documents, st *State, wh
 			return nil, err
 		}
 		if slices.Contains(of, abandoned) {
-			st.Live, st.LiveFingerprint, st.LiveMapping, st.LiveTables = abandoned, st.BuildingFingerprint, st.BuildingMapping, st.BuildingTables
+			st.Live, st.LiveFingerprint, st.LiveMapping, st.LiveTables, st.LivePartitions = abandoned, st.BuildingFingerprint, st.BuildingMapping, st.BuildingTables, st.BuildingPartitions
 			abandoned = ""
 		}
 	}
@@ -247,7 +255,7 @@ func (m *Manager) build(ctx context.Context, d *indexer.Documents, st *State, wh
 		if there, err := m.o.Client.IndexExists(ctx, st.Live, indexer.WriteAlias(st.Name, st.Live)); err != nil {
 			return nil, err
 		} else if !there {
-			st.Live, st.LiveFingerprint, st.LiveMapping, st.LiveTables = "", "", "", ""
+			st.Live, st.LiveFingerprint, st.LiveMapping, st.LiveTables, st.LivePartitions = "", "", "", "", ""
 		}
 	}
 	if st.Live == "" && !m.o.Client.Adopts() {
@@ -260,6 +268,12 @@ func (m *Manager) build(ctx context.Context, d *indexer.Documents, st *State, wh
 	if st.BuildingMapping, st.BuildingTables, err = encode(d.Index, tables); err != nil {
 		return nil, err
 	}
+	// Rows of partitions that are attached from here on may not be in the chunks.
+	now, err := readPartitions(ctx, m.o.Syncer.DB(), d.Index, tables)
+	if err != nil {
+		return nil, err
+	}
+	st.BuildingPartitions = now.String()
 	st.Total = EstimatedRows(d.Index, tables)
 	// Noted before it is made: a crash in between leaves a note of an index that does not
 	// exist, which the next start sees, and never an index that nobody knows of.

@@ -13,6 +13,14 @@ import (
 
 // poke has Serve look for what there is to do.
 func (m *Manager) poke() {
+	m.wakeServe()
+	select {
+	case m.look <- struct{}{}: // an index may be complete now
+	default:
+	}
+}
+
+func (m *Manager) wakeServe() {
 	select {
 	case m.wake <- struct{}{}:
 	default:
@@ -34,6 +42,7 @@ func (m *Manager) Serve(ctx context.Context, once bool) error {
 	defer listener.Wait()
 	defer stop(nil)
 	listener.Go(func() { stop(m.o.Requests.Listen(ctx, m.o.Alarm, m.poke)) })
+	listener.Go(func() { stop(m.watchPartitions(ctx)) })
 	return m.dispatch(ctx, once)
 }
 
@@ -57,7 +66,7 @@ func (m *Manager) dispatch(ctx context.Context, once bool) error {
 		if err != nil {
 			return err
 		}
-		idle := true
+		idle := m.hasLooked()
 		for _, d := range m.o.Documents {
 			name := d.Index.Name
 			requests := slices.DeleteFunc(slices.Clone(open), func(q *Request) bool { return q.Index != name })

@@ -28,8 +28,12 @@ type State struct {
 	// what the tables were by their names.
 	Live, LiveFingerprint, LiveMapping, LiveTables string
 
+	// LivePartitions is what partitions its tables had when the index had all of their rows,
+	// JSON, see partitions.
+	LivePartitions string
+
 	// Building is the physical index that is being filled, "" if none is.
-	Building, BuildingFingerprint, BuildingMapping, BuildingTables string
+	Building, BuildingFingerprint, BuildingMapping, BuildingTables, BuildingPartitions string
 
 	// Source is which of the index's tables is being read, from 0. Cursor is the key of the
 	// last row of it that is stored in Building, the text of its columns; nil at the
@@ -51,7 +55,7 @@ type State struct {
 
 // notBuilding has nothing being filled.
 func (st *State) notBuilding() {
-	st.Building, st.BuildingFingerprint, st.BuildingMapping, st.BuildingTables = "", "", "", ""
+	st.Building, st.BuildingFingerprint, st.BuildingMapping, st.BuildingTables, st.BuildingPartitions = "", "", "", "", ""
 	st.Source, st.Cursor = 0, nil
 }
 
@@ -79,10 +83,12 @@ func (s *States) Setup(ctx context.Context) error {
 		live_fingerprint     text NOT NULL DEFAULT '',
 		live_mapping         text NOT NULL DEFAULT '',
 		live_tables          text NOT NULL DEFAULT '',
+		live_partitions      text NOT NULL DEFAULT '',
 		building             text NOT NULL DEFAULT '',
 		building_fingerprint text NOT NULL DEFAULT '',
 		building_mapping     text NOT NULL DEFAULT '',
 		building_tables      text NOT NULL DEFAULT '',
+		building_partitions  text NOT NULL DEFAULT '',
 		source               integer NOT NULL DEFAULT 0,
 		cursor               text[],
 		rows_done            bigint NOT NULL DEFAULT 0,
@@ -110,9 +116,9 @@ func (s *States) Exist(ctx context.Context) (there bool, err error) {
 func (s *States) Read(ctx context.Context, name string) (*State, error) {
 	st := &State{Name: name}
 	var finished sql.NullTime
-	err := s.db.QueryRowContext(ctx, `SELECT generation, live, live_fingerprint, live_mapping, live_tables, building, building_fingerprint, building_mapping, building_tables, source, cursor,
+	err := s.db.QueryRowContext(ctx, `SELECT generation, live, live_fingerprint, live_mapping, live_tables, live_partitions, building, building_fingerprint, building_mapping, building_tables, building_partitions, source, cursor,
 		rows_done, rows_total, started_at, resumed_at, resumed_rows, finished_at FROM `+s.table+` WHERE name = $1`, name).
-		Scan(&st.Generation, &st.Live, &st.LiveFingerprint, &st.LiveMapping, &st.LiveTables, &st.Building, &st.BuildingFingerprint, &st.BuildingMapping, &st.BuildingTables, &st.Source, pgtype.NewMap().SQLScanner(&st.Cursor),
+		Scan(&st.Generation, &st.Live, &st.LiveFingerprint, &st.LiveMapping, &st.LiveTables, &st.LivePartitions, &st.Building, &st.BuildingFingerprint, &st.BuildingMapping, &st.BuildingTables, &st.BuildingPartitions, &st.Source, pgtype.NewMap().SQLScanner(&st.Cursor),
 			&st.Done, &st.Total, &st.StartedAt, &st.ResumedAt, &st.ResumedRows, &finished)
 	if errors.Is(err, sql.ErrNoRows) {
 		return nil, nil
@@ -126,14 +132,15 @@ func (s *States) Read(ctx context.Context, name string) (*State, error) {
 
 // begin notes that a physical index is being filled, from the beginning.
 func (s *States) begin(ctx context.Context, st *State) error {
-	err := s.db.QueryRowContext(ctx, `INSERT INTO `+s.table+` AS i (name, generation, live, live_fingerprint, live_mapping, live_tables, building, building_fingerprint, building_mapping, building_tables, rows_total)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
+	err := s.db.QueryRowContext(ctx, `INSERT INTO `+s.table+` AS i (name, generation, live, live_fingerprint, live_mapping, live_tables, building, building_fingerprint, building_mapping, building_tables, rows_total, live_partitions, building_partitions)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
 		ON CONFLICT (name) DO UPDATE SET generation = excluded.generation, live = excluded.live, live_fingerprint = excluded.live_fingerprint,
 			live_mapping = excluded.live_mapping, live_tables = excluded.live_tables, building = excluded.building, building_fingerprint = excluded.building_fingerprint,
 			building_mapping = excluded.building_mapping, building_tables = excluded.building_tables,
+			live_partitions = excluded.live_partitions, building_partitions = excluded.building_partitions,
 			source = 0, cursor = NULL, rows_done = 0, rows_total = excluded.rows_total, started_at = now()
 		RETURNING started_at`,
-		st.Name, st.Generation, st.Live, st.LiveFingerprint, st.LiveMapping, st.LiveTables, st.Building, st.BuildingFingerprint, st.BuildingMapping, st.BuildingTables, st.Total).Scan(&st.StartedAt)
+		st.Name, st.Generation, st.Live, st.LiveFingerprint, st.LiveMapping, st.LiveTables, st.Building, st.BuildingFingerprint, st.BuildingMapping, st.BuildingTables, st.Total, st.LivePartitions, st.BuildingPartitions).Scan(&st.StartedAt)
 	if err != nil {
 		return fmt.Errorf("note that %s is being filled: %w", st.Building, err)
 	}
@@ -178,11 +185,11 @@ func (s *States) advance(ctx context.Context, st *State) error {
 // finish notes that the index that was filled is the one behind the alias. It can be
 // repeated when its answer was lost.
 func (s *States) finish(ctx context.Context, st *State) error {
-	err := s.db.QueryRowContext(ctx, `UPDATE `+s.table+` SET live = $2, live_fingerprint = $3, live_mapping = $5, live_tables = $6,
-		building = '', building_fingerprint = '', building_mapping = '', building_tables = '',
+	err := s.db.QueryRowContext(ctx, `UPDATE `+s.table+` SET live = $2, live_fingerprint = $3, live_mapping = $5, live_tables = $6, live_partitions = $7,
+		building = '', building_fingerprint = '', building_mapping = '', building_tables = '', building_partitions = '',
 		source = 0, cursor = NULL, rows_done = $4, finished_at = now() WHERE name = $1 AND (building = $2 OR building = '' AND live = $2)
 		RETURNING finished_at`,
-		st.Name, st.Building, st.BuildingFingerprint, st.Done, st.BuildingMapping, st.BuildingTables).Scan(&st.FinishedAt)
+		st.Name, st.Building, st.BuildingFingerprint, st.Done, st.BuildingMapping, st.BuildingTables, st.BuildingPartitions).Scan(&st.FinishedAt)
 	if errors.Is(err, sql.ErrNoRows) {
 		return &TakenOverError{Index: st.Name, Building: st.Building}
 	}
@@ -194,8 +201,13 @@ func (s *States) finish(ctx context.Context, st *State) error {
 
 // abandon notes that nothing is being filled any more.
 func (s *States) abandon(ctx context.Context, st *State) error {
-	return s.update(ctx, st, `UPDATE `+s.table+` SET building = '', building_fingerprint = '', building_mapping = '', building_tables = '', source = 0, cursor = NULL
+	return s.update(ctx, st, `UPDATE `+s.table+` SET building = '', building_fingerprint = '', building_mapping = '', building_tables = '', building_partitions = '', source = 0, cursor = NULL
 		WHERE name = $1 AND building IN ($2, '')`, st.Name, st.Building)
+}
+
+// notePartitions notes that the index in use has all rows of these partitions, and no others.
+func (s *States) notePartitions(ctx context.Context, st *State) error {
+	return s.update(ctx, st, `UPDATE `+s.table+` SET live_partitions = $3 WHERE name = $1 AND live = $2`, st.Name, st.Live, st.LivePartitions)
 }
 
 // adopt notes that the index in use is as another mapping, or other tables, have it.

@@ -16,7 +16,7 @@ import (
 	"tidemark/mapping"
 )
 
-// VerifyOptions says how an index is verified. Everything is required but Sample and
+// VerifyOptions says how an index is verified. Everything is required but Sample, Listed and
 // Repair.
 type VerifyOptions struct {
 	DB       *sql.DB // of [dbsync.OpenDB]
@@ -30,6 +30,10 @@ type VerifyOptions struct {
 	// Sample is the part of rows and of documents that is looked at, chosen at random:
 	// above 0 and below 1; 0: all of them.
 	Sample float64
+
+	// Listed has only the documents looked at, and their rows looked for: what differs
+	// otherwise is not found. However many have no row, all are found.
+	Listed bool
 
 	// Repair mends what differs: rows are asked to be read again by the instance, documents
 	// without a row are removed.
@@ -253,6 +257,9 @@ func (v *verifier) run(ctx context.Context) error {
 		return err
 	}
 	for _, s := range v.sources {
+		if v.o.Listed {
+			break
+		}
 		if err := v.readRows(ctx, s); err != nil {
 			return fmt.Errorf("rows of %s: %w", s.source.Table, err)
 		}
