@@ -93,7 +93,8 @@ func (m *Manager) countOnce(ctx context.Context, d *indexer.Documents, st *State
 		if err != nil {
 			return err
 		}
-		if now.String() != st.BuildingPartitions {
+		before := parsePartitions(st.BuildingPartitions)
+		if now.Unlisted = before.Unlisted; now.String() != st.BuildingPartitions || before.Unlisted && missing < 0 {
 			m.o.Logger.Warn("the numbers of rows and documents say nothing: a partition came or went", "index", st.Name, "rows", rows, "documents", documents)
 			return nil // watchPartitions sees to it
 		}

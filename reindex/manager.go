@@ -18,8 +18,8 @@ import (
 	"tidemark/mapping"
 )
 
-// Options says what a Manager works with. All but Rebuild, PartitionInterval and Progress are
-// required.
+// Options says what a Manager works with. All but Rebuild, Attached, PartitionInterval and
+// Progress are required.
 type Options struct {
 	Syncer      *dbsync.Syncer
 	Client      *indexer.Client
@@ -35,6 +35,10 @@ type Options struct {
 
 	// Rebuild tells whether an index is to be rebuilt although nothing else asks for it.
 	Rebuild func(name string) bool
+
+	// Attached, if given, is called when partitions of a table came, with what the table is
+	// now: a partition has a replica identity of its own.
+	Attached func(*mapping.Table)
 
 	// PartitionInterval is how often partitions are looked at; 0: every 30 s.
 	PartitionInterval time.Duration
@@ -273,6 +277,7 @@ func (m *Manager) build(ctx context.Context, d *indexer.Documents, st *State, wh
 	if err != nil {
 		return nil, err
 	}
+	now.Unlisted = len(now.Leaves) > 0
 	st.BuildingPartitions = now.String()
 	st.Total = EstimatedRows(d.Index, tables)
 	// Noted before it is made: a crash in between leaves a note of an index that does not

@@ -23,10 +23,22 @@ import (
 // publish_via_partition_root), and nothing else tells of them. So the catalog is asked.
 const partitionInterval = 30 * time.Second
 
-// partitions are the leaves of partitioned tables, by table and oid. The text tells whether
-// a leaf is still what it was: its file, which TRUNCATE and what rewrites it replace, and
-// the transactions that attached it and what it is below.
-type partitions map[string]map[uint32]string
+// maxPartitionFailures bounds how much longer than the interval is waited after an error:
+// twice as long each time, half an hour at most.
+const maxPartitionFailures = 6
+
+// partitions are those whose rows an index has.
+type partitions struct {
+	// Leaves are those of the partitioned tables, by table and oid. The text tells whether a
+	// leaf is still what it was: its file, which TRUNCATE and what rewrites it replace, and the
+	// transactions that attached it and what it is below.
+	Leaves map[string]map[uint32]string `json:"leaves,omitempty"`
+
+	// Unlisted says that documents were not looked at yet since the index was filled. The
+	// stream may have been behind when that began, and have brought rows then that were gone
+	// with their partition before.
+	Unlisted bool `json:"unlisted,omitempty"`
+}
 
 // String is what the control schema has; the same for the same partitions.
 func (p partitions) String() string {
@@ -39,7 +51,7 @@ func (p partitions) String() string {
 
 func parsePartitions(text string) (p partitions) {
 	if json.Unmarshal([]byte(text), &p) != nil {
-		return nil // every leaf is new then
+		return partitions{Unlisted: true} // every leaf is new then
 	}
 	return p
 }
@@ -54,17 +66,17 @@ SELECT p.relid::oid::int8, p.isleaf, coalesce(pg_catalog.pg_relation_filenode(p.
 FROM pg_catalog.pg_partition_tree(pg_catalog.to_regclass($1)) p`
 
 // readPartitions reads the partitions of those of an index's tables that have some.
-func readPartitions(ctx context.Context, db *sql.DB, ix *mapping.Index, tables mapping.Tables) (partitions, error) {
-	all := make(partitions)
+func readPartitions(ctx context.Context, db *sql.DB, ix *mapping.Index, tables mapping.Tables) (all partitions, err error) {
+	all.Leaves = make(map[string]map[uint32]string)
 	for _, name := range ix.Tables() {
 		if t := tables[name]; t == nil || !t.Partitioned {
 			continue
 		}
 		leaves, err := readLeaves(ctx, db, tables[name])
 		if err != nil {
-			return nil, fmt.Errorf("read the partitions of %s: %w", name, err)
+			return partitions{}, fmt.Errorf("read the partitions of %s: %w", name, err)
 		}
-		all[name.String()] = leaves
+		all.Leaves[name.String()] = leaves
 	}
 	return all, nil
 }
@@ -115,15 +127,15 @@ func compare(before, now map[uint32]string) (gone bool, come []uint32) {
 // watchPartitions looks at the partitions of tables, and has the indices be as these are,
 // until ctx is done.
 func (m *Manager) watchPartitions(ctx context.Context) error {
-	tick := time.NewTicker(cmp.Or(m.o.PartitionInterval, partitionInterval))
-	defer tick.Stop()
-	for {
-		again, settled := false, true
+	interval := cmp.Or(m.o.PartitionInterval, partitionInterval)
+	for failures := 0; ; {
+		again, settled, failed := false, true, false
 		for _, d := range m.o.Documents {
 			state, err := m.followPartitions(ctx, d.Index)
 			if err != nil && ctx.Err() == nil {
 				// What is noted is as it was, so it comes again.
 				m.o.Logger.Warn("an index does not follow the partitions of its tables yet, trying again", "index", d.Index.Name, "error", err)
+				failed = true
 			}
 			again = again || state == followed
 			settled = settled && state == asNoted
@@ -134,12 +146,19 @@ func (m *Manager) watchPartitions(ctx context.Context) error {
 			m.mu.Unlock()
 			m.wakeServe()
 		}
+		pause, look := interval, m.look
 		if again {
-			continue // something may have happened meanwhile
+			pause = 0 // something may have happened meanwhile
+		}
+		if !failed {
+			failures = 0
+		} else {
+			failures = min(failures+1, maxPartitionFailures)
+			pause, look = interval<<failures, nil // what is tried again pokes, too
 		}
 		select {
-		case <-tick.C:
-		case <-m.look:
+		case <-time.After(pause):
+		case <-look:
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		}
@@ -181,10 +200,19 @@ func (m *Manager) followPartitions(ctx context.Context, ix *mapping.Index) (stan
 		return asNoted, nil
 	}
 	before := parsePartitions(st.LivePartitions)
-	for _, name := range slices.Sorted(maps.Keys(now)) {
-		gone, come := compare(before[name], now[name])
-		if err := m.followLeaves(ctx, ix, tables, name, gone, come); err != nil {
+	list := before.Unlisted
+	for _, name := range slices.Sorted(maps.Keys(now.Leaves)) {
+		gone, come := compare(before.Leaves[name], now.Leaves[name])
+		list = list || gone
+		if err := m.followLeaves(ctx, ix, tables, name, gone, come); errors.Is(err, errRebuilt) {
+			return followed, nil // it has other partitions noted now
+		} else if err != nil {
 			return notNow, fmt.Errorf("partitions of %s: %w", name, err)
+		}
+	}
+	if list {
+		if err := m.removeRowless(ctx, ix, tables); err != nil {
+			return notNow, err
 		}
 	}
 	return m.notePartitions(ctx, st, now.String())
@@ -209,12 +237,22 @@ func (m *Manager) notePartitions(ctx context.Context, st *State, now string) (st
 	return followed, nil
 }
 
-// followLeaves has an index follow what became of the leaves of one table. Rows that came
-// along are read again; of rows that are gone the documents are removed; where rows of the
-// table are inside of other documents, nothing tells in which, and the index is rebuilt.
+// errRebuilt says that the index was rebuilt.
+var errRebuilt = errors.New("the index was rebuilt")
+
+// followLeaves has an index follow what became of the leaves of one table, but for documents
+// whose rows are gone: rows that came along are read. Where rows of the table are inside of
+// other documents, nothing tells in which, and the index is rebuilt.
 func (m *Manager) followLeaves(ctx context.Context, ix *mapping.Index, tables mapping.Tables, name string, gone bool, come []uint32) error {
 	i := slices.IndexFunc(ix.Tables(), func(t mapping.TableName) bool { return t.String() == name })
 	table := tables[ix.Tables()[i]]
+	if len(come) > 0 && m.o.Attached != nil {
+		now, err := mapping.LoadTable(ctx, m.o.Syncer.DB(), table.Schema, table.Name)
+		if err != nil {
+			return err
+		}
+		m.o.Attached(now)
+	}
 	var brought []string // conditions that hold for the rows of leaves that brought some
 	for _, leaf := range come {
 		condition, err := m.brought(ctx, table, leaf)
@@ -230,16 +268,21 @@ func (m *Manager) followLeaves(ctx context.Context, ix *mapping.Index, tables ma
 	}
 	m.o.Logger.Info("partitions came or went", "index", ix.Name, "table", name, "attached", len(brought), "gone", gone)
 	if included(ix, table.TableName()) {
-		return m.ask(ctx, &Request{Kind: KindReindex, Index: ix.Name})
+		if err := m.ask(ctx, &Request{Kind: KindReindex, Index: ix.Name}); err != nil {
+			return err
+		}
+		return errRebuilt
 	}
 	for _, condition := range brought {
 		if err := m.ask(ctx, &Request{Kind: KindRefresh, Index: ix.Name, Source: name, Condition: condition}); err != nil {
 			return err
 		}
 	}
-	if !gone {
-		return nil
-	}
+	return nil
+}
+
+// removeRowless lists the documents of an index and removes those that have no row.
+func (m *Manager) removeRowless(ctx context.Context, ix *mapping.Index, tables mapping.Tables) error {
 	// A refresh that read the rows before they were gone must not store them afterwards.
 	open, err := m.o.Requests.Open(ctx)
 	if err != nil {
@@ -260,7 +303,7 @@ func (m *Manager) followLeaves(ctx context.Context, ix *mapping.Index, tables ma
 	if err != nil {
 		return err
 	}
-	m.o.Logger.Info("documents without a row are removed", "index", ix.Name, "documents", v.Repaired, "looked_at", v.Documents)
+	m.o.Logger.Info("documents whose rows went with a partition are removed", "index", ix.Name, "documents", v.Repaired, "looked_at", v.Documents)
 	if n := v.Differences() + v.Undecided; n > 0 {
 		return fmt.Errorf("%d documents without a row could not be removed, or are being written", n)
 	}

@@ -139,6 +139,25 @@ func TestPartitionsWhileFilling(t *testing.T) {
 	r.check(t, "t", testenv.WithID("id", "region"))
 }
 
+// TestPartitionsBehind fills an index while the stream is behind: it brings rows that went
+// with their partitions before.
+func TestPartitionsBehind(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, `PREFIXt: {table: t, routing: v}`, partedTable, `ALTER TABLE t_a REPLICA IDENTITY FULL`, `ALTER TABLE t_b1 REPLICA IDENTITY FULL`, `ALTER TABLE t_b2 REPLICA IDENTITY FULL`,
+		`ALTER TABLE t_c0 REPLICA IDENTITY FULL`, `ALTER TABLE t_c1 REPLICA IDENTITY FULL`)
+	o := options{serve: true, partitions: 20 * time.Millisecond}
+	p := r.start(t, o)
+	p.complete(t)
+	p.crash()
+	r.db.Exec(t, `INSERT INTO t SELECT i, 'a', 'gone' FROM generate_series(200, 300) i`, `UPDATE t SET v = 'elsewhere' WHERE region = 'b'`, `TRUNCATE t_a`,
+		`ALTER TABLE t_b DETACH PARTITION t_b1`, `UPDATE t_b1 SET v = 'apart'`, `ALTER TABLE t_b ATTACH PARTITION t_b1 FOR VALUES FROM (0) TO (100)`)
+	o.rebuild = func(string) bool { return true }
+	p = r.start(t, o)
+	p.complete(t)
+	r.followed(t, p, "t")
+	r.check(t, "t", testenv.WithID("id", "region"), testenv.WithRouting("v"))
+}
+
 func TestCompare(t *testing.T) {
 	for _, test := range []struct {
 		name        string

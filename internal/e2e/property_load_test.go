@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -53,6 +54,9 @@ func drawTransactions(d draw, tables []*propertyTable, n int) []transaction {
 
 func drawStatement(d draw, t *propertyTable) string {
 	free := t.free()
+	if t.partitioned && d.odds(4) {
+		return drawPartition(d, t)
+	}
 	switch n := d.int(0, 20); {
 	case n <= 5:
 		return drawInsert(d, t, d.int(1, 4))
@@ -73,6 +77,25 @@ func drawStatement(d draw, t *propertyTable) string {
 		return fmt.Sprintf("UPDATE %[1]s SET %[2]s = %[2]s%[3]s", ident(t.name), ident(one(d, free).name), drawWhere(d, t))
 	}
 	return "DELETE FROM " + ident(t.name) + drawWhere(d, t)
+}
+
+// drawPartition does something to a partition that the stream of its table does not tell.
+func drawPartition(d draw, t *propertyTable) string {
+	i := d.int(0, 1)
+	leaf := *t
+	leaf.name, leaf.partitioned = t.leaf(i), false
+	if d.odds(3) {
+		return "TRUNCATE " + ident(leaf.name) + " CASCADE"
+	}
+	all := []string{fmt.Sprintf("ALTER TABLE %s DETACH PARTITION %s", ident(t.name), ident(leaf.name))}
+	for range d.int(0, 2) {
+		c := one(d, t.free())
+		all = append(all, fmt.Sprintf("UPDATE %s SET %s = %s%s", ident(leaf.name), ident(c.name), drawValue(d, t, c), drawWhere(d, t)))
+	}
+	if d.odds(2) {
+		all = append(all, "DELETE FROM "+ident(leaf.name)+drawWhere(d, t))
+	}
+	return strings.Join(append(all, fmt.Sprintf("ALTER TABLE %s ATTACH PARTITION %s %s", ident(t.name), ident(leaf.name), leafBounds(i))), "; ")
 }
 
 // drawWhere chooses rows: one by its key, those with a value, or all.
@@ -195,7 +218,7 @@ func (w *propertyWriter) begin(ctx context.Context, t transaction) (end func() e
 	for _, statement := range append([]string{"BEGIN"}, t.statements...) {
 		if _, err := conn.Exec(ctx, statement); err != nil {
 			pg, ok := errors.AsType[*pgconn.PgError](err)
-			if !ok || pg.Code != "55P03" && pg.Code != "40P01" && pg.Code != "23505" {
+			if !ok || !slices.Contains([]string{"55P03", "40P01", "23505", "23503"}, pg.Code) { // the last one attaches or detaches what is referred to
 				return nil, fmt.Errorf("%s: %w", statement, err)
 			}
 			last, counter = "ROLLBACK", &w.lost

@@ -181,7 +181,7 @@ func drawTables(d draw) []*propertyTable {
 			}
 			t.plain = append(t.plain, c)
 		}
-		t.secondary, t.partitioned = d.odds(7), d.odds(6)
+		t.secondary, t.partitioned = d.odds(7), d.odds(4)
 	}
 	return tables
 }
@@ -220,9 +220,9 @@ func (t *propertyTable) statements() []string {
 	leaves := []string{t.name}
 	if t.partitioned {
 		for i := range 2 {
-			leaf := fmt.Sprintf("%s part %d", t.name, i)
+			leaf := t.leaf(i)
 			leaves = append(leaves, leaf)
-			all = append(all, fmt.Sprintf("CREATE TABLE %s PARTITION OF %s FOR VALUES WITH (MODULUS 2, REMAINDER %d)", ident(leaf), ident(t.name), i))
+			all = append(all, fmt.Sprintf("CREATE TABLE %s PARTITION OF %s %s", ident(leaf), ident(t.name), leafBounds(i)))
 		}
 	}
 	for _, leaf := range leaves {
@@ -236,6 +236,13 @@ func (t *propertyTable) statements() []string {
 		}
 	}
 	return all
+}
+
+// leaf is the name of one of the partitions, of which there are two.
+func (t *propertyTable) leaf(i int) string { return fmt.Sprintf("%s part %d", t.name, i) }
+
+func leafBounds(i int) string {
+	return fmt.Sprintf("FOR VALUES WITH (MODULUS 2, REMAINDER %d)", i)
 }
 
 func (t *propertyTable) foreignKeys() []string {

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"slices"
 	"time"
 
@@ -134,7 +135,7 @@ func (s *Service) open(ctx context.Context) (err error) {
 	})
 	s.manager = reindex.New(reindex.Options{
 		Syncer: s.syncer, Client: s.found.Client, DeadLetters: s.dead, Alarm: s.alarm, States: states, Requests: requests, Keep: s.handler.Add,
-		Schema: c.Postgres.ControlSchema, Slot: c.Postgres.Slot,
+		Schema: c.Postgres.ControlSchema, Slot: c.Postgres.Slot, Attached: s.attached,
 		Documents: documents, Catalog: s.catalog, Logger: log,
 		Rebuild: func(name string) bool {
 			return slices.Contains(s.o.Reindex, name) || slices.Contains(s.o.Reindex, "all")
@@ -155,10 +156,23 @@ func (s *Service) begin(ctx context.Context) error {
 func (s *Service) altered(now *mapping.Table) {
 	s.o.Logger.Info("a table was altered", "table", now.TableName().String())
 	// What the mapping names and is not there any more is left out of the documents.
-	for _, problem := range s.config.Check(s.catalog.Tables()) {
+	s.recheck(s.catalog.Tables())
+	s.manager.Altered(now.TableName())
+}
+
+// attached takes up that partitions of a table came. One without the replica identity that
+// the mapping needs ends the instance when one of its rows is changed.
+func (s *Service) attached(now *mapping.Table) {
+	tables := maps.Clone(s.catalog.Tables())
+	tables[now.TableName()] = now
+	s.recheck(tables)
+}
+
+// recheck says where the mapping does not fit tables any more.
+func (s *Service) recheck(tables mapping.Tables) {
+	for _, problem := range s.config.Check(tables) {
 		s.o.Logger.Warn("the mapping does not fit the table any more", "problem", problem.Text, "file", problem.File, "line", problem.Line, "mend", problem.Mend)
 	}
-	s.manager.Altered(now.TableName())
 }
 
 // refused takes what the search server refuses for good.
