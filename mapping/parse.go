@@ -35,7 +35,7 @@ const maxCAFile = 1 << 20
 func Read(path string) (*Config, error) {
 	text, err := os.ReadFile(path)
 	if err != nil {
-		return nil, Problems{{File: path, Text: fmt.Sprintf("cannot be read: %v", withoutPath(err)), Mend: "name a mapping file that is there and can be read"}}
+		return nil, Problems{{File: path, Text: fmt.Sprintf("cannot be read: %v", withoutPath(err)), Mend: "name a mapping file that is there and can be read; tidemark init drafts one"}}
 	}
 	return Parse(path, text, os.LookupEnv)
 }

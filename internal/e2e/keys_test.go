@@ -67,7 +67,6 @@ func TestRelatedKeys(t *testing.T) {
 			{"a new partition", `CREATE TABLE shop_3 PARTITION OF shop FOR VALUES FROM (200) TO (300); ALTER TABLE shop_3 REPLICA IDENTITY FULL; INSERT INTO shop SELECT i, 'b', 9, 'new ' || i FROM generate_series(200, 210) i;
 				UPDATE shop SET v = 'changed' WHERE id = 205; UPDATE shop SET id = 211 WHERE id = 10; DELETE FROM shop_3 WHERE id = 207`},
 			{"an empty partition attached", `CREATE TABLE area_c (LIKE area INCLUDING ALL); ALTER TABLE area ATTACH PARTITION area_c FOR VALUES IN ('c'); INSERT INTO area VALUES ('c', 1, 'in a new partition'); UPDATE shop SET region = 'c', area = 1 WHERE id < 5; UPDATE area_c SET v = 'changed'`},
-			{"the whole table truncated", `TRUNCATE shop; INSERT INTO shop SELECT i, 'a', 6, 'again' FROM generate_series(95, 105) i`},
 		} {
 			t.Run(strings.ReplaceAll(change.name, " ", "-"), func(t *testing.T) {
 				s.db.Exec(t, change.sql)
@@ -75,7 +74,13 @@ func TestRelatedKeys(t *testing.T) {
 				s.checkSynced(t)
 			})
 		}
+		// The catalog does not tell this from partitions that were truncated by themselves, so
+		// what is done to the stream's documents is done by a rebuild as well.
+		s.db.Exec(t, `TRUNCATE shop; INSERT INTO shop SELECT i, 'a', 6, 'again' FROM generate_series(95, 105) i`)
+		i.poll(t, "the table is truncated", s.equal)
 		i.stop(t)
+		s.once(t)
+		s.checkSynced(t)
 	})
 }
 

@@ -68,7 +68,9 @@ func (s *setup) write(t testing.TB) {
 	for _, name := range slices.Sorted(maps.Keys(s.indices)) {
 		fmt.Fprintf(&b, "  %s: %s\n", s.alias(name), s.indices[name])
 	}
-	must(t, os.WriteFile(s.file, []byte(b.String()), 0o600))
+	// A command that was just started may be reading it.
+	must(t, os.WriteFile(s.file+".new", []byte(b.String()), 0o600))
+	must(t, os.Rename(s.file+".new", s.file))
 }
 
 // checkSynced compares every table with its index, and looks whether there are physical

@@ -212,7 +212,7 @@ func TestVerify(t *testing.T) {
 	s.index("pair", "pair", "", testenv.WithAbsent("at"))
 
 	// Before there is anything to verify.
-	if v := s.verify(t, s.alias("pair")); v.code != 1 || !strings.Contains(v.said, "has to be filled before it can be verified") {
+	if v := s.verify(t, s.alias("pair")); v.code != 1 || !strings.Contains(v.said, "has to be filled first") {
 		t.Errorf("exit code %d, it says %s", v.code, v.said)
 	}
 	if v := s.verify(t, "nothing"); v.code != 2 {
