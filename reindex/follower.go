@@ -147,12 +147,12 @@ func (f *follower) poll(ctx context.Context, ask func() (bool, error)) error {
 // maxRequestKeys is how many rows one request asks for.
 const maxRequestKeys = 1000
 
-// reread asks the instance to store the documents of rows of a table again, by their keys,
+// reread asks the instance to store the documents of rows of a source again, by their keys,
 // and waits for that. why is what it says of rows that it could not.
-func (f *follower) reread(ctx context.Context, index string, table mapping.TableName, keys [][]string) (why, err error) {
+func (f *follower) reread(ctx context.Context, s *mapping.Source, keys [][]string) (why, err error) {
 	for len(keys) > 0 {
 		n := min(len(keys), maxRequestKeys)
-		id, err := f.requests.Add(ctx, &Request{Kind: KindRefresh, Index: index, Source: table.String(), Keys: keys[:n]})
+		id, err := f.requests.Add(ctx, &Request{Kind: KindRefresh, Index: s.Index.Name, Source: sourceName(s), Keys: keys[:n]})
 		if err != nil {
 			return nil, err
 		}

@@ -115,7 +115,7 @@ func (r *retrier) retry(ctx context.Context, letters []indexer.DeadLetter) error
 		if len(rows[i]) == 0 {
 			continue
 		}
-		why, err := r.slot.reread(ctx, r.ix.Name, s.Table, keys[i])
+		why, err := r.slot.reread(ctx, s, keys[i])
 		if err != nil {
 			return err
 		}

@@ -130,7 +130,7 @@ func TestRetryManyLetters(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if why, err := f.reread(within(t, patience), r.prefix+"t", mapping.TableName{Schema: "public", Name: "t"}, [][]string{{first[0].ID}}); why != nil || err != nil {
+	if why, err := f.reread(within(t, patience), r.config(t).Indices[0].Sources[0], [][]string{{first[0].ID}}); why != nil || err != nil {
 		t.Fatal(why, err)
 	}
 	r.db.Exec(t, `UPDATE t SET n = 'later' WHERE id % 7 = 0`, `DELETE FROM t WHERE id % 11 = 0`)

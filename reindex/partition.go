@@ -7,7 +7,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -68,17 +67,23 @@ FROM pg_catalog.pg_partition_tree(pg_catalog.to_regclass($1)) p`
 // readPartitions reads the partitions of those of an index's tables that have some.
 func readPartitions(ctx context.Context, db *sql.DB, ix *mapping.Index, tables mapping.Tables) (all partitions, err error) {
 	all.Leaves = make(map[string]map[uint32]string)
-	for _, name := range ix.Tables() {
-		if t := tables[name]; t == nil || !t.Partitioned {
-			continue
-		}
-		leaves, err := readLeaves(ctx, db, tables[name])
-		if err != nil {
+	for _, t := range partitioned(ix, tables) {
+		name := t.TableName().String()
+		if all.Leaves[name], err = readLeaves(ctx, db, t); err != nil {
 			return partitions{}, fmt.Errorf("read the partitions of %s: %w", name, err)
 		}
-		all.Leaves[name.String()] = leaves
 	}
 	return all, nil
+}
+
+// partitioned are those of an index's tables that have partitions.
+func partitioned(ix *mapping.Index, tables mapping.Tables) (found []*mapping.Table) {
+	for _, name := range ix.Tables() {
+		if t := tables[name]; t != nil && t.Partitioned {
+			found = append(found, t)
+		}
+	}
+	return found
 }
 
 func readLeaves(ctx context.Context, db *sql.DB, t *mapping.Table) (map[uint32]string, error) {
@@ -185,7 +190,8 @@ const (
 // the middle costs that it is done again.
 func (m *Manager) followPartitions(ctx context.Context, ix *mapping.Index) (standing, error) {
 	tables := m.o.Catalog.Tables()
-	if !slices.ContainsFunc(ix.Tables(), func(name mapping.TableName) bool { return tables[name].Partitioned }) {
+	parted := partitioned(ix, tables)
+	if len(parted) == 0 {
 		return asNoted, nil
 	}
 	st := m.State(ix.Name)
@@ -201,10 +207,11 @@ func (m *Manager) followPartitions(ctx context.Context, ix *mapping.Index) (stan
 	}
 	before := parsePartitions(st.LivePartitions)
 	list := before.Unlisted
-	for _, name := range slices.Sorted(maps.Keys(now.Leaves)) {
+	for _, t := range parted {
+		name := t.TableName().String()
 		gone, come := compare(before.Leaves[name], now.Leaves[name])
 		list = list || gone
-		if err := m.followLeaves(ctx, ix, tables, name, gone, come); errors.Is(err, errRebuilt) {
+		if err := m.followLeaves(ctx, ix, t, gone, come); errors.Is(err, errRebuilt) {
 			return followed, nil // it has other partitions noted now
 		} else if err != nil {
 			return notNow, fmt.Errorf("partitions of %s: %w", name, err)
@@ -243,9 +250,7 @@ var errRebuilt = errors.New("the index was rebuilt")
 // followLeaves has an index follow what became of the leaves of one table, but for documents
 // whose rows are gone: rows that came along are read. Where rows of the table are inside of
 // other documents, nothing tells in which, and the index is rebuilt.
-func (m *Manager) followLeaves(ctx context.Context, ix *mapping.Index, tables mapping.Tables, name string, gone bool, come []uint32) error {
-	i := slices.IndexFunc(ix.Tables(), func(t mapping.TableName) bool { return t.String() == name })
-	table := tables[ix.Tables()[i]]
+func (m *Manager) followLeaves(ctx context.Context, ix *mapping.Index, table *mapping.Table, gone bool, come []uint32) error {
 	if len(come) > 0 && m.o.Attached != nil {
 		now, err := mapping.LoadTable(ctx, m.o.Syncer.DB(), table.Schema, table.Name)
 		if err != nil {
@@ -266,7 +271,7 @@ func (m *Manager) followLeaves(ctx context.Context, ix *mapping.Index, tables ma
 	if !gone && len(brought) == 0 {
 		return nil
 	}
-	m.o.Logger.Info("partitions came or went", "index", ix.Name, "table", name, "attached", len(brought), "gone", gone)
+	m.o.Logger.Info("partitions came or went", "index", ix.Name, "table", table.TableName().String(), "attached", len(brought), "gone", gone)
 	if included(ix, table.TableName()) {
 		if err := m.ask(ctx, &Request{Kind: KindReindex, Index: ix.Name}); err != nil {
 			return err
@@ -274,7 +279,7 @@ func (m *Manager) followLeaves(ctx context.Context, ix *mapping.Index, tables ma
 		return errRebuilt
 	}
 	for _, condition := range brought {
-		if err := m.ask(ctx, &Request{Kind: KindRefresh, Index: ix.Name, Source: name, Condition: condition}); err != nil {
+		if err := m.ask(ctx, &Request{Kind: KindRefresh, Index: ix.Name, Source: table.TableName().String(), Condition: condition}); err != nil {
 			return err
 		}
 	}

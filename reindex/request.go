@@ -47,8 +47,9 @@ type Request struct {
 	Index string
 
 	// Condition, of a refresh, is SQL over the columns of the root table. Keys, of a refresh,
-	// are those of the rows, the text of their columns. At most one of them is given; Source
-	// is the table that they are of.
+	// are those of the rows, the text of their columns. At most one of them is given. Source is
+	// the table that they are of; where an index has several sources of one table, all of them
+	// are meant, or one, see sourceName.
 	Condition string
 	Keys      [][]string
 	Source    string
@@ -58,6 +59,23 @@ type Request struct {
 	Rows       int64  // that were stored so far
 	CreatedAt  time.Time
 	FinishedAt time.Time // zero: not yet
+}
+
+// sourceName names a source in a request: its table, and what its ids begin with.
+func sourceName(s *mapping.Source) string { return s.Table.String() + " " + s.Prefix() }
+
+// of are the sources of an index that the request is about.
+func (r *Request) of(ix *mapping.Index) []*mapping.Source {
+	if r.Source == "" {
+		return ix.Sources[:1]
+	}
+	var found []*mapping.Source
+	for _, s := range ix.Sources {
+		if r.Source == s.Table.String() || r.Source == sourceName(s) {
+			found = append(found, s)
+		}
+	}
+	return found
 }
 
 // Ended tells whether nothing more becomes of the request.

@@ -2,7 +2,6 @@ package reindex
 
 import (
 	"fmt"
-	"maps"
 	"net/http"
 	"slices"
 	"strconv"
@@ -77,26 +76,45 @@ func TestRefresh(t *testing.T) {
 	r.check(t, "t", testenv.WithQuery(`SELECT id, json_build_object('id', id, 'v', v, 'notes', coalesce((SELECT json_agg(note ORDER BY b.id) FROM b WHERE t_id = t.id), '[]')) FROM t WHERE v <> 'draft'`))
 }
 
-// TestRefreshOfSources names the table that the condition is about.
+// TestRefreshOfSources names the table that the condition is about, and of several sources
+// of one table the one that keys are of.
 func TestRefreshOfSources(t *testing.T) {
 	t.Parallel()
-	r := newRig(t, `PREFIXt: {tables: [{table: t, id: "t-{id}"}, {table: u, id: "u-{id}"}]}`, tableT, rowsT(10), `CREATE TABLE u (id int PRIMARY KEY, n int)`, `INSERT INTO u SELECT i, i FROM generate_series(1, 10) i`)
+	r := newRig(t, `PREFIXt: {tables: [{table: t, id: "t-{id}"}, {table: u, id: "u-{id}"}, {table: t, id: "again-{id}"}]}`, tableT, rowsT(10),
+		`CREATE TABLE u (id int PRIMARY KEY, n int)`, `INSERT INTO u SELECT i, i FROM generate_series(1, 10) i`)
 	p := r.start(t, options{serve: true})
 	p.complete(t)
 	_, live := r.physical(t, "t")
-	for _, id := range []string{"t-3", "u-3"} {
-		r.put(t, http.MethodDelete, "/"+live+"/_doc/"+id, ``)
+	ids := []string{"t-3", "u-3", "again-3"}
+	for _, test := range []struct {
+		request Request
+		rows    int64
+		there   []string
+	}{
+		{Request{Source: "public.u", Condition: "n = 3"}, 1, []string{"u-3"}},
+		{Request{Source: "public.t", Condition: "id = 3"}, 2, []string{"t-3", "again-3"}},
+		{Request{Source: "public.t again-", Keys: [][]string{{"3"}}}, 1, []string{"again-3"}},
+		{Request{Condition: "id = 3"}, 1, []string{"t-3"}},
+	} {
+		for _, id := range ids {
+			if status, answer, err := r.search.Do(t.Context(), http.MethodDelete, "/"+live+"/_doc/"+id, nil); err != nil || status != http.StatusOK && status != http.StatusNotFound {
+				t.Fatalf("%d %s %v", status, answer, err)
+			}
+		}
+		test.request.Kind, test.request.Index = KindRefresh, "t"
+		q := r.ended(t, r.ask(t, test.request), PhaseDone, "")
+		p.settle(t)
+		var there []string
+		for _, id := range ids {
+			if doc, _ := r.document(t, live, id); doc != nil {
+				there = append(there, id)
+			}
+		}
+		if q.Rows != test.rows || !slices.Equal(there, test.there) {
+			t.Errorf("%+v: %d rows, %v", test.request, q.Rows, there)
+		}
 	}
-	q := r.ended(t, r.ask(t, Request{Kind: KindRefresh, Index: "t", Source: "public.u", Condition: "n = 3"}), PhaseDone, "")
-	p.settle(t)
-	there := make(map[string]bool)
-	for _, id := range []string{"t-3", "u-3"} {
-		doc, _ := r.document(t, live, id)
-		there[id] = doc != nil
-	}
-	if q.Rows != 1 || !maps.Equal(there, map[string]bool{"t-3": false, "u-3": true}) {
-		t.Errorf("%d rows, %v", q.Rows, there)
-	}
+	r.ended(t, r.ask(t, Request{Kind: KindRefresh, Index: "t", Source: "public.other", Condition: "true"}), PhaseFailed, "has no documents of public.other")
 }
 
 // TestRequestsOfOtherSlots are not ours: several instances share a control schema.

@@ -9,6 +9,7 @@ import (
 	"github.com/sourcegraph/conc"
 
 	"tidemark/indexer"
+	"tidemark/mapping"
 )
 
 // poke has Serve look for what there is to do.
@@ -256,12 +257,21 @@ func (m *Manager) rebuild(ctx context.Context, d *indexer.Documents, q *Request)
 
 // refresh stores the documents of some rows again.
 func (m *Manager) refresh(ctx context.Context, d *indexer.Documents, q *Request) error {
-	source := d.Index.Sources[0]
-	for _, s := range d.Index.Sources {
-		if s.Table.String() == q.Source {
-			source = s
+	sources := q.of(d.Index)
+	if len(sources) == 0 {
+		return fmt.Errorf("the running mapping has no documents of %s in index %s", q.Source, d.Index.Name)
+	}
+	var done int64
+	for _, s := range sources {
+		if err := m.refreshSource(ctx, d, s, q, &done); err != nil {
+			return err
 		}
 	}
+	return nil
+}
+
+// refreshSource stores the documents of rows of one source again.
+func (m *Manager) refreshSource(ctx context.Context, d *indexer.Documents, source *mapping.Source, q *Request, done *int64) error {
 	plan, err := indexer.NewRowPlan(d, source, m.o.Catalog.Tables(), d.Targets()...)
 	if err != nil {
 		return err
@@ -276,10 +286,9 @@ func (m *Manager) refresh(ctx context.Context, d *indexer.Documents, q *Request)
 		}
 		rows.keys = append(rows.keys, values)
 	}
-	var done int64
 	return m.copy(ctx, rows, func(chunk *stored) error {
-		done += int64(chunk.window.Len())
-		return m.retry(ctx, "note the progress of a refresh", func(ctx context.Context) error { return m.o.Requests.advance(ctx, q.ID, done) })
+		*done += int64(chunk.window.Len())
+		return m.retry(ctx, "note the progress of a refresh", func(ctx context.Context) error { return m.o.Requests.advance(ctx, q.ID, *done) })
 	})
 }
 

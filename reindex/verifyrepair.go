@@ -29,7 +29,7 @@ func (v *verifier) repair(ctx context.Context, real []different) ([]different, e
 		return nil, err
 	}
 	for s, keys := range rows {
-		if failed[s], err = v.slot.reread(ctx, v.ix.Name, s.source.Table, keys); err != nil {
+		if failed[s], err = v.slot.reread(ctx, s.source, keys); err != nil {
 			return nil, err
 		}
 	}
