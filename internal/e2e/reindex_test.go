@@ -160,7 +160,7 @@ func (s *setup) newItems(t testing.TB, rows int) {
 	t.Helper()
 	s.db.Exec(t, `CREATE TABLE items (id int PRIMARY KEY, always text NOT NULL, v text)`,
 		fmt.Sprintf(`INSERT INTO items SELECT i, 'here', 'v' || i FROM generate_series(1, %d) i`, rows), `ANALYZE items`)
-	s.index("items", "items", ", fields: {always: {type: keyword}}, reindex: {chunk: "+fmt.Sprint(pick(200, 5000))+"}")
+	s.index("items", "items", ", fields: {always: {type: keyword}}, reindex: {chunk: "+pick("200, max_rows_per_second: 5000", "5000")+"}")
 }
 
 // TestNobodyNotices rebuilds an index three times while searchers query it and its table
@@ -190,8 +190,13 @@ func TestNobodyNotices(t *testing.T) {
 	asked := s.start(t, "reindex", s.alias("items"))
 	kills, middle := 0, 0
 	for ; kills < pick(4, 10); kills++ {
-		i.mayLog(t, "stored a chunk", 3*time.Second)
-		time.Sleep(time.Duration(random.IntN(pick(300, 5000))) * time.Millisecond)
+		asked.poll(t, "the rebuild is under way", func(ctx context.Context) error {
+			if complete, err := s.complete(ctx); err != nil || !complete {
+				return err
+			}
+			return errors.New("no index is being filled")
+		})
+		time.Sleep(time.Duration(random.IntN(pick(300, 3000))) * time.Millisecond)
 		i.kill()
 		if complete, err := s.complete(t.Context()); err == nil && !complete {
 			middle++
