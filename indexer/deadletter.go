@@ -276,9 +276,10 @@ func (d *DeadLetters) Count(ctx context.Context) (int64, error) {
 	return n, nil
 }
 
-// Counts returns how many dead letters each index has that has any.
-func (d *DeadLetters) Counts(ctx context.Context) (map[string]int64, error) {
-	rows, err := d.db.QueryContext(ctx, `SELECT index_name, count(*) FROM `+d.table+` GROUP BY index_name`)
+// Counts returns how many of the dead letters that are meant each index has that has any.
+func (d *DeadLetters) Counts(ctx context.Context, f LetterFilter) (map[string]int64, error) {
+	where, args := f.where()
+	rows, err := d.db.QueryContext(ctx, `SELECT index_name, count(*) FROM `+d.table+` WHERE `+where+` GROUP BY index_name`, args...)
 	if err != nil {
 		return nil, fmt.Errorf("count dead letters: %w", err)
 	}

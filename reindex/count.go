@@ -82,7 +82,7 @@ func (m *Manager) countOnce(ctx context.Context, d *indexer.Documents, st *State
 	if err != nil {
 		return err
 	}
-	letters, err := m.o.DeadLetters.Counts(ctx)
+	letters, err := m.o.DeadLetters.Counts(ctx, indexer.LetterFilter{})
 	if err != nil {
 		return err
 	}
@@ -93,8 +93,8 @@ func (m *Manager) countOnce(ctx context.Context, d *indexer.Documents, st *State
 		if err != nil {
 			return err
 		}
-		before := parsePartitions(st.BuildingPartitions)
-		if now.Unlisted = before.Unlisted; now.String() != st.BuildingPartitions || before.Unlisted && missing < 0 {
+		noted := parsePartitions(st.BuildingPartitions)
+		if now.Unlisted = noted.Unlisted; now.String() != st.BuildingPartitions || noted.Unlisted && missing < 0 {
 			m.o.Logger.Warn("the numbers of rows and documents say nothing: a partition came or went", "index", st.Name, "rows", rows, "documents", documents)
 			return nil // watchPartitions sees to it
 		}

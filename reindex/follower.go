@@ -106,7 +106,7 @@ func (f *follower) await(ctx context.Context, end pglogrepl.LSN) error {
 	}
 	var last pglogrepl.LSN
 	moved, followed := time.Now(), time.Now()
-	return f.poll(ctx, func() (bool, error) {
+	return poll(ctx, func() (bool, error) {
 		at, active, err := f.position(ctx)
 		if err != nil || at >= end {
 			return true, err
@@ -129,7 +129,7 @@ func (f *follower) await(ctx context.Context, end pglogrepl.LSN) error {
 }
 
 // poll asks until the answer is yes.
-func (f *follower) poll(ctx context.Context, ask func() (bool, error)) error {
+func poll(ctx context.Context, ask func() (bool, error)) error {
 	tick := time.NewTicker(slotInterval)
 	defer tick.Stop()
 	for {
@@ -146,6 +146,15 @@ func (f *follower) poll(ctx context.Context, ask func() (bool, error)) error {
 
 // maxRequestKeys is how many rows one request asks for.
 const maxRequestKeys = 1000
+
+// requestKey is a key as a request has it.
+func requestKey(key [][]byte) []string {
+	values := make([]string, len(key))
+	for i, v := range key {
+		values[i] = string(v)
+	}
+	return values
+}
 
 // reread asks the instance to store the documents of rows of a source again, by their keys,
 // and waits for that. why is what it says of rows that it could not.
@@ -168,16 +177,10 @@ func (f *follower) reread(ctx context.Context, s *mapping.Source, keys [][]strin
 	return why, nil
 }
 
-// awaitRequest waits until a request has ended.
-func (f *follower) awaitRequest(ctx context.Context, id int64) (q *Request, err error) {
+// awaitRequest waits until a request has ended, as long as an instance is at it.
+func (f *follower) awaitRequest(ctx context.Context, id int64) (*Request, error) {
 	followed, moved, rows := time.Now(), time.Now(), int64(-1)
-	err = f.poll(ctx, func() (bool, error) {
-		if q, err = f.requests.Get(ctx, id); err != nil || q == nil || q.Ended() {
-			if err == nil && q == nil {
-				err = fmt.Errorf("request %d is gone", id)
-			}
-			return true, err
-		}
+	return f.requests.await(ctx, id, func(q *Request) error {
 		_, active, err := f.position(ctx)
 		now := time.Now()
 		if active {
@@ -193,7 +196,6 @@ func (f *follower) awaitRequest(ctx context.Context, id int64) (q *Request, err 
 		case now.Sub(moved) > slotPatience:
 			err = fmt.Errorf("request %d does not come to an end", id)
 		}
-		return false, err
+		return err
 	})
-	return q, err
 }

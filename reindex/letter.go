@@ -153,10 +153,7 @@ func (r *retrier) keyOf(l *indexer.DeadLetter) (source int, key []string) {
 		if !ok || slices.ContainsFunc(values, func(v []byte) bool { return v == nil }) { // NULL equals nothing
 			continue
 		}
-		for _, v := range values {
-			key = append(key, string(v))
-		}
-		return i, key
+		return i, requestKey(values)
 	}
 	return -1, nil
 }

@@ -43,7 +43,7 @@ type partitions struct {
 func (p partitions) String() string {
 	text, err := json.Marshal(p) // in the order of the keys
 	if err != nil {
-		panic(err) // it is made of texts
+		panic(err) // unreachable: maps of numbers and texts, and a bool, always have JSON
 	}
 	return string(text)
 }
@@ -373,26 +373,9 @@ func (m *Manager) ask(ctx context.Context, q *Request) error {
 	return err
 }
 
-// await waits until a request has ended.
+// await waits until a request has ended: it is this instance that does it.
 func (m *Manager) await(ctx context.Context, id int64) (*Request, error) {
-	tick := time.NewTicker(slotInterval)
-	defer tick.Stop()
-	for {
-		now, err := m.o.Requests.Get(ctx, id)
-		switch {
-		case err != nil:
-			return nil, err
-		case now == nil:
-			return nil, fmt.Errorf("request %d is gone", id)
-		case now.Ended():
-			return now, nil
-		}
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
-			return nil, context.Cause(ctx)
-		}
-	}
+	return m.o.Requests.await(ctx, id, func(*Request) error { return nil })
 }
 
 type noProgress struct{}

@@ -164,6 +164,24 @@ func (r *Requests) Add(ctx context.Context, q *Request) (id int64, err error) {
 	return id, nil
 }
 
+// await waits until a request has ended. An error of meanwhile, which is called as long as it
+// has not, ends the waiting.
+func (r *Requests) await(ctx context.Context, id int64, meanwhile func(*Request) error) (q *Request, err error) {
+	err = poll(ctx, func() (bool, error) {
+		if q, err = r.Get(ctx, id); err != nil {
+			return false, err
+		}
+		if q == nil {
+			return false, fmt.Errorf("request %d is gone", id)
+		}
+		if q.Ended() {
+			return true, nil
+		}
+		return false, meanwhile(q)
+	})
+	return q, err
+}
+
 const requestColumns = `id, kind, index_name, source, condition, keys, phase, message, rows_done, created_at, finished_at`
 
 // Get returns a request, nil if there is none of this number.

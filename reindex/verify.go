@@ -256,12 +256,11 @@ func (v *verifier) run(ctx context.Context) error {
 	if err := v.slot.pass(ctx); err != nil {
 		return err
 	}
-	for _, s := range v.sources {
-		if v.o.Listed {
-			break
-		}
-		if err := v.readRows(ctx, s); err != nil {
-			return fmt.Errorf("rows of %s: %w", s.source.Table, err)
+	if !v.o.Listed {
+		for _, s := range v.sources {
+			if err := v.readRows(ctx, s); err != nil {
+				return fmt.Errorf("rows of %s: %w", s.source.Table, err)
+			}
 		}
 	}
 	if err := v.listDocuments(ctx); err != nil {

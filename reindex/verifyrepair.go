@@ -2,6 +2,7 @@ package reindex
 
 import (
 	"context"
+
 	"tidemark/dbsync"
 	"tidemark/indexer"
 )
@@ -17,11 +18,7 @@ func (v *verifier) repair(ctx context.Context, real []different) ([]different, e
 		case d.Kind == Extra:
 			extra = append(extra, dbsync.Operation{Index: indexer.WriteAlias(v.ix.Name, v.physical), ID: d.ID, Routing: d.Routing, Version: versionOf(d.Version), Delete: true})
 		case d.Kind != Unmade:
-			key := make([]string, len(d.key))
-			for i, value := range d.key {
-				key[i] = string(value)
-			}
-			rows[d.source] = append(rows[d.source], key)
+			rows[d.source] = append(rows[d.source], requestKey(d.key))
 		}
 	}
 	refused, err := v.remove(ctx, extra)

@@ -86,11 +86,7 @@ func (o *lettersOptions) command(stderr io.Writer, use string, do func(ctx conte
 		if len(args) == 0 && !o.anyIndex(c.Name()) {
 			return &usageError{errors.New("name the indices, or all, or dead letters by --row"), c.CommandPath()}
 		}
-		config, err := mapping.Read(o.file)
-		if err != nil {
-			return err
-		}
-		indices, err := named(config, args)
+		config, indices, err := readNamed(o.file, args)
 		if err != nil {
 			return err
 		}
@@ -132,17 +128,23 @@ func (o *lettersOptions) filter(ctx context.Context, letters *indexer.DeadLetter
 	if len(indices) == 0 {
 		return f, nil
 	}
-	counts, err := letters.Counts(ctx)
+	counts, err := letters.Counts(ctx, f)
 	if err != nil {
 		return f, err
 	}
 	f.Indices = []string{}
 	for name := range counts {
-		if slices.ContainsFunc(indices, func(ix *mapping.Index) bool { _, ok := indexer.PhysicalOf(ix.Name, name); return ok }) {
+		if slices.ContainsFunc(indices, func(ix *mapping.Index) bool { return writtenBy(ix, name) }) {
 			f.Indices = append(f.Indices, name)
 		}
 	}
 	return f, nil
+}
+
+// writtenBy tells whether a write alias is one of an index.
+func writtenBy(ix *mapping.Index, alias string) bool {
+	_, ok := indexer.PhysicalOf(ix.Name, alias)
+	return ok
 }
 
 func (o *lettersOptions) list(ctx context.Context, config *mapping.Config, indices []*mapping.Index, out, stderr io.Writer) error {
@@ -315,24 +317,17 @@ func (o *lettersOptions) retry(ctx context.Context, config *mapping.Config, indi
 }
 
 // concerned are those of the indices that have dead letters of those that are meant.
-func (o *lettersOptions) concerned(ctx context.Context, letters *indexer.DeadLetters, indices []*mapping.Index) (found []*mapping.Index, err error) {
+func (o *lettersOptions) concerned(ctx context.Context, letters *indexer.DeadLetters, indices []*mapping.Index) ([]*mapping.Index, error) {
 	if letters == nil {
 		return nil, nil
 	}
-	for _, ix := range indices {
-		f, err := o.filter(ctx, letters, []*mapping.Index{ix})
-		if err != nil {
-			return nil, err
-		}
-		some, err := letters.List(ctx, f, 1, false)
-		if err != nil {
-			return nil, err
-		}
-		if len(some) > 0 {
-			found = append(found, ix)
-		}
+	f, err := o.filter(ctx, letters, indices)
+	if err != nil {
+		return nil, err
 	}
-	return found, nil
+	return slices.DeleteFunc(slices.Clone(indices), func(ix *mapping.Index) bool {
+		return !slices.ContainsFunc(f.Indices, func(alias string) bool { return writtenBy(ix, alias) })
+	}), nil
 }
 
 func (o *lettersOptions) drop(ctx context.Context, config *mapping.Config, indices []*mapping.Index, out, stderr io.Writer) error {

@@ -93,11 +93,7 @@ func (o *reindexOptions) run(ctx context.Context, args []string, command string,
 	if len(args) == 0 {
 		return &usageError{errors.New("name the indices, or all"), command}
 	}
-	config, err := mapping.Read(o.file)
-	if err != nil {
-		return err
-	}
-	indices, err := named(config, args)
+	config, indices, err := readNamed(o.file, args)
 	if err != nil {
 		return err
 	}
@@ -141,6 +137,16 @@ func (o *reindexOptions) run(ctx context.Context, args []string, command string,
 		return a.ask(ctx, wanted, running, o.noWait)
 	}
 	return a.work(ctx, wanted, source != nil)
+}
+
+// readNamed reads the mapping file, and gives the indices of these names.
+func readNamed(file string, names []string) (*mapping.Config, []*mapping.Index, error) {
+	config, err := mapping.Read(file)
+	if err != nil {
+		return nil, nil, err
+	}
+	indices, err := named(config, names)
+	return config, indices, err
 }
 
 // named are the indices of the file with these names; "all" stands for every one.

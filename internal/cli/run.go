@@ -42,11 +42,8 @@ func newRun(stderr io.Writer) *cobra.Command {
 }
 
 func run(ctx context.Context, o runOptions, stderr io.Writer) error {
-	config, err := mapping.Read(o.file)
+	config, _, err := readNamed(o.file, o.reindex)
 	if err != nil {
-		return err
-	}
-	if _, err := named(config, o.reindex); err != nil {
 		return err
 	}
 	log, display := o.logger(stderr)

@@ -288,7 +288,7 @@ func readLetters(ctx context.Context, db *sql.DB, schema string) (map[string]int
 	if there, err := letters.Exist(ctx); !there || err != nil {
 		return nil, err
 	}
-	return letters.Counts(ctx)
+	return letters.Counts(ctx, indexer.LetterFilter{})
 }
 
 func (r *statusReport) readRequests(ctx context.Context, config *mapping.Config, db *sql.DB) error {

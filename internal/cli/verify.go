@@ -16,8 +16,7 @@ import (
 	"github.com/sourcegraph/conc/pool"
 	"github.com/spf13/cobra"
 
-	"tidemark/internal/progress"
-	"tidemark/mapping"
+	"tidemark/internal/service"
 	"tidemark/reindex"
 )
 
@@ -75,11 +74,7 @@ func (e *differentError) Error() string {
 }
 
 func runVerify(ctx context.Context, o verifyOptions, names []string, out, stderr io.Writer) error {
-	config, err := mapping.Read(o.file)
-	if err != nil {
-		return err
-	}
-	indices, err := named(config, names)
+	config, indices, err := readNamed(o.file, names)
 	if err != nil {
 		return err
 	}
@@ -94,7 +89,7 @@ func runVerify(ctx context.Context, o verifyOptions, names []string, out, stderr
 				printer := verifyPrinter{o: o, out: out}
 				verified, err := reindex.Verify(ctx, ix, reindex.VerifyOptions{
 					DB: f.db, Client: f.prepared.Client, Schema: config.Postgres.ControlSchema, Slot: config.Postgres.Slot, Tables: f.prepared.Tables,
-					Sample: float64(o.sample), Repair: o.repair, Found: printer.found, Progress: bars{display}, Logger: log,
+					Sample: float64(o.sample), Repair: o.repair, Found: printer.found, Progress: service.Bars{Display: display}, Logger: log,
 				})
 				if err != nil {
 					return err
@@ -134,13 +129,6 @@ func (l *lockedWriter) Write(text []byte) (int, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.w.Write(text)
-}
-
-// bars shows on a Display how far verifying is.
-type bars struct{ display *progress.Display }
-
-func (b bars) Begin(index string, done, total int64) reindex.Bar {
-	return b.display.Index(index, done, total)
 }
 
 // A verifyPrinter prints the differences of an index as they are found.

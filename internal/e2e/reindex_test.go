@@ -196,7 +196,7 @@ func TestNobodyNotices(t *testing.T) {
 			}
 			return errors.New("no index is being filled")
 		})
-		time.Sleep(time.Duration(random.IntN(pick(300, 3000))) * time.Millisecond)
+		time.Sleep(time.Duration(random.IntN(pick(300, 3000))) * time.Millisecond) // to a moment that nothing marks
 		i.kill()
 		if complete, err := s.complete(t.Context()); err == nil && !complete {
 			middle++

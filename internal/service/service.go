@@ -140,7 +140,7 @@ func (s *Service) open(ctx context.Context) (err error) {
 		Rebuild: func(name string) bool {
 			return slices.Contains(s.o.Reindex, name) || slices.Contains(s.o.Reindex, "all")
 		},
-		Progress: bars{s.o.Display},
+		Progress: Bars{s.o.Display},
 	})
 	s.syncer.MessageHandler, s.syncer.Batcher = s.handler, dbsync.OperationsOnly(s.handler)
 	return nil
@@ -250,7 +250,8 @@ func (s *Service) run(ctx context.Context) error {
 	}
 }
 
-// bars shows the filling of indices on a Display.
-type bars struct{ *progress.Display }
+// Bars shows on a Display how far work on indices is.
+type Bars struct{ *progress.Display }
 
-func (b bars) Begin(index string, done, total int64) reindex.Bar { return b.Index(index, done, total) }
+// Begin adds a bar, see [reindex.Progress].
+func (b Bars) Begin(index string, done, total int64) reindex.Bar { return b.Index(index, done, total) }

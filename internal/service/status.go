@@ -94,7 +94,7 @@ func (s *Service) countLetters(ctx context.Context) {
 	ticker := time.NewTicker(deadLetterInterval)
 	defer ticker.Stop()
 	for {
-		counts, err := s.dead.Counts(ctx)
+		counts, err := s.dead.Counts(ctx, indexer.LetterFilter{})
 		if err == nil {
 			s.letters.set(counts)
 		} else if ctx.Err() == nil {
