@@ -13,12 +13,13 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"tidemark/mapping"
+	"tidemark/mapping/catalog"
 )
 
 // A dataset is the table, and the documents that its rows ought to become.
 type dataset struct {
 	conn  *pgx.Conn
-	table *mapping.Table
+	table *catalog.Table
 	plan  *mapping.Plan
 	list  string // select list, in the order that plan expects
 	rows  int
@@ -89,7 +90,7 @@ func (d *dataset) fill(ctx context.Context, url string, ix *mapping.Index) error
 		return err
 	}
 	defer db.Close()
-	if d.table, err = mapping.LoadTable(ctx, db, "public", "items"); err != nil {
+	if d.table, err = catalog.LoadTable(ctx, db, "public", "items"); err != nil {
 		return err
 	}
 	selection, err := ix.Sources[0].Select(d.tables())
@@ -103,12 +104,12 @@ func (d *dataset) fill(ctx context.Context, url string, ix *mapping.Index) error
 		if i > 0 {
 			d.list += ", "
 		}
-		d.list += "items." + mapping.QuoteIdent(c)
+		d.list += "items." + catalog.QuoteIdent(c)
 	}
 	return d.reset(ctx)
 }
 
-func (d *dataset) tables() mapping.Tables { return mapping.Tables{d.table.TableName(): d.table} }
+func (d *dataset) tables() catalog.Tables { return catalog.Tables{d.table.TableName(): d.table} }
 
 // reset puts the table back to what it was in the beginning.
 func (d *dataset) reset(ctx context.Context) error {

@@ -7,31 +7,31 @@ import (
 	"sync"
 
 	"tidemark/dbsync"
-	"tidemark/mapping"
+	"tidemark/mapping/catalog"
 )
 
 // A Catalog is what is known of the tables that documents are made of, as the database's
 // catalog described them last. It is safe for concurrent use.
 type Catalog struct {
 	mu     sync.Mutex
-	tables mapping.Tables    // replaced, not changed
+	tables catalog.Tables    // replaced, not changed
 	plans  map[root]*RowPlan // for these tables, see plan
 }
 
 // NewCatalog returns a Catalog of tables.
-func NewCatalog(tables mapping.Tables) *Catalog {
+func NewCatalog(tables catalog.Tables) *Catalog {
 	return &Catalog{tables: maps.Clone(tables), plans: make(map[root]*RowPlan)}
 }
 
 // Tables returns what is known now. It is not to be changed.
-func (c *Catalog) Tables() mapping.Tables {
+func (c *Catalog) Tables() catalog.Tables {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.tables
 }
 
 // Set takes up what a table is now.
-func (c *Catalog) Set(t *mapping.Table) {
+func (c *Catalog) Set(t *catalog.Table) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.tables = maps.Clone(c.tables)
@@ -55,8 +55,8 @@ func (c *Catalog) plan(r root) (*RowPlan, error) {
 }
 
 // load reads what a table is now and takes it up. Its error is that of [mapping.LoadTable].
-func (c *Catalog) load(ctx context.Context, q mapping.Querier, name mapping.TableName) (*mapping.Table, error) {
-	table, err := mapping.LoadTable(ctx, q, name.Schema, name.Name)
+func (c *Catalog) load(ctx context.Context, q catalog.Querier, name catalog.TableName) (*catalog.Table, error) {
+	table, err := catalog.LoadTable(ctx, q, name.Schema, name.Name)
 	if err == nil {
 		c.Set(table)
 	}
@@ -64,7 +64,7 @@ func (c *Catalog) load(ctx context.Context, q mapping.Querier, name mapping.Tabl
 }
 
 // gone reports that a table is not there under its name; what says what became of it.
-func gone(name mapping.TableName, what string) error {
+func gone(name catalog.TableName, what string) error {
 	return &dbsync.PermanentError{Err: fmt.Errorf("table %s %s; mend: change the mapping and start again", name, what)}
 }
 

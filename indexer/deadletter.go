@@ -14,7 +14,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"tidemark/dbsync"
-	"tidemark/mapping"
+	"tidemark/mapping/catalog"
 )
 
 const (
@@ -59,7 +59,7 @@ func NewDeadLetters(db *sql.DB, schema string, alarm *Alarm) *DeadLetters {
 	return &DeadLetters{
 		db:     db,
 		schema: schema,
-		table:  mapping.QuoteIdent(schema) + `."dead_letters"`,
+		table:  catalog.QuoteIdent(schema) + `."dead_letters"`,
 		alarm:  alarm,
 	}
 }
@@ -100,7 +100,7 @@ func (d *DeadLetters) setup(ctx context.Context) error {
 	}
 	return d.local(ctx, func(tx *sql.Tx) error {
 		if !schema {
-			if _, err := tx.ExecContext(ctx, `CREATE SCHEMA `+mapping.QuoteIdent(d.schema)); err != nil {
+			if _, err := tx.ExecContext(ctx, `CREATE SCHEMA `+catalog.QuoteIdent(d.schema)); err != nil {
 				return err
 			}
 		}

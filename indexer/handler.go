@@ -15,6 +15,7 @@ import (
 
 	"tidemark/dbsync"
 	"tidemark/mapping"
+	"tidemark/mapping/catalog"
 )
 
 // Documents is where the documents of one mapping are written: to one physical index,
@@ -54,8 +55,8 @@ func (d *Documents) relatedIndex() string { return "related:" + d.Index.Name }
 type Handler struct {
 	dbsync.DefaultMessageHandler
 	o       HandlerOptions
-	roots   map[mapping.TableName][]root
-	related map[mapping.TableName][]link
+	roots   map[catalog.TableName][]root
+	related map[catalog.TableName][]link
 
 	// The following belongs to the goroutine of Syncer.Run.
 	ctx     context.Context          // see Begin
@@ -77,7 +78,7 @@ type HandlerOptions struct {
 
 	// Altered is called when the stream describes a table that is not what it was before.
 	// It must not wait for the stream.
-	Altered func(now *mapping.Table)
+	Altered func(now *catalog.Table)
 }
 
 // root is a table whose rows are documents.
@@ -89,7 +90,7 @@ type root struct {
 // streamPlan turns rows of the stream into documents of one source.
 type streamPlan struct {
 	root
-	table *mapping.Table
+	table *catalog.Table
 	plan  *mapping.Plan
 	blind error // why old rows cannot be told apart, nil if they can
 }
@@ -98,7 +99,7 @@ type streamPlan struct {
 type RowPlan struct {
 	Documents *Documents
 	Source    *mapping.Source
-	Table     *mapping.Table
+	Table     *catalog.Table
 	Selection *mapping.Selection // what its rows are made of
 	Related   []uint32           // the oids of the other tables that they are made of
 	Plan      *mapping.Plan
@@ -111,7 +112,7 @@ type RowPlan struct {
 }
 
 // NewRowPlan makes the plan for rows that are selected to make documents of s.
-func NewRowPlan(d *Documents, s *mapping.Source, tables mapping.Tables, targets ...string) (*RowPlan, error) {
+func NewRowPlan(d *Documents, s *mapping.Source, tables catalog.Tables, targets ...string) (*RowPlan, error) {
 	selection, err := s.Select(tables)
 	if err != nil {
 		return nil, err
@@ -132,7 +133,7 @@ func NewRowPlan(d *Documents, s *mapping.Source, tables mapping.Tables, targets 
 
 // NewHandler makes a Handler.
 func NewHandler(o HandlerOptions) *Handler {
-	h := &Handler{o: o, roots: make(map[mapping.TableName][]root), related: make(map[mapping.TableName][]link),
+	h := &Handler{o: o, roots: make(map[catalog.TableName][]root), related: make(map[catalog.TableName][]link),
 		plans: make(map[uint32][]*streamPlan), links: make(map[uint32][]*linkPlan)}
 	for _, d := range o.Documents {
 		h.Add(d)
@@ -166,7 +167,7 @@ func (h *Handler) HandleBeginMessage(_ int, msg *pglogrepl.BeginMessage) error {
 // documents would lack a column that the transaction has added, until the next time that
 // the table is altered.
 func (h *Handler) HandleRelationMessage(_ int, msg *pglogrepl.RelationMessage, _ *dbsync.PGTableInfo) error {
-	name := mapping.TableName{Schema: msg.Namespace, Name: msg.RelationName}
+	name := catalog.TableName{Schema: msg.Namespace, Name: msg.RelationName}
 	for known, t := range h.o.Catalog.Tables() {
 		if t.OID == msg.RelationID {
 			name = known // the message has the name that the table had then
@@ -206,7 +207,7 @@ func (h *Handler) HandleRelationMessage(_ int, msg *pglogrepl.RelationMessage, _
 
 // describe returns what the catalog has of the table that a message is about. The message may
 // say nothing of what was altered: generated columns are not in it.
-func (h *Handler) describe(name mapping.TableName, msg *pglogrepl.RelationMessage) (*mapping.Table, error) {
+func (h *Handler) describe(name catalog.TableName, msg *pglogrepl.RelationMessage) (*catalog.Table, error) {
 	// A commit is in the stream before others see what it did to the catalog.
 	visible := func(*pgconn.PgConn) error { return nil }
 	if err := h.o.Syncer.ReadVisible(h.ctx, []uint32{h.xid}, nil, visible); err != nil {
@@ -214,9 +215,9 @@ func (h *Handler) describe(name mapping.TableName, msg *pglogrepl.RelationMessag
 	}
 	before := h.o.Catalog.Tables()[name]
 	table, err := h.o.Catalog.load(h.ctx, h.o.Syncer.DB(), name)
-	if errors.Is(err, mapping.ErrNoTable) {
+	if errors.Is(err, catalog.ErrNoTable) {
 		what := goneOrRenamed
-		if now := (mapping.TableName{Schema: msg.Namespace, Name: msg.RelationName}); now != name {
+		if now := (catalog.TableName{Schema: msg.Namespace, Name: msg.RelationName}); now != name {
 			what = "is called " + now.String() + " now"
 		}
 		return nil, gone(name, what)
@@ -237,7 +238,7 @@ func (h *Handler) describe(name mapping.TableName, msg *pglogrepl.RelationMessag
 //
 // Inserts need no identity. What else was logged without it stays in the slot as it is,
 // so mending the table lets it pass no more than starting again does.
-func checkIdentity(msg *pglogrepl.RelationMessage, index string, needs []string, table *mapping.Table) error {
+func checkIdentity(msg *pglogrepl.RelationMessage, index string, needs []string, table *catalog.Table) error {
 	identity := make(map[string]bool)
 	for _, c := range msg.Columns {
 		identity[c.Name] = c.Flags&1 != 0
@@ -246,7 +247,7 @@ func checkIdentity(msg *pglogrepl.RelationMessage, index string, needs []string,
 		if !identity[name] && !(table.Partitioned && table.Identity.Covers([]string{name})) {
 			return &dbsync.PermanentError{Err: fmt.Errorf("index %s: %s was changed while column %s was not in its replica identity, so it is not known which documents are gone; "+
 				"mend: ALTER TABLE %s REPLICA IDENTITY FULL, drop the replication slot, and start with on_slot_lost: reindex",
-				index, table.TableName(), mapping.QuoteIdent(name), table.TableName())}
+				index, table.TableName(), catalog.QuoteIdent(name), table.TableName())}
 		}
 	}
 	return nil

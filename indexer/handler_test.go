@@ -16,6 +16,7 @@ import (
 
 	"tidemark/dbsync"
 	"tidemark/mapping"
+	"tidemark/mapping/catalog"
 	"tidemark/testenv"
 )
 
@@ -57,12 +58,12 @@ func newStream(t *testing.T, db *testenv.Database, indices string, more ...strin
 		s.targets[ix.Name] = d
 		documents = append(documents, d)
 	}
-	known := make(mapping.Tables)
+	known := make(catalog.Tables)
 	for _, name := range s.config.Tables() {
 		if !slices.Contains(tables, name.String()) {
 			tables = append(tables, name.String())
 		}
-		table, err := mapping.LoadTable(t.Context(), db.DB, name.Schema, name.Name)
+		table, err := catalog.LoadTable(t.Context(), db.DB, name.Schema, name.Name)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -10,6 +10,7 @@ import (
 
 	"tidemark/dbsync"
 	"tidemark/mapping"
+	"tidemark/mapping/catalog"
 )
 
 // link is a table whose rows are in documents of other rows.
@@ -27,7 +28,7 @@ type linkPlan struct {
 	blind   error // why old rows do not tell where they belonged, nil if they do
 }
 
-func newLinkPlan(n int, l link, msg *pglogrepl.RelationMessage, table *mapping.Table) *linkPlan {
+func newLinkPlan(n int, l link, msg *pglogrepl.RelationMessage, table *catalog.Table) *linkPlan {
 	p := &linkPlan{link: l, n: n, blind: checkIdentity(msg, l.documents.Index.Name, l.path.Columns(), table)}
 	uses := l.path.Uses(table)
 	for _, name := range l.path.Columns() {

@@ -13,6 +13,8 @@ import (
 
 	"tidemark/dbsync"
 	"tidemark/mapping"
+	"tidemark/mapping/catalog"
+	"tidemark/mapping/value"
 )
 
 const (
@@ -273,10 +275,10 @@ func (h *Handler) withPlan(ctx context.Context, rows *RowPlan, searching bool, f
 
 // Reload reads again what the tables are that rows are made of, and returns the plan for
 // them as they are now.
-func (c *Catalog) Reload(ctx context.Context, q mapping.Querier, rows *RowPlan) (*RowPlan, error) {
+func (c *Catalog) Reload(ctx context.Context, q catalog.Querier, rows *RowPlan) (*RowPlan, error) {
 	for _, name := range rows.Source.Tables() {
 		_, err := c.load(ctx, q, name)
-		if errors.Is(err, mapping.ErrNoTable) {
+		if errors.Is(err, catalog.ErrNoTable) {
 			return nil, gone(name, goneOrRenamed)
 		}
 		if err != nil {
@@ -382,12 +384,12 @@ func KeysQuery(p *RowPlan, keys [][][]byte) (query string, args [][]byte) {
 		names = append(names, k)
 		fmt.Fprintf(&from, "pg_catalog.unnest($%d::pg_catalog.text[])", i+1)
 		typ := p.Table.Column(name).Type
-		fmt.Fprintf(&on, "%s.%s %s k.%s::%s", mapping.Root, mapping.QuoteIdent(name), typ.Operator("="), k, typ.Name)
+		fmt.Fprintf(&on, "%s.%s %s k.%s::%s", mapping.Root, catalog.QuoteIdent(name), typ.Operator("="), k, typ.Name)
 		column := make([][]byte, len(keys))
 		for j := range keys {
 			column[j] = keys[j][i]
 		}
-		args = append(args, mapping.TextArray(column))
+		args = append(args, value.TextArray(column))
 	}
 	return fmt.Sprintf("SELECT %s FROM ROWS FROM (%s) AS k(%s) JOIN %s %s ON %s",
 		p.Selection.List, &from, strings.Join(names, ", "), p.Table.From(), mapping.Root, &on), args

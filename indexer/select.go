@@ -7,6 +7,7 @@ import (
 	"github.com/jackc/pglogrepl"
 
 	"tidemark/mapping"
+	"tidemark/mapping/catalog"
 )
 
 // With returns the plan for rows that have more columns after those of their documents.
@@ -28,7 +29,7 @@ func (p *RowPlan) OfColumns() *RowPlan {
 		// The columns stand where they stand in whole rows, so that the plan is the same.
 		list[i] = "NULL"
 		if p.Table.Column(name) != nil && (p.Source.Where != "" || name == p.Source.Routing || slices.Contains(key, name)) {
-			list[i] = mapping.Root + "." + mapping.QuoteIdent(name)
+			list[i] = mapping.Root + "." + catalog.QuoteIdent(name)
 		}
 	}
 	selection.List = strings.Join(list, ", ")

@@ -1,7 +1,6 @@
 package mapping
 
 import (
-	"bytes"
 	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
@@ -12,6 +11,10 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"tidemark/mapping/catalog"
+	"tidemark/mapping/expr"
+	"tidemark/mapping/value"
 )
 
 // gcDeletes is how long the server keeps the version of a deleted document
@@ -29,7 +32,7 @@ const gcDeletes = "1h"
 //   - Other keys of mappings are taken over. dynamic is false unless given.
 //
 // The same mapping of the same tables always gives the same bytes.
-func (ix *Index) Body(tables Tables) ([]byte, error) {
+func (ix *Index) Body(tables catalog.Tables) ([]byte, error) {
 	properties := make(map[string]any)
 	for _, s := range ix.Sources {
 		own, err := s.properties(tables[s.Table], tables)
@@ -69,7 +72,7 @@ func (ix *Index) Body(tables Tables) ([]byte, error) {
 	if _, ok := settings["index.gc_deletes"]; !ok {
 		settings["index.gc_deletes"] = gcDeletes
 	}
-	body, err := marshal(map[string]any{"settings": settings, "mappings": mappings})
+	body, err := value.Marshal(map[string]any{"settings": settings, "mappings": mappings})
 	if err != nil {
 		return nil, fmt.Errorf("index %s: %w", ix.Name, err)
 	}
@@ -77,9 +80,9 @@ func (ix *Index) Body(tables Tables) ([]byte, error) {
 }
 
 // properties gives the index fields of objects of rows of t.
-func (s *Shape) properties(t *Table, tables Tables) (map[string]any, error) {
+func (s *Shape) properties(t *catalog.Table, tables catalog.Tables) (map[string]any, error) {
 	if t == nil {
-		return nil, ErrNoTable
+		return nil, catalog.ErrNoTable
 	}
 	properties, err := fieldProperties(s.DocumentFields(t), t)
 	if err != nil {
@@ -93,7 +96,7 @@ func (s *Shape) properties(t *Table, tables Tables) (map[string]any, error) {
 	return properties, nil
 }
 
-func fieldProperties(fields []Field, t *Table) (map[string]any, error) {
+func fieldProperties(fields []Field, t *catalog.Table) (map[string]any, error) {
 	properties := make(map[string]any, len(fields))
 	for i := range fields {
 		f := &fields[i]
@@ -107,7 +110,7 @@ func fieldProperties(fields []Field, t *Table) (map[string]any, error) {
 }
 
 // derived gives the index field that follows from what the field is made of.
-func (f *Field) derived(t *Table) (map[string]any, error) {
+func (f *Field) derived(t *catalog.Table) (map[string]any, error) {
 	switch {
 	case f.Group != nil:
 		properties, err := fieldProperties(f.Group, t)
@@ -115,28 +118,28 @@ func (f *Field) derived(t *Table) (map[string]any, error) {
 	case f.Constant != nil:
 		return constantField(plain(f.Constant.Value)), nil
 	case f.Expr != "":
-		e, err := compileExpression(f.Expr, t)
+		e, err := expr.Compile(f.Expr, t)
 		if err != nil {
 			return nil, err
 		}
-		return e.field(), nil
+		return e.Field(), nil
 	}
-	form, err := formFor(t.Column(f.Column).Type, f.As)
+	form, err := value.FormFor(t.Column(f.Column).Type, f.As)
 	if err != nil {
 		return nil, err
 	}
-	return form.field, nil
+	return form.Field, nil
 }
 
 // constantField gives the index field for a value that the mapping gives.
-func constantField(value any) map[string]any {
-	switch v := value.(type) {
+func constantField(v any) map[string]any {
+	switch v := v.(type) {
 	case bool:
 		return map[string]any{"type": "boolean"}
 	case int, int64, uint64:
-		return longField
+		return value.LongField
 	case float64:
-		return doubleField
+		return value.DoubleField
 	case []any:
 		if len(v) > 0 {
 			return constantField(v[0])
@@ -148,14 +151,14 @@ func constantField(value any) map[string]any {
 		}
 		return map[string]any{"properties": properties}
 	}
-	return keywordField
+	return value.KeywordField
 }
 
 // property gives the index field of what is included.
-func (in *Include) property(tables Tables) (map[string]any, error) {
+func (in *Include) property(tables catalog.Tables) (map[string]any, error) {
 	t := tables[in.Table]
 	if t == nil {
-		return nil, fmt.Errorf("table %s: %w", in.Table, ErrNoTable)
+		return nil, fmt.Errorf("table %s: %w", in.Table, catalog.ErrNoTable)
 	}
 	name := in.Value
 	if in.Aggregate != "" {
@@ -163,16 +166,16 @@ func (in *Include) property(tables Tables) (map[string]any, error) {
 	}
 	switch {
 	case in.Aggregate != "" && in.Column == "":
-		return longField, nil
+		return value.LongField, nil
 	case name != "":
 		c := t.Column(name)
 		if c == nil {
 			return nil, fmt.Errorf("table %s has no column %s", in.Table, name)
 		}
 		if in.Aggregate != "" {
-			return formOf(in.Aggregate.of(c.Type)).field, nil
+			return value.FormOf(in.Aggregate.of(c.Type)).Field, nil
 		}
-		return formOf(c.Type).field, nil
+		return value.FormOf(c.Type).Field, nil
 	}
 	properties, err := in.Shape.properties(t, tables)
 	if err != nil {
@@ -266,26 +269,14 @@ func plain(value any) any {
 	return value
 }
 
-// marshal gives JSON with sorted keys, and `<` and `&` as they are: analyzers
-// have them in patterns.
-func marshal(value any) ([]byte, error) {
-	var b bytes.Buffer
-	enc := json.NewEncoder(&b)
-	enc.SetEscapeHTML(false)
-	if err := enc.Encode(value); err != nil {
-		return nil, err
-	}
-	return bytes.TrimSuffix(b.Bytes(), []byte("\n")), nil
-}
-
 // Fingerprint gives a hash, in 32 hex digits, of everything that decides what
 // the documents and their index look like: two mappings with the same
 // fingerprint would fill the same index with the same documents. It does not
 // change with the order of tables, columns, fields or keys, nor between versions of
 // Postgres.
-func (ix *Index) Fingerprint(tables Tables) string {
+func (ix *Index) Fingerprint(tables catalog.Tables) string {
 	type source struct {
-		Table    TableName
+		Table    catalog.TableName
 		ID       []string
 		Literals []string
 		Routing  string
@@ -312,7 +303,7 @@ func (ix *Index) Fingerprint(tables Tables) string {
 		content.Error = err.Error()
 	}
 	content.Body = body
-	text, err := marshal(content)
+	text, err := value.Marshal(content)
 	if err != nil {
 		text = []byte(err.Error()) // names and valid JSON: cannot be
 	}
@@ -324,16 +315,16 @@ func (ix *Index) Fingerprint(tables Tables) string {
 const expressionForm = "expression 1"
 
 // reads gives the types of the columns that an expression reads, "" where there is none.
-func reads(text string, t *Table) string {
+func reads(text string, t *catalog.Table) string {
 	if text == "" {
 		return ""
 	}
-	e, err := compileExpression(text, t)
+	e, err := expr.Compile(text, t)
 	if err != nil {
 		return err.Error() // no document is made by it
 	}
 	print := expressionForm
-	for _, name := range e.columns {
+	for _, name := range e.Columns {
 		print += " " + t.Column(name).Type.Name
 	}
 	return print
@@ -352,7 +343,7 @@ type fieldPrint struct {
 
 type includePrint struct {
 	Name, Through         string
-	Table                 TableName
+	Table                 catalog.TableName
 	On, To                []Pair
 	Many, Value, Where    string
 	Aggregate, Column, Of string
@@ -364,7 +355,7 @@ type includePrint struct {
 }
 
 // print gives what decides how objects of rows of t look.
-func (s *Shape) print(t *Table, tables Tables) objectPrint {
+func (s *Shape) print(t *catalog.Table, tables catalog.Tables) objectPrint {
 	var o objectPrint
 	eachField(s.DocumentFields(t), "", func(path string, f *Field) {
 		p := fieldPrint{Path: path, Column: f.Column, Expr: f.Expr, Type: reads(f.Expr, t)}
@@ -373,8 +364,8 @@ func (s *Shape) print(t *Table, tables Tables) objectPrint {
 		}
 		if c := t.Column(f.Column); c != nil {
 			p.Type = c.Type.Name
-			if form, err := formFor(c.Type, f.As); err == nil {
-				p.Form = form.name
+			if form, err := value.FormFor(c.Type, f.As); err == nil {
+				p.Form = form.Name
 			}
 		}
 		o.Fields = append(o.Fields, p)
@@ -386,12 +377,12 @@ func (s *Shape) print(t *Table, tables Tables) objectPrint {
 			continue // there are no documents without it
 		}
 		p := includePrint{Name: in.Name, Table: in.Table, On: in.On, Many: string(in.Many), Value: in.Value, Where: in.Where,
-			Aggregate: string(in.Aggregate), Column: in.Column, Order: in.OrderBy, Key: t.someKey(), Limit: in.Limit, Lone: in.lone(tables)}
+			Aggregate: string(in.Aggregate), Column: in.Column, Order: in.OrderBy, Key: t.OrderKey(), Limit: in.Limit, Lone: in.lone(tables)}
 		if in.Through != nil {
 			p.Through, p.To = in.Through.Table.String(), in.Through.To
 		}
 		if c := t.Column(cmp.Or(in.Value, in.Column)); c != nil {
-			p.Of = c.Type.Name + " " + formOf(c.Type).name
+			p.Of = c.Type.Name + " " + value.FormOf(c.Type).Name
 		}
 		if in.Aggregate == "" && in.Value == "" {
 			p.Object = in.Shape.print(t, tables)

@@ -11,6 +11,9 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/jackc/pgx/v5/pgtype"
+
+	"tidemark/mapping/catalog"
+	"tidemark/mapping/value"
 )
 
 func TestBody(t *testing.T) {
@@ -18,9 +21,9 @@ func TestBody(t *testing.T) {
 		idField    = `"id":{"type":"long"}`
 		titleField = `"title":{"fields":{"keyword":{"ignore_above":256,"type":"keyword"}},"type":"text"}`
 	)
-	table := &Table{
+	table := &catalog.Table{
 		Schema: "public", Name: "t", PrimaryKey: []string{"id"},
-		Columns: []Column{{Name: "id", Type: base(pgtype.Int8OID)}, {Name: "title", Type: base(pgtype.TextOID)}},
+		Columns: []catalog.Column{{Name: "id", Type: ownType(pgtype.Int8OID)}, {Name: "title", Type: ownType(pgtype.TextOID)}},
 	}
 	tests := []struct {
 		name string
@@ -60,31 +63,31 @@ func TestBody(t *testing.T) {
 			}
 		})
 	}
-	if diff := cmp.Diff(map[string]any{"type": "text", "fields": map[string]any{"keyword": map[string]any{"type": "keyword", "ignore_above": 256}}}, textField); diff != "" {
+	if diff := cmp.Diff(map[string]any{"type": "text", "fields": map[string]any{"keyword": map[string]any{"type": "keyword", "ignore_above": 256}}}, value.TextField); diff != "" {
 		t.Errorf("a body changed what all bodies begin with:\n%s", diff)
 	}
 }
 
 // relatedTables are those of the tests of include: products with reviews, tags and the rest;
 // each has replica identity full.
-func relatedTables() Tables {
-	typed := func(t *Table, name string, oid uint32) {
-		t.Column(name).Type = &Type{OID: oid, Name: map[uint32]string{pgtype.Int4OID: "integer", pgtype.NumericOID: "numeric", pgtype.DateOID: "date", pgtype.UUIDOID: "uuid"}[oid], Kind: KindBase, Delim: ',', Modifier: -1}
+func relatedTables() catalog.Tables {
+	typed := func(t *catalog.Table, name string, oid uint32) {
+		t.Column(name).Type = &catalog.Type{OID: oid, Name: map[uint32]string{pgtype.Int4OID: "integer", pgtype.NumericOID: "numeric", pgtype.DateOID: "date", pgtype.UUIDOID: "uuid"}[oid], Kind: catalog.KindBase, Delim: ',', Modifier: -1}
 	}
 	tables := tablesOf(
-		with(table("products", "category_id", "width", "title"), func(t *Table) { typed(t, "width", pgtype.Int4OID) }),
+		with(table("products", "category_id", "width", "title"), func(t *catalog.Table) { typed(t, "width", pgtype.Int4OID) }),
 		table("categories", "parent_id", "name"),
-		with(table("tags", "name!", "rank"), func(t *Table) { t.Unique = [][]string{{"name"}} }),
-		with(table("product_tags", "product_id!", "tag_id!", "place"), func(t *Table) { t.PrimaryKey = []string{"product_id", "tag_id"} }),
-		with(table("reviews", "product_id", "author_id", "stars", "price", "made"), func(t *Table) {
+		with(table("tags", "name!", "rank"), func(t *catalog.Table) { t.Unique = [][]string{{"name"}} }),
+		with(table("product_tags", "product_id!", "tag_id!", "place"), func(t *catalog.Table) { t.PrimaryKey = []string{"product_id", "tag_id"} }),
+		with(table("reviews", "product_id", "author_id", "stars", "price", "made"), func(t *catalog.Table) {
 			typed(t, "stars", pgtype.Int4OID)
 			typed(t, "price", pgtype.NumericOID)
 			typed(t, "made", pgtype.DateOID)
 		}),
-		with(table("authors", "name"), func(t *Table) { typed(t, "name", pgtype.UUIDOID) }),
+		with(table("authors", "name"), func(t *catalog.Table) { typed(t, "name", pgtype.UUIDOID) }),
 	)
 	for _, t := range tables {
-		t.Identity = Identity{Kind: IdentityFull}
+		t.Identity = catalog.Identity{Kind: catalog.IdentityFull}
 		for _, c := range t.Columns {
 			t.Identity.Columns = append(t.Identity.Columns, c.Name)
 		}
@@ -222,39 +225,10 @@ func TestBodyRefuses(t *testing.T) {
 	}
 }
 
-// The default field follows from the type below domains and arrays.
-func TestDefaultField(t *testing.T) {
-	numeric := func(precision, scale int32) *Type {
-		t := base(pgtype.NumericOID)
-		t.Modifier = (precision<<16 | scale&0x7FF) + 4
-		return t
-	}
-	citext := &Type{OID: 99999, Kind: KindBase, Category: 'S'}
-	tests := []struct {
-		typ  *Type
-		want string
-	}{
-		{base(pgtype.Int2OID), "short"}, {base(pgtype.Int4OID), "integer"}, {base(pgtype.Int8OID), "long"}, {base(pgtype.OIDOID), "long"},
-		{base(pgtype.Float4OID), "float"}, {base(pgtype.Float8OID), "double"},
-		{base(pgtype.NumericOID), "double"}, {numeric(10, 2), "double"}, {numeric(18, 0), "long"}, {numeric(19, 0), "double"},
-		{numeric(15, -3), "long"}, {numeric(16, -3), "double"}, {arrayOf(numeric(18, 0)), "long"}, {domainOver(numeric(18, 0)), "long"},
-		{base(pgtype.BoolOID), "boolean"}, {base(pgtype.TextOID), "text"}, {base(pgtype.BPCharOID), "text"}, {citext, "text"},
-		{base(pgtype.UUIDOID), "keyword"}, {&Type{Kind: KindEnum}, "keyword"}, {base(pgtype.IntervalOID), "keyword"},
-		{base(pgtype.DateOID), "date"}, {base(pgtype.TimestamptzOID), "date"}, {base(pgtype.JSONBOID), "object"}, {base(pgtype.ByteaOID), "binary"},
-		{base(pgtype.InetOID), "ip"}, {base(pgtype.CIDROID), "ip_range"}, {arrayOf(domainOver(base(pgtype.InetOID))), "ip"},
-		{base(pgtype.PointOID), "object"}, {&Type{Kind: KindComposite, Category: 'C'}, "object"}, {&Type{Kind: KindRange, Category: 'R'}, "keyword"},
-	}
-	for _, tt := range tests {
-		if got := formOf(tt.typ).field["type"]; got != tt.want {
-			t.Errorf("oid %d, kind %c, modifier %d: %v, want %s", tt.typ.OID, tt.typ.Kind, tt.typ.Modifier, got, tt.want)
-		}
-	}
-}
-
 func TestFingerprint(t *testing.T) {
 	given := func() *Index {
 		return indexOf(Index{Name: "products", Settings: map[string]any{"number_of_shards": 3}},
-			Source{Table: TableName{"public", "products"}, Shape: Shape{Fields: []Field{{Name: "title", Column: "title", Params: map[string]any{"analyzer": "english"}}, {Name: "note", Omit: true}}}})
+			Source{Table: catalog.TableName{Schema: "public", Name: "products"}, Shape: Shape{Fields: []Field{{Name: "title", Column: "title", Params: map[string]any{"analyzer": "english"}}, {Name: "note", Omit: true}}}})
 	}
 	want := given().Fingerprint(tablesOf(productTable()))
 	if len(want) != 32 {
@@ -262,30 +236,32 @@ func TestFingerprint(t *testing.T) {
 	}
 	tests := []struct {
 		name   string
-		change func(ix *Index, t *Table)
+		change func(ix *Index, t *catalog.Table)
 		same   bool
 	}{
-		{"columns in another order", func(_ *Index, t *Table) { t.Columns[1], t.Columns[3] = t.Columns[3], t.Columns[1] }, true},
-		{"fields in another order", func(ix *Index, _ *Table) {
+		{"columns in another order", func(_ *Index, t *catalog.Table) { t.Columns[1], t.Columns[3] = t.Columns[3], t.Columns[1] }, true},
+		{"fields in another order", func(ix *Index, _ *catalog.Table) {
 			ix.Sources[0].Fields[0], ix.Sources[0].Fields[1] = ix.Sources[0].Fields[1], ix.Sources[0].Fields[0]
 		}, true},
-		{"a setting written otherwise", func(ix *Index, _ *Table) {
+		{"a setting written otherwise", func(ix *Index, _ *catalog.Table) {
 			ix.Settings = map[string]any{"index": map[string]any{"number_of_shards": 3}}
 		}, true},
-		{"the primary key as id", func(ix *Index, _ *Table) { ix.Sources[0].ID = []string{"id"} }, true},
-		{"another table oid", func(_ *Index, t *Table) { t.OID = 7 }, true},
-		{"chunk and alias", func(ix *Index, _ *Table) { ix.Name, ix.Reindex.Chunk = "goods", 5 }, true},
-		{"a column that is left out", func(_ *Index, t *Table) { t.Columns[4].Type = named(pgtype.Int8OID) }, true},
-		{"another id", func(ix *Index, _ *Table) { ix.Sources[0].ID = []string{"tenant", "id"} }, false},
-		{"routing", func(ix *Index, _ *Table) { ix.Sources[0].Routing = "tenant" }, false},
-		{"another setting", func(ix *Index, _ *Table) { ix.Settings["number_of_shards"] = 4 }, false},
-		{"another analyzer", func(ix *Index, _ *Table) { ix.Sources[0].Fields[0].Params["analyzer"] = "french" }, false},
-		{"another type", func(_ *Index, t *Table) { t.Columns[1].Type = &Type{OID: pgtype.VarcharOID, Name: "character varying"} }, false},
-		{"a new column", func(_ *Index, t *Table) {
-			t.Columns = append(t.Columns, Column{Name: "n", Type: named(pgtype.TextOID)})
+		{"the primary key as id", func(ix *Index, _ *catalog.Table) { ix.Sources[0].ID = []string{"id"} }, true},
+		{"another table oid", func(_ *Index, t *catalog.Table) { t.OID = 7 }, true},
+		{"chunk and alias", func(ix *Index, _ *catalog.Table) { ix.Name, ix.Reindex.Chunk = "goods", 5 }, true},
+		{"a column that is left out", func(_ *Index, t *catalog.Table) { t.Columns[4].Type = named(pgtype.Int8OID) }, true},
+		{"another id", func(ix *Index, _ *catalog.Table) { ix.Sources[0].ID = []string{"tenant", "id"} }, false},
+		{"routing", func(ix *Index, _ *catalog.Table) { ix.Sources[0].Routing = "tenant" }, false},
+		{"another setting", func(ix *Index, _ *catalog.Table) { ix.Settings["number_of_shards"] = 4 }, false},
+		{"another analyzer", func(ix *Index, _ *catalog.Table) { ix.Sources[0].Fields[0].Params["analyzer"] = "french" }, false},
+		{"another type", func(_ *Index, t *catalog.Table) {
+			t.Columns[1].Type = &catalog.Type{OID: pgtype.VarcharOID, Name: "character varying"}
 		}, false},
-		{"a field from another column", func(ix *Index, _ *Table) { ix.Sources[0].Fields[0].Column = "tenant" }, false},
-		{"another table", func(ix *Index, t *Table) { t.Schema, ix.Sources[0].Table.Schema = "shop", "shop" }, false},
+		{"a new column", func(_ *Index, t *catalog.Table) {
+			t.Columns = append(t.Columns, catalog.Column{Name: "n", Type: named(pgtype.TextOID)})
+		}, false},
+		{"a field from another column", func(ix *Index, _ *catalog.Table) { ix.Sources[0].Fields[0].Column = "tenant" }, false},
+		{"another table", func(ix *Index, t *catalog.Table) { t.Schema, ix.Sources[0].Table.Schema = "shop", "shop" }, false},
 	}
 	for _, tt := range tests {
 		ix, table := given(), productTable()
@@ -365,26 +341,34 @@ func TestFingerprintOfInclude(t *testing.T) {
 	}
 	for _, tt := range []struct {
 		name   string
-		change func(tables Tables)
+		change func(tables catalog.Tables)
 		same   bool
 	}{
-		{"oid of a related table", func(tables Tables) { tables[TableName{"public", "reviews"}].OID = 7 }, true},
-		{"identity of a related table", func(tables Tables) { tables[TableName{"public", "reviews"}].Identity.Kind = IdentityIndex }, true},
-		{"order of its columns", func(tables Tables) {
-			c := tables[TableName{"public", "reviews"}].Columns
+		{"oid of a related table", func(tables catalog.Tables) { tables[catalog.TableName{Schema: "public", Name: "reviews"}].OID = 7 }, true},
+		{"identity of a related table", func(tables catalog.Tables) {
+			tables[catalog.TableName{Schema: "public", Name: "reviews"}].Identity.Kind = catalog.IdentityIndex
+		}, true},
+		{"order of its columns", func(tables catalog.Tables) {
+			c := tables[catalog.TableName{Schema: "public", Name: "reviews"}].Columns
 			c[1], c[2] = c[2], c[1]
 		}, true},
-		{"a column that is not taken", func(tables Tables) { tables[TableName{"public", "tags"}].Column("rank").Type = named(pgtype.Int8OID) }, true},
-		{"a column that is", func(tables Tables) { tables[TableName{"public", "tags"}].Column("name").Type = named(pgtype.Int8OID) }, false},
-		{"type of an aggregate", func(tables Tables) {
-			tables[TableName{"public", "reviews"}].Column("stars").Type = named(pgtype.NumericOID)
+		{"a column that is not taken", func(tables catalog.Tables) {
+			tables[catalog.TableName{Schema: "public", Name: "tags"}].Column("rank").Type = named(pgtype.Int8OID)
+		}, true},
+		{"a column that is", func(tables catalog.Tables) {
+			tables[catalog.TableName{Schema: "public", Name: "tags"}].Column("name").Type = named(pgtype.Int8OID)
 		}, false},
-		{"a new column", func(tables Tables) {
-			t := tables[TableName{"public", "reviews"}]
-			t.Columns = append(t.Columns, Column{Name: "n", Type: named(pgtype.TextOID)})
+		{"type of an aggregate", func(tables catalog.Tables) {
+			tables[catalog.TableName{Schema: "public", Name: "reviews"}].Column("stars").Type = named(pgtype.NumericOID)
 		}, false},
-		{"key that rows are ordered by", func(tables Tables) { tables[TableName{"public", "reviews"}].PrimaryKey = []string{"made"} }, false},
-		{"no such table any more", func(tables Tables) { delete(tables, TableName{"public", "reviews"}) }, false},
+		{"a new column", func(tables catalog.Tables) {
+			t := tables[catalog.TableName{Schema: "public", Name: "reviews"}]
+			t.Columns = append(t.Columns, catalog.Column{Name: "n", Type: named(pgtype.TextOID)})
+		}, false},
+		{"key that rows are ordered by", func(tables catalog.Tables) {
+			tables[catalog.TableName{Schema: "public", Name: "reviews"}].PrimaryKey = []string{"made"}
+		}, false},
+		{"no such table any more", func(tables catalog.Tables) { delete(tables, catalog.TableName{Schema: "public", Name: "reviews"}) }, false},
 	} {
 		tables := relatedTables()
 		tt.change(tables)

@@ -6,13 +6,18 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"tidemark/mapping/catalog"
+	"tidemark/mapping/expr"
+	"tidemark/mapping/hint"
+	"tidemark/mapping/value"
 )
 
 // Check holds the mapping against the catalog. tables has an entry for each of
 // [Config.Tables]; nil says that [LoadTable] found none. More entries are welcome:
 // a table that is missing may have been meant to be one of them.
-func (c *Config) Check(tables Tables) Problems {
-	k := checker{file: c.File, tables: tables, needs: make(map[TableName]*need)}
+func (c *Config) Check(tables catalog.Tables) Problems {
+	k := checker{file: c.File, tables: tables, needs: make(map[catalog.TableName]*need)}
 	for _, ix := range c.Indices {
 		for _, s := range ix.Sources {
 			k.demand(s)
@@ -32,9 +37,9 @@ func (c *Config) Check(tables Tables) Problems {
 // A checker collects what is wrong with the indices of one file.
 type checker struct {
 	file     string
-	tables   Tables
+	tables   catalog.Tables
 	problems Problems
-	needs    map[TableName]*need // what all sources demand of replica identities
+	needs    map[catalog.TableName]*need // what all sources demand of replica identities
 }
 
 func (k *checker) problem(line int, mend, format string, args ...any) {
@@ -51,7 +56,7 @@ func (k *checker) source(s *Source) {
 		k.identity(s, t, routed)
 	}
 	if s.Where != "" {
-		if _, err := compileCondition(s.Where, t); err != nil {
+		if _, err := expr.CompileCondition(s.Where, t); err != nil {
 			k.expression(s.lines.where, s.path+".where", err)
 		}
 	}
@@ -64,7 +69,7 @@ func (k *checker) source(s *Source) {
 // expression reports what is wrong with an expression.
 func (k *checker) expression(line int, path string, err error) {
 	text, mend := err.Error(), ""
-	if wrong, ok := errors.AsType[*expressionError](err); ok {
+	if wrong, ok := errors.AsType[*expr.Error](err); ok {
 		text, mend = wrong.Text, wrong.Mend
 	}
 	k.problem(line, mend, "%s: %s", path, text)
@@ -72,29 +77,29 @@ func (k *checker) expression(line int, path string, err error) {
 
 // table gives the table called name, or reports that there is none. It reports what keeps
 // the log, or our role, from seeing all of its rows, too.
-func (k *checker) table(name TableName, line int, path string) *Table {
+func (k *checker) table(name catalog.TableName, line int, path string) *catalog.Table {
 	t := k.tables[name]
 	if t == nil {
 		k.problem(line, k.nearTable(name), "%s.table: no table %s in the database (a view or a foreign table has no log of its changes)", path, name)
 		return nil
 	}
-	if t.Root != (TableName{}) {
+	if t.Root != (catalog.TableName{}) {
 		k.problem(line, "table: "+t.Root.String(), "%s.table: table %s is a partition of %s, under whose name its changes are published", path, t.TableName(), t.Root)
 	}
 	if t.Unlogged {
 		k.problem(line, fmt.Sprintf("ALTER TABLE %s SET LOGGED;", t.SQL()), "%s.table: table %s is unlogged or temporary: the log does not carry it", path, t.TableName())
 	}
 	if t.RowSecurity {
-		k.problem(line, fmt.Sprintf("ALTER ROLE %s BYPASSRLS;", QuoteIdent(t.User)), "%s.table: row-level security hides rows of table %s from role %s", path, t.TableName(), t.User)
+		k.problem(line, fmt.Sprintf("ALTER ROLE %s BYPASSRLS;", catalog.QuoteIdent(t.User)), "%s.table: row-level security hides rows of table %s from role %s", path, t.TableName(), t.User)
 	}
 	return t
 }
 
 // include reports what is wrong with an include in rows of the table outer.
-func (k *checker) include(in *Include, outer *Table) {
+func (k *checker) include(in *Include, outer *catalog.Table) {
 	t := k.table(in.Table, in.lines.table, in.path)
 	near, far, farPath := outer, t, in.path+".on"
-	var link *Table
+	var link *catalog.Table
 	if in.Through != nil {
 		if link = k.table(in.Through.Table, in.lines.through, in.path+".through"); link == nil {
 			return
@@ -148,7 +153,7 @@ func (k *checker) include(in *Include, outer *Table) {
 }
 
 // far reports what keeps rows before one of t from being found by the column called name.
-func (k *checker) far(t *Table, line int, path, name string) {
+func (k *checker) far(t *catalog.Table, line int, path, name string) {
 	if c := k.column(t, line, path, name); c != nil && c.Generated {
 		k.problem(line, "link by another column", "%s: column %s of table %s is generated: the log does not carry it", path, name, t.TableName())
 	}
@@ -180,7 +185,7 @@ func (k *checker) demand(s *Source) {
 	}
 }
 
-func (k *checker) need(name TableName) *need {
+func (k *checker) need(name catalog.TableName) *need {
 	if k.needs[name] == nil {
 		k.needs[name] = new(need)
 	}
@@ -190,9 +195,9 @@ func (k *checker) need(name TableName) *need {
 // identityForm gives the replica identity that meets all that is demanded of a table. The
 // primary key alone is the cheapest one, but a deferrable one, which leaves the default
 // without columns, cannot be it.
-func (k *checker) identityForm(t *Table) string {
+func (k *checker) identityForm(t *catalog.Table) string {
 	outside := func(name string) bool { return !slices.Contains(t.PrimaryKey, name) }
-	if t.Identity.Kind == IdentityDefault || slices.ContainsFunc(k.need(t.TableName()).columns, outside) {
+	if t.Identity.Kind == catalog.IdentityDefault || slices.ContainsFunc(k.need(t.TableName()).columns, outside) {
 		return "FULL"
 	}
 	return "DEFAULT"
@@ -249,40 +254,28 @@ func appendNew(list []string, name string) []string {
 }
 
 // nearTable gives the table that was probably meant, as it is to be written.
-func (k *checker) nearTable(missing TableName) string {
+func (k *checker) nearTable(missing catalog.TableName) string {
 	var candidates []string
 	for name, t := range k.tables {
 		if t != nil {
 			candidates = append(candidates, name.String())
 		}
 	}
-	return didYouMean(missing.String(), candidates)
-}
-
-// nearColumn gives the column that was probably meant by a name that none has, or all.
-func (t *Table) nearColumn(missing string) string {
-	names := make([]string, len(t.Columns))
-	for i, c := range t.Columns {
-		names[i] = c.Name
-	}
-	if mend := didYouMean(missing, names); mend != "" {
-		return mend
-	}
-	return "its columns: " + strings.Join(names, ", ")
+	return hint.DidYouMean(missing.String(), candidates)
 }
 
 // column gives the column called name, or reports that there is none.
-func (k *checker) column(t *Table, line int, path, name string) *Column {
+func (k *checker) column(t *catalog.Table, line int, path, name string) *catalog.Column {
 	c := t.Column(name)
 	if c == nil {
-		k.problem(line, t.nearColumn(name), "%s: table %s has no column %s", path, t.TableName(), name)
+		k.problem(line, hint.Column(t, name), "%s: table %s has no column %s", path, t.TableName(), name)
 	}
 	return c
 }
 
 // key reports whether the id columns name one row each, so that rows and
 // documents are the same in number.
-func (k *checker) key(s *Source, t *Table) bool {
+func (k *checker) key(s *Source, t *catalog.Table) bool {
 	path := s.path
 	if len(s.ID) == 0 {
 		if len(t.PrimaryKey) == 0 {
@@ -303,7 +296,7 @@ func (k *checker) key(s *Source, t *Table) bool {
 			k.problem(line, "name other columns", "%s.id: column %s is generated: the log does not carry it", path, name)
 			ok = false
 		case !c.NotNull:
-			k.problem(line, fmt.Sprintf("ALTER TABLE %s ALTER COLUMN %s SET NOT NULL;", t.SQL(), QuoteIdent(name)), "%s.id: column %s can be NULL", path, name)
+			k.problem(line, fmt.Sprintf("ALTER TABLE %s ALTER COLUMN %s SET NOT NULL;", t.SQL(), catalog.QuoteIdent(name)), "%s.id: column %s can be NULL", path, name)
 		}
 	}
 	unique := sameColumns(t.PrimaryKey, s.ID)
@@ -315,20 +308,20 @@ func (k *checker) key(s *Source, t *Table) bool {
 		if t.Partitioned {
 			concurrently = "" // Postgres cannot
 		}
-		k.problem(s.idLine(), fmt.Sprintf("CREATE UNIQUE INDEX%s ON %s (%s);", concurrently, t.SQL(), listOf(s.ID, QuoteIdent)),
+		k.problem(s.idLine(), fmt.Sprintf("CREATE UNIQUE INDEX%s ON %s (%s);", concurrently, t.SQL(), listOf(s.ID, catalog.QuoteIdent)),
 			"%s.id: table %s has no unique index on exactly %s", path, t.TableName(), strings.Join(s.ID, ", "))
 	}
 	return ok
 }
 
 // noKeyMend says how a table without a primary key gets one, or does without.
-func noKeyMend(t *Table) string {
+func noKeyMend(t *catalog.Table) string {
 	mend := fmt.Sprintf("ALTER TABLE %s ADD PRIMARY KEY (…);", t.SQL())
 	for _, columns := range t.Unique {
 		if slices.ContainsFunc(columns, func(name string) bool { c := t.Column(name); return c == nil || !c.NotNull || c.Generated }) {
 			continue
 		}
-		mend += fmt.Sprintf("\nor here: id: [%s]", listOf(columns, quoteIfNeeded))
+		mend += fmt.Sprintf("\nor here: id: [%s]", listOf(columns, catalog.QuoteIfNeeded))
 		if !t.Identity.Covers(columns) {
 			mend += ", and in the database:\n" + identityMend(t, "FULL")
 		}
@@ -338,7 +331,7 @@ func noKeyMend(t *Table) string {
 }
 
 // routing reports whether old rows must carry the routing column besides the key.
-func (k *checker) routing(s *Source, t *Table) bool {
+func (k *checker) routing(s *Source, t *catalog.Table) bool {
 	path := s.path
 	if s.Routing == "" {
 		return false
@@ -351,12 +344,12 @@ func (k *checker) routing(s *Source, t *Table) bool {
 }
 
 // identity reports whether an update or a delete tells which document it concerns.
-func (k *checker) identity(s *Source, t *Table, routed bool) {
+func (k *checker) identity(s *Source, t *catalog.Table, routed bool) {
 	path := s.path
 	id := s.KeyColumns(t)
 	mend := identityMend(t, k.identityForm(t))
 	switch {
-	case t.Identity.Kind == IdentityMixed && !t.Identity.Usable():
+	case t.Identity.Kind == catalog.IdentityMixed && !t.Identity.Usable():
 		k.problem(s.idLine(), mend, "%s: the partitions of table %s have no replica identity in common: deletes could not be found", path, t.TableName())
 	case !t.Identity.Usable():
 		k.problem(s.idLine(), mend, "%s: table %s has no replica identity: its updates and deletes are not logged", path, t.TableName())
@@ -373,7 +366,7 @@ const maxName = 63
 
 // fields reports entries without a column, and objects that no index takes. entries is the
 // line of fields, table that of the table.
-func (k *checker) fields(s *Shape, t *Table, path string, entries, table int, included bool) {
+func (k *checker) fields(s *Shape, t *catalog.Table, path string, entries, table int, included bool) {
 	var walk func(fields []Field, path string)
 	walk = func(fields []Field, path string) {
 		for i := range fields {
@@ -391,7 +384,7 @@ func (k *checker) fields(s *Shape, t *Table, path string, entries, table int, in
 				if f.Column != "" {
 					k.column(t, f.line, here, f.Column)
 				}
-				if _, err := compileExpression(f.Expr, t); err != nil {
+				if _, err := expr.Compile(f.Expr, t); err != nil {
 					k.expression(f.line, here+".expr", err)
 				}
 			case f.Column != "":
@@ -399,7 +392,7 @@ func (k *checker) fields(s *Shape, t *Table, path string, entries, table int, in
 				if c == nil {
 					continue
 				}
-				if _, err := formFor(c.Type, f.As); err != nil {
+				if _, err := value.FormFor(c.Type, f.As); err != nil {
 					k.problem(f.line, "", "%s.as: %v", here, err)
 				}
 			}
@@ -457,7 +450,7 @@ func (s *Source) idLine() int {
 // identityMend gives the SQL that sets the replica identity of t. Partitions do
 // not take it over from their root, so there it is a line for psql that does it
 // to each.
-func identityMend(t *Table, form string) string {
+func identityMend(t *catalog.Table, form string) string {
 	if !t.Partitioned {
 		return fmt.Sprintf("ALTER TABLE %s REPLICA IDENTITY %s;", t.SQL(), form)
 	}

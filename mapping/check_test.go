@@ -7,71 +7,78 @@ import (
 	"testing"
 
 	"github.com/jackc/pgx/v5/pgtype"
+
+	"tidemark/mapping/catalog"
 )
 
 // table makes a table of the catalog whose columns are id, not null and the
 // primary key, and those of spec: "name", "name!" for not null, "name=" for generated.
-func table(name string, spec ...string) *Table {
-	t := &Table{Schema: "public", Name: name, PrimaryKey: []string{"id"}, Identity: Identity{IdentityDefault, []string{"id"}},
-		Columns: []Column{{Name: "id", Type: named(pgtype.Int8OID), NotNull: true}}}
+func table(name string, spec ...string) *catalog.Table {
+	t := &catalog.Table{Schema: "public", Name: name, PrimaryKey: []string{"id"}, Identity: catalog.Identity{Kind: catalog.IdentityDefault, Columns: []string{"id"}},
+		Columns: []catalog.Column{{Name: "id", Type: named(pgtype.Int8OID), NotNull: true}}}
 	for _, s := range spec {
-		c := Column{Name: strings.TrimRight(s, "!="), Type: named(pgtype.TextOID), NotNull: strings.HasSuffix(s, "!"), Generated: strings.HasSuffix(s, "=")}
+		c := catalog.Column{Name: strings.TrimRight(s, "!="), Type: named(pgtype.TextOID), NotNull: strings.HasSuffix(s, "!"), Generated: strings.HasSuffix(s, "=")}
 		t.Columns = append(t.Columns, c)
 	}
 	return t
 }
 
 // tablesOf gives tables by their names.
-func tablesOf(all ...*Table) Tables {
-	tables := make(Tables)
+func tablesOf(all ...*catalog.Table) catalog.Tables {
+	tables := make(catalog.Tables)
 	for _, t := range all {
 		tables[t.TableName()] = t
 	}
 	return tables
 }
 
-func with(t *Table, change func(*Table)) *Table {
+func with(t *catalog.Table, change func(*catalog.Table)) *catalog.Table {
 	change(t)
 	return t
 }
 
-func noKey(t *Table) { t.PrimaryKey, t.Identity.Columns = nil, nil }
+func noKey(t *catalog.Table) { t.PrimaryKey, t.Identity.Columns = nil, nil }
 
 // catalog is a database with what Check has to tell apart.
-func catalog() Tables {
+func shopTables() catalog.Tables {
 	return tablesOf(
-		with(table("products", "tenant!", "title", "secret", "price_cents", "sku!", "a.b"), func(t *Table) {
+		with(table("products", "tenant!", "title", "secret", "price_cents", "sku!", "a.b"), func(t *catalog.Table) {
 			t.PrimaryKey = []string{"tenant", "id"}
 			t.Identity.Columns = t.PrimaryKey
 			t.Unique = [][]string{{"sku"}}
 		}),
 		table("Albums"),
-		with(table("full", "sku!", "note", "slug="), func(t *Table) {
-			t.Identity = Identity{IdentityFull, []string{"id", "sku", "note"}}
+		with(table("full", "sku!", "note", "slug="), func(t *catalog.Table) {
+			t.Identity = catalog.Identity{Kind: catalog.IdentityFull, Columns: []string{"id", "sku", "note"}}
 			t.Unique = [][]string{{"sku"}, {"note"}, {"slug"}}
 		}),
 		with(table("heap", "x"), noKey),
-		with(table(`My "Notes"`, "x"), func(t *Table) { noKey(t); t.Unique = [][]string{{"x"}} }),
-		with(table("coded", "Code!", "part!"), func(t *Table) { noKey(t); t.Unique = [][]string{{"part", "Code"}} }),
-		with(table("by_index", "sku!"), func(t *Table) { t.Identity = Identity{IdentityIndex, []string{"sku"}} }),
-		with(table("silent", "tenant"), func(t *Table) { t.Identity = Identity{Kind: IdentityNothing} }),
-		with(table("deferrable"), func(t *Table) { t.Identity = Identity{Kind: IdentityDefault} }),
-		with(table("events", "kind!"), func(t *Table) { t.Partitioned = true }),
-		with(table("mixed"), func(t *Table) { t.Partitioned = true; t.Identity = Identity{Kind: IdentityMixed} }),
-		with(table("events_2026", "kind!"), func(t *Table) { t.Root = TableName{"public", "events"} }),
-		with(table("scratch"), func(t *Table) { t.Unlogged = true }),
-		with(table("hidden"), func(t *Table) { t.RowSecurity, t.User = true, "tidemark" }),
+		with(table(`My "Notes"`, "x"), func(t *catalog.Table) { noKey(t); t.Unique = [][]string{{"x"}} }),
+		with(table("coded", "Code!", "part!"), func(t *catalog.Table) { noKey(t); t.Unique = [][]string{{"part", "Code"}} }),
+		with(table("by_index", "sku!"), func(t *catalog.Table) {
+			t.Identity = catalog.Identity{Kind: catalog.IdentityIndex, Columns: []string{"sku"}}
+		}),
+		with(table("silent", "tenant"), func(t *catalog.Table) { t.Identity = catalog.Identity{Kind: catalog.IdentityNothing} }),
+		with(table("deferrable"), func(t *catalog.Table) { t.Identity = catalog.Identity{Kind: catalog.IdentityDefault} }),
+		with(table("events", "kind!"), func(t *catalog.Table) { t.Partitioned = true }),
+		with(table("mixed"), func(t *catalog.Table) {
+			t.Partitioned = true
+			t.Identity = catalog.Identity{Kind: catalog.IdentityMixed}
+		}),
+		with(table("events_2026", "kind!"), func(t *catalog.Table) { t.Root = catalog.TableName{Schema: "public", Name: "events"} }),
+		with(table("scratch"), func(t *catalog.Table) { t.Unlogged = true }),
+		with(table("hidden"), func(t *catalog.Table) { t.RowSecurity, t.User = true, "tidemark" }),
 		table("dotted", "a", "a.b", "a-b", "a.b.c"),
 		table("odd", "_id", ".."),
-		with(table("reviews", "product_id", "author_id", "stars"), func(t *Table) {
-			t.Identity = Identity{IdentityFull, []string{"id", "product_id", "author_id", "stars"}}
+		with(table("reviews", "product_id", "author_id", "stars"), func(t *catalog.Table) {
+			t.Identity = catalog.Identity{Kind: catalog.IdentityFull, Columns: []string{"id", "product_id", "author_id", "stars"}}
 		}),
 		table("authors", "name"),
-		with(table("tags", "name!"), func(t *Table) {
+		with(table("tags", "name!"), func(t *catalog.Table) {
 			t.Unique = [][]string{{"name"}}
-			t.Identity = Identity{IdentityFull, []string{"id", "name"}}
+			t.Identity = catalog.Identity{Kind: catalog.IdentityFull, Columns: []string{"id", "name"}}
 		}),
-		with(table("product_tags", "product_id!", "tag_id!", "place"), func(t *Table) {
+		with(table("product_tags", "product_id!", "tag_id!", "place"), func(t *catalog.Table) {
 			t.PrimaryKey = []string{"product_id", "tag_id"}
 			t.Identity.Columns = t.PrimaryKey
 		}),
@@ -98,7 +105,7 @@ func TestCheck(t *testing.T) {
 				t.Fatal(err)
 			}
 			got := ""
-			for _, p := range c.Check(catalog()) {
+			for _, p := range c.Check(shopTables()) {
 				got += strings.TrimPrefix(p.String(), file+":") + "\n"
 			}
 			expect(t, file, string(text), got)

@@ -5,6 +5,9 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+
+	"tidemark/mapping/catalog"
+	"tidemark/mapping/value"
 )
 
 // A Config is a mapping file, read, filled in and found to be right by itself.
@@ -142,7 +145,7 @@ type Index struct {
 // A Source is a root table: each of its rows is a document of an index.
 type Source struct {
 	Index   *Index `json:"-"` // that it is a part of
-	Table   TableName
+	Table   catalog.TableName
 	ID      []string // key columns; empty: the primary key
 	Routing string   // the column whose value routes; empty: none
 	Where   string   // an expression: only rows for which it is true are documents; empty: all
@@ -157,7 +160,7 @@ type Source struct {
 
 // Encode gives the mapping of the index as a text, for [DecodeIndex].
 func (ix *Index) Encode() (string, error) {
-	text, err := marshal(ix)
+	text, err := value.Marshal(ix)
 	if err != nil {
 		return "", fmt.Errorf("index %s: %w", ix.Name, err)
 	}

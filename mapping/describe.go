@@ -1,6 +1,10 @@
 package mapping
 
-import "fmt"
+import (
+	"fmt"
+
+	"tidemark/mapping/catalog"
+)
 
 // A Line says of one field of documents what it is made of.
 type Line struct {
@@ -10,19 +14,19 @@ type Line struct {
 }
 
 // Describe says what documents of the source are made of, field by field.
-func (s *Source) Describe(tables Tables) []Line {
+func (s *Source) Describe(tables catalog.Tables) []Line {
 	return describeShape(&s.Shape, tables[s.Table], tables, "", "")
 }
 
 // describeShape describes objects of rows of t. of names the table where it is not the
 // root.
-func describeShape(s *Shape, t *Table, tables Tables, prefix, of string) []Line {
+func describeShape(s *Shape, t *catalog.Table, tables catalog.Tables, prefix, of string) []Line {
 	var lines []Line
 	if t == nil {
 		return nil
 	}
 	eachField(s.DocumentFields(t), prefix, func(path string, f *Field) {
-		line := Line{Path: path, Column: quoteIfNeeded(f.Column) + of}
+		line := Line{Path: path, Column: catalog.QuoteIfNeeded(f.Column) + of}
 		switch {
 		case f.Expr != "":
 			line.Column = f.Expr
@@ -44,13 +48,13 @@ func describeShape(s *Shape, t *Table, tables Tables, prefix, of string) []Line 
 		case in.Aggregate != "" && in.Column == "":
 			lines = append(lines, Line{path, fmt.Sprintf("%s%s", in.Aggregate, of), "bigint"})
 		case in.Aggregate != "":
-			lines = append(lines, Line{path, fmt.Sprintf("%s(%s)%s", in.Aggregate, quoteIfNeeded(in.Column), of), in.Aggregate.of(t.Column(in.Column).Type).Name})
+			lines = append(lines, Line{path, fmt.Sprintf("%s(%s)%s", in.Aggregate, catalog.QuoteIfNeeded(in.Column), of), in.Aggregate.of(t.Column(in.Column).Type).Name})
 		case in.Value != "":
 			typ := t.Column(in.Value).Type.Name
 			if !in.lone(tables) {
 				path += "[]"
 			}
-			lines = append(lines, Line{path, quoteIfNeeded(in.Value) + of, typ})
+			lines = append(lines, Line{path, catalog.QuoteIfNeeded(in.Value) + of, typ})
 		default:
 			if !in.single() {
 				path += "[]"

@@ -9,6 +9,8 @@ import (
 	"strings"
 	"unicode"
 	"unicode/utf8"
+
+	"tidemark/mapping/catalog"
 )
 
 // A document's _id is made of the text of its key columns:
@@ -35,7 +37,7 @@ const maxID = 512
 const maxPrefix = 128
 
 // KeyColumns gives the columns that make the _id: those of id, or the primary key.
-func (s *Source) KeyColumns(t *Table) []string {
+func (s *Source) KeyColumns(t *catalog.Table) []string {
 	if len(s.ID) > 0 {
 		return s.ID
 	}
@@ -44,7 +46,7 @@ func (s *Source) KeyColumns(t *Table) []string {
 
 // PageColumns gives the columns that make the _id in the order of the unique index over
 // them, so that rows are read page by page along it.
-func (s *Source) PageColumns(t *Table) []string {
+func (s *Source) PageColumns(t *catalog.Table) []string {
 	key := s.KeyColumns(t)
 	for _, columns := range append([][]string{t.PrimaryKey}, t.Unique...) {
 		if sameColumns(columns, key) {
@@ -55,7 +57,7 @@ func (s *Source) PageColumns(t *Table) []string {
 }
 
 // IDText says what the _id is made of, for people.
-func (s *Source) IDText(t *Table) string {
+func (s *Source) IDText(t *catalog.Table) string {
 	key := s.KeyColumns(t)
 	if s.Literals == nil {
 		return strings.Join(key, ", ")
@@ -89,7 +91,7 @@ func parseTemplate(text string) (literals, columns []string, err error) {
 		if !closed {
 			return nil, nil, errors.New("want each column in braces: product-{id}")
 		}
-		if err := checkIdent(column); err != nil {
+		if err := catalog.CheckIdent(column); err != nil {
 			return nil, nil, fmt.Errorf("%q: %w", column, err)
 		}
 		if slices.Contains(columns, column) {

@@ -6,8 +6,9 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
-
 	"pgregory.net/rapid"
+
+	"tidemark/mapping/catalog"
 )
 
 func TestJoinID(t *testing.T) {
@@ -150,9 +151,9 @@ func TestTemplateIDIsInjective(t *testing.T) {
 
 // TestPageColumns pages along the unique index over the id, whatever the order of the id.
 func TestPageColumns(t *testing.T) {
-	integer := &Type{Name: "integer", Kind: KindBase}
-	table := &Table{Schema: "public", Name: "t", PrimaryKey: []string{"a", "b"}, Unique: [][]string{{"c", "b"}},
-		Columns: []Column{{Name: "a", Type: integer}, {Name: "b", Type: integer}, {Name: "c", Type: integer}}}
+	integer := &catalog.Type{Name: "integer", Kind: catalog.KindBase}
+	table := &catalog.Table{Schema: "public", Name: "t", PrimaryKey: []string{"a", "b"}, Unique: [][]string{{"c", "b"}},
+		Columns: []catalog.Column{{Name: "a", Type: integer}, {Name: "b", Type: integer}, {Name: "c", Type: integer}}}
 	for _, test := range []struct{ id, want []string }{
 		{nil, []string{"a", "b"}}, {[]string{"b", "a"}, []string{"a", "b"}}, {[]string{"b", "c"}, []string{"c", "b"}}, {[]string{"c"}, []string{"c"}},
 	} {
@@ -164,7 +165,7 @@ func TestPageColumns(t *testing.T) {
 	}
 	s := &Source{Index: &Index{Name: "t"}, Table: table.TableName(), ID: []string{"b", "a"}}
 	s.Index.Sources = []*Source{s}
-	query, args, err := s.Find(Tables{s.Table: table}, nil, [][]byte{[]byte("2"), []byte("1")}, 5)
+	query, args, err := s.Find(catalog.Tables{s.Table: table}, nil, [][]byte{[]byte("2"), []byte("1")}, 5)
 	const want = `SELECT t."b", t."a" FROM ONLY "public"."t" t WHERE (t."a", t."b") > ($1::integer, $2::integer) ORDER BY t."a", t."b" LIMIT 5`
 	if err != nil || query != want || string(args[0]) != "1" || string(args[1]) != "2" {
 		t.Errorf("got %s %q, %v, want %s", query, args, err, want)

@@ -1,10 +1,12 @@
 package mapping
 
+import "tidemark/mapping/catalog"
+
 // An Include puts rows of a related table, or what they come to, into the object of each
 // row that they belong to.
 type Include struct {
 	Name    string // of the field
-	Table   TableName
+	Table   catalog.TableName
 	On      []Pair // the columns of the row around it, and those of the related table, or of the link table
 	Through *Link  // the table that links both; nil: none
 
@@ -34,7 +36,7 @@ type Pair struct{ Near, Far string }
 // A Link is the table between two others, each row of which says that two rows of those
 // belong together.
 type Link struct {
-	Table TableName
+	Table catalog.TableName
 	To    []Pair // its columns, and those of the related table
 }
 
@@ -78,14 +80,14 @@ type Path struct {
 
 // A Hop goes from one table to the next one.
 type Hop struct {
-	Table TableName // that it arrives at
-	On    []Pair    // columns of the table that it comes from, and of the one that it arrives at
-	uses  *Include  // that the table is read for
-	link  bool      // as the table that links two others
+	Table catalog.TableName // that it arrives at
+	On    []Pair            // columns of the table that it comes from, and of the one that it arrives at
+	uses  *Include          // that the table is read for
+	link  bool              // as the table that links two others
 }
 
 // Table gives the table that the path arrives at.
-func (p *Path) Table() TableName { return p.Hops[len(p.Hops)-1].Table }
+func (p *Path) Table() catalog.TableName { return p.Hops[len(p.Hops)-1].Table }
 
 // Columns gives the columns of that table by which the row before it is found.
 func (p *Path) Columns() []string {
@@ -98,14 +100,14 @@ func (p *Path) Columns() []string {
 
 // Uses gives the columns of the table t at the end of the path that documents are made of.
 // A change of another column changes no document.
-func (p *Path) Uses(t *Table) map[string]bool {
+func (p *Path) Uses(t *catalog.Table) map[string]bool {
 	last := p.Hops[len(p.Hops)-1]
 	in := last.uses
 	uses := make(map[string]bool)
 	for _, name := range p.Columns() {
 		uses[name] = true
 	}
-	if t.someKey() == nil || in.Where != "" && !last.link { // ordered by all; in SQL, which may name any
+	if t.OrderKey() == nil || in.Where != "" && !last.link { // ordered by all; in SQL, which may name any
 		for _, c := range t.Columns {
 			uses[c.Name] = true
 		}
@@ -114,7 +116,7 @@ func (p *Path) Uses(t *Table) map[string]bool {
 		for _, pair := range in.Through.To {
 			uses[pair.Near] = true
 		}
-		for _, name := range t.someKey() {
+		for _, name := range t.OrderKey() {
 			uses[name] = true
 		}
 	} else {
@@ -128,7 +130,7 @@ func (p *Path) Uses(t *Table) map[string]bool {
 				uses[pair.Near] = true
 			}
 		}
-		for _, name := range append([]string{in.Value, in.Column}, t.someKey()...) {
+		for _, name := range append([]string{in.Value, in.Column}, t.OrderKey()...) {
 			uses[name] = true
 		}
 	}
@@ -166,7 +168,7 @@ func (s *Source) Key(name string) string { return join(s.path, name) }
 
 // A Condition is what an include's where says.
 type Condition struct {
-	Table TableName
+	Table catalog.TableName
 	SQL   string
 }
 
@@ -183,9 +185,9 @@ func (s *Source) Conditions() map[string]Condition {
 
 // Tables gives the names of the tables that documents of the source are made of, the root
 // table first, each once.
-func (s *Source) Tables() []TableName {
-	names := []TableName{s.Table}
-	seen := map[TableName]bool{s.Table: true}
+func (s *Source) Tables() []catalog.TableName {
+	names := []catalog.TableName{s.Table}
+	seen := map[catalog.TableName]bool{s.Table: true}
 	for _, p := range s.Paths() {
 		if name := p.Table(); !seen[name] {
 			seen[name] = true
@@ -196,9 +198,9 @@ func (s *Source) Tables() []TableName {
 }
 
 // Tables gives the names of the tables that documents of the index are made of, each once.
-func (ix *Index) Tables() []TableName {
-	var names []TableName
-	seen := make(map[TableName]bool)
+func (ix *Index) Tables() []catalog.TableName {
+	var names []catalog.TableName
+	seen := make(map[catalog.TableName]bool)
 	for _, s := range ix.Sources {
 		for _, name := range s.Tables() {
 			if !seen[name] {
@@ -211,9 +213,9 @@ func (ix *Index) Tables() []TableName {
 }
 
 // Tables gives the names of the tables that documents of any index are made of, each once.
-func (c *Config) Tables() []TableName {
-	var names []TableName
-	seen := make(map[TableName]bool)
+func (c *Config) Tables() []catalog.TableName {
+	var names []catalog.TableName
+	seen := make(map[catalog.TableName]bool)
 	for _, ix := range c.Indices {
 		for _, name := range ix.Tables() {
 			if !seen[name] {

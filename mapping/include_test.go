@@ -9,6 +9,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
+
+	"tidemark/mapping/catalog"
 )
 
 // indexIn gives the first index of a file whose indices are text.
@@ -51,7 +53,7 @@ func TestParseInclude(t *testing.T) {
       stars: {table: reviews, on: {id: product_id}, aggregate: avg, column: stars}
       count: {table: reviews, on: {id: product_id}, aggregate: count}
 `)
-	public := func(name string) TableName { return TableName{"public", name} }
+	public := func(name string) catalog.TableName { return catalog.TableName{Schema: "public", Name: name} }
 	want := indexOf(Index{Name: "a", Reindex: Reindex{Chunk: DefaultChunk}}, Source{
 		Table: public("products"),
 		Where: "deleted_at == nil",
@@ -71,7 +73,7 @@ func TestParseInclude(t *testing.T) {
 				{Name: "on", Group: []Field{{Name: "type", Column: "kind"}}},
 			},
 			Include: []*Include{
-				{Name: "category", Table: TableName{"shop", "categories"}, On: []Pair{{"category_id", "id"}, {"lang", "lang"}},
+				{Name: "category", Table: catalog.TableName{Schema: "shop", Name: "categories"}, On: []Pair{{"category_id", "id"}, {"lang", "lang"}},
 					Shape: Shape{Listed: true, Fields: []Field{{Name: "name", Column: "name"}, {Name: "id", Column: "id"}}}},
 				{Name: "reviews", Table: public("reviews"), On: []Pair{{"id", "product_id"}}, Many: ManyNested,
 					OrderBy: []Order{{"created_at", true, true}, {"id", false, false}}, Limit: 100, Where: "stars > 0 and 'a' <> 'b'",
@@ -103,9 +105,9 @@ func TestParseTables(t *testing.T) {
 `)
 	want := &Index{Name: "a", Reindex: Reindex{Chunk: DefaultChunk}, Settings: map[string]any{"number_of_shards": 3}}
 	want.Sources = []*Source{
-		{Index: want, Table: TableName{"public", "products"}, ID: []string{"id"}, Literals: []string{"product-", ""}, Shape: Shape{Listed: true, Fields: []Field{{Name: "id", Column: "id"}}}},
-		{Index: want, Table: TableName{"public", "articles"}, ID: []string{"id", "lang"}, Literals: []string{"article-", "@", "!"}, Routing: "lang", Where: "public", Shape: Shape{
-			Include: []*Include{{Name: "n", Table: TableName{"public", "reviews"}, On: []Pair{{"id", "article"}}, Aggregate: AggregateCount}}}},
+		{Index: want, Table: catalog.TableName{Schema: "public", Name: "products"}, ID: []string{"id"}, Literals: []string{"product-", ""}, Shape: Shape{Listed: true, Fields: []Field{{Name: "id", Column: "id"}}}},
+		{Index: want, Table: catalog.TableName{Schema: "public", Name: "articles"}, ID: []string{"id", "lang"}, Literals: []string{"article-", "@", "!"}, Routing: "lang", Where: "public", Shape: Shape{
+			Include: []*Include{{Name: "n", Table: catalog.TableName{Schema: "public", Name: "reviews"}, On: []Pair{{"id", "article"}}, Aggregate: AggregateCount}}}},
 	}
 	if diff := cmp.Diff(want, ix, cmpopts.IgnoreUnexported(Index{}, Source{}, Field{}, Include{})); diff != "" {
 		t.Errorf("want -, got +:\n%s", diff)
@@ -172,7 +174,7 @@ func TestPaths(t *testing.T) {
 	ix := indexIn(t, nested)
 	tables := tablesOf(
 		table("products", "category_id"), table("categories", "name", "parent_id", "note"), table("tags", "name", "rank", "note"),
-		with(table("product_tags", "product_id", "tag_id", "place", "note"), func(t *Table) { t.PrimaryKey = []string{"product_id", "tag_id"} }),
+		with(table("product_tags", "product_id", "tag_id", "place", "note"), func(t *catalog.Table) { t.PrimaryKey = []string{"product_id", "tag_id"} }),
 		table("reviews", "product_id", "author_id", "stars", "made", "text"), table("authors", "name"),
 	)
 	got := ""
@@ -208,7 +210,7 @@ func TestTables(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	names := func(tables []TableName) string {
+	names := func(tables []catalog.TableName) string {
 		var names []string
 		for _, name := range tables {
 			names = append(names, name.Name)
@@ -224,7 +226,7 @@ func TestTables(t *testing.T) {
 			t.Errorf("got %s, want %s", tt.got, tt.want)
 		}
 	}
-	conditions := map[string]Condition{"indices.a.include.good.where": {TableName{"public", "reviews"}, "stars > 3"}}
+	conditions := map[string]Condition{"indices.a.include.good.where": {catalog.TableName{Schema: "public", Name: "reviews"}, "stars > 3"}}
 	if diff := cmp.Diff(conditions, c.Indices[0].Sources[0].Conditions()); diff != "" {
 		t.Errorf("want -, got +:\n%s", diff)
 	}

@@ -3,6 +3,8 @@ package mapping
 import (
 	"encoding/hex"
 	"strings"
+
+	"tidemark/mapping/catalog"
 )
 
 // hashMark is what a hash in an _id begins with.
@@ -14,7 +16,7 @@ func (s *Source) Identifies(id string) bool { return strings.HasPrefix(id, s.Pre
 
 // KeyOf gives the key that makes an _id, the text of the key columns of t in their order,
 // nil for NULL. It is not ok where no key does, or where the _id has only the key's hash.
-func (s *Source) KeyOf(t *Table, id string) (key [][]byte, ok bool) {
+func (s *Source) KeyOf(t *catalog.Table, id string) (key [][]byte, ok bool) {
 	n := len(s.KeyColumns(t))
 	if s.Literals != nil {
 		key, ok = splitTemplate(s.Literals, id)

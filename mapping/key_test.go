@@ -6,14 +6,16 @@ import (
 	"testing"
 
 	"pgregory.net/rapid"
+
+	"tidemark/mapping/catalog"
 )
 
 // keyed is a source whose _id is made of the columns a, b and c, as many as there are.
-func keyed(columns []string, literals []string) (*Source, *Table) {
+func keyed(columns []string, literals []string) (*Source, *catalog.Table) {
 	ix := &Index{Name: "x"}
 	s := &Source{Index: ix, ID: columns, Literals: literals}
 	ix.Sources = []*Source{s}
-	return s, &Table{PrimaryKey: columns}
+	return s, &catalog.Table{PrimaryKey: columns}
 }
 
 func sameKey(a, b [][]byte) bool {

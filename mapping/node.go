@@ -13,6 +13,8 @@ import (
 	"strings"
 
 	"gopkg.in/yaml.v3"
+
+	"tidemark/mapping/hint"
 )
 
 // Bounds of a file once aliases are followed, against one that multiplies itself.
@@ -204,7 +206,7 @@ func (r *reader) object(n *yaml.Node, path string, keys map[string]keyReader) ma
 		switch read, known := keys[key.Value]; {
 		case !known:
 			names := slices.DeleteFunc(slices.Sorted(maps.Keys(keys)), func(name string) bool { return keys[name] == nil })
-			mend := didYouMean(key.Value, names)
+			mend := hint.DidYouMean(key.Value, names)
 			if mend == "" {
 				mend = "known here: " + strings.Join(names, ", ")
 			}
@@ -293,7 +295,7 @@ func choice[T ~string](r *reader, into *T, words ...T) keyReader {
 			return
 		}
 		if !slices.Contains(list, value) {
-			r.problem(n, didYouMean(value, list), "%s: want %s, found %s", path, strings.Join(list, " or "), r.show(n))
+			r.problem(n, hint.DidYouMean(value, list), "%s: want %s, found %s", path, strings.Join(list, " or "), r.show(n))
 			return
 		}
 		*into = T(value)

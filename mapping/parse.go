@@ -14,6 +14,8 @@ import (
 	"strings"
 
 	"gopkg.in/yaml.v3"
+
+	"tidemark/mapping/catalog"
 )
 
 // Defaults of the keys that have one. Sizes are in bytes.
@@ -110,7 +112,7 @@ func (r *reader) postgres(n *yaml.Node, path string, p *Postgres) {
 		"password":       r.secret(&p.Password),
 		"sslmode":        r.checked(&p.SSLMode, checkSSLMode, "sslmode: verify-full"),
 		"slot":           r.checked(&p.Slot, checkSlotName, "slot: "+DefaultSlot),
-		"publication":    r.checked(&p.Publication, checkIdent, "publication: "+DefaultPublication),
+		"publication":    r.checked(&p.Publication, catalog.CheckIdent, "publication: "+DefaultPublication),
 		"control_schema": r.checked(&p.ControlSchema, checkSchema, "control_schema: "+DefaultControlSchema),
 	})
 	for _, key := range []string{"host", "port", "database", "user", "password", "sslmode"} {
@@ -331,7 +333,7 @@ func (r *reader) sourceKeys(s *Source) map[string]keyReader {
 		"id":    func(n *yaml.Node, path string) { r.id(n, path, s) },
 		"routing": func(n *yaml.Node, path string) {
 			s.lines.routing = n.Line
-			r.checked(&s.Routing, checkIdent, "")(n, path)
+			r.checked(&s.Routing, catalog.CheckIdent, "")(n, path)
 		},
 		"where": func(n *yaml.Node, path string) {
 			s.lines.where = n.Line
@@ -375,13 +377,13 @@ func entriesOf(n *yaml.Node, key string) map[string]*yaml.Node {
 	return keys
 }
 
-func (r *reader) table(n *yaml.Node, path string, into *TableName, line *int) {
+func (r *reader) table(n *yaml.Node, path string, into *catalog.TableName, line *int) {
 	*line = n.Line
 	var text string
 	if r.text(&text)(n, path); text == "" {
 		return
 	}
-	name, err := ParseTableName(text)
+	name, err := catalog.ParseTableName(text)
 	if err != nil {
 		r.problem(n, `public.products, or 'public."Weird.Name"'`, "%s: %s: %v", path, r.show(n), err)
 		return
@@ -409,7 +411,7 @@ func (r *reader) id(n *yaml.Node, path string, s *Source) {
 	}
 	r.list(n, path, "a list of columns", func(item *yaml.Node, path string) {
 		var column string
-		if r.checked(&column, checkIdent, "")(item, path); column == "" {
+		if r.checked(&column, catalog.CheckIdent, "")(item, path); column == "" {
 			return
 		}
 		if slices.Contains(s.ID, column) {
@@ -427,7 +429,7 @@ func (r *reader) fields(n *yaml.Node, path string, s *Shape) {
 		s.Listed = true
 		r.list(n, path, "a list of columns", func(item *yaml.Node, path string) {
 			var column string
-			if r.checked(&column, checkIdent, "")(item, path); column != "" {
+			if r.checked(&column, catalog.CheckIdent, "")(item, path); column != "" {
 				r.add(item, path, &s.Fields, Field{Name: column, Column: column, line: item.Line})
 			}
 		})
@@ -464,7 +466,7 @@ func (r *reader) field(key, n *yaml.Node, path string, into *[]Field) {
 			switch key.Value {
 			case "column":
 				made["column"] = key
-				r.checked(&f.Column, checkIdent, "")(value, below)
+				r.checked(&f.Column, catalog.CheckIdent, "")(value, below)
 			case "as":
 				r.text(&f.As)(value, below)
 			case "expr":

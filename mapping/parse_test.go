@@ -15,6 +15,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
+
+	"tidemark/mapping/catalog"
 )
 
 var update = flag.Bool("update", false, "write what is expected in testdata anew")
@@ -185,9 +187,9 @@ indices:
 		OnSlotLost: OnSlotLostStop,
 		Indices: []*Index{
 			indexOf(Index{Name: "a", Settings: settings, Reindex: Reindex{Chunk: 10000}},
-				Source{Table: TableName{"Weird", `x."y`}, ID: []string{"code"}, Shape: Shape{Fields: fields, Listed: true}}),
+				Source{Table: catalog.TableName{Schema: "Weird", Name: `x."y`}, ID: []string{"code"}, Shape: Shape{Fields: fields, Listed: true}}),
 			indexOf(Index{Name: "b", Settings: settings, Reindex: Reindex{Chunk: 1, KeepOld: 2}},
-				Source{Table: TableName{"public", "Album"}, ID: []string{"code"}, Shape: Shape{Fields: fields, Listed: true}}),
+				Source{Table: catalog.TableName{Schema: "public", Name: "Album"}, ID: []string{"code"}, Shape: Shape{Fields: fields, Listed: true}}),
 		},
 	}
 	if diff := cmp.Diff(want, c, cmpopts.IgnoreUnexported(Config{}, Index{}, Source{}, Field{})); diff != "" {
@@ -333,7 +335,7 @@ func FuzzParse(f *testing.F) {
 }
 
 // use does with a mapping all that needs no rows, if it fits the tables.
-func use(t *testing.T, c *Config, tables Tables) {
+func use(t *testing.T, c *Config, tables catalog.Tables) {
 	t.Helper()
 	if len(c.Check(tables)) > 0 {
 		return

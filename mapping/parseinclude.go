@@ -6,6 +6,8 @@ import (
 	"strings"
 
 	"gopkg.in/yaml.v3"
+
+	"tidemark/mapping/catalog"
 )
 
 // maxIncludeDepth bounds how deep includes stand in each other.
@@ -36,18 +38,24 @@ func (r *reader) include(key, n *yaml.Node, path string, depth int) *Include {
 	*l = includeLines{key.Line, key.Line, key.Line, key.Line, key.Line, key.Line, key.Line, key.Line, key.Line}
 	var near []Pair // of through
 	given := r.object(n, path, map[string]keyReader{
-		"table":     func(n *yaml.Node, path string) { r.table(n, path, &in.Table, &l.table) },
-		"on":        func(n *yaml.Node, path string) { l.on = n.Line; r.pairs(n, path, &in.On) },
-		"through":   func(n *yaml.Node, path string) { l.through = n.Line; in.Through = r.through(n, path, &near) },
-		"many":      choice(r, &in.Many, ManyObject, ManyNested),
-		"value":     func(n *yaml.Node, path string) { l.value = n.Line; r.checked(&in.Value, checkIdent, "")(n, path) },
+		"table":   func(n *yaml.Node, path string) { r.table(n, path, &in.Table, &l.table) },
+		"on":      func(n *yaml.Node, path string) { l.on = n.Line; r.pairs(n, path, &in.On) },
+		"through": func(n *yaml.Node, path string) { l.through = n.Line; in.Through = r.through(n, path, &near) },
+		"many":    choice(r, &in.Many, ManyObject, ManyNested),
+		"value": func(n *yaml.Node, path string) {
+			l.value = n.Line
+			r.checked(&in.Value, catalog.CheckIdent, "")(n, path)
+		},
 		"aggregate": choice(r, &in.Aggregate, AggregateCount, AggregateSum, AggregateAvg, AggregateMin, AggregateMax),
-		"column":    func(n *yaml.Node, path string) { l.column = n.Line; r.checked(&in.Column, checkIdent, "")(n, path) },
-		"fields":    func(n *yaml.Node, path string) { l.fields = n.Line; r.fields(n, path, &in.Shape) },
-		"include":   func(n *yaml.Node, path string) { r.includes(n, path, &in.Shape, depth+1) },
-		"order_by":  func(n *yaml.Node, path string) { l.orderBy = n.Line; r.orders(n, path, &in.OrderBy) },
-		"limit":     r.integer(&in.Limit, 1, 1000000),
-		"where":     func(n *yaml.Node, path string) { l.where = n.Line; r.text(&in.Where)(n, path) },
+		"column": func(n *yaml.Node, path string) {
+			l.column = n.Line
+			r.checked(&in.Column, catalog.CheckIdent, "")(n, path)
+		},
+		"fields":   func(n *yaml.Node, path string) { l.fields = n.Line; r.fields(n, path, &in.Shape) },
+		"include":  func(n *yaml.Node, path string) { r.includes(n, path, &in.Shape, depth+1) },
+		"order_by": func(n *yaml.Node, path string) { l.orderBy = n.Line; r.orders(n, path, &in.OrderBy) },
+		"limit":    r.integer(&in.Limit, 1, 1000000),
+		"where":    func(n *yaml.Node, path string) { l.where = n.Line; r.text(&in.Where)(n, path) },
 	})
 	if n.Kind != yaml.MappingNode && !isNull(n) {
 		return in
@@ -129,10 +137,10 @@ func (r *reader) through(n *yaml.Node, path string, on *[]Pair) *Link {
 func (r *reader) pairs(n *yaml.Node, path string, into *[]Pair) {
 	r.entries(n, path, func(key, value *yaml.Node) {
 		p := Pair{Near: key.Value}
-		if err := checkIdent(p.Near); err != nil {
+		if err := catalog.CheckIdent(p.Near); err != nil {
 			r.problem(key, "", "%s: %q: %v", path, p.Near, err)
 		}
-		if r.checked(&p.Far, checkIdent, "")(value, join(path, key.Value)); p.Far != "" {
+		if r.checked(&p.Far, catalog.CheckIdent, "")(value, join(path, key.Value)); p.Far != "" {
 			*into = append(*into, p)
 		}
 	})

@@ -7,6 +7,10 @@ import (
 	"strings"
 
 	"github.com/jackc/pglogrepl"
+
+	"tidemark/mapping/catalog"
+	"tidemark/mapping/expr"
+	"tidemark/mapping/value"
 )
 
 // A Plan turns rows of one relation into documents of one source. It is not changed once
@@ -30,13 +34,13 @@ type Plan struct {
 type planField struct {
 	lead   []byte // from the end of the value before: `,"name":`
 	column int    // position in the row; -1: the row does not have the column
-	encode encoder
+	encode value.Encoder
 	expr   *bound // in place of column and encode; nil: none
 }
 
 // A bound expression knows where in the row its columns are.
 type bound struct {
-	*expression
+	*expr.Expression
 	columns []int
 }
 
@@ -47,7 +51,7 @@ const noRouting = -2
 // column t does not have are left out; a field whose column is in t but not in
 // columns makes every row incomplete (see [Plan.Complete]), and so does what is
 // included of other tables.
-func Compile(s *Source, t *Table, columns []string) (*Plan, error) {
+func Compile(s *Source, t *catalog.Table, columns []string) (*Plan, error) {
 	c := compiler{t: t, position: make(map[string]int, len(columns)), plan: &Plan{routing: noRouting, literals: s.Literals}}
 	for i, name := range columns {
 		c.position[name] = i
@@ -60,7 +64,7 @@ func Compile(s *Source, t *Table, columns []string) (*Plan, error) {
 
 // A compiler makes one plan.
 type compiler struct {
-	t        *Table
+	t        *catalog.Table
 	position map[string]int // of the columns in the row
 	plan     *Plan
 	lead     []byte // what stands before the next value
@@ -74,18 +78,18 @@ func (c *compiler) compile(s *Source) error {
 	}
 	for _, name := range key {
 		if t.Column(name) == nil {
-			return fmt.Errorf("table %s has no column %s to make the id of", t.TableName(), QuoteIdent(name))
+			return fmt.Errorf("table %s has no column %s to make the id of", t.TableName(), catalog.QuoteIdent(name))
 		}
 		p.id = append(p.id, c.need(name))
 	}
 	if s.Routing != "" {
 		if t.Column(s.Routing) == nil {
-			return fmt.Errorf("table %s has no column %s to route by", t.TableName(), QuoteIdent(s.Routing))
+			return fmt.Errorf("table %s has no column %s to route by", t.TableName(), catalog.QuoteIdent(s.Routing))
 		}
 		p.routing = c.need(s.Routing)
 	}
 	if s.Where != "" {
-		e, err := compileCondition(s.Where, t)
+		e, err := expr.CompileCondition(s.Where, t)
 		if err != nil {
 			return fmt.Errorf("where: %w", err)
 		}
@@ -98,7 +102,7 @@ func (c *compiler) compile(s *Source) error {
 	for i, in := range s.Include {
 		c.name(in.Name)
 		// A column of type json in it may repeat keys and have line ends.
-		c.value(planField{column: c.need(includeColumn(t, i)), encode: appendJSON})
+		c.value(planField{column: c.need(includeColumn(t, i)), encode: value.AppendJSON})
 	}
 	p.tail = append(c.lead, '}')
 	slices.Sort(p.needs)
@@ -117,9 +121,9 @@ func (c *compiler) need(name string) int {
 	return at
 }
 
-func (c *compiler) bind(e *expression) *bound {
-	b := &bound{expression: e}
-	for _, name := range e.columns {
+func (c *compiler) bind(e *expr.Expression) *bound {
+	b := &bound{Expression: e}
+	for _, name := range e.Columns {
 		b.columns = append(b.columns, c.need(name))
 	}
 	return b
@@ -138,23 +142,23 @@ func (c *compiler) object(fields []Field) error {
 			}
 			c.lead = append(c.lead, '}')
 		case f.Constant != nil:
-			text, err := marshal(plain(f.Constant.Value))
+			text, err := value.Marshal(plain(f.Constant.Value))
 			if err != nil {
 				return fmt.Errorf("field %s: %w", f.Name, err)
 			}
 			c.lead = append(c.lead, text...)
 		case f.Expr != "":
-			e, err := compileExpression(f.Expr, c.t)
+			e, err := expr.Compile(f.Expr, c.t)
 			if err != nil {
 				return fmt.Errorf("field %s: %w", f.Name, err)
 			}
 			c.value(planField{expr: c.bind(e)})
 		default:
-			form, err := formFor(c.t.Column(f.Column).Type, f.As)
+			form, err := value.FormFor(c.t.Column(f.Column).Type, f.As)
 			if err != nil {
 				return fmt.Errorf("field %s: %w", f.Name, err)
 			}
-			c.value(planField{column: c.need(f.Column), encode: form.encode})
+			c.value(planField{column: c.need(f.Column), encode: form.Encode})
 		}
 	}
 	return nil
@@ -165,7 +169,7 @@ func (c *compiler) name(name string) {
 	if n := len(c.lead); n == 0 || c.lead[n-1] != '{' {
 		c.lead = append(c.lead, ',')
 	}
-	c.lead = append(appendString(c.lead, []byte(name)), ':')
+	c.lead = append(value.AppendString(c.lead, []byte(name)), ':')
 }
 
 // value ends what stands before a value.
@@ -187,12 +191,12 @@ func (p *Plan) AppendDocument(dst []byte, row *pglogrepl.TupleData) ([]byte, err
 		dst = append(dst, f.lead...)
 		if f.expr != nil {
 			var err error
-			if dst, err = f.expr.append(dst, f.expr.values(row)); err != nil {
+			if dst, err = f.expr.Append(dst, f.expr.values(row)); err != nil {
 				return dst[:start], err
 			}
 			continue
 		}
-		if text, ok := value(row, f.column); ok && text != nil {
+		if text, ok := columnText(row, f.column); ok && text != nil {
 			dst = f.encode(dst, text)
 		} else {
 			dst = append(dst, "null"...)
@@ -207,14 +211,14 @@ func (p *Plan) Holds(row *pglogrepl.TupleData) (bool, error) {
 	if p.where == nil {
 		return true, nil
 	}
-	return p.where.holds(p.where.values(row))
+	return p.where.Holds(p.where.values(row))
 }
 
 // values gives the text of the columns that the expression reads, nil for NULL.
 func (b *bound) values(row *pglogrepl.TupleData) [][]byte {
 	values := make([][]byte, len(b.columns))
 	for i, at := range b.columns {
-		values[i], _ = value(row, at)
+		values[i], _ = columnText(row, at)
 	}
 	return values
 }
@@ -227,7 +231,7 @@ func (p *Plan) ID(row *pglogrepl.TupleData) (id string, ok bool) {
 	var room [4][]byte
 	values := room[:0]
 	for _, at := range p.id {
-		text, ok := value(row, at)
+		text, ok := columnText(row, at)
 		if !ok {
 			return "", false
 		}
@@ -253,7 +257,7 @@ func (p *Plan) Routing(row *pglogrepl.TupleData) (string, bool) {
 	if p.routing == noRouting {
 		return "", true
 	}
-	text, ok := value(row, p.routing)
+	text, ok := columnText(row, p.routing)
 	return strings.ToValidUTF8(string(text), "\uFFFD"), ok
 }
 
@@ -266,7 +270,7 @@ func (p *Plan) Complete(row *pglogrepl.TupleData) bool {
 		return false
 	}
 	for _, at := range p.needs {
-		if _, ok := value(row, at); !ok {
+		if _, ok := columnText(row, at); !ok {
 			return false
 		}
 	}
@@ -278,7 +282,7 @@ func (p *Plan) Complete(row *pglogrepl.TupleData) bool {
 func (p *Plan) KeyValues(row *pglogrepl.TupleData) [][]byte {
 	values := make([][]byte, len(p.id))
 	for i, at := range p.id {
-		text, _ := value(row, at)
+		text, _ := columnText(row, at)
 		values[i] = bytes.Clone(text)
 	}
 	return values
@@ -289,7 +293,7 @@ var none = []byte{}
 
 // value gives the text of the value at a position, nil for NULL. It is not ok
 // where the row has no such value.
-func value(row *pglogrepl.TupleData, at int) (text []byte, ok bool) {
+func columnText(row *pglogrepl.TupleData, at int) (text []byte, ok bool) {
 	if at < 0 || at >= len(row.Columns) {
 		return nil, false
 	}

@@ -10,6 +10,8 @@ import (
 	gocmp "github.com/google/go-cmp/cmp"
 	"github.com/jackc/pglogrepl"
 	"github.com/jackc/pgx/v5/pgtype"
+
+	"tidemark/mapping/catalog"
 )
 
 // row makes a row of texts: nil is NULL, unchanged is a value that was not logged.
@@ -46,19 +48,19 @@ func indexOf(ix Index, s Source) *Index {
 func sourceOf(s Source) *Source { return indexOf(Index{}, s).Sources[0] }
 
 // productTable is public.products (id, tenant, title, price, note).
-func productTable() *Table {
-	column := func(name string, oid uint32) Column { return Column{Name: name, Type: named(oid)} }
-	return &Table{
+func productTable() *catalog.Table {
+	column := func(name string, oid uint32) catalog.Column { return catalog.Column{Name: name, Type: named(oid)} }
+	return &catalog.Table{
 		Schema: "public", Name: "products", PrimaryKey: []string{"id"},
-		Columns: []Column{
+		Columns: []catalog.Column{
 			column("id", pgtype.Int8OID), column("tenant", pgtype.TextOID), column("title", pgtype.TextOID),
 			column("price", pgtype.NumericOID), column("note", pgtype.TextOID),
 		},
 	}
 }
 
-func named(oid uint32) *Type {
-	t := base(oid)
+func named(oid uint32) *catalog.Type {
+	t := ownType(oid)
 	t.Name = map[uint32]string{pgtype.Int8OID: "bigint", pgtype.TextOID: "text", pgtype.NumericOID: "numeric"}[oid]
 	return t
 }
@@ -239,7 +241,7 @@ func TestCompileRefuses(t *testing.T) {
 	noKey.PrimaryKey = nil
 	tests := []struct {
 		source Source
-		table  *Table
+		table  *catalog.Table
 		want   string
 	}{
 		{Source{}, noKey, "index products: table public.products has no primary key, and no id columns are given"},
@@ -257,7 +259,7 @@ func TestCompileRefuses(t *testing.T) {
 
 // TestSelectNames: only the columns that something needs, in the order of the table.
 func TestSelectNames(t *testing.T) {
-	s := sourceOf(Source{Table: TableName{"public", "products"}, ID: []string{"tenant", "id"}, Routing: "tenant",
+	s := sourceOf(Source{Table: catalog.TableName{Schema: "public", Name: "products"}, ID: []string{"tenant", "id"}, Routing: "tenant",
 		Shape: Shape{Listed: true, Fields: []Field{{Name: "p", Column: "price"}, {Name: "note", Omit: true}}}})
 	sel, err := s.Select(tablesOf(productTable()))
 	if err != nil {
@@ -268,40 +270,46 @@ func TestSelectNames(t *testing.T) {
 	}
 }
 
+func ownType(oid uint32) *catalog.Type { return catalog.NewBase(oid, "") }
+
+func arrayType(elem *catalog.Type) *catalog.Type {
+	return &catalog.Type{OID: 1 << 20, Kind: catalog.KindArray, Elem: elem, Delim: ',', Modifier: elem.Modifier}
+}
+
 // tenColumns is a row as tables often have it, with its table.
-func tenColumns() (*Table, []string, *pglogrepl.TupleData) {
-	t := &Table{Schema: "public", Name: "articles", PrimaryKey: []string{"id"}}
+func tenColumns() (*catalog.Table, []string, *pglogrepl.TupleData) {
+	t := &catalog.Table{Schema: "public", Name: "articles", PrimaryKey: []string{"id"}}
 	var columns []string
 	var values []any
-	add := func(name string, typ *Type, value any) {
-		t.Columns = append(t.Columns, Column{Name: name, Type: typ})
+	add := func(name string, typ *catalog.Type, value any) {
+		t.Columns = append(t.Columns, catalog.Column{Name: name, Type: typ})
 		columns = append(columns, name)
 		values = append(values, value)
 	}
-	add("id", base(pgtype.Int8OID), "1234567")
-	add("tenant_id", base(pgtype.UUIDOID), "7d9e2c3a-41c5-4a5f-9d0e-2f2e5a8f7d11")
-	add("title", base(pgtype.TextOID), "Thé \"noir\" de Ceylan, 250 g")
-	add("body", base(pgtype.TextOID), strings.Repeat("A line of text as people write it, with a full stop. ", 6)+"\nAnd an end.")
-	add("price", base(pgtype.NumericOID), "12.90")
-	add("active", base(pgtype.BoolOID), "t")
-	add("created_at", base(pgtype.TimestamptzOID), "2026-01-31 12:34:56.789012+00")
-	add("tags", arrayOf(base(pgtype.TextOID)), `{tea,"loose leaf","with \"quotes\""}`)
-	add("attributes", base(pgtype.JSONBOID), `{"origin": "LK", "grade": "OP", "organic": true}`)
-	add("deleted_at", base(pgtype.TimestamptzOID), nil)
+	add("id", ownType(pgtype.Int8OID), "1234567")
+	add("tenant_id", ownType(pgtype.UUIDOID), "7d9e2c3a-41c5-4a5f-9d0e-2f2e5a8f7d11")
+	add("title", ownType(pgtype.TextOID), "Thé \"noir\" de Ceylan, 250 g")
+	add("body", ownType(pgtype.TextOID), strings.Repeat("A line of text as people write it, with a full stop. ", 6)+"\nAnd an end.")
+	add("price", ownType(pgtype.NumericOID), "12.90")
+	add("active", ownType(pgtype.BoolOID), "t")
+	add("created_at", ownType(pgtype.TimestamptzOID), "2026-01-31 12:34:56.789012+00")
+	add("tags", arrayType(ownType(pgtype.TextOID)), `{tea,"loose leaf","with \"quotes\""}`)
+	add("attributes", ownType(pgtype.JSONBOID), `{"origin": "LK", "grade": "OP", "organic": true}`)
+	add("deleted_at", ownType(pgtype.TimestamptzOID), nil)
 	return t, columns, row(values...)
 }
 
 func TestAppendDocumentNeedsNoMemory(t *testing.T) {
 	table, columns, r := tenColumns()
-	for typ, text := range map[*Type]string{
-		base(pgtype.ByteaOID):          `\x` + strings.Repeat("00ff", 500),
-		base(pgtype.JSONOID):           `{"a": [1, {"b": "c"}], "d": {"b": 1}}`,
-		base(pgtype.CIDROID):           "::ffff:1.2.3.0/120",
-		arrayOf(base(pgtype.JSONBOID)): `{"{\"a\": 1}"}`,
-		base(pgtype.DateOID):           "0044-03-15 BC",
+	for typ, text := range map[*catalog.Type]string{
+		ownType(pgtype.ByteaOID):            `\x` + strings.Repeat("00ff", 500),
+		ownType(pgtype.JSONOID):             `{"a": [1, {"b": "c"}], "d": {"b": 1}}`,
+		ownType(pgtype.CIDROID):             "::ffff:1.2.3.0/120",
+		arrayType(ownType(pgtype.JSONBOID)): `{"{\"a\": 1}"}`,
+		ownType(pgtype.DateOID):             "0044-03-15 BC",
 	} {
 		name := fmt.Sprint("more", len(columns))
-		table.Columns = append(table.Columns, Column{Name: name, Type: typ})
+		table.Columns = append(table.Columns, catalog.Column{Name: name, Type: typ})
 		columns = append(columns, name)
 		r.Columns = append(r.Columns, row(text).Columns...)
 	}

@@ -7,10 +7,11 @@ import (
 	"strings"
 
 	"github.com/jackc/pgx/v5/pgtype"
-)
 
-// Tables are what the catalog says of the tables that documents are made of, by name.
-type Tables = map[TableName]*Table
+	"tidemark/mapping/catalog"
+	"tidemark/mapping/expr"
+	"tidemark/mapping/value"
+)
 
 // Root is the name by which the statements of a [Selection] know the root table.
 const Root = "t"
@@ -26,22 +27,22 @@ type Selection struct {
 
 // Select gives what is selected of the root table t to make documents of. Its error
 // reports a column that is not there.
-func (s *Source) Select(tables Tables) (*Selection, error) {
+func (s *Source) Select(tables catalog.Tables) (*Selection, error) {
 	t := tables[s.Table]
 	if t == nil {
-		return nil, fmt.Errorf("index %s: table %s: %w", s.Name(), s.Table, ErrNoTable)
+		return nil, fmt.Errorf("index %s: table %s: %w", s.Name(), s.Table, catalog.ErrNoTable)
 	}
 	sel := new(Selection)
 	var list []string
 	for _, name := range s.columns(t) {
 		sel.Names = append(sel.Names, name)
-		list = append(list, column(Root, name))
+		list = append(list, catalog.ColumnRef(Root, name))
 	}
 	w := selectWriter{tables: tables}
 	for i, in := range s.Include {
 		name := includeColumn(t, i)
 		sel.Names = append(sel.Names, name)
-		list = append(list, w.include(in, t, Root)+" AS "+QuoteIdent(name))
+		list = append(list, w.include(in, t, Root)+" AS "+catalog.QuoteIdent(name))
 	}
 	if w.err != nil {
 		return nil, fmt.Errorf("index %s: %w", s.Name(), w.err)
@@ -55,7 +56,7 @@ func (s *Source) Select(tables Tables) (*Selection, error) {
 
 // includeColumn gives the name of the column of a result that has the i-th include. No
 // column of t is called so.
-func includeColumn(t *Table, i int) string {
+func includeColumn(t *catalog.Table, i int) string {
 	name := fmt.Sprintf("include_%d", i)
 	for t.Column(name) != nil {
 		name += "_"
@@ -65,7 +66,7 @@ func includeColumn(t *Table, i int) string {
 
 // columns gives the columns of t that documents, ids, routing and conditions need, in the
 // order of the table.
-func (s *Source) columns(t *Table) []string {
+func (s *Source) columns(t *catalog.Table) []string {
 	needed := s.readColumns(t)
 	for _, name := range s.KeyColumns(t) {
 		needed[name] = true
@@ -74,8 +75,8 @@ func (s *Source) columns(t *Table) []string {
 		needed[s.Routing] = true
 	}
 	if s.Where != "" {
-		if e, err := compileCondition(s.Where, t); err == nil { // Config.Check reports it
-			for _, name := range e.columns {
+		if e, err := expr.CompileCondition(s.Where, t); err == nil { // Config.Check reports it
+			for _, name := range e.Columns {
 				needed[name] = true
 			}
 		}
@@ -91,7 +92,7 @@ func (s *Source) columns(t *Table) []string {
 
 // A selectWriter writes the expressions that make objects of related rows.
 type selectWriter struct {
-	tables Tables
+	tables catalog.Tables
 	n      int // aliases given out
 	err    error
 }
@@ -110,10 +111,10 @@ func (w *selectWriter) alias(prefix string) string {
 
 // include gives the expression for what is included in a row of the table outer, which the
 // statement knows by an alias.
-func (w *selectWriter) include(in *Include, outer *Table, outerAlias string) string {
+func (w *selectWriter) include(in *Include, outer *catalog.Table, outerAlias string) string {
 	t := w.tables[in.Table]
 	if t == nil {
-		return w.fail("include %s: table %s: %w", in.Name, in.Table, ErrNoTable)
+		return w.fail("include %s: table %s: %w", in.Name, in.Table, catalog.ErrNoTable)
 	}
 	rows := w.alias("r")
 	from := t.From()
@@ -124,11 +125,11 @@ func (w *selectWriter) include(in *Include, outer *Table, outerAlias string) str
 	from += " " + rows
 	near, nearAlias := outer, outerAlias
 	far, farAlias := t, rows
-	var link *Table
+	var link *catalog.Table
 	linkAlias := ""
 	if in.Through != nil {
 		if link = w.tables[in.Through.Table]; link == nil {
-			return w.fail("include %s: table %s: %w", in.Name, in.Through.Table, ErrNoTable)
+			return w.fail("include %s: table %s: %w", in.Name, in.Through.Table, catalog.ErrNoTable)
 		}
 		linkAlias = w.alias("l")
 		from += fmt.Sprintf(" JOIN %s %s ON %s", link.From(), linkAlias, w.joined(in.Through.To, link, linkAlias, t, rows))
@@ -163,30 +164,30 @@ func (w *selectWriter) include(in *Include, outer *Table, outerAlias string) str
 }
 
 // joined gives the condition that belongs to pairs of columns.
-func (w *selectWriter) joined(pairs []Pair, near *Table, nearAlias string, far *Table, farAlias string) string {
+func (w *selectWriter) joined(pairs []Pair, near *catalog.Table, nearAlias string, far *catalog.Table, farAlias string) string {
 	var parts []string
 	for _, p := range pairs {
 		a, b := near.Column(p.Near), far.Column(p.Far)
 		if a == nil || b == nil {
 			return w.fail("tables %s and %s have no columns %s and %s", near.TableName(), far.TableName(), p.Near, p.Far)
 		}
-		parts = append(parts, equal(column(farAlias, p.Far), b.Type, column(nearAlias, p.Near), a.Type))
+		parts = append(parts, catalog.Equal(catalog.ColumnRef(farAlias, p.Far), b.Type, catalog.ColumnRef(nearAlias, p.Near), a.Type))
 	}
 	return strings.Join(parts, " AND ")
 }
 
 // order gives what rows are ordered by: order_by, and after that always the key, so that
 // the same rows give the same document.
-func (w *selectWriter) order(in *Include, t *Table, alias string, link *Table, linkAlias string) string {
+func (w *selectWriter) order(in *Include, t *catalog.Table, alias string, link *catalog.Table, linkAlias string) string {
 	var parts []string
 	used := make(map[string]bool)
 	for _, o := range in.OrderBy {
-		ref := column(alias, o.Column)
+		ref := catalog.ColumnRef(alias, o.Column)
 		switch {
 		case t.Column(o.Column) != nil:
 			used[o.Column] = true
 		case link != nil && link.Column(o.Column) != nil:
-			ref = column(linkAlias, o.Column)
+			ref = catalog.ColumnRef(linkAlias, o.Column)
 		default:
 			return w.fail("include %s: table %s has no column %s to order by", in.Name, in.Table, o.Column)
 		}
@@ -200,48 +201,16 @@ func (w *selectWriter) order(in *Include, t *Table, alias string, link *Table, l
 		}
 		parts = append(parts, ref)
 	}
-	parts = append(parts, t.ties(alias, used)...)
+	parts = append(parts, t.Ties(alias, used)...)
 	if link != nil {
 		// The same row may be linked several times, in an order that shows in no column of it.
-		parts = append(parts, link.ties(linkAlias, nil)...)
+		parts = append(parts, link.Ties(linkAlias, nil)...)
 	}
 	return strings.Join(parts, ", ")
 }
 
-// ties gives what rows are ordered by that are equal in what the mapping orders them by:
-// the key, or the text of all columns where nothing tells rows apart.
-func (t *Table) ties(alias string, used map[string]bool) []string {
-	key, cast := t.someKey(), ""
-	if key == nil {
-		cast = "::pg_catalog.text"
-		for _, c := range t.Columns {
-			key = append(key, c.Name)
-		}
-	}
-	var parts []string
-	for _, name := range key {
-		if !used[name] {
-			parts = append(parts, column(alias, name)+cast)
-		}
-	}
-	return parts
-}
-
-// someKey gives columns that tell the rows of the table apart, none if nothing does.
-func (t *Table) someKey() []string {
-	if len(t.PrimaryKey) > 0 {
-		return t.PrimaryKey
-	}
-	for _, columns := range t.Unique {
-		if !slices.ContainsFunc(columns, func(name string) bool { c := t.Column(name); return c == nil || !c.NotNull }) {
-			return columns
-		}
-	}
-	return nil
-}
-
 // lone tells whether the include can have one row at most: what links it is unique.
-func (in *Include) lone(tables Tables) bool {
+func (in *Include) lone(tables catalog.Tables) bool {
 	t := tables[in.Table]
 	if t == nil || in.Through != nil {
 		return false
@@ -258,27 +227,27 @@ func (in *Include) lone(tables Tables) bool {
 
 // object gives the subselect of objects made of the rows of from. Its rows go by alias.*: a
 // name alone would be a column if there is one.
-func (w *selectWriter) object(s *Shape, t *Table, alias, from string) string {
+func (w *selectWriter) object(s *Shape, t *catalog.Table, alias, from string) string {
 	o := w.alias("o")
 	return fmt.Sprintf("(SELECT pg_catalog.row_to_json(%s.*) FROM (SELECT %s FROM %s) %s)", o, w.list(s.DocumentFields(t), s, t, alias), from, o)
 }
 
 // list gives the select list of an object.
-func (w *selectWriter) list(fields []Field, s *Shape, t *Table, alias string) string {
+func (w *selectWriter) list(fields []Field, s *Shape, t *catalog.Table, alias string) string {
 	var list []string
 	for i := range fields {
-		list = append(list, w.value(t, &fields[i], alias)+" AS "+QuoteIdent(fields[i].Name))
+		list = append(list, w.value(t, &fields[i], alias)+" AS "+catalog.QuoteIdent(fields[i].Name))
 	}
 	if s != nil {
 		for _, in := range s.Include {
-			list = append(list, w.include(in, t, alias)+" AS "+QuoteIdent(in.Name))
+			list = append(list, w.include(in, t, alias)+" AS "+catalog.QuoteIdent(in.Name))
 		}
 	}
 	return strings.Join(list, ", ")
 }
 
 // value gives the expression for a field of an object.
-func (w *selectWriter) value(t *Table, f *Field, alias string) string {
+func (w *selectWriter) value(t *catalog.Table, f *Field, alias string) string {
 	switch {
 	case f.Group != nil:
 		g := w.alias("g")
@@ -296,15 +265,15 @@ func (w *selectWriter) value(t *Table, f *Field, alias string) string {
 	if c == nil {
 		return w.fail("table %s has no column %s", t.TableName(), f.Column)
 	}
-	form, err := formFor(c.Type, f.As)
+	form, err := value.FormFor(c.Type, f.As)
 	if err != nil {
 		return w.fail("field %s: %w", f.Name, err)
 	}
-	return form.sqlOf(column(alias, f.Column), c.Type)
+	return form.SQL(catalog.ColumnRef(alias, f.Column), c.Type)
 }
 
 // aggregate gives the expression for what several rows come to.
-func (w *selectWriter) aggregate(in *Include, t *Table, rows, from string) string {
+func (w *selectWriter) aggregate(in *Include, t *catalog.Table, rows, from string) string {
 	if in.Column == "" {
 		return fmt.Sprintf("(SELECT pg_catalog.to_json(pg_catalog.count(*)) FROM %s)", from)
 	}
@@ -315,19 +284,17 @@ func (w *selectWriter) aggregate(in *Include, t *Table, rows, from string) strin
 	result := in.Aggregate.of(c.Type)
 	v := w.alias("v")
 	schema := "pg_catalog"
-	if root := c.Type.Root(); root.Kind == KindBase && root.OID >= firstUserOID && in.Aggregate != AggregateCount {
-		schema = schemaOf(root.Name) // of an extension, which has its own
+	if root := c.Type.Root(); root.Kind == catalog.KindBase && root.OID >= catalog.FirstUserOID && in.Aggregate != AggregateCount {
+		schema = catalog.SchemaOf(root.Name) // of an extension, which has its own
 	}
 	return fmt.Sprintf("(SELECT pg_catalog.to_json(%s) FROM (SELECT %s.%s(%s) AS v FROM %s) %s)",
-		formOf(result).sqlOf(v+".v", result), schema, in.Aggregate, column(rows, in.Column), from, v)
+		value.FormOf(result).SQL(v+".v", result), schema, in.Aggregate, catalog.ColumnRef(rows, in.Column), from, v)
 }
 
 // of gives the type of what values of a type come to.
-func (a Aggregate) of(t *Type) *Type {
+func (a Aggregate) of(t *catalog.Type) *catalog.Type {
 	t = t.Root()
-	long := &Type{OID: pgtype.Int8OID, Name: "bigint", Kind: KindBase, Category: 'N', Delim: ',', Modifier: -1}
-	numeric := &Type{OID: pgtype.NumericOID, Name: "numeric", Kind: KindBase, Category: 'N', Delim: ',', Modifier: -1}
-	double := &Type{OID: pgtype.Float8OID, Name: "double precision", Kind: KindBase, Category: 'N', Delim: ',', Modifier: -1}
+	long, numeric, double := catalog.NewBase(pgtype.Int8OID, "bigint"), catalog.NewBase(pgtype.NumericOID, "numeric"), catalog.NewBase(pgtype.Float8OID, "double precision")
 	switch a {
 	case AggregateCount:
 		return long
@@ -372,7 +339,7 @@ type Lookup struct {
 // Find gives the statement for the keys of the root rows that lookups ask for, each key
 // once, in the order of the key, and its parameters. No lookups at all ask for every row.
 // after is the key that the answer begins after, nil for the first one.
-func (s *Source) Find(tables Tables, lookups []Lookup, after [][]byte, limit int) (query string, args [][]byte, err error) {
+func (s *Source) Find(tables catalog.Tables, lookups []Lookup, after [][]byte, limit int) (query string, args [][]byte, err error) {
 	t := tables[s.Table]
 	key := s.KeyColumns(t)
 	var found []string
@@ -383,7 +350,7 @@ func (s *Source) Find(tables Tables, lookups []Lookup, after [][]byte, limit int
 		}
 		found = append(found, part)
 		for _, values := range l.Keys {
-			args = append(args, TextArray(values))
+			args = append(args, value.TextArray(values))
 		}
 	}
 	from, alias, distinct := t.From(), Root, ""
@@ -392,12 +359,12 @@ func (s *Source) Find(tables Tables, lookups []Lookup, after [][]byte, limit int
 	}
 	names := make([]string, len(key))
 	for i, name := range key {
-		names[i] = column(alias, name)
+		names[i] = catalog.ColumnRef(alias, name)
 	}
 	page := s.PageColumns(t)
 	order := make([]string, len(page))
 	for i, name := range page {
-		order[i] = column(alias, name)
+		order[i] = catalog.ColumnRef(alias, name)
 	}
 	where := ""
 	if after != nil {
@@ -411,10 +378,10 @@ func (s *Source) Find(tables Tables, lookups []Lookup, after [][]byte, limit int
 }
 
 // find gives the statement for the keys that one lookup asks for.
-func (l *Lookup) find(root *Table, key []string, tables Tables, param int) (string, error) {
+func (l *Lookup) find(root *catalog.Table, key []string, tables catalog.Tables, param int) (string, error) {
 	hops := l.Path.Hops
 	last := hops[len(hops)-1]
-	table := func(i int) (*Table, string) { // where hop i begins
+	table := func(i int) (*catalog.Table, string) { // where hop i begins
 		if i == 0 {
 			return root, Root
 		}
@@ -423,7 +390,7 @@ func (l *Lookup) find(root *Table, key []string, tables Tables, param int) (stri
 	far := tables[last.Table]
 	near, alias := table(len(hops) - 1)
 	if far == nil || near == nil {
-		return "", fmt.Errorf("table %s: %w", last.Table, ErrNoTable)
+		return "", fmt.Errorf("table %s: %w", last.Table, catalog.ErrNoTable)
 	}
 	var arrays, names, on []string
 	for i, p := range last.On {
@@ -434,7 +401,7 @@ func (l *Lookup) find(root *Table, key []string, tables Tables, param int) (stri
 		name := fmt.Sprintf("k%d", i)
 		names = append(names, name)
 		arrays = append(arrays, fmt.Sprintf("pg_catalog.unnest($%d::pg_catalog.text[])", param+i))
-		on = append(on, equal(column(alias, p.Near), a.Type, "k."+name+"::"+b.Type.Name, b.Type))
+		on = append(on, catalog.Equal(catalog.ColumnRef(alias, p.Near), a.Type, "k."+name+"::"+b.Type.Name, b.Type))
 	}
 	from := fmt.Sprintf("ROWS FROM (%s) AS k(%s) JOIN %s %s ON %s", strings.Join(arrays, ", "), strings.Join(names, ", "), near.From(), alias, strings.Join(on, " AND "))
 	for i := len(hops) - 2; i >= 0; i-- {
@@ -442,7 +409,7 @@ func (l *Lookup) find(root *Table, key []string, tables Tables, param int) (stri
 		t, here := table(i)
 		next, there := table(i + 1)
 		if t == nil || next == nil {
-			return "", fmt.Errorf("table %s: %w", hops[i].Table, ErrNoTable)
+			return "", fmt.Errorf("table %s: %w", hops[i].Table, catalog.ErrNoTable)
 		}
 		condition := w.joined(hops[i].On, t, here, next, there)
 		if w.err != nil {
@@ -452,7 +419,7 @@ func (l *Lookup) find(root *Table, key []string, tables Tables, param int) (stri
 	}
 	list := make([]string, len(key))
 	for i, name := range key {
-		list[i] = column(Root, name)
+		list[i] = catalog.ColumnRef(Root, name)
 	}
 	return fmt.Sprintf("SELECT %s FROM %s", strings.Join(list, ", "), from), nil
 }

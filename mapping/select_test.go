@@ -13,6 +13,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"tidemark/mapping"
+	"tidemark/mapping/catalog"
 	"tidemark/testenv"
 )
 
@@ -109,7 +110,7 @@ const shopQuery = `select json_build_object(
 ) from product p order by id, lang`
 
 // shop makes the database, reads its catalog, and gives the source of shopMapping.
-func shop(t *testing.T, text string) (*testenv.Database, *mapping.Source, mapping.Tables) {
+func shop(t *testing.T, text string) (*testenv.Database, *mapping.Source, catalog.Tables) {
 	t.Helper()
 	d := testenv.NewDatabase(t)
 	d.Exec(t, shopSchema)
@@ -117,9 +118,9 @@ func shop(t *testing.T, text string) (*testenv.Database, *mapping.Source, mappin
 	if err != nil {
 		t.Fatal(err)
 	}
-	tables := make(mapping.Tables)
+	tables := make(catalog.Tables)
 	for _, name := range c.Tables() {
-		if tables[name], err = mapping.LoadTable(t.Context(), d.DB, name.Schema, name.Name); err != nil {
+		if tables[name], err = catalog.LoadTable(t.Context(), d.DB, name.Schema, name.Name); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -128,19 +129,19 @@ func shop(t *testing.T, text string) (*testenv.Database, *mapping.Source, mappin
 
 // The statements as people read them.
 func TestStatements(t *testing.T) {
-	typ := func(oid uint32, name string) *mapping.Type {
-		return &mapping.Type{OID: oid, Name: name, Kind: mapping.KindBase, Delim: ',', Modifier: -1}
+	typ := func(oid uint32, name string) *catalog.Type {
+		return &catalog.Type{OID: oid, Name: name, Kind: catalog.KindBase, Delim: ',', Modifier: -1}
 	}
 	integer, date := typ(23, "integer"), typ(1082, "date")
 	citext := typ(20000, "public.citext")
 	citext.Category = 'S'
-	products := &mapping.Table{Schema: "public", Name: "products", PrimaryKey: []string{"lang", "id"}, Partitioned: true, Columns: []mapping.Column{
+	products := &catalog.Table{Schema: "public", Name: "products", PrimaryKey: []string{"lang", "id"}, Partitioned: true, Columns: []catalog.Column{
 		{Name: "lang", Type: citext}, {Name: "id", Type: integer}, {Name: "category_id", Type: integer}, {Name: "include_0", Type: integer}}}
-	categories := &mapping.Table{Schema: "public", Name: "categories", PrimaryKey: []string{"id"}, Columns: []mapping.Column{
+	categories := &catalog.Table{Schema: "public", Name: "categories", PrimaryKey: []string{"id"}, Columns: []catalog.Column{
 		{Name: "id", Type: integer}, {Name: "parent", Type: integer}, {Name: "made", Type: date}}}
-	tags := &mapping.Table{Schema: "My Shop", Name: "Tags", Columns: []mapping.Column{{Name: "Name", Type: citext}, {Name: "rank", Type: integer}}}
-	links := &mapping.Table{Schema: "public", Name: "links", Columns: []mapping.Column{{Name: "product", Type: integer}, {Name: "lang", Type: citext}, {Name: "tag", Type: citext}}}
-	tables := mapping.Tables{products.TableName(): products, categories.TableName(): categories, tags.TableName(): tags, links.TableName(): links}
+	tags := &catalog.Table{Schema: "My Shop", Name: "Tags", Columns: []catalog.Column{{Name: "Name", Type: citext}, {Name: "rank", Type: integer}}}
+	links := &catalog.Table{Schema: "public", Name: "links", Columns: []catalog.Column{{Name: "product", Type: integer}, {Name: "lang", Type: citext}, {Name: "tag", Type: citext}}}
+	tables := catalog.Tables{products.TableName(): products, categories.TableName(): categories, tags.TableName(): tags, links.TableName(): links}
 	c, err := mapping.Parse("t.yaml", []byte(`
 search: {urls: [http://h]}
 indices:

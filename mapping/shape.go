@@ -1,5 +1,10 @@
 package mapping
 
+import (
+	"tidemark/mapping/catalog"
+	"tidemark/mapping/expr"
+)
+
 // DocumentFields gives the fields that the objects of rows of t have, but for what is
 // included of other tables: those of columns in the order of t, and then constants,
 // expressions and groups in the order of the file. A group has the fields of its own in
@@ -12,7 +17,7 @@ package mapping
 //     entry says so.
 //   - Entries whose column is not in t, or whose expression does not fit it, are left out;
 //     [Config.Check] reports them.
-func (s *Shape) DocumentFields(t *Table) []Field {
+func (s *Shape) DocumentFields(t *catalog.Table) []Field {
 	named := make(map[string]bool, len(s.Fields)) // names that an entry or an include decides about
 	read := make(map[string]bool, len(s.Fields))  // columns that an entry reads
 	entries := make(map[string][]Field)           // those at the top, by column
@@ -43,7 +48,7 @@ func (s *Shape) DocumentFields(t *Table) []Field {
 		switch {
 		case len(entries[c.Name]) > 0:
 			fields = append(fields, entries[c.Name]...)
-		case !s.Listed && !named[c.Name] && !read[c.Name] && !c.Type.leftOut():
+		case !s.Listed && !named[c.Name] && !read[c.Name] && !c.Type.LeftOut():
 			fields = append(fields, Field{Name: c.Name, Column: c.Name})
 		}
 	}
@@ -64,9 +69,9 @@ func (f *Field) columns() []string {
 }
 
 // within gives the field with those parts of its group whose columns t has.
-func (f Field) within(t *Table) (Field, bool) {
+func (f Field) within(t *catalog.Table) (Field, bool) {
 	if f.Expr != "" {
-		_, err := compileExpression(f.Expr, t)
+		_, err := expr.Compile(f.Expr, t)
 		return f, err == nil
 	}
 	if f.Group == nil {
@@ -100,15 +105,15 @@ func eachField(fields []Field, prefix string, do func(path string, f *Field)) {
 
 // readColumns gives the columns of t that objects of the shape are made of, but for what
 // is included of other tables.
-func (s *Shape) readColumns(t *Table) map[string]bool {
+func (s *Shape) readColumns(t *catalog.Table) map[string]bool {
 	needed := make(map[string]bool)
 	eachField(s.DocumentFields(t), "", func(_ string, f *Field) {
 		if f.Column != "" {
 			needed[f.Column] = true
 		}
 		if f.Expr != "" {
-			if e, err := compileExpression(f.Expr, t); err == nil { // Config.Check reports it
-				for _, column := range e.columns {
+			if e, err := expr.Compile(f.Expr, t); err == nil { // Config.Check reports it
+				for _, column := range e.Columns {
 					needed[column] = true
 				}
 			}

@@ -9,12 +9,12 @@ import (
 	"slices"
 
 	"tidemark/indexer"
-	"tidemark/mapping"
+	"tidemark/mapping/catalog"
 )
 
 // Altered takes up that a table is not what it was before. The indices whose documents are
 // made of it are looked at by Serve. It does not wait.
-func (m *Manager) Altered(table mapping.TableName) {
+func (m *Manager) Altered(table catalog.TableName) {
 	m.mu.Lock()
 	for _, d := range m.o.Documents {
 		if slices.Contains(d.Index.Tables(), table) {

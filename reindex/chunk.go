@@ -8,6 +8,7 @@ import (
 	"tidemark/dbsync"
 	"tidemark/indexer"
 	"tidemark/mapping"
+	"tidemark/mapping/catalog"
 )
 
 const (
@@ -114,7 +115,7 @@ func (c *chunks) fitting(rows, bytes int, took time.Duration) int {
 func chunkQuery(p *indexer.RowPlan, key []string, condition string, after bool, limit int) string {
 	names := make([]string, len(key))
 	for i, c := range key {
-		names[i] = mapping.Root + "." + mapping.QuoteIdent(c)
+		names[i] = mapping.Root + "." + catalog.QuoteIdent(c)
 	}
 	from, where := p.Table.From(), ""
 	if condition != "" {

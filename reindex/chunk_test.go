@@ -15,24 +15,25 @@ import (
 
 	"tidemark/indexer"
 	"tidemark/mapping"
+	"tidemark/mapping/catalog"
 	"tidemark/testenv"
 )
 
 func TestChunkQuery(t *testing.T) {
 	t.Parallel()
-	integer, text := &mapping.Type{Name: "integer", Kind: mapping.KindBase}, &mapping.Type{Name: "text", Kind: mapping.KindBase}
-	mood := &mapping.Type{Name: `"Sch ema"."Mo""od"`, Kind: mapping.KindEnum}
-	table := &mapping.Table{Schema: "public", Name: "t", PrimaryKey: []string{"id"}, Columns: []mapping.Column{
+	integer, text := &catalog.Type{Name: "integer", Kind: catalog.KindBase}, &catalog.Type{Name: "text", Kind: catalog.KindBase}
+	mood := &catalog.Type{Name: `"Sch ema"."Mo""od"`, Kind: catalog.KindEnum}
+	table := &catalog.Table{Schema: "public", Name: "t", PrimaryKey: []string{"id"}, Columns: []catalog.Column{
 		{Name: "id", Type: integer}, {Name: "v", Type: text}, {Name: `Od"d`, Type: mood}, {Name: "secret", Type: text}}}
-	citext := &mapping.Type{Name: `"Ex.t".citext`, Kind: mapping.KindBase, OID: 17000}
-	domain := &mapping.Type{Name: "public.name", Kind: mapping.KindDomain, OID: 17001, Base: citext}
-	extended := &mapping.Table{Schema: "public", Name: "t", PrimaryKey: []string{"c"}, Columns: []mapping.Column{
+	citext := &catalog.Type{Name: `"Ex.t".citext`, Kind: catalog.KindBase, OID: 17000}
+	domain := &catalog.Type{Name: "public.name", Kind: catalog.KindDomain, OID: 17001, Base: citext}
+	extended := &catalog.Table{Schema: "public", Name: "t", PrimaryKey: []string{"c"}, Columns: []catalog.Column{
 		{Name: "c", Type: citext}, {Name: "d", Type: domain}, {Name: "id", Type: integer}}}
 	parted := *table
 	parted.Partitioned = true
 	tests := []struct {
 		name  string
-		table *mapping.Table
+		table *catalog.Table
 		id    []string
 		after bool
 		want  string
@@ -52,7 +53,7 @@ func TestChunkQuery(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			source := sourceOf(test.table)
 			source.ID, source.Fields = test.id, []mapping.Field{{Name: "secret", Omit: true}}
-			plan, err := indexer.NewRowPlan(&indexer.Documents{Index: source.Index}, source, mapping.Tables{source.Table: test.table})
+			plan, err := indexer.NewRowPlan(&indexer.Documents{Index: source.Index}, source, catalog.Tables{source.Table: test.table})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -64,7 +65,7 @@ func TestChunkQuery(t *testing.T) {
 }
 
 // sourceOf returns a mapping of all columns of a table.
-func sourceOf(t *mapping.Table) *mapping.Source {
+func sourceOf(t *catalog.Table) *mapping.Source {
 	source := &mapping.Source{Index: &mapping.Index{Name: t.Name}, Table: t.TableName()}
 	source.Index.Sources = []*mapping.Source{source}
 	return source
@@ -209,12 +210,12 @@ func TestChunkPlan(t *testing.T) {
 				k.make(t, db, rows)
 			}
 			db.Exec(t, "ANALYZE "+k.name)
-			table, err := mapping.LoadTable(t.Context(), db.DB, "public", k.name)
+			table, err := catalog.LoadTable(t.Context(), db.DB, "public", k.name)
 			if err != nil {
 				t.Fatal(err)
 			}
 			source := sourceOf(table)
-			rowPlan, err := indexer.NewRowPlan(&indexer.Documents{Index: source.Index}, source, mapping.Tables{source.Table: table})
+			rowPlan, err := indexer.NewRowPlan(&indexer.Documents{Index: source.Index}, source, catalog.Tables{source.Table: table})
 			if err != nil {
 				t.Fatal(err)
 			}

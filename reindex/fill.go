@@ -9,7 +9,7 @@ import (
 
 	"tidemark/dbsync"
 	"tidemark/indexer"
-	"tidemark/mapping"
+	"tidemark/mapping/catalog"
 )
 
 // errCancelled ends a filling that somebody has asked to give up.
@@ -129,7 +129,7 @@ func limiter(perSecond int) *rate.Limiter {
 
 // exclusive waits until nobody else reads the table. The rows that change meanwhile are
 // remembered by one key for each table.
-func (m *Manager) exclusive(ctx context.Context, table mapping.TableName) (release func(), err error) {
+func (m *Manager) exclusive(ctx context.Context, table catalog.TableName) (release func(), err error) {
 	m.mu.Lock()
 	held := m.reading[table]
 	if held == nil {

@@ -11,6 +11,7 @@ import (
 
 	"tidemark/dbsync"
 	"tidemark/mapping"
+	"tidemark/mapping/catalog"
 )
 
 const (
@@ -37,7 +38,7 @@ type follower struct {
 
 func newFollower(ctx context.Context, db *sql.DB, schema, slot string) (*follower, error) {
 	f := &follower{db: db, slot: slot, requests: NewRequests(db, schema, slot), marker: "verify " + slot,
-		table: mapping.QuoteIdent(schema) + "." + mapping.QuoteIdent(dbsync.DEFAULT_DBSYNC_WM_TABLENAME)}
+		table: catalog.QuoteIdent(schema) + "." + catalog.QuoteIdent(dbsync.DEFAULT_DBSYNC_WM_TABLENAME)}
 	var standbys string
 	if err := db.QueryRowContext(ctx, `SELECT pg_catalog.current_setting('synchronous_standby_names')`).Scan(&standbys); err != nil {
 		return nil, fmt.Errorf("ask for synchronous standbys: %w", err)

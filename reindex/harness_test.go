@@ -14,6 +14,7 @@ import (
 	"tidemark/dbsync"
 	"tidemark/indexer"
 	"tidemark/mapping"
+	"tidemark/mapping/catalog"
 	"tidemark/testenv"
 )
 
@@ -112,10 +113,10 @@ func (r *rig) open(t testing.TB, o options) (*process, error) {
 	log := slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelDebug})).With("process", r.processes)
 	ctx, c := within(t, patience), r.config(t)
 
-	tables := make(mapping.Tables)
+	tables := make(catalog.Tables)
 	var names []string
 	for _, name := range c.Tables() {
-		table, err := mapping.LoadTable(ctx, r.db.DB, name.Schema, name.Name)
+		table, err := catalog.LoadTable(ctx, r.db.DB, name.Schema, name.Name)
 		if err != nil {
 			t.Fatal(err)
 		}

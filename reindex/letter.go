@@ -10,6 +10,7 @@ import (
 
 	"tidemark/indexer"
 	"tidemark/mapping"
+	"tidemark/mapping/catalog"
 )
 
 // letterPage is how many dead letters are retried at a time.
@@ -20,7 +21,7 @@ type RetryOptions struct {
 	DB     *sql.DB // of [dbsync.OpenDB]
 	Schema string  // the control schema
 	Slot   string  // which an instance follows meanwhile
-	Tables mapping.Tables
+	Tables catalog.Tables
 
 	// Rows are those of the dead letters that are meant; nil: every one of the index.
 	Rows []int64

@@ -10,6 +10,7 @@ import (
 
 	"tidemark/indexer"
 	"tidemark/mapping"
+	"tidemark/mapping/catalog"
 )
 
 // lax has an index take what is no number.
@@ -25,9 +26,9 @@ func (r *rig) lax(t *testing.T, index string) {
 func (r *rig) retry(t *testing.T, rows ...int64) (*Retried, error) {
 	t.Helper()
 	c := r.config(t)
-	tables := make(mapping.Tables)
+	tables := make(catalog.Tables)
 	for _, name := range c.Tables() {
-		table, err := mapping.LoadTable(t.Context(), r.db.DB, name.Schema, name.Name)
+		table, err := catalog.LoadTable(t.Context(), r.db.DB, name.Schema, name.Name)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -16,6 +16,7 @@ import (
 	"tidemark/dbsync"
 	"tidemark/indexer"
 	"tidemark/mapping"
+	"tidemark/mapping/catalog"
 )
 
 // Options says what a Manager works with. All but Rebuild, Attached, PartitionInterval and
@@ -38,7 +39,7 @@ type Options struct {
 
 	// Attached, if given, is called when partitions of a table came, with what the table is
 	// now: a partition has a replica identity of its own.
-	Attached func(*mapping.Table)
+	Attached func(*catalog.Table)
 
 	// PartitionInterval is how often partitions are looked at; 0: every 30 s.
 	PartitionInterval time.Duration
@@ -76,7 +77,7 @@ type Manager struct {
 	altered map[string]bool                     // indices of whose tables one was altered, see Altered
 	old     map[string]*oldDocuments            // by index, see split
 	cancels map[string]context.CancelCauseFunc  // of what is being filled, by index
-	reading map[mapping.TableName]chan struct{} // held while a table is read, capacity 1
+	reading map[catalog.TableName]chan struct{} // held while a table is read, capacity 1
 	settled map[string]bool                     // indices that Run is done with
 	looked  bool                                // partitions were looked at, and indices are as these are, see watchPartitions
 	asked   map[string]bool                     // indices whose requested rebuild is under way, and cannot be cancelled yet
@@ -92,7 +93,7 @@ func New(o Options) *Manager {
 	return &Manager{o: o, states: make(map[string]*State), planned: make(map[string]bool),
 		altered: make(map[string]bool), old: make(map[string]*oldDocuments), cancels: make(map[string]context.CancelCauseFunc),
 		settled: make(map[string]bool), asked: make(map[string]bool), slots: make(chan struct{}, parallel),
-		reading: make(map[mapping.TableName]chan struct{}), wake: make(chan struct{}, 1), look: make(chan struct{}, 1), begun: make(chan struct{})}
+		reading: make(map[catalog.TableName]chan struct{}), wake: make(chan struct{}, 1), look: make(chan struct{}, 1), begun: make(chan struct{})}
 }
 
 // Begin finds out what every index needs, makes the physical indices that are missing,
@@ -305,7 +306,7 @@ func (m *Manager) build(ctx context.Context, d *indexer.Documents, st *State, wh
 }
 
 func (m *Manager) generation(ctx context.Context, d *indexer.Documents) (string, error) {
-	return Generation(d.Index, func(name mapping.TableName) (string, error) {
+	return Generation(d.Index, func(name catalog.TableName) (string, error) {
 		return m.o.Syncer.TableGeneration(ctx, name.Schema, name.Name)
 	})
 }
@@ -313,7 +314,7 @@ func (m *Manager) generation(ctx context.Context, d *indexer.Documents) (string,
 // Generation names the time for which the slot has had every change of all the tables that
 // documents of an index are made of. of gives that of one table, see
 // [dbsync.Syncer.TableGeneration].
-func Generation(ix *mapping.Index, of func(mapping.TableName) (string, error)) (string, error) {
+func Generation(ix *mapping.Index, of func(catalog.TableName) (string, error)) (string, error) {
 	var all []string
 	for _, name := range ix.Tables() {
 		generation, err := of(name)
@@ -328,7 +329,7 @@ func Generation(ix *mapping.Index, of func(mapping.TableName) (string, error)) (
 
 // EstimatedRows returns about how many rows the tables have whose rows are documents of an
 // index, -1 if nothing is known of one of them.
-func EstimatedRows(ix *mapping.Index, tables mapping.Tables) int64 {
+func EstimatedRows(ix *mapping.Index, tables catalog.Tables) int64 {
 	total := int64(0)
 	for _, s := range ix.Sources {
 		n := tables[s.Table].EstimatedRows

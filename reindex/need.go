@@ -7,6 +7,7 @@ import (
 
 	"tidemark/indexer"
 	"tidemark/mapping"
+	"tidemark/mapping/catalog"
 )
 
 // A Need is what has to be done so that an index is as its mapping and its tables have it.
@@ -23,7 +24,7 @@ type Need struct {
 
 // Judge says what an index needs. st is what is known of it, nil if nothing is; generation
 // is that of its tables now, see [Generation].
-func Judge(ctx context.Context, client *indexer.Client, ix *mapping.Index, st *State, tables mapping.Tables, generation string) (Need, error) {
+func Judge(ctx context.Context, client *indexer.Client, ix *mapping.Index, st *State, tables catalog.Tables, generation string) (Need, error) {
 	switch {
 	case st == nil:
 		return Need{Fill: "the index is new"}, nil
@@ -57,12 +58,12 @@ func Judge(ctx context.Context, client *indexer.Client, ix *mapping.Index, st *S
 
 // hasGrown tells whether the mapping is that of the index in use, and its tables have only
 // got columns since that are NULL in the rows that they had.
-func hasGrown(ix *mapping.Index, st *State, tables mapping.Tables) bool {
+func hasGrown(ix *mapping.Index, st *State, tables catalog.Tables) bool {
 	text, err := ix.Encode()
 	if err != nil || st.Building != "" || st.Live == "" || text != st.LiveMapping {
 		return false
 	}
-	var before map[string]*mapping.Table
+	var before map[string]*catalog.Table
 	if err := json.Unmarshal([]byte(st.LiveTables), &before); err != nil {
 		return false // of an earlier version; it costs a rebuild
 	}
@@ -75,11 +76,11 @@ func hasGrown(ix *mapping.Index, st *State, tables mapping.Tables) bool {
 }
 
 // encode returns the mapping of an index and what its tables are, for the control schema.
-func encode(ix *mapping.Index, tables mapping.Tables) (mappingText, tablesText string, err error) {
+func encode(ix *mapping.Index, tables catalog.Tables) (mappingText, tablesText string, err error) {
 	if mappingText, err = ix.Encode(); err != nil {
 		return "", "", err
 	}
-	of := make(map[string]*mapping.Table)
+	of := make(map[string]*catalog.Table)
 	for _, name := range ix.Tables() {
 		of[name.String()] = tables[name]
 	}

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"tidemark/mapping"
+	"tidemark/mapping/catalog"
 )
 
 // partitionInterval is how often partitions are looked at.
@@ -65,7 +66,7 @@ SELECT p.relid::oid::int8, p.isleaf, coalesce(pg_catalog.pg_relation_filenode(p.
 FROM pg_catalog.pg_partition_tree(pg_catalog.to_regclass($1)) p`
 
 // readPartitions reads the partitions of those of an index's tables that have some.
-func readPartitions(ctx context.Context, db *sql.DB, ix *mapping.Index, tables mapping.Tables) (all partitions, err error) {
+func readPartitions(ctx context.Context, db *sql.DB, ix *mapping.Index, tables catalog.Tables) (all partitions, err error) {
 	all.Leaves = make(map[string]map[uint32]string)
 	for _, t := range partitioned(ix, tables) {
 		name := t.TableName().String()
@@ -77,7 +78,7 @@ func readPartitions(ctx context.Context, db *sql.DB, ix *mapping.Index, tables m
 }
 
 // partitioned are those of an index's tables that have partitions.
-func partitioned(ix *mapping.Index, tables mapping.Tables) (found []*mapping.Table) {
+func partitioned(ix *mapping.Index, tables catalog.Tables) (found []*catalog.Table) {
 	for _, name := range ix.Tables() {
 		if t := tables[name]; t != nil && t.Partitioned {
 			found = append(found, t)
@@ -86,7 +87,7 @@ func partitioned(ix *mapping.Index, tables mapping.Tables) (found []*mapping.Tab
 	return found
 }
 
-func readLeaves(ctx context.Context, db *sql.DB, t *mapping.Table) (map[uint32]string, error) {
+func readLeaves(ctx context.Context, db *sql.DB, t *catalog.Table) (map[uint32]string, error) {
 	rows, err := db.QueryContext(ctx, leafQuery, t.SQL())
 	if err != nil {
 		return nil, err
@@ -108,7 +109,7 @@ func readLeaves(ctx context.Context, db *sql.DB, t *mapping.Table) (map[uint32]s
 		return nil, err
 	}
 	if !there {
-		return nil, mapping.ErrNoTable
+		return nil, catalog.ErrNoTable
 	}
 	return leaves, nil
 }
@@ -250,9 +251,9 @@ var errRebuilt = errors.New("the index was rebuilt")
 // followLeaves has an index follow what became of the leaves of one table, but for documents
 // whose rows are gone: rows that came along are read. Where rows of the table are inside of
 // other documents, nothing tells in which, and the index is rebuilt.
-func (m *Manager) followLeaves(ctx context.Context, ix *mapping.Index, table *mapping.Table, gone bool, come []uint32) error {
+func (m *Manager) followLeaves(ctx context.Context, ix *mapping.Index, table *catalog.Table, gone bool, come []uint32) error {
 	if len(come) > 0 && m.o.Attached != nil {
-		now, err := mapping.LoadTable(ctx, m.o.Syncer.DB(), table.Schema, table.Name)
+		now, err := catalog.LoadTable(ctx, m.o.Syncer.DB(), table.Schema, table.Name)
 		if err != nil {
 			return err
 		}
@@ -287,7 +288,7 @@ func (m *Manager) followLeaves(ctx context.Context, ix *mapping.Index, table *ma
 }
 
 // removeRowless lists the documents of an index and removes those that have no row.
-func (m *Manager) removeRowless(ctx context.Context, ix *mapping.Index, tables mapping.Tables) error {
+func (m *Manager) removeRowless(ctx context.Context, ix *mapping.Index, tables catalog.Tables) error {
 	// A refresh that read the rows before they were gone must not store them afterwards.
 	open, err := m.o.Requests.Open(ctx)
 	if err != nil {
@@ -316,7 +317,7 @@ func (m *Manager) removeRowless(ctx context.Context, ix *mapping.Index, tables m
 }
 
 // included tells whether rows of a table are inside of documents of other rows.
-func included(ix *mapping.Index, table mapping.TableName) bool {
+func included(ix *mapping.Index, table catalog.TableName) bool {
 	return slices.ContainsFunc(ix.Sources, func(s *mapping.Source) bool {
 		return slices.ContainsFunc(s.Paths(), func(p *mapping.Path) bool { return p.Table() == table })
 	})
@@ -332,7 +333,7 @@ SELECT pg_catalog.pg_get_partition_constraintdef($1::int8::oid), min(age) FROM u
 
 // brought returns the condition that holds for the rows of a leaf, if it has rows that were
 // there before it was attached: those that came later came by the stream. "": it has none.
-func (m *Manager) brought(ctx context.Context, table *mapping.Table, leaf uint32) (condition string, err error) {
+func (m *Manager) brought(ctx context.Context, table *catalog.Table, leaf uint32) (condition string, err error) {
 	// Within a transaction ages are counted from the same time on.
 	tx, err := m.o.Syncer.DB().BeginTx(ctx, &sql.TxOptions{ReadOnly: true})
 	if err != nil {

@@ -6,7 +6,7 @@ import (
 	"testing"
 	"time"
 
-	"tidemark/mapping"
+	"tidemark/mapping/catalog"
 	"tidemark/testenv"
 )
 
@@ -27,11 +27,11 @@ func (r *rig) followed(t *testing.T, p *process, index string) {
 	t.Helper()
 	ix := r.config(t).Indices[0]
 	await(t, "index "+index+" follows the partitions", func() bool {
-		table, err := mapping.LoadTable(t.Context(), r.db.DB, "public", "t")
+		table, err := catalog.LoadTable(t.Context(), r.db.DB, "public", "t")
 		if err != nil {
 			t.Fatal(err)
 		}
-		now, err := readPartitions(t.Context(), r.db.DB, ix, mapping.Tables{{Schema: "public", Name: "t"}: table, {Schema: "public", Name: "u"}: {}})
+		now, err := readPartitions(t.Context(), r.db.DB, ix, catalog.Tables{{Schema: "public", Name: "t"}: table, {Schema: "public", Name: "u"}: {}})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -15,6 +15,7 @@ import (
 
 	"tidemark/indexer"
 	"tidemark/mapping"
+	"tidemark/mapping/catalog"
 )
 
 // RequestTable is the name of the table of requests in the control schema.
@@ -91,7 +92,7 @@ type Requests struct {
 
 // NewRequests returns the requests to the instance that follows a slot.
 func NewRequests(db *sql.DB, schema, slot string) *Requests {
-	return &Requests{db: db, slot: slot, table: mapping.QuoteIdent(schema) + "." + mapping.QuoteIdent(RequestTable)}
+	return &Requests{db: db, slot: slot, table: catalog.QuoteIdent(schema) + "." + catalog.QuoteIdent(RequestTable)}
 }
 
 // channel is what a new request is notified on. A slot may have a name that is too long for
@@ -282,7 +283,7 @@ func (r *Requests) Listen(ctx context.Context, alarm *indexer.Alarm, found func(
 
 // wait waits for a notification, for listenInterval at most.
 func (r *Requests) wait(ctx context.Context, conn *pgx.Conn, found func()) error {
-	if _, err := conn.Exec(ctx, `LISTEN `+mapping.QuoteIdent(r.channel())); err != nil {
+	if _, err := conn.Exec(ctx, `LISTEN `+catalog.QuoteIdent(r.channel())); err != nil {
 		return err
 	}
 	found() // what came before is looked for, what comes now is notified

@@ -9,7 +9,7 @@ import (
 
 	"github.com/jackc/pgx/v5/pgtype"
 
-	"tidemark/mapping"
+	"tidemark/mapping/catalog"
 )
 
 // Table is the name of the table of states in the control schema.
@@ -67,7 +67,7 @@ type States struct {
 
 // NewStates returns the states in a control schema.
 func NewStates(db *sql.DB, schema string) *States {
-	return &States{db: db, table: mapping.QuoteIdent(schema) + "." + mapping.QuoteIdent(Table)}
+	return &States{db: db, table: catalog.QuoteIdent(schema) + "." + catalog.QuoteIdent(Table)}
 }
 
 // Setup makes the table if it is missing. The control schema exists.

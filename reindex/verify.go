@@ -14,6 +14,7 @@ import (
 
 	"tidemark/indexer"
 	"tidemark/mapping"
+	"tidemark/mapping/catalog"
 )
 
 // VerifyOptions says how an index is verified. Everything is required but Sample, Listed and
@@ -23,7 +24,7 @@ type VerifyOptions struct {
 	Client   *indexer.Client
 	Schema   string // the control schema
 	Slot     string // which an instance follows meanwhile
-	Tables   mapping.Tables
+	Tables   catalog.Tables
 	Progress Progress
 	Logger   *slog.Logger
 

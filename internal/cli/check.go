@@ -18,6 +18,7 @@ import (
 
 	"tidemark/internal/prepare"
 	"tidemark/mapping"
+	"tidemark/mapping/catalog"
 	"tidemark/reindex"
 )
 
@@ -184,7 +185,7 @@ func expected(p prepare.IndexPlan) string {
 
 // printFields prints each field with what it is made of and the type that it has in the
 // index.
-func printFields(b *bytes.Buffer, s *mapping.Source, tables mapping.Tables) error {
+func printFields(b *bytes.Buffer, s *mapping.Source, tables catalog.Tables) error {
 	body, err := s.Index.Body(tables)
 	if err != nil {
 		return err

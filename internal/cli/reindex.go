@@ -20,6 +20,7 @@ import (
 	"tidemark/internal/progress"
 	"tidemark/internal/service"
 	"tidemark/mapping"
+	"tidemark/mapping/catalog"
 	"tidemark/reindex"
 )
 
@@ -197,7 +198,7 @@ func (o *reindexOptions) refreshed(indices []*mapping.Index) (*mapping.Source, e
 // checkCondition has Postgres judge a condition, so that a typo is no request that fails
 // later.
 func checkCondition(ctx context.Context, db *sql.DB, source *mapping.Source, condition string) error {
-	table, err := mapping.LoadTable(ctx, db, source.Table.Schema, source.Table.Name)
+	table, err := catalog.LoadTable(ctx, db, source.Table.Schema, source.Table.Name)
 	if err != nil {
 		return fmt.Errorf("table %s: %w", source.Table, err)
 	}

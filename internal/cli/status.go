@@ -21,6 +21,7 @@ import (
 	"tidemark/internal/logging"
 	"tidemark/internal/prepare"
 	"tidemark/mapping"
+	"tidemark/mapping/catalog"
 	"tidemark/reindex"
 )
 
@@ -160,12 +161,12 @@ func readStatus(ctx context.Context, config *mapping.Config, log *slog.Logger) (
 }
 
 // readTables reads the catalog about the tables of the mapping, as far as they are there.
-func (r *statusReport) readTables(ctx context.Context, config *mapping.Config, db *sql.DB) (mapping.Tables, error) {
-	tables := make(mapping.Tables)
+func (r *statusReport) readTables(ctx context.Context, config *mapping.Config, db *sql.DB) (catalog.Tables, error) {
+	tables := make(catalog.Tables)
 	for _, name := range config.Tables() {
-		t, err := mapping.LoadTable(ctx, db, name.Schema, name.Name)
+		t, err := catalog.LoadTable(ctx, db, name.Schema, name.Name)
 		switch {
-		case errors.Is(err, mapping.ErrNoTable):
+		case errors.Is(err, catalog.ErrNoTable):
 			r.Problems = append(r.Problems, fmt.Sprintf("there is no table %s; tidemark check says more", name))
 		case err != nil:
 			return nil, err
@@ -177,7 +178,7 @@ func (r *statusReport) readTables(ctx context.Context, config *mapping.Config, d
 }
 
 // readSlot reads how the slot is, and whether changes are missing.
-func (r *statusReport) readSlot(ctx context.Context, config *mapping.Config, db *sql.DB, tables mapping.Tables, log *slog.Logger) error {
+func (r *statusReport) readSlot(ctx context.Context, config *mapping.Config, db *sql.DB, tables catalog.Tables, log *slog.Logger) error {
 	s := slotStatus{Name: config.Postgres.Slot, Exists: true}
 	err := db.QueryRowContext(ctx, `SELECT s.active, coalesce(s.wal_status, ''),
 		CASE WHEN NOT pg_catalog.pg_is_in_recovery() THEN pg_catalog.pg_wal_lsn_diff(pg_catalog.pg_current_wal_lsn(), s.confirmed_flush_lsn)::bigint END,
@@ -201,7 +202,7 @@ func (r *statusReport) readSlot(ctx context.Context, config *mapping.Config, db 
 }
 
 // readIndices reads what the control schema has of each index.
-func (r *statusReport) readIndices(ctx context.Context, config *mapping.Config, db *sql.DB, tables mapping.Tables) error {
+func (r *statusReport) readIndices(ctx context.Context, config *mapping.Config, db *sql.DB, tables catalog.Tables) error {
 	states := reindex.NewStates(db, config.Postgres.ControlSchema)
 	there, err := states.Exist(ctx)
 	if err != nil {
@@ -230,7 +231,7 @@ func (r *statusReport) readIndices(ctx context.Context, config *mapping.Config, 
 	return nil
 }
 
-func statusOf(ix *mapping.Index, st *reindex.State, tables mapping.Tables, letters map[string]int64) indexStatus {
+func statusOf(ix *mapping.Index, st *reindex.State, tables catalog.Tables, letters map[string]int64) indexStatus {
 	s := indexStatus{Name: ix.Name, State: stateMissing, Mapping: "unknown"}
 	if st == nil {
 		return s

@@ -16,6 +16,7 @@ import (
 	"strings"
 
 	"tidemark/mapping"
+	"tidemark/mapping/catalog"
 )
 
 // Options say what is drafted.
@@ -47,7 +48,7 @@ func Make(ctx context.Context, db *sql.DB, o Options) (*Draft, error) {
 		return nil, fmt.Errorf("read the catalog: %w", err)
 	}
 	defer func() { _ = tx.Rollback() }() // nothing was written
-	c, err := readCatalog(ctx, tx)
+	c, err := readSurvey(ctx, tx)
 	if err != nil {
 		return nil, err
 	}
@@ -55,7 +56,7 @@ func Make(ctx context.Context, db *sql.DB, o Options) (*Draft, error) {
 	if err != nil {
 		return nil, err
 	}
-	d := &drafter{catalog: c}
+	d := &drafter{survey: c}
 	d.file(o, selected)
 	if d.indices == 0 {
 		if len(d.refused) == 0 {
@@ -101,19 +102,19 @@ func (d *drafter) accepted(text []byte) error {
 }
 
 // selected gives the tables that are to have an index.
-func (c *catalog) selected(o Options) ([]mapping.TableName, error) {
+func (c *survey) selected(o Options) ([]catalog.TableName, error) {
 	var problems mapping.Problems
 	in := make(map[string]bool)
 	for _, schema := range o.Schemas {
 		if in[schema] = true; !c.schemas[schema] {
-			problems = append(problems, mapping.Problem{File: "--schema", Text: fmt.Sprintf("no tables in a schema %s", mapping.QuoteIdent(schema)), Mend: "its schemas with tables: " + strings.Join(c.schemaNames(), ", ")})
+			problems = append(problems, mapping.Problem{File: "--schema", Text: fmt.Sprintf("no tables in a schema %s", catalog.QuoteIdent(schema)), Mend: "its schemas with tables: " + strings.Join(c.schemaNames(), ", ")})
 		}
 	}
-	inside := func(name mapping.TableName) bool { return len(in) == 0 || in[name.Schema] }
-	var selected []mapping.TableName
-	add := make(map[mapping.TableName]bool)
+	inside := func(name catalog.TableName) bool { return len(in) == 0 || in[name.Schema] }
+	var selected []catalog.TableName
+	add := make(map[catalog.TableName]bool)
 	for _, text := range o.Tables {
-		name, err := mapping.ParseTableName(text)
+		name, err := catalog.ParseTableName(text)
 		if err != nil {
 			problems = append(problems, mapping.Problem{File: "--tables", Text: fmt.Sprintf("%s: %v", text, err), Mend: `public.products, or 'public."Weird.Name"'`})
 			continue
@@ -138,11 +139,11 @@ func (c *catalog) selected(o Options) ([]mapping.TableName, error) {
 
 // called gives the table of this name, or else the only one that is called so in another
 // schema.
-func (c *catalog) called(name mapping.TableName, inside func(mapping.TableName) bool) *mapping.TableName {
+func (c *survey) called(name catalog.TableName, inside func(catalog.TableName) bool) *catalog.TableName {
 	if c.facts[name] != nil && inside(name) {
 		return &name
 	}
-	var found []mapping.TableName
+	var found []catalog.TableName
 	for _, other := range c.names {
 		if name.Schema == "public" && other.Name == name.Name && inside(other) {
 			found = append(found, other)
@@ -158,8 +159,8 @@ func (c *catalog) called(name mapping.TableName, inside func(mapping.TableName) 
 const maxNamed = 20
 
 // noTable says of a table that is not there what check would say of it.
-func (c *catalog) noTable(name mapping.TableName) mapping.Problem {
-	d := drafter{catalog: c}
+func (c *survey) noTable(name catalog.TableName) mapping.Problem {
+	d := drafter{survey: c}
 	p := mapping.Problem{File: "--tables"}
 	if c.facts[name] != nil {
 		p.Text, p.Mend = fmt.Sprintf("table %s is not in a schema of --schema", name), "add its schema: --schema "+name.Schema

@@ -10,6 +10,7 @@ import (
 	"unicode/utf8"
 
 	"tidemark/mapping"
+	"tidemark/mapping/catalog"
 )
 
 const (
@@ -45,7 +46,7 @@ func (in *include) text(first, next string, pad int) string {
 
 // includes proposes what can be put into documents of t. more is the number of tables that
 // are left out of a proposal that would become too long.
-func (d *drafter) includes(t *mapping.Table, head []string, taken map[string]bool) (proposed []*include, more int) {
+func (d *drafter) includes(t *catalog.Table, head []string, taken map[string]bool) (proposed []*include, more int) {
 	own, others := d.keysOf(t.TableName())
 	name := func(candidates ...string) string {
 		name := firstFree(candidates, func(s string) bool { return taken[s] || !fitsField(s) || len(s) > 63 })
@@ -80,7 +81,7 @@ func (d *drafter) includes(t *mapping.Table, head []string, taken map[string]boo
 }
 
 // weigh completes the statements that an include needs; false where none would do.
-func (d *drafter) weigh(t *mapping.Table, head []string, in *include) bool {
+func (d *drafter) weigh(t *catalog.Table, head []string, in *include) bool {
 	_, err := d.judge(slices.Concat(head, []string{"include:", in.text("  ", "    ", 0)})...)
 	if err == nil {
 		return true
@@ -206,14 +207,14 @@ func referredColumns(k *foreignKey) []string {
 }
 
 // oneEach tells whether columns are of one row at most: they hold a key.
-func oneEach(t *mapping.Table, columns []string) bool {
+func oneEach(t *catalog.Table, columns []string) bool {
 	return slices.ContainsFunc(append([][]string{t.PrimaryKey}, t.Unique...), func(key []string) bool {
 		return len(key) > 0 && !slices.ContainsFunc(key, func(name string) bool { return !slices.Contains(columns, name) })
 	})
 }
 
 // describing gives the columns that tell a person which row it is.
-func describing(t *mapping.Table, skip []string) []string {
+func describing(t *catalog.Table, skip []string) []string {
 	columns := []string{}
 	for _, c := range t.Columns {
 		if describes.MatchString(c.Name) && isField(c.Name) && !slices.Contains(skip, c.Name) && len(columns) < maxDescribing {
@@ -224,7 +225,7 @@ func describing(t *mapping.Table, skip []string) []string {
 }
 
 // useful gives the first columns that an object of the row can have.
-func useful(t *mapping.Table, skip []string, most int) []string {
+func useful(t *catalog.Table, skip []string, most int) []string {
 	columns := []string{}
 	for _, c := range t.Columns {
 		root := c.Type.Root().Name
@@ -239,7 +240,7 @@ func useful(t *mapping.Table, skip []string, most int) []string {
 func isField(column string) bool { return fitsField(column) && !secrets.MatchString(column) }
 
 // createIndex gives the statement that makes rows of t be found by columns.
-func createIndex(t *mapping.Table, columns []string) string {
+func createIndex(t *catalog.Table, columns []string) string {
 	concurrently := " CONCURRENTLY"
 	if t.Partitioned {
 		concurrently = "" // Postgres cannot

@@ -9,11 +9,12 @@ import (
 	"unicode/utf8"
 
 	"tidemark/mapping"
+	"tidemark/mapping/catalog"
 )
 
 // A drafter writes one file.
 type drafter struct {
-	*catalog
+	*survey
 	b       strings.Builder
 	indices int
 	refused mapping.Problems // of tables without an index, with what mends them
@@ -31,7 +32,7 @@ const (
 func (d *drafter) printf(format string, args ...any) { fmt.Fprintf(&d.b, format, args...) }
 
 // file writes the whole file.
-func (d *drafter) file(o Options, selected []mapping.TableName) {
+func (d *drafter) file(o Options, selected []catalog.TableName) {
 	d.printf(`## The tables of database %s, for Tidemark to keep in search indices; drafted by tidemark init.
 ## tidemark check holds this file against database and cluster, config.example.yaml shows all that can be in it.
 ##
@@ -89,7 +90,7 @@ func remarkLine(line string) string {
 }
 
 // refuse notes why a table has no index.
-func (d *drafter) refuse(name mapping.TableName, problems ...mapping.Problem) {
+func (d *drafter) refuse(name catalog.TableName, problems ...mapping.Problem) {
 	d.leftOut++
 	for _, p := range problems {
 		text := reason(p)
@@ -101,13 +102,13 @@ func (d *drafter) refuse(name mapping.TableName, problems ...mapping.Problem) {
 }
 
 // index writes the index of one table, or notes why there is none.
-func (d *drafter) index(name mapping.TableName, taken map[string]bool) {
+func (d *drafter) index(name catalog.TableName, taken map[string]bool) {
 	t := d.tables[name]
 	if t == nil {
-		if role := mapping.QuoteIdent(d.role); !d.facts[name].readable {
-			table := mapping.QuoteIdent(name.Schema) + "." + mapping.QuoteIdent(name.Name)
+		if role := catalog.QuoteIdent(d.role); !d.facts[name].readable {
+			table := catalog.QuoteIdent(name.Schema) + "." + catalog.QuoteIdent(name.Name)
 			d.refuse(name, mapping.Problem{Text: fmt.Sprintf("role %s may not read table %s", d.role, name),
-				Mend: fmt.Sprintf("GRANT USAGE ON SCHEMA %s TO %s;\nGRANT SELECT ON %s TO %s;", mapping.QuoteIdent(name.Schema), role, table, role)})
+				Mend: fmt.Sprintf("GRANT USAGE ON SCHEMA %s TO %s;\nGRANT SELECT ON %s TO %s;", catalog.QuoteIdent(name.Schema), role, table, role)})
 		}
 		return
 	}
@@ -151,7 +152,7 @@ func (d *drafter) index(name mapping.TableName, taken map[string]bool) {
 }
 
 // head writes the table and what its _id is made of. fields are the lines of fieldLines.
-func (d *drafter) head(t *mapping.Table, fields []string) ([]string, error) {
+func (d *drafter) head(t *catalog.Table, fields []string) ([]string, error) {
 	head := []string{"table: " + tableText(t.TableName())}
 	_, err := d.judge(slices.Concat(head, fields)...)
 	if err == nil || len(t.PrimaryKey) > 0 {
@@ -168,7 +169,7 @@ func (d *drafter) head(t *mapping.Table, fields []string) ([]string, error) {
 
 // fieldLines writes what differs from all columns under their own names: names that
 // cannot be, and secrets. names are those of columns; new ones are added.
-func fieldLines(t *mapping.Table, names map[string]bool) []string {
+func fieldLines(t *catalog.Table, names map[string]bool) []string {
 	var lines []string
 	for _, c := range t.Columns {
 		switch {
@@ -187,7 +188,7 @@ func fieldLines(t *mapping.Table, names map[string]bool) []string {
 }
 
 // columnNames gives the columns that are fields unless the file says otherwise.
-func columnNames(t *mapping.Table) []string {
+func columnNames(t *catalog.Table) []string {
 	s := new(mapping.Shape)
 	var names []string
 	for _, f := range s.DocumentFields(t) {
@@ -197,7 +198,7 @@ func columnNames(t *mapping.Table) []string {
 }
 
 // columnRemarks writes the comments that columns have in the database.
-func (d *drafter) columnRemarks(t *mapping.Table) {
+func (d *drafter) columnRemarks(t *catalog.Table) {
 	n := 0
 	for _, c := range t.Columns {
 		text := remark(d.facts[t.TableName()].columns[c.Name])

@@ -9,6 +9,7 @@ import (
 	"unicode/utf8"
 
 	"tidemark/mapping"
+	"tidemark/mapping/catalog"
 )
 
 // maxName bounds a made name in bytes: an index name has room for more.
@@ -18,7 +19,7 @@ const maxName = 120
 var inTime = regexp.MustCompile(`-\d{8}t\d{6}z$`)
 
 // indexName gives the name of a table's index, which differs from those that are taken.
-func indexName(name mapping.TableName, taken map[string]bool) string {
+func indexName(name catalog.TableName, taken map[string]bool) string {
 	candidates := []string{simple(name.Name, "table")}
 	if name.Schema != "public" {
 		candidates = append(candidates, simple(name.Schema+"_"+name.Name, "table"))
@@ -28,7 +29,7 @@ func indexName(name mapping.TableName, taken map[string]bool) string {
 
 // slotName gives a slot that no other database of the server has, empty if that is the
 // default.
-func (c *catalog) slotName() string {
+func (c *survey) slotName() string {
 	if !c.slots[mapping.DefaultSlot] {
 		return ""
 	}

@@ -8,6 +8,7 @@ import (
 	"unicode/utf8"
 
 	"tidemark/mapping"
+	"tidemark/mapping/catalog"
 )
 
 var (
@@ -47,9 +48,9 @@ func scalars(texts []string) []string {
 }
 
 // tableText writes the name of a table, with quotes of SQL only where the file needs them.
-func tableText(name mapping.TableName) string {
+func tableText(name catalog.TableName) string {
 	text := name.Schema + "." + name.Name
-	if parsed, err := mapping.ParseTableName(text); err != nil || parsed != name {
+	if parsed, err := catalog.ParseTableName(text); err != nil || parsed != name {
 		text = name.String()
 	}
 	return scalar(text)
@@ -68,7 +69,7 @@ func pairsText(pairs []mapping.Pair) string {
 func columnList(columns []string) string {
 	var quoted []string
 	for _, c := range columns {
-		quoted = append(quoted, mapping.QuoteIdent(c))
+		quoted = append(quoted, catalog.QuoteIdent(c))
 	}
 	return strings.Join(quoted, ", ")
 }

@@ -8,6 +8,7 @@ import (
 	"pgregory.net/rapid"
 
 	"tidemark/mapping"
+	"tidemark/mapping/catalog"
 )
 
 // names are what a database takes as a name, and likes to trip over.
@@ -27,7 +28,7 @@ func TestNamesSurvive(t *testing.T) {
 		if len(near) > 63 || len(far) > 63 {
 			return
 		}
-		table := mapping.TableName{Schema: "s" + near, Name: far}
+		table := catalog.TableName{Schema: "s" + near, Name: far}
 		if len(table.Schema) > 63 {
 			return
 		}
@@ -54,7 +55,7 @@ func TestIndexNames(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		taken := make(map[string]bool)
 		for _, name := range rapid.SliceOfN(names, 1, 6).Draw(t, "tables") {
-			ix := indexName(mapping.TableName{Schema: rapid.SampledFrom([]string{"public", "other"}).Draw(t, "schema"), Name: name}, taken)
+			ix := indexName(catalog.TableName{Schema: rapid.SampledFrom([]string{"public", "other"}).Draw(t, "schema"), Name: name}, taken)
 			text := "search: {urls: [http://localhost:9200]}\nindices:\n  " + key(ix) + ": {table: t}\n"
 			c, err := mapping.Parse("t.yaml", []byte(text), func(string) (string, bool) { return "", false })
 			if err != nil || c.Indices[0].Name != ix || taken[ix] {

@@ -12,6 +12,7 @@ import (
 
 	"tidemark/indexer"
 	"tidemark/mapping"
+	"tidemark/mapping/catalog"
 )
 
 // cluster connects to the cluster and looks whether the names of the indices are free.
@@ -97,7 +98,7 @@ func connectClusterProblem(c *mapping.Config, failure *indexer.ConnectError) map
 func (p *Prepared) definitions(ctx context.Context, c *mapping.Config, patience time.Duration) error {
 	var problems mapping.Problems
 	for _, ix := range c.Indices {
-		if slices.ContainsFunc(ix.Tables(), func(name mapping.TableName) bool { return p.Tables[name] == nil }) {
+		if slices.ContainsFunc(ix.Tables(), func(name catalog.TableName) bool { return p.Tables[name] == nil }) {
 			continue
 		}
 		key := "indices." + ix.Name

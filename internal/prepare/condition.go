@@ -9,7 +9,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/stdlib"
 
-	"tidemark/mapping"
+	"tidemark/mapping/catalog"
 )
 
 // A RefusedError is a statement, or a part of one, that Postgres does not take: somebody has
@@ -21,7 +21,7 @@ func (e *RefusedError) Error() string { return "Postgres refuses it: " + e.Said 
 // CheckCondition has Postgres plan the rows of a table that a condition in SQL is true for,
 // where it knows no other table. Its error is a [*RefusedError] where the condition is to
 // blame.
-func CheckCondition(ctx context.Context, db *sql.DB, table *mapping.Table, condition string) error {
+func CheckCondition(ctx context.Context, db *sql.DB, table *catalog.Table, condition string) error {
 	conn, err := db.Conn(ctx)
 	if err != nil {
 		return fmt.Errorf("connect to Postgres: %w", err)

@@ -13,6 +13,7 @@ import (
 
 	"tidemark/dbsync"
 	"tidemark/mapping"
+	"tidemark/mapping/catalog"
 )
 
 // database holds c against the database: its tables, the rights of the role, and what
@@ -28,7 +29,7 @@ func (p *Prepared) database(ctx context.Context, c *mapping.Config, log *slog.Lo
 		return err
 	}
 	problems := c.Check(known)
-	readable := make(map[mapping.TableName]*mapping.Table)
+	readable := make(map[catalog.TableName]*catalog.Table)
 	for name, t := range p.Tables {
 		problem, err := db.readable(ctx, c, t)
 		if err != nil {
@@ -61,7 +62,7 @@ func (p *Prepared) database(ctx context.Context, c *mapping.Config, log *slog.Lo
 
 // explain has Postgres plan the statements that make documents of each index: conditions
 // in SQL, and columns of types that cannot be compared, are its to judge.
-func (db *database) explain(ctx context.Context, c *mapping.Config, tables mapping.Tables) error {
+func (db *database) explain(ctx context.Context, c *mapping.Config, tables catalog.Tables) error {
 	var problems mapping.Problems
 	for _, ix := range c.Indices {
 		for _, s := range ix.Sources {
@@ -81,7 +82,7 @@ func (db *database) explain(ctx context.Context, c *mapping.Config, tables mappi
 	return nil
 }
 
-func (db *database) explainSource(ctx context.Context, c *mapping.Config, s *mapping.Source, tables mapping.Tables) (problems mapping.Problems, err error) {
+func (db *database) explainSource(ctx context.Context, c *mapping.Config, s *mapping.Source, tables catalog.Tables) (problems mapping.Problems, err error) {
 	// check takes up what Postgres refuses, and passes on any other error.
 	check := func(key string, err error) error {
 		refused, ok := errors.AsType[*RefusedError](err)
@@ -130,13 +131,13 @@ func (db *database) explainSource(ctx context.Context, c *mapping.Config, s *map
 
 // loadTables reads the catalog about every table that c names. Where one of them is
 // missing, known holds the names of all others too: one may have been meant.
-func (p *Prepared) loadTables(ctx context.Context, c *mapping.Config, db *database) (known map[mapping.TableName]*mapping.Table, err error) {
-	p.Tables = make(mapping.Tables)
+func (p *Prepared) loadTables(ctx context.Context, c *mapping.Config, db *database) (known map[catalog.TableName]*catalog.Table, err error) {
+	p.Tables = make(catalog.Tables)
 	missing := false
 	for _, name := range c.Tables() {
-		t, err := mapping.LoadTable(ctx, db, name.Schema, name.Name)
+		t, err := catalog.LoadTable(ctx, db, name.Schema, name.Name)
 		switch {
-		case errors.Is(err, mapping.ErrNoTable):
+		case errors.Is(err, catalog.ErrNoTable):
 			missing = true
 		case err != nil:
 			return nil, err
@@ -155,12 +156,12 @@ func (p *Prepared) loadTables(ctx context.Context, c *mapping.Config, db *databa
 	}
 	defer rows.Close()
 	for rows.Next() {
-		var name mapping.TableName
+		var name catalog.TableName
 		if err := rows.Scan(&name.Schema, &name.Name); err != nil {
 			return nil, fmt.Errorf("list the tables of the database: %w", err)
 		}
 		if known[name] == nil {
-			known[name] = &mapping.Table{Schema: name.Schema, Name: name.Name}
+			known[name] = &catalog.Table{Schema: name.Schema, Name: name.Name}
 		}
 	}
 	if err := rows.Err(); err != nil {
@@ -171,8 +172,8 @@ func (p *Prepared) loadTables(ctx context.Context, c *mapping.Config, db *databa
 
 // readable tries to read the table as the backfill will. A table whose rows a policy hides
 // is reported by the mapping's check.
-func (db *database) readable(ctx context.Context, c *mapping.Config, t *mapping.Table) (*mapping.Problem, error) {
-	name := mapping.QuoteIdent(t.Schema) + "." + mapping.QuoteIdent(t.Name)
+func (db *database) readable(ctx context.Context, c *mapping.Config, t *catalog.Table) (*mapping.Problem, error) {
+	name := catalog.QuoteIdent(t.Schema) + "." + catalog.QuoteIdent(t.Name)
 	_, err := db.ExecContext(ctx, "SELECT FROM "+name+" LIMIT 0")
 	if err == nil || t.RowSecurity {
 		return nil, nil
@@ -183,7 +184,7 @@ func (db *database) readable(ctx context.Context, c *mapping.Config, t *mapping.
 	}
 	i := slices.IndexFunc(c.Indices, func(ix *mapping.Index) bool { return slices.Contains(ix.Tables(), t.TableName()) })
 	p := c.Problem("indices."+c.Indices[i].Name+".table",
-		fmt.Sprintf("GRANT USAGE ON SCHEMA %s TO %s;\nGRANT SELECT ON %s TO %s;", mapping.QuoteIdent(t.Schema), mapping.QuoteIdent(db.role), name, mapping.QuoteIdent(db.role)),
+		fmt.Sprintf("GRANT USAGE ON SCHEMA %s TO %s;\nGRANT SELECT ON %s TO %s;", catalog.QuoteIdent(t.Schema), catalog.QuoteIdent(db.role), name, catalog.QuoteIdent(db.role)),
 		"role %s may not read table %s. Postgres says: %s", db.role, t.TableName(), server.Message)
 	return &p, nil
 }

@@ -6,13 +6,14 @@ import (
 
 	"tidemark/dbsync"
 	"tidemark/mapping"
+	"tidemark/mapping/catalog"
 	"tidemark/reindex"
 )
 
 // An IndexPlan says what run would do with one index.
 type IndexPlan struct {
 	Index  *mapping.Index
-	Tables mapping.Tables // that its documents are made of, and others
+	Tables catalog.Tables // that its documents are made of, and others
 
 	// Live is the physical index that is kept equal to the table, "" if there is none,
 	// Building one that is being filled, of whose rows Done are stored.
@@ -53,7 +54,7 @@ func (p *Prepared) Plan(ctx context.Context, c *mapping.Config) ([]IndexPlan, er
 				plan.RowsPerSecond = float64(st.Done) / took
 			}
 		}
-		generation, err := reindex.Generation(ix, func(name mapping.TableName) (string, error) {
+		generation, err := reindex.Generation(ix, func(name catalog.TableName) (string, error) {
 			return dbsync.TableGeneration(ctx, p.db, p.Database.Generation, c.Postgres.Publication, name.Schema, name.Name)
 		})
 		if err != nil {

@@ -20,6 +20,7 @@ import (
 	"github.com/jackc/pgx/v5/stdlib"
 
 	"tidemark/mapping"
+	"tidemark/mapping/catalog"
 )
 
 const (
@@ -100,7 +101,7 @@ func connectPostgres(ctx context.Context, c *mapping.Config, log *slog.Logger, p
 // connectProblem says what has to be mended before a connection can be had; false where
 // waiting may be enough.
 func connectProblem(c *mapping.Config, config *pgx.ConnConfig, err error) (mapping.Problem, bool) {
-	role := mapping.QuoteIdent(config.User)
+	role := catalog.QuoteIdent(config.User)
 	// The first key that the file has says where the value comes from.
 	at := func(keys ...string) string {
 		for _, key := range keys {
@@ -127,7 +128,7 @@ func connectProblem(c *mapping.Config, config *pgx.ConnConfig, err error) (mappi
 			return c.Problem(at("postgres.url", "postgres.database"), "name an existing database: SELECT datname FROM pg_database;",
 				"there is no database %s. %s", config.Database, said), true
 		case "42501":
-			return c.Problem(at("postgres.url", "postgres.database"), fmt.Sprintf("GRANT CONNECT ON DATABASE %s TO %s;", mapping.QuoteIdent(config.Database), role),
+			return c.Problem(at("postgres.url", "postgres.database"), fmt.Sprintf("GRANT CONNECT ON DATABASE %s TO %s;", catalog.QuoteIdent(config.Database), role),
 				"role %s may not connect to database %s. %s", config.User, config.Database, said), true
 		}
 		return mapping.Problem{}, false

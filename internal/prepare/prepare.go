@@ -20,11 +20,12 @@ import (
 	"tidemark/dbsync"
 	"tidemark/indexer"
 	"tidemark/mapping"
+	"tidemark/mapping/catalog"
 )
 
 // Prepared is what Prepare found: a mapping that fits, and the way to the cluster.
 type Prepared struct {
-	Tables   mapping.Tables // of all indices
+	Tables   catalog.Tables // of all indices
 	Client   *indexer.Client
 	Database *dbsync.Inspection // what following the slot begins with; Wrong is empty
 
@@ -102,7 +103,7 @@ func join(errs ...error) error {
 
 // SyncerOptions are the options by which c follows its slot. tables are those that exist
 // of the tables that c names.
-func SyncerOptions(c *mapping.Config, tables mapping.Tables, log *slog.Logger) []dbsync.SyncerOpt {
+func SyncerOptions(c *mapping.Config, tables catalog.Tables, log *slog.Logger) []dbsync.SyncerOpt {
 	var names []string
 	for _, name := range c.Tables() {
 		if tables[name] != nil {

@@ -15,6 +15,7 @@ import (
 	"tidemark/dbsync"
 	"tidemark/indexer"
 	"tidemark/mapping"
+	"tidemark/mapping/catalog"
 	"tidemark/testenv"
 )
 
@@ -122,7 +123,7 @@ func TestServersThatComeLate(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer p.Close()
-	if p.Client.Product().Version == "" || p.Tables[mapping.TableName{Schema: "public", Name: "a"}] == nil || p.Database.ServerVersion < 150000 ||
+	if p.Client.Product().Version == "" || p.Tables[catalog.TableName{Schema: "public", Name: "a"}] == nil || p.Database.ServerVersion < 150000 ||
 		p.Database.System == "" || p.Database.WALEnd == 0 || p.Database.Slot.Exists || len(p.Database.Wrong) > 0 || len(p.Database.Steps) != 5 {
 		t.Errorf("found %+v and %+v", p, p.Database)
 	}
@@ -217,10 +218,10 @@ func TestSyncerOptions(t *testing.T) {
 	d.Exec(t, `create schema "Weird.""S"; create table "Weird.""S"."T.x" (id int primary key)`)
 	c := config(t, d.URL, "http://127.0.0.1:9", "a")
 	c.Postgres.Slot = d.Unique("s")
-	name := mapping.TableName{Schema: `Weird."S`, Name: "T.x"}
+	name := catalog.TableName{Schema: `Weird."S`, Name: "T.x"}
 	c.Indices[0].Sources[0].Table = name
 	c.Indices = append(c.Indices, c.Indices[0]) // a table of two indices is published once
-	s, err := dbsync.NewSyncerContext(t.Context(), SyncerOptions(c, mapping.Tables{name: {Schema: name.Schema, Name: name.Name}}, logger(t))...)
+	s, err := dbsync.NewSyncerContext(t.Context(), SyncerOptions(c, catalog.Tables{name: {Schema: name.Schema, Name: name.Name}}, logger(t))...)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -20,6 +20,7 @@ import (
 	"tidemark/internal/prepare"
 	"tidemark/internal/progress"
 	"tidemark/mapping"
+	"tidemark/mapping/catalog"
 	"tidemark/reindex"
 )
 
@@ -153,7 +154,7 @@ func (s *Service) begin(ctx context.Context) error {
 }
 
 // altered takes up that a table is not what it was before.
-func (s *Service) altered(now *mapping.Table) {
+func (s *Service) altered(now *catalog.Table) {
 	s.o.Logger.Info("a table was altered", "table", now.TableName().String())
 	// What the mapping names and is not there any more is left out of the documents.
 	s.recheck(s.catalog.Tables())
@@ -162,14 +163,14 @@ func (s *Service) altered(now *mapping.Table) {
 
 // attached takes up that partitions of a table came. One without the replica identity that
 // the mapping needs ends the instance when one of its rows is changed.
-func (s *Service) attached(now *mapping.Table) {
+func (s *Service) attached(now *catalog.Table) {
 	tables := maps.Clone(s.catalog.Tables())
 	tables[now.TableName()] = now
 	s.recheck(tables)
 }
 
 // recheck says where the mapping does not fit tables any more.
-func (s *Service) recheck(tables mapping.Tables) {
+func (s *Service) recheck(tables catalog.Tables) {
 	for _, problem := range s.config.Check(tables) {
 		s.o.Logger.Warn("the mapping does not fit the table any more", "problem", problem.Text, "file", problem.File, "line", problem.Line, "mend", problem.Mend)
 	}

@@ -1,0 +1,37 @@
+package catalog
+
+import (
+	"slices"
+)
+
+// Ties gives what rows are ordered by that are equal in what the mapping orders them by:
+// the key, or the text of all columns where nothing tells rows apart.
+func (t *Table) Ties(alias string, used map[string]bool) []string {
+	key, cast := t.OrderKey(), ""
+	if key == nil {
+		cast = "::pg_catalog.text"
+		for _, c := range t.Columns {
+			key = append(key, c.Name)
+		}
+	}
+	var parts []string
+	for _, name := range key {
+		if !used[name] {
+			parts = append(parts, ColumnRef(alias, name)+cast)
+		}
+	}
+	return parts
+}
+
+// someKey gives columns that tell the rows of the table apart, none if nothing does.
+func (t *Table) OrderKey() []string {
+	if len(t.PrimaryKey) > 0 {
+		return t.PrimaryKey
+	}
+	for _, columns := range t.Unique {
+		if !slices.ContainsFunc(columns, func(name string) bool { c := t.Column(name); return c == nil || !c.NotNull }) {
+			return columns
+		}
+	}
+	return nil
+}

@@ -1,0 +1,373 @@
+package catalog
+
+import (
+	"context"
+	"database/sql"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+)
+
+// ErrNoTable is what [LoadTable] returns for a name that is no table, or that
+// is a view, a foreign table or anything else without a log of its changes.
+var ErrNoTable = errors.New("no such table")
+
+// A Querier is the part of [*sql.DB], [*sql.Conn] and [*sql.Tx] that reads.
+type Querier interface {
+	QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)
+}
+
+// A TableName names a table of the database by schema and name, both as the
+// catalog spells them, unquoted.
+type TableName struct {
+	Schema, Name string
+}
+
+// String gives the name as SQL takes it, quoted where it must be.
+func (n TableName) String() string {
+	return QuoteIfNeeded(n.Schema) + "." + QuoteIfNeeded(n.Name)
+}
+
+// A Table is what the catalog says about one table. It is not changed after
+// [LoadTable] made it, so several goroutines may read it.
+type Table struct {
+	OID           uint32
+	Schema, Name  string
+	Columns       []Column // in the order of the table, dropped ones left out
+	PrimaryKey    []string // column names in the order of the key; empty: none
+	Identity      Identity
+	Unique        [][]string // other valid, immediate unique indexes that cover every row and have no expressions
+	RowSecurity   bool       // policies may hide rows from User
+	User          string     // the role that asked
+	Unlogged      bool       // the log does not carry the table, so it cannot be published
+	Partitioned   bool       // the table is the root of partitions and has no rows of its own
+	Root          TableName  // the partitioned table at the top of which this one is a partition; zero: none
+	EstimatedRows int64      // pg_class.reltuples, of all partitions; -1: never analyzed
+}
+
+// TableName gives the name under which a mapping asks for the table.
+func (t *Table) TableName() TableName { return TableName{t.Schema, t.Name} }
+
+// Column gives the column called name, or nil.
+func (t *Table) Column(name string) *Column {
+	for i := range t.Columns {
+		if t.Columns[i].Name == name {
+			return &t.Columns[i]
+		}
+	}
+	return nil
+}
+
+// A Column is one column of a [Table].
+type Column struct {
+	Name      string
+	Type      *Type
+	NotNull   bool
+	Generated bool // computed from other columns; the log does not carry it, a select does
+	Default   bool // what has a value in a new row, and in all old ones when it is added
+}
+
+// An IdentityKind says what the log tells about the old row of an update or a
+// delete: the letter of pg_class.relreplident.
+type IdentityKind byte
+
+const (
+	IdentityDefault IdentityKind = 'd' // the primary key; nothing if there is none
+	IdentityIndex   IdentityKind = 'i' // the columns of a unique index
+	IdentityFull    IdentityKind = 'f' // the whole row
+	IdentityNothing IdentityKind = 'n'
+	IdentityMixed   IdentityKind = 'm' // partitions differ from each other or from their root
+)
+
+// An Identity is the replica identity of a table. On a partitioned table it is
+// what all partitions have in common: old rows are logged with the identity of
+// their partition, and a new partition does not take it over from its root.
+type Identity struct {
+	Kind    IdentityKind
+	Columns []string // the columns that old rows carry; for IdentityFull all that the log carries
+}
+
+// Usable reports whether updates and deletes can be replicated at all.
+func (i Identity) Usable() bool { return len(i.Columns) > 0 }
+
+// Covers reports whether an old row carries all of columns.
+func (i Identity) Covers(columns []string) bool {
+	for _, want := range columns {
+		found := false
+		for _, have := range i.Columns {
+			found = found || have == want
+		}
+		if !found {
+			return false
+		}
+	}
+	return true
+}
+
+// tableQuery gives one row with one JSON value, so that everything comes from
+// one snapshot and in one answer, or no row.
+const tableQuery = `
+WITH RECURSIVE rel AS (
+	SELECT c.* FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+	WHERE n.nspname = $1 AND c.relname = $2
+), leaf AS ( -- the tables that have the rows
+	SELECT l.oid, l.relreplident, l.reltuples
+	FROM rel, pg_catalog.pg_partition_tree(rel.oid) p JOIN pg_catalog.pg_class l ON l.oid = p.relid
+	WHERE rel.relkind = 'p' AND p.isleaf AND l.relkind = 'r'
+	UNION ALL SELECT oid, relreplident, reltuples FROM rel
+	WHERE relkind = 'r' OR NOT EXISTS (SELECT FROM pg_catalog.pg_partition_tree(rel.oid) p WHERE p.isleaf)
+), col AS (
+	SELECT a.* FROM rel JOIN pg_catalog.pg_attribute a ON a.attrelid = rel.oid
+	WHERE a.attnum > 0 AND NOT a.attisdropped
+), uniq AS (
+	SELECT i.indrelid, i.indisprimary, i.indisreplident, i.indimmediate, ic.relname AS name,
+		(SELECT pg_catalog.json_agg(a.attname ORDER BY k.ord)
+		 FROM pg_catalog.unnest(i.indkey::int2[]) WITH ORDINALITY k(attnum, ord)
+		 JOIN pg_catalog.pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.attnum
+		 WHERE k.ord <= i.indnkeyatts) AS columns
+	FROM pg_catalog.pg_index i JOIN pg_catalog.pg_class ic ON ic.oid = i.indexrelid
+	WHERE i.indisunique AND i.indisvalid AND i.indpred IS NULL AND i.indexprs IS NULL
+	  AND (i.indrelid IN (SELECT oid FROM rel) OR i.indrelid IN (SELECT oid FROM leaf))
+), used(oid, typmod) AS ( -- types, with those that they are made of
+	SELECT atttypid, atttypmod FROM col
+	UNION
+	SELECT b.oid, b.typmod
+	FROM used u JOIN pg_catalog.pg_type t ON t.oid = u.oid CROSS JOIN LATERAL (
+		SELECT t.typbasetype, t.typtypmod WHERE t.typtype = 'd'
+		UNION ALL SELECT e.oid, u.typmod FROM pg_catalog.pg_type e
+		WHERE e.oid = t.typelem AND e.typarray = t.oid -- int2vector has elements, but is no array
+		UNION ALL SELECT r.rngsubtype, -1 FROM pg_catalog.pg_range r WHERE r.rngtypid = t.oid
+		UNION ALL SELECT r.rngtypid, -1 FROM pg_catalog.pg_range r WHERE r.rngmultitypid = t.oid
+		UNION ALL SELECT a.atttypid, a.atttypmod FROM pg_catalog.pg_attribute a
+		WHERE t.typtype = 'c' AND a.attrelid = t.typrelid AND a.attnum > 0 AND NOT a.attisdropped
+	) b(oid, typmod)
+)
+SELECT pg_catalog.json_build_object(
+	'oid', rel.oid::bigint,
+	'kind', rel.relkind::text,
+	'identity', rel.relreplident::text,
+	'unlogged', rel.relpersistence <> 'p',
+	'root', (SELECT pg_catalog.json_build_object('schema', n.nspname, 'name', c.relname)
+		FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+		WHERE rel.relispartition AND c.oid = pg_catalog.pg_partition_root(rel.oid)),
+	'user', current_user::text,
+	'rowSecurity', pg_catalog.row_security_active(rel.oid),
+	'leaves', (SELECT pg_catalog.json_agg(pg_catalog.json_build_object(
+		'identity', leaf.relreplident::text,
+		'rows', leaf.reltuples::float8,
+		'columns', CASE leaf.relreplident
+			WHEN 'f' THEN (SELECT pg_catalog.json_agg(a.attname ORDER BY a.attnum) FROM pg_catalog.pg_attribute a
+				WHERE a.attrelid = leaf.oid AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = '')
+			ELSE (SELECT u.columns FROM uniq u WHERE u.indrelid = leaf.oid AND u.indimmediate
+				AND (leaf.relreplident = 'd' AND u.indisprimary OR leaf.relreplident = 'i' AND u.indisreplident))
+			END)) FROM leaf),
+	'columns', (SELECT pg_catalog.json_agg(pg_catalog.json_build_object(
+		'name', attname,
+		'type', atttypid::bigint,
+		'typmod', atttypmod,
+		'notNull', attnotnull,
+		'generated', attgenerated <> '',
+		'default', atthasdef OR atthasmissing OR attidentity <> '') ORDER BY attnum) FROM col),
+	'primaryKey', (SELECT columns FROM uniq WHERE indrelid = rel.oid AND indisprimary),
+	'unique', (SELECT pg_catalog.json_agg(columns ORDER BY name) FROM uniq
+		WHERE indrelid = rel.oid AND NOT indisprimary AND indimmediate),
+	'types', (SELECT pg_catalog.json_agg(pg_catalog.json_build_object(
+		'oid', t.oid::bigint,
+		'typmod', used.typmod,
+		'kind', t.typtype::text,
+		'category', t.typcategory::text,
+		'delim', t.typdelim::text,
+		'base', CASE WHEN t.typtype = 'd' THEN t.typbasetype ELSE 0 END::bigint,
+		'baseTypmod', t.typtypmod,
+		'elem', coalesce(e.oid, r.rngsubtype, m.rngtypid, 0)::bigint,
+		'array', e.oid IS NOT NULL,
+		'canonical', coalesce(r.rngcanonical <> 0, false),
+		'attributes', (SELECT pg_catalog.json_agg(pg_catalog.json_build_object(
+			'name', a.attname, 'type', a.atttypid::bigint, 'typmod', a.atttypmod) ORDER BY a.attnum)
+			FROM pg_catalog.pg_attribute a
+			WHERE t.typtype = 'c' AND a.attrelid = t.typrelid AND a.attnum > 0 AND NOT a.attisdropped),
+		'schema', n.nspname,
+		'plain', t.typname,
+		'extension', coalesce((SELECT x.extname FROM pg_catalog.pg_depend d JOIN pg_catalog.pg_extension x ON x.oid = d.refobjid
+			WHERE d.classid = 'pg_catalog.pg_type'::pg_catalog.regclass AND d.objid = t.oid AND d.deptype = 'e'
+			  AND d.refclassid = 'pg_catalog.pg_extension'::pg_catalog.regclass), ''),
+		'fraction', CASE t.oid WHEN 'pg_catalog.money'::pg_catalog.regtype
+			THEN pg_catalog.scale('0'::pg_catalog.money::pg_catalog.numeric) ELSE 0 END,
+		'name', CASE WHEN n.nspname = 'pg_catalog' THEN pg_catalog.format_type(t.oid, used.typmod)
+			ELSE pg_catalog.quote_ident(n.nspname) || '.' || pg_catalog.quote_ident(t.typname) || pg_catalog.substr(
+				pg_catalog.format_type(t.oid, used.typmod), pg_catalog.length(pg_catalog.format_type(t.oid, NULL)) + 1)
+			END))
+		FROM used JOIN pg_catalog.pg_type t ON t.oid = used.oid JOIN pg_catalog.pg_namespace n ON n.oid = t.typnamespace
+		LEFT JOIN pg_catalog.pg_type e ON e.oid = t.typelem AND e.typarray = t.oid
+		LEFT JOIN pg_catalog.pg_range r ON r.rngtypid = t.oid
+		LEFT JOIN pg_catalog.pg_range m ON m.rngmultitypid = t.oid)
+)::text FROM rel`
+
+// tableAnswer is what tableQuery gives.
+type tableAnswer struct {
+	OID         uint32
+	Kind        string
+	Identity    string
+	Unlogged    bool
+	Root        TableName
+	RowSecurity bool
+	User        string
+	Leaves      []leafAnswer
+	Columns     []struct {
+		Name      string
+		Type      uint32
+		Typmod    int32
+		NotNull   bool
+		Generated bool
+		Default   bool
+	}
+	PrimaryKey []string
+	Unique     [][]string
+	Types      []typeAnswer
+}
+
+type leafAnswer struct {
+	Identity string
+	Rows     float64
+	Columns  []string
+}
+
+// LoadTable reads what the catalog says about a table, partitioned or not, in
+// one query. Its error is [ErrNoTable] where there is no such table.
+func LoadTable(ctx context.Context, q Querier, schema, name string) (*Table, error) {
+	full := TableName{schema, name}
+	text, err := queryText(ctx, q, tableQuery, schema, name)
+	if err != nil {
+		return nil, fmt.Errorf("read the catalog about %s: %w", full, err)
+	}
+	if text == nil {
+		return nil, fmt.Errorf("%s: %w", full, ErrNoTable)
+	}
+	var a tableAnswer
+	if err := json.Unmarshal(text, &a); err != nil {
+		return nil, fmt.Errorf("read the catalog about %s: %w", full, err)
+	}
+	if a.Kind != "r" && a.Kind != "p" {
+		return nil, fmt.Errorf("%s is %s: %w", full, relationKind(a.Kind), ErrNoTable)
+	}
+	t := &Table{
+		OID: a.OID, Schema: schema, Name: name,
+		PrimaryKey: a.PrimaryKey, Unique: a.Unique,
+		RowSecurity: a.RowSecurity, User: a.User, Unlogged: a.Unlogged, Partitioned: a.Kind == "p", Root: a.Root,
+		Identity:      commonIdentity(IdentityKind(a.Identity[0]), a.Leaves),
+		EstimatedRows: estimatedRows(a.Leaves),
+	}
+	types := newTypeSet(a.Types)
+	for _, c := range a.Columns {
+		typ, err := types.resolve(c.Type, c.Typmod)
+		if err != nil {
+			return nil, fmt.Errorf("column %s of %s: %w", QuoteIdent(c.Name), full, err)
+		}
+		t.Columns = append(t.Columns, Column{Name: c.Name, Type: typ, NotNull: c.NotNull, Generated: c.Generated, Default: c.Default})
+	}
+	if len(a.Leaves) == 0 { // no partitions yet; the first one begins with the default
+		t.Identity = Identity{Kind: IdentityDefault, Columns: t.PrimaryKey}
+	}
+	return t, nil
+}
+
+// Same tells whether documents of the table are made of the same columns as before.
+func (t *Table) Same(before *Table) bool {
+	return len(t.Columns) == len(before.Columns) && t.Grown(before)
+}
+
+// Grown tells whether the table is as before, but for columns that were added and are NULL
+// in every row that was there.
+func (t *Table) Grown(before *Table) bool {
+	if len(t.Columns) < len(before.Columns) || !slices.Equal(t.PrimaryKey, before.PrimaryKey) || !t.Identity.Covers(before.Identity.Columns) {
+		return false
+	}
+	for i, c := range t.Columns {
+		if i >= len(before.Columns) {
+			if c.NotNull || c.Generated || c.Default || c.Type.Kind == KindDomain { // which may have a default
+				return false
+			}
+			continue
+		}
+		b := before.Columns[i]
+		if c.Name != b.Name || !c.Type.Equal(b.Type) || c.Generated != b.Generated {
+			return false
+		}
+	}
+	return true
+}
+
+// queryText gives the one value of the first row, or nil where there is none.
+func queryText(ctx context.Context, q Querier, query string, args ...any) ([]byte, error) {
+	rows, err := q.QueryContext(ctx, query, args...)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var text []byte
+	if rows.Next() {
+		if err := rows.Scan(&text); err != nil {
+			return nil, err
+		}
+	}
+	return text, rows.Err()
+}
+
+// commonIdentity gives what the old rows of all leaves carry. root is the kind
+// of the table itself, by which the log announces it.
+func commonIdentity(root IdentityKind, leaves []leafAnswer) Identity {
+	id := Identity{Kind: root}
+	for i, leaf := range leaves {
+		if IdentityKind(leaf.Identity[0]) != root {
+			id.Kind = IdentityMixed
+		}
+		if i == 0 {
+			id.Columns = leaf.Columns
+			continue
+		}
+		carried := Identity{Columns: leaf.Columns}
+		var common []string
+		for _, name := range id.Columns {
+			if carried.Covers([]string{name}) {
+				common = append(common, name)
+			}
+		}
+		id.Columns = common
+	}
+	return id
+}
+
+// estimatedRows adds up what the leaves were found to hold when they were last
+// analyzed; -1 where none was.
+func estimatedRows(leaves []leafAnswer) int64 {
+	total := int64(-1)
+	for _, leaf := range leaves {
+		if leaf.Rows >= 0 {
+			total = max(total, 0) + int64(leaf.Rows)
+		}
+	}
+	return total
+}
+
+// relationKind names what pg_class.relkind stands for.
+func relationKind(kind string) string {
+	switch kind {
+	case "v":
+		return "a view"
+	case "m":
+		return "a materialized view"
+	case "f":
+		return "a foreign table"
+	case "S":
+		return "a sequence"
+	case "i", "I":
+		return "an index"
+	case "c":
+		return "a composite type"
+	}
+	return fmt.Sprintf("a relation of kind %q", kind)
+}
+
+// Tables are what the catalog says of the tables that documents are made of, by name.
+type Tables = map[TableName]*Table

@@ -1,0 +1,138 @@
+package value
+
+import (
+	"bytes"
+	"slices"
+)
+
+// The encoders here write values of simple types in forms that are not the
+// default of their type, which a mapping asks for.
+
+// appendBit writes a boolean as 1 or 0.
+func appendBit(dst, text []byte) []byte {
+	switch string(text) {
+	case "t", "true":
+		return append(dst, '1')
+	case "f", "false":
+		return append(dst, '0')
+	}
+	return AppendString(dst, text)
+}
+
+// appendTruth writes a boolean as "true" or "false".
+func appendTruth(dst, text []byte) []byte {
+	switch string(text) {
+	case "t":
+		return append(dst, `"true"`...)
+	case "f":
+		return append(dst, `"false"`...)
+	}
+	return AppendString(dst, text)
+}
+
+// appendNotZero writes an integer as false if it is zero, otherwise as true.
+func appendNotZero(dst, text []byte) []byte {
+	switch {
+	case string(text) == "0":
+		return append(dst, "false"...)
+	case isNumber(text):
+		return append(dst, "true"...)
+	}
+	return AppendString(dst, text)
+}
+
+// appendTextNumber writes text that is a number as one, other text as a string.
+func appendTextNumber(dst, text []byte) []byte {
+	text = bytes.TrimRight(text, " ")
+	if isNumber(text) && len(text) <= maxNumber {
+		return append(dst, text...)
+	}
+	return AppendString(dst, text)
+}
+
+// What text stands for as a boolean, as in Postgres.
+var (
+	trueWords  = [...]string{"t", "true", "y", "yes", "on", "1"}
+	falseWords = [...]string{"f", "false", "n", "no", "off", "0"}
+)
+
+// appendTextBoolean writes text that says yes or no as a boolean, other text as null.
+func appendTextBoolean(dst, text []byte) []byte {
+	text = bytes.TrimRight(text, " ")
+	var room [len("false")]byte
+	if len(text) <= len(room) {
+		lower := room[:len(text)]
+		for i, c := range text {
+			if 'A' <= c && c <= 'Z' {
+				c += 'a' - 'A'
+			}
+			lower[i] = c
+		}
+		switch {
+		case slices.Contains(trueWords[:], string(lower)):
+			return append(dst, "true"...)
+		case slices.Contains(falseWords[:], string(lower)):
+			return append(dst, "false"...)
+		}
+	}
+	return append(dst, "null"...)
+}
+
+// moneyEncoder writes money as a number. Its text is made for people by
+// lc_monetary: -$1,234.50 or 1.234,50 €. Only the digits and the sign are the
+// same everywhere, and fraction says how many digits are after the point.
+func moneyEncoder(fraction int) Encoder {
+	return func(dst, text []byte) []byte {
+		var room [24]byte
+		number := room[:0]
+		negative := false
+		for _, c := range text {
+			switch {
+			case c-'0' <= 9:
+				number = append(number, c)
+			case c == '-', c == '(':
+				negative = true
+			}
+		}
+		whole := len(number) - fraction
+		if whole < 1 || whole > 1 && number[0] == '0' { // as no output function writes it
+			return AppendString(dst, text)
+		}
+		if negative {
+			dst = append(dst, '-')
+		}
+		dst = append(dst, number[:whole]...)
+		if fraction > 0 {
+			dst = append(dst, '.')
+			dst = append(dst, number[whole:]...)
+		}
+		return dst
+	}
+}
+
+// appendHex writes a bytea as a string of hex digits.
+func appendHex(dst, text []byte) []byte {
+	if digits, ok := bytes.CutPrefix(text, []byte(`\x`)); ok {
+		return AppendString(dst, digits)
+	}
+	return AppendString(dst, text)
+}
+
+// appendNumbers writes an int2vector or oidvector, numbers with spaces between
+// them, as an array.
+func appendNumbers(dst, text []byte) []byte {
+	start := len(dst)
+	dst = append(dst, '[')
+	for first, rest := true, text; len(rest) > 0; first = false {
+		number, after, _ := bytes.Cut(rest, []byte{' '})
+		if !isNumber(number) {
+			return AppendString(dst[:start], text)
+		}
+		if !first {
+			dst = append(dst, ',')
+		}
+		dst = append(dst, number...)
+		rest = after
+	}
+	return append(dst, ']')
+}
