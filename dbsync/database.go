@@ -131,8 +131,9 @@ func splitTable(name string) ([]string, error) {
 	return parts, nil
 }
 
-// withConn runs f on a connection of its own.
-func withConn(ctx context.Context, db *sql.DB, f func(conn *pgx.Conn) error) error {
+// WithConn runs f on a connection of db that nobody else uses meanwhile. The connection is
+// one of pgx, so db is one that pgx opened.
+func WithConn(ctx context.Context, db *sql.DB, f func(conn *pgx.Conn) error) error {
 	conn, err := db.Conn(ctx)
 	if err != nil {
 		return fmt.Errorf("connect to Postgres: %w", err)

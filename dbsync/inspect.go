@@ -56,7 +56,7 @@ func Inspect(ctx context.Context, opts ...SyncerOpt) (*Inspection, error) {
 	if err := i.inspectServer(ctx); err != nil {
 		return nil, err
 	}
-	err = withConn(ctx, s.db, func(conn *pgx.Conn) error {
+	err = WithConn(ctx, s.db, func(conn *pgx.Conn) error {
 		if err := i.inspectControl(ctx, conn); err != nil {
 			return err
 		}

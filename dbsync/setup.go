@@ -45,7 +45,7 @@ func (s *Syncer) setup(ctx context.Context) error {
 	if err := s.checkServer(check); err != nil {
 		return err
 	}
-	return withConn(ctx, s.db, func(conn *pgx.Conn) error {
+	return WithConn(ctx, s.db, func(conn *pgx.Conn) error {
 		if _, err := conn.Exec(ctx, "SELECT pg_catalog.pg_advisory_lock($1)", setupLock); err != nil {
 			return fmt.Errorf("wait for other instances to finish their setup: %w", err)
 		}

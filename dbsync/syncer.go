@@ -588,7 +588,7 @@ func (s *Syncer) checkPassedOver(ctx context.Context) error {
 // slotNow reads the state of the slot and of our note of it, and makes sure that they
 // belong together.
 func (s *Syncer) slotNow(ctx context.Context) (slot slotState, err error) {
-	err = withConn(ctx, s.db, func(conn *pgx.Conn) error {
+	err = WithConn(ctx, s.db, func(conn *pgx.Conn) error {
 		if slot, err = s.readSlot(ctx, conn); err != nil {
 			return err
 		}

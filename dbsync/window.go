@@ -234,7 +234,7 @@ func (s *Syncer) readWindow(ctx context.Context, sel Select) (_ *Window, ok bool
 	if err := s.writeWatermark(ctx, watermark{lowWatermark, w.id}); err != nil {
 		return nil, false, err
 	}
-	if err := withConn(ctx, s.db, func(conn *pgx.Conn) error { return s.readRows(ctx, conn.PgConn(), w) }); err != nil {
+	if err := WithConn(ctx, s.db, func(conn *pgx.Conn) error { return s.readRows(ctx, conn.PgConn(), w) }); err != nil {
 		return nil, false, err
 	}
 	// The stream shows the high watermark only when the log is durable up to it. So what
@@ -345,7 +345,7 @@ func (s *Syncer) Unseen() []uint32 { return s.tracker.unseen() }
 // before its commit is on disk; a crash of the server could take back what was read, and
 // no change would ever come to say so.
 func (s *Syncer) ReadVisible(ctx context.Context, xids []uint32, tables []string, f func(conn *pgconn.PgConn) error) error {
-	return withConn(ctx, s.db, func(c *pgx.Conn) error {
+	return WithConn(ctx, s.db, func(c *pgx.Conn) error {
 		conn := c.PgConn()
 		pause := 5 * time.Millisecond
 		for {
@@ -639,7 +639,7 @@ func (s *Syncer) Refresh(selectQuery string) bool {
 // known.
 func (s *Syncer) describeSelect(ctx context.Context, query string) (sel Select, err error) {
 	sel.Query = query
-	err = withConn(ctx, s.db, func(conn *pgx.Conn) error {
+	err = WithConn(ctx, s.db, func(conn *pgx.Conn) error {
 		description, err := conn.PgConn().Prepare(ctx, "", query, nil)
 		if err != nil {
 			return err

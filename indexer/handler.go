@@ -14,6 +14,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"tidemark/dbsync"
+	"tidemark/indexer/search"
 	"tidemark/mapping"
 	"tidemark/mapping/catalog"
 )
@@ -72,8 +73,8 @@ type HandlerOptions struct {
 	Syncer    *dbsync.Syncer
 	Documents []*Documents
 	Catalog   *Catalog
-	Client    *Client
-	Bulk      *Bulk
+	Client    *search.Client
+	Bulk      *search.Bulk
 	Logger    *slog.Logger
 
 	// Altered is called when the stream describes a table that is not what it was before.
@@ -372,7 +373,7 @@ func (h *Handler) HandleRow(w *dbsync.Window, row *pglogrepl.TupleData) error {
 		return err
 	}
 	if p.refuse != nil {
-		op.Tag = &unmade{p.refuse}
+		op.Tag = &search.Unmade{Err: p.refuse}
 	} else if h.fill(&op, p.Plan, row); op.Delete && !p.Live {
 		return nil // it is not there
 	}
@@ -397,7 +398,7 @@ func makeDocument(op *dbsync.Operation, p *mapping.Plan, row *pglogrepl.TupleDat
 		scratch, err = p.AppendDocument(scratch[:0], row)
 	}
 	if err != nil {
-		op.Tag = &unmade{err}
+		op.Tag = &search.Unmade{Err: err}
 	} else {
 		op.Body = scratch
 	}
@@ -411,9 +412,6 @@ func (h *Handler) fill(op *dbsync.Operation, p *mapping.Plan, row *pglogrepl.Tup
 	}
 	h.scratch = makeDocument(op, p, row, h.scratch)
 }
-
-// unmade is the Tag of an operation whose document cannot be made. It becomes a dead letter.
-type unmade struct{ err error }
 
 // identify returns an operation on the document of a selected row.
 func (p *RowPlan) identify(row *pglogrepl.TupleData) (dbsync.Operation, error) {

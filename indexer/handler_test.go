@@ -15,6 +15,8 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"tidemark/dbsync"
+	"tidemark/indexer/search"
+	"tidemark/indexer/search/searchtest"
 	"tidemark/mapping"
 	"tidemark/mapping/catalog"
 	"tidemark/testenv"
@@ -71,22 +73,22 @@ func newStream(t *testing.T, db *testenv.Database, indices string, more ...strin
 	}
 	var err error
 	s.Syncer, err = dbsync.NewSyncerContext(t.Context(), dbsync.WithPGConnStr(db.URL), dbsync.WithReplicationSlot(db.Unique("slot")),
-		dbsync.ForTables(tables...), dbsync.WithLogger(testLogger(t)),
+		dbsync.ForTables(tables...), dbsync.WithLogger(searchtest.Logger(t)),
 		dbsync.OnSlot(func(ctx context.Context) error { s.handler.Begin(ctx); return nil }))
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { s.Close() })
-	s.handler = NewHandler(HandlerOptions{Syncer: s.Syncer, Documents: documents, Catalog: NewCatalog(known), Logger: testLogger(t)})
+	s.handler = NewHandler(HandlerOptions{Syncer: s.Syncer, Documents: documents, Catalog: NewCatalog(known), Logger: searchtest.Logger(t)})
 	s.MessageHandler = s.handler
 	return s
 }
 
 // writeTo has batches written to a search server, by a client of their own.
-func (s *stream) writeTo(t testing.TB, url string, o BulkOptions) *writer {
+func (s *stream) writeTo(t testing.TB, url string, o search.BulkOptions) *searchtest.Writer {
 	t.Helper()
-	client := connect(t, url)
-	w := newWriter(t, client, o)
+	client := searchtest.Connect(t, url)
+	w := searchtest.NewWriter(t, client, o)
 	s.handler.o.Client, s.handler.o.Bulk = client, w.Bulk
 	s.Batcher = dbsync.OperationsOnly(s.handler)
 	return w
@@ -103,7 +105,7 @@ func (s *stream) record() *recorder {
 // write writes operations as one batch.
 func (s *stream) write(t testing.TB, ops []dbsync.Operation) {
 	t.Helper()
-	if err := s.handler.BatchOperations(within(t, 30*time.Second), ops); err != nil {
+	if err := s.handler.BatchOperations(searchtest.Within(t, 30*time.Second), ops); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -136,7 +138,7 @@ func (s *stream) stop() {
 // settle waits until everything that was committed is stored.
 func (s *stream) settle(t *testing.T) {
 	t.Helper()
-	if err := s.Barrier(within(t, 30*time.Second)); err != nil {
+	if err := s.Barrier(searchtest.Within(t, 30*time.Second)); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -493,7 +495,7 @@ func hang(t *testing.T, db *testenv.Database, sql string) (release func()) {
 	}()
 	ask := func(what, sql string) {
 		t.Helper()
-		ctx := within(t, 30*time.Second)
+		ctx := searchtest.Within(t, 30*time.Second)
 		for {
 			var ok bool
 			if err := db.DB.QueryRowContext(ctx, sql, conn.PgConn().PID()).Scan(&ok); err != nil {
@@ -561,7 +563,7 @@ func TestTranslateStops(t *testing.T) {
 			s := newStream(t, db, `t: {table: t}`)
 			s.record()
 			db.Exec(t, test.change)
-			err := s.Run(within(t, 30*time.Second))
+			err := s.Run(searchtest.Within(t, 30*time.Second))
 			if permanent := (*dbsync.PermanentError)(nil); !errors.As(err, &permanent) || !strings.Contains(err.Error(), test.want) {
 				t.Errorf("Run: %v, want a permanent error with %q", err, test.want)
 			}

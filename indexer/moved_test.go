@@ -3,6 +3,8 @@ package indexer
 import (
 	"testing"
 
+	"tidemark/indexer/search"
+	"tidemark/indexer/search/searchtest"
 	"tidemark/testenv"
 )
 
@@ -10,7 +12,7 @@ import (
 // routing must not remove that of the new one, be it ready, read again, or in another
 // request.
 func TestRoutingOnTheSameShard(t *testing.T) {
-	eachEngine(t, func(t *testing.T, search *testenv.SearchServer) {
+	searchtest.EachEngine(t, func(t *testing.T, engine *testenv.SearchServer) {
 		db := testenv.NewDatabase(t)
 		db.Exec(t, `CREATE TABLE flat (id int PRIMARY KEY, tenant text, v text); ALTER TABLE flat REPLICA IDENTITY FULL`,
 			`CREATE TABLE toast (id int PRIMARY KEY, tenant text NOT NULL, note text); ALTER TABLE toast ALTER note SET STORAGE EXTERNAL`,
@@ -20,17 +22,17 @@ func TestRoutingOnTheSameShard(t *testing.T) {
 			`INSERT INTO around SELECT id, tenant FROM toast`)
 		s := newStream(t, db, "flat: {table: flat, routing: tenant}\ntoast: {table: toast, routing: tenant}\n"+
 			"around: {table: around, routing: tenant, include: {v: {table: flat, on: {id: id}, value: v}}}")
-		w := s.writeTo(t, search.URL, BulkOptions{Documents: 500})
+		w := s.writeTo(t, engine.URL, search.BulkOptions{Documents: 500})
 		check := func() {
 			t.Helper()
 			s.settle(t)
-			testenv.CheckSynced(t, db, search, s.targets["flat"].Targets()[0], "flat", testenv.WithRouting("tenant"))
-			testenv.CheckSynced(t, db, search, s.targets["toast"].Targets()[0], "toast", testenv.WithRouting("tenant"))
-			testenv.CheckSynced(t, db, search, s.targets["around"].Targets()[0], "around", testenv.WithRouting("tenant"), testenv.WithQuery(
+			testenv.CheckSynced(t, db, engine, s.targets["flat"].Targets()[0], "flat", testenv.WithRouting("tenant"))
+			testenv.CheckSynced(t, db, engine, s.targets["toast"].Targets()[0], "toast", testenv.WithRouting("tenant"))
+			testenv.CheckSynced(t, db, engine, s.targets["around"].Targets()[0], "around", testenv.WithRouting("tenant"), testenv.WithQuery(
 				`SELECT id, tenant, json_build_object('id', id, 'tenant', tenant, 'v', (SELECT v FROM flat f WHERE f.id = a.id)) FROM around a`))
 		}
 		for _, name := range []string{"flat", "toast", "around"} {
-			s.documentsOf(t, search, name, loose)
+			s.documentsOf(t, engine, name, loose)
 		}
 		s.run(t)
 		db.Exec(t, `UPDATE flat SET v = 'first'`, `UPDATE toast SET note = note || 'x'`, `UPDATE around SET id = id`)
@@ -43,6 +45,6 @@ func TestRoutingOnTheSameShard(t *testing.T) {
 			`BEGIN; DELETE FROM flat WHERE id BETWEEN 400 AND 499; UPDATE flat SET id = id - 100, tenant = 'z' WHERE id BETWEEN 500 AND 599; COMMIT`,
 			`TRUNCATE toast; INSERT INTO toast SELECT i, 'anew', 'small' FROM generate_series(1, 30) i; UPDATE around SET tenant = NULL WHERE id < 5`)
 		check()
-		w.wantRefused(t)
+		w.WantRefused(t)
 	})
 }

@@ -10,6 +10,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"tidemark/dbsync"
+	"tidemark/indexer/search"
+	"tidemark/indexer/search/searchtest"
 	"tidemark/testenv"
 )
 
@@ -35,7 +37,7 @@ const (
 
 // Which documents are written for changes of related rows, and what they are then.
 func TestRelated(t *testing.T) {
-	search := testenv.SharedSearch(t, testenv.Engines(t)[0])
+	engine := testenv.SharedSearch(t, testenv.Engines(t)[0])
 	tests := []struct {
 		name     string
 		index    string
@@ -256,16 +258,16 @@ func TestRelated(t *testing.T) {
 	}
 	s := newStream(t, db, indices.String())
 	s.MaxMessagesToRead = 1 // so that nothing is compacted but what is read again
-	proxy := search.NewProxy(t)
-	w := s.writeTo(t, proxy.URL, BulkOptions{Requests: 1})
+	proxy := engine.NewProxy(t)
+	w := s.writeTo(t, proxy.URL, search.BulkOptions{Requests: 1})
 	seen, r := watch(proxy), s.record()
 	s.run(t)
 	for i, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			name := fmt.Sprintf("s%d", i)
-			aliases := []string{s.documentsOf(t, search, name, loose)}
+			aliases := []string{s.documentsOf(t, engine, name, loose)}
 			if test.building {
-				_, building := newIndex(t, search, loose)
+				_, building := searchtest.NewIndex(t, engine, loose)
 				aliases = append(aliases, building)
 				s.targets[name].SetTargets(aliases...)
 			}
@@ -292,7 +294,7 @@ func TestRelated(t *testing.T) {
 			}
 		})
 	}
-	w.wantRefused(t)
+	w.WantRefused(t)
 }
 
 // Changes of related rows that do not tell where the rows were stop the stream.
@@ -335,12 +337,12 @@ func TestRelatedStops(t *testing.T) {
 // unless it is that change which has it read.
 func TestRelatedGoneMeanwhile(t *testing.T) {
 	db := testenv.NewDatabase(t)
-	search := testenv.SharedSearch(t, testenv.Engines(t)[0])
+	engine := testenv.SharedSearch(t, testenv.Engines(t)[0])
 	db.Exec(t, family)
 	s := newStream(t, db, "p: "+strings.ReplaceAll(children, "S.", ""))
-	proxy := search.NewProxy(t)
-	s.writeTo(t, proxy.URL, BulkOptions{})
-	alias := s.documentsOf(t, search, "p", loose)
+	proxy := engine.NewProxy(t)
+	s.writeTo(t, proxy.URL, search.BulkOptions{})
+	alias := s.documentsOf(t, engine, "p", loose)
 	seen := watch(proxy)
 	source := root{s.targets["p"], s.config.Indices[0].Sources[0]}
 	rows, err := NewRowPlan(source.documents, source.source, s.handler.o.Catalog.Tables())
@@ -351,7 +353,7 @@ func TestRelatedGoneMeanwhile(t *testing.T) {
 	for id, found := range map[string]bool{"1": true, "98": true, "99": false} {
 		ops = append(ops, dbsync.Operation{Index: alias, ID: id, Version: 5, Reread: true, Tag: &rereadKey{root: source, values: [][]byte{[]byte(id)}, found: found}})
 	}
-	if _, err := s.handler.writeAgain(within(t, 30*time.Second), rows, ops, nil); err != nil {
+	if _, err := s.handler.writeAgain(searchtest.Within(t, 30*time.Second), rows, ops, nil); err != nil {
 		t.Fatal(err)
 	}
 	if diff := cmp.Diff([]string{`index 1 {"id":1,"cs":[]}`, `delete 99`}, seen.lines(alias)); diff != "" {

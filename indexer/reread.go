@@ -12,6 +12,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"tidemark/dbsync"
+	"tidemark/indexer/search"
 	"tidemark/mapping"
 	"tidemark/mapping/catalog"
 	"tidemark/mapping/value"
@@ -235,7 +236,7 @@ func (h *Handler) writeAgain(ctx context.Context, rows *RowPlan, ops []dbsync.Op
 				continue
 			}
 			refused := ops[0]
-			refused.Reread, refused.Tag = false, &unmade{err}
+			refused.Reread, refused.Tag = false, &search.Unmade{Err: err}
 			made, left, err = []dbsync.Operation{refused}, nil, nil
 			suspects = 0
 		}

@@ -10,13 +10,15 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"tidemark/dbsync"
+	"tidemark/indexer/search"
+	"tidemark/indexer/search/searchtest"
 	"tidemark/testenv"
 )
 
 // documentsOf makes an index and has the documents of a mapping written there.
-func (s *stream) documentsOf(t *testing.T, search *testenv.SearchServer, index, body string) (alias string) {
+func (s *stream) documentsOf(t *testing.T, engine *testenv.SearchServer, index, body string) (alias string) {
 	t.Helper()
-	_, alias = newIndex(t, search, body)
+	_, alias = searchtest.NewIndex(t, engine, body)
 	s.targets[index].SetTargets(alias)
 	return alias
 }
@@ -77,7 +79,7 @@ func (s *sent) lines(index string) (lines []string) {
 }
 
 func TestReread(t *testing.T) {
-	eachEngine(t, func(t *testing.T, search *testenv.SearchServer) {
+	searchtest.EachEngine(t, func(t *testing.T, engine *testenv.SearchServer) {
 		tests := []struct {
 			name      string
 			routing   string
@@ -133,9 +135,9 @@ func TestReread(t *testing.T) {
 					indices = "t: {table: t, routing: tenant}"
 				}
 				s := newStream(t, db, indices)
-				proxy := search.NewProxy(t)
-				s.writeTo(t, proxy.URL, BulkOptions{})
-				alias := s.documentsOf(t, search, "t", loose)
+				proxy := engine.NewProxy(t)
+				s.writeTo(t, proxy.URL, search.BulkOptions{})
+				alias := s.documentsOf(t, engine, "t", loose)
 				seen, r := watch(proxy), s.record()
 				s.run(t)
 				db.Exec(t, test.change)
@@ -191,7 +193,7 @@ func TestRereadKeys(t *testing.T) {
 		keys["named"].columns, keys["named"].key, keys["named"].rows,
 	}
 	db := testenv.NewDatabase(t)
-	search := testenv.SharedSearch(t, testenv.Engines(t)[0])
+	engine := testenv.SharedSearch(t, testenv.Engines(t)[0])
 	var indices strings.Builder
 	table := func(name string) string { return "t_" + strings.ReplaceAll(name, " ", "_") }
 	for name, k := range keys {
@@ -200,18 +202,18 @@ func TestRereadKeys(t *testing.T) {
 		fmt.Fprintf(&indices, "%s: {table: %s}\n", table(name), table(name))
 	}
 	s := newStream(t, db, indices.String())
-	w := s.writeTo(t, search.URL, BulkOptions{})
+	w := s.writeTo(t, engine.URL, search.BulkOptions{})
 	for name, k := range keys {
-		s.documentsOf(t, search, table(name), loose)
+		s.documentsOf(t, engine, table(name), loose)
 		rows := regexp.MustCompile(`\)(,\s+\(|$)`).ReplaceAllString(k.rows, ", 0, "+large+")$1")
 		db.Exec(t, fmt.Sprintf(`INSERT INTO %s VALUES %s`, table(name), rows), fmt.Sprintf(`UPDATE %s SET v = v + 1`, table(name)))
 	}
 	s.run(t)
 	s.settle(t)
-	w.wantRefused(t)
+	w.WantRefused(t)
 	for name := range keys {
 		t.Run(name, func(t *testing.T) {
-			testenv.CheckSynced(t, db, search, s.targets[table(name)].Targets()[0], table(name))
+			testenv.CheckSynced(t, db, engine, s.targets[table(name)].Targets()[0], table(name))
 		})
 	}
 }
@@ -220,43 +222,43 @@ func TestRereadKeys(t *testing.T) {
 // is the row as it was before, which must not be stored with the commit's version.
 func TestRereadWaitsUntilTheTransactionIsVisible(t *testing.T) {
 	db := startWithoutStandby(t).NewDatabase(t)
-	search := testenv.SharedSearch(t, testenv.Engines(t)[0])
+	engine := testenv.SharedSearch(t, testenv.Engines(t)[0])
 	db.Exec(t, `CREATE TABLE t (id int PRIMARY KEY, v text, note text); ALTER TABLE t ALTER note SET STORAGE EXTERNAL; INSERT INTO t VALUES (7, 'old', `+large+`)`)
 	s := newStream(t, db, `t: {table: t}`)
-	s.writeTo(t, search.URL, BulkOptions{})
-	alias := s.documentsOf(t, search, "t", loose)
+	s.writeTo(t, engine.URL, search.BulkOptions{})
+	alias := s.documentsOf(t, engine, "t", loose)
 	s.run(t)
 	db.Exec(t, `INSERT INTO t VALUES (8, 'described', NULL)`) // the stream describes the table
 	s.settle(t)
 
 	release := hang(t, db, `UPDATE t SET v = 'new' WHERE id = 7`)
-	if docs := search.Documents(t, alias); len(docs) != 1 {
+	if docs := engine.Documents(t, alias); len(docs) != 1 {
 		t.Errorf("the row was read before its change was visible: %.100s", docs["7"].Source)
 	}
 	release()
 	s.settle(t)
-	testenv.CheckSynced(t, db, search, alias, "t")
+	testenv.CheckSynced(t, db, engine, alias, "t")
 }
 
 // However many rows a batch has read again, and however large they are, the queries are
 // few and hold a bounded part of them. What a query gave is written by one request here.
 func TestRereadIsSplit(t *testing.T) {
 	db := testenv.NewDatabase(t)
-	search := testenv.SharedSearch(t, testenv.Engines(t)[0])
+	engine := testenv.SharedSearch(t, testenv.Engines(t)[0])
 	db.Exec(t, `CREATE TABLE small (id int PRIMARY KEY, v int, g int GENERATED ALWAYS AS (v + 1) STORED);
 		CREATE TABLE large (id int PRIMARY KEY, v int, note text); ALTER TABLE large ALTER note SET STORAGE EXTERNAL;
 		INSERT INTO large SELECT i, 0, repeat('x', 1000000) FROM generate_series(1, 20) i`)
 	s := newStream(t, db, "small: {table: small}\nlarge: {table: large}")
-	proxy := search.NewProxy(t)
-	s.writeTo(t, proxy.URL, BulkOptions{Requests: 1})
-	small, large := s.documentsOf(t, search, "small", loose), s.documentsOf(t, search, "large", loose)
+	proxy := engine.NewProxy(t)
+	s.writeTo(t, proxy.URL, search.BulkOptions{Requests: 1})
+	small, large := s.documentsOf(t, engine, "small", loose), s.documentsOf(t, engine, "large", loose)
 	seen, r := watch(proxy), s.record()
 	s.run(t)
 	db.Exec(t, `INSERT INTO small SELECT i, i FROM generate_series(1, 5000) i`, `UPDATE large SET v = 1`)
 	s.settle(t)
 	s.write(t, r.operations())
-	testenv.CheckSynced(t, db, search, small, "small")
-	testenv.CheckSynced(t, db, search, large, "large")
+	testenv.CheckSynced(t, db, engine, small, "small")
+	testenv.CheckSynced(t, db, engine, large, "large")
 	if diff := cmp.Diff([]int{64, 2000, 2000, 936}, seen.sizes(small)); diff != "" {
 		t.Errorf("small rows of each query (-want +got):\n%s", diff)
 	}
@@ -319,11 +321,11 @@ func TestRelatedQueriesAreConstant(t *testing.T) {
 		first += n
 	}
 	db.Exec(t, "ANALYZE")
-	search := testenv.SharedSearch(t, testenv.Engines(t)[0])
+	engine := testenv.SharedSearch(t, testenv.Engines(t)[0])
 	s := newStream(t, db, `p: {table: p, include: {cs: {table: c, through: {table: l, on: {id: p}, to: {c: id}}, many: object,
 		include: {d: {table: d, on: {d: id}, include: {e: {table: e, on: {e: id}, value: v}}}}}}}`)
-	s.writeTo(t, search.URL, BulkOptions{})
-	alias := s.documentsOf(t, search, "p", loose)
+	s.writeTo(t, engine.URL, search.BulkOptions{})
+	alias := s.documentsOf(t, engine, "p", loose)
 	r := s.record()
 	s.run(t)
 	db.Exec(t, `INSERT INTO p VALUES (-1, 'first'); INSERT INTO l VALUES (-1, -1, 'first'); INSERT INTO c VALUES (-1, -1, 'first'); INSERT INTO d VALUES (-1, -1, 'first'); INSERT INTO e VALUES (-1, 'first')`)
@@ -365,7 +367,7 @@ func TestRelatedQueriesAreConstant(t *testing.T) {
 			}
 		}
 	}
-	if docs := search.Documents(t, alias); len(docs) != 101 {
+	if docs := engine.Documents(t, alias); len(docs) != 101 {
 		t.Errorf("%d documents, want 101", len(docs))
 	}
 }
@@ -374,15 +376,15 @@ func TestRelatedQueriesAreConstant(t *testing.T) {
 // the page, documents by what they take up, requests within their bound.
 func TestRelatedIsSplit(t *testing.T) {
 	db := testenv.NewDatabase(t)
-	search := testenv.SharedSearch(t, testenv.Engines(t)[0])
+	engine := testenv.SharedSearch(t, testenv.Engines(t)[0])
 	db.Exec(t, `CREATE TABLE g (id int PRIMARY KEY, v text); INSERT INTO g VALUES (1, 'old'), (2, 'old');
 		CREATE TABLE small (id int PRIMARY KEY, g int); INSERT INTO small SELECT i, 1 FROM generate_series(1, 20500) i;
 		CREATE TABLE large (id int PRIMARY KEY, g int, note text); INSERT INTO large SELECT i, 2, repeat('x', 1000000) FROM generate_series(1, 15) i`)
 	const include = ", include: {g: {table: g, on: {g: id}, value: v}}}\n"
 	s := newStream(t, db, "small: {table: small"+include+"large: {table: large"+include)
-	proxy := search.NewProxy(t)
-	s.writeTo(t, proxy.URL, BulkOptions{Requests: 1, Bytes: 2 << 20})
-	small, large := s.documentsOf(t, search, "small", loose), s.documentsOf(t, search, "large", loose)
+	proxy := engine.NewProxy(t)
+	s.writeTo(t, proxy.URL, search.BulkOptions{Requests: 1, Bytes: 2 << 20})
+	small, large := s.documentsOf(t, engine, "small", loose), s.documentsOf(t, engine, "large", loose)
 	seen, r := watch(proxy), s.record()
 	s.run(t)
 	db.Exec(t, `UPDATE g SET v = 'new'`)
@@ -392,8 +394,8 @@ func TestRelatedIsSplit(t *testing.T) {
 		t.Fatalf("the batch has %d operations: what is in it must not depend on how many documents they concern", len(batch))
 	}
 	s.write(t, batch)
-	testenv.CheckSynced(t, db, search, small, "small", testenv.WithQuery(`SELECT id, json_build_object('id', id, 'g', 'new') FROM small`))
-	testenv.CheckSynced(t, db, search, large, "large", testenv.WithQuery(`SELECT id, json_build_object('id', id, 'g', 'new', 'note', note) FROM large`))
+	testenv.CheckSynced(t, db, engine, small, "small", testenv.WithQuery(`SELECT id, json_build_object('id', id, 'g', 'new') FROM small`))
+	testenv.CheckSynced(t, db, engine, large, "large", testenv.WithQuery(`SELECT id, json_build_object('id', id, 'g', 'new', 'note', note) FROM large`))
 	if diff := cmp.Diff([]int{64, 2000, 2000, 2000, 2000, 1936, 64, 2000, 2000, 2000, 2000, 1936, 64, 436}, seen.sizes(small)); diff != "" {
 		t.Errorf("small rows of each request (-want +got):\n%s", diff)
 	}

@@ -1,26 +1,11 @@
 package indexer
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
-	"fmt"
-	"net/url"
 	"strings"
-	"time"
-
-	"github.com/elastic/go-elasticsearch/v8/esapi"
 
 	"tidemark/dbsync"
-)
-
-const (
-	// truncatePage is how many documents are listed and removed at a time.
-	truncatePage = 5000
-	// scrollKeep is how long the server keeps the list between two pages. A page is
-	// removed meanwhile, which takes longer only when writing is held back; then the list
-	// begins anew.
-	scrollKeep = 5 * time.Minute
+	"tidemark/indexer/search"
 )
 
 // truncate removes the documents of an index that are older than the operation, and whose
@@ -29,12 +14,12 @@ const (
 // and removed like any others.
 func (h *Handler) truncate(ctx context.Context, op *dbsync.Operation) error {
 	h.o.Logger.Info("removing all documents, the table was truncated", "index", op.Index, "version", op.Version.String())
-	return Retry(ctx, h.o.Bulk.o.Alarm, "remove all documents of "+op.Index, func(ctx context.Context) error {
+	return search.Retry(ctx, h.o.Bulk.Alarm(), "remove all documents of "+op.Index, func(ctx context.Context) error {
 		// What was written before must be in the list.
 		if err := h.o.Client.Refresh(ctx, op.Index); err != nil {
 			return err
 		}
-		return h.o.Client.Scroll(ctx, op.Index, func(page []Listed) error {
+		return h.o.Client.Scroll(ctx, op.Index, func(page []search.Listed) error {
 			ops := make([]dbsync.Operation, 0, len(page))
 			for _, d := range page {
 				if strings.HasPrefix(d.ID, op.ID) {
@@ -44,54 +29,4 @@ func (h *Handler) truncate(ctx context.Context, op *dbsync.Operation) error {
 			return h.o.Bulk.Write(ctx, ops)
 		})
 	})
-}
-
-// Listed is a document in a list.
-type Listed struct {
-	ID      string `json:"_id"`
-	Routing string `json:"_routing"`
-}
-
-// Scroll lists the documents of an index as they were when it was called, page by page.
-func (c *Client) Scroll(ctx context.Context, index string, f func(page []Listed) error) error {
-	what := "list the documents of " + index
-	var answer struct {
-		ScrollID string `json:"_scroll_id"`
-		TimedOut bool   `json:"timed_out"`
-		Shards   struct {
-			Failed int `json:"failed"`
-		} `json:"_shards"`
-		Hits struct {
-			Hits []Listed `json:"hits"`
-		} `json:"hits"`
-	}
-	size := truncatePage
-	err := c.call(ctx, what, esapi.SearchRequest{Index: []string{url.PathEscape(index)}, Scroll: scrollKeep, Size: &size,
-		Body: bytes.NewReader([]byte(`{"sort":["_doc"],"_source":false}`))}, &answer)
-	for ; err == nil; err = c.call(ctx, what, scrollRequest(answer.ScrollID), &answer) {
-		if answer.TimedOut || answer.Shards.Failed > 0 {
-			err = fmt.Errorf("%s: %d shards did not answer", what, answer.Shards.Failed)
-			break
-		}
-		if len(answer.Hits.Hits) == 0 {
-			break
-		}
-		if err = f(answer.Hits.Hits); err != nil {
-			break
-		}
-		answer.Hits.Hits = nil
-	}
-	if answer.ScrollID != "" {
-		// A list that cannot be ended ends by itself after scrollKeep.
-		end := context.WithoutCancel(ctx)
-		if e := c.call(end, what, esapi.ClearScrollRequest{ScrollID: []string{answer.ScrollID}}, nil); e != nil {
-			c.logger.Debug("the list of documents was not ended", "index", index, "error", e)
-		}
-	}
-	return err
-}
-
-func scrollRequest(id string) esapi.ScrollRequest {
-	body, _ := json.Marshal(map[string]string{"scroll": fmt.Sprintf("%ds", int(scrollKeep.Seconds())), "scroll_id": id}) // strings only
-	return esapi.ScrollRequest{Body: bytes.NewReader(body)}
 }

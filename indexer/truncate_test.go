@@ -12,6 +12,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"tidemark/dbsync"
+	"tidemark/indexer/search"
+	"tidemark/indexer/search/searchtest"
 	"tidemark/mapping"
 	"tidemark/testenv"
 )
@@ -19,11 +21,11 @@ import (
 // truncation writes the truncation of an index, by a handler without a stream.
 func truncation(t testing.TB, url string) (write func(op dbsync.Operation) error) {
 	t.Helper()
-	client := connect(t, url)
-	h := NewHandler(HandlerOptions{Client: client, Bulk: newWriter(t, client, BulkOptions{}).Bulk, Logger: testLogger(t)})
+	client := searchtest.Connect(t, url)
+	h := NewHandler(HandlerOptions{Client: client, Bulk: searchtest.NewWriter(t, client, search.BulkOptions{}).Bulk, Logger: searchtest.Logger(t)})
 	return func(op dbsync.Operation) error {
 		op.Truncate, op.Tag = true, &streamPlan{root: root{source: new(mapping.Source)}}
-		return h.BatchOperations(within(t, time.Minute), []dbsync.Operation{op})
+		return h.BatchOperations(searchtest.Within(t, time.Minute), []dbsync.Operation{op})
 	}
 }
 
@@ -32,11 +34,11 @@ func fill(t testing.TB, url, index, prefix string, n int, change func(i int, op 
 	t.Helper()
 	ops := make([]dbsync.Operation, n)
 	for i := range ops {
-		ops[i] = store(index, fmt.Sprint(prefix, i), 100, `{}`)
+		ops[i] = searchtest.Store(index, fmt.Sprint(prefix, i), 100, `{}`)
 		change(i, &ops[i])
 	}
-	w := newWriter(t, connect(t, url), BulkOptions{})
-	if err := w.Write(within(t, time.Minute), ops); err != nil {
+	w := searchtest.NewWriter(t, searchtest.Connect(t, url), search.BulkOptions{})
+	if err := w.Write(searchtest.Within(t, time.Minute), ops); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -44,26 +46,26 @@ func fill(t testing.TB, url, index, prefix string, n int, change func(i int, op 
 func unchangedOperation(int, *dbsync.Operation) {}
 
 func TestTruncate(t *testing.T) {
-	eachEngine(t, func(t *testing.T, search *testenv.SearchServer) {
-		physical, index := newIndex(t, search, strings.Replace(loose, `"number_of_shards": 1`, `"number_of_shards": 3, "refresh_interval": "-1"`, 1))
-		fill(t, search.URL, index, "plain", 6000, unchangedOperation)
-		fill(t, search.URL, index, "routed", 6000, func(i int, op *dbsync.Operation) { op.Routing = fmt.Sprint("tenant \"", i%7, `" ü/,`) })
-		fill(t, search.URL, index, "odd \"id\" ü /?,|", 1, unchangedOperation)
-		fill(t, search.URL, index, "same", 2, func(i int, op *dbsync.Operation) { op.Version = 200 })
+	searchtest.EachEngine(t, func(t *testing.T, engine *testenv.SearchServer) {
+		physical, index := searchtest.NewIndex(t, engine, strings.Replace(loose, `"number_of_shards": 1`, `"number_of_shards": 3, "refresh_interval": "-1"`, 1))
+		fill(t, engine.URL, index, "plain", 6000, unchangedOperation)
+		fill(t, engine.URL, index, "routed", 6000, func(i int, op *dbsync.Operation) { op.Routing = fmt.Sprint("tenant \"", i%7, `" ü/,`) })
+		fill(t, engine.URL, index, "odd \"id\" ü /?,|", 1, unchangedOperation)
+		fill(t, engine.URL, index, "same", 2, func(i int, op *dbsync.Operation) { op.Version = 200 })
 		// What came with a later transaction, before a crash had the truncation repeated.
-		fill(t, search.URL, index, "newer", 2, func(i int, op *dbsync.Operation) { op.Version = 201 })
+		fill(t, engine.URL, index, "newer", 2, func(i int, op *dbsync.Operation) { op.Version = 201 })
 
-		if err := truncation(t, search.URL)(dbsync.Operation{Index: index, Version: 200}); err != nil {
+		if err := truncation(t, engine.URL)(dbsync.Operation{Index: index, Version: 200}); err != nil {
 			t.Fatal(err)
 		}
-		got := slices.Sorted(maps.Keys(search.Documents(t, physical)))
+		got := slices.Sorted(maps.Keys(engine.Documents(t, physical)))
 		if diff := cmp.Diff([]string{"newer0", "newer1"}, got); diff != "" {
 			t.Errorf("documents left (-want +got):\n%s", diff)
 		}
 		// A late write of what was removed is refused, and one that is newer is not.
-		fill(t, search.URL, index, "plain", 1, func(i int, op *dbsync.Operation) { op.Version = 199 })
-		fill(t, search.URL, index, "same", 1, func(i int, op *dbsync.Operation) { op.Version = 200 })
-		got = slices.Sorted(maps.Keys(search.Documents(t, physical)))
+		fill(t, engine.URL, index, "plain", 1, func(i int, op *dbsync.Operation) { op.Version = 199 })
+		fill(t, engine.URL, index, "same", 1, func(i int, op *dbsync.Operation) { op.Version = 200 })
+		got = slices.Sorted(maps.Keys(engine.Documents(t, physical)))
 		if diff := cmp.Diff([]string{"newer0", "newer1", "same0"}, got); diff != "" {
 			t.Errorf("documents after the truncation (-want +got):\n%s", diff)
 		}
@@ -71,9 +73,9 @@ func TestTruncate(t *testing.T) {
 }
 
 func TestTruncateOfAnEmptyIndex(t *testing.T) {
-	eachEngine(t, func(t *testing.T, search *testenv.SearchServer) {
-		_, index := newIndex(t, search, loose)
-		if err := truncation(t, search.URL)(dbsync.Operation{Index: index, Version: 200}); err != nil {
+	searchtest.EachEngine(t, func(t *testing.T, engine *testenv.SearchServer) {
+		_, index := searchtest.NewIndex(t, engine, loose)
+		if err := truncation(t, engine.URL)(dbsync.Operation{Index: index, Version: 200}); err != nil {
 			t.Fatal(err)
 		}
 	})
@@ -81,10 +83,10 @@ func TestTruncateOfAnEmptyIndex(t *testing.T) {
 
 // Every request of a truncation fails once, without effect or with its answer lost.
 func TestTruncateIsRepeated(t *testing.T) {
-	eachEngine(t, func(t *testing.T, search *testenv.SearchServer) {
-		_, index := newIndex(t, search, loose)
-		fill(t, search.URL, index, "d", 12_000, func(i int, op *dbsync.Operation) { op.Routing = fmt.Sprint(i % 3) })
-		proxy := search.NewProxy(t)
+	searchtest.EachEngine(t, func(t *testing.T, engine *testenv.SearchServer) {
+		_, index := searchtest.NewIndex(t, engine, loose)
+		fill(t, engine.URL, index, "d", 12_000, func(i int, op *dbsync.Operation) { op.Routing = fmt.Sprint(i % 3) })
+		proxy := engine.NewProxy(t)
 		is := func(suffix string) func(*testenv.Request) bool {
 			return func(r *testenv.Request) bool { return r.Method == http.MethodPost && strings.HasSuffix(r.Path, suffix) }
 		}
@@ -109,7 +111,7 @@ func TestTruncateIsRepeated(t *testing.T) {
 				t.Errorf("%s: %d times", name, f.Hits())
 			}
 		}
-		if docs := search.Documents(t, index); len(docs) > 0 {
+		if docs := engine.Documents(t, index); len(docs) > 0 {
 			t.Errorf("%d documents are left", len(docs))
 		}
 	})
@@ -118,22 +120,22 @@ func TestTruncateIsRepeated(t *testing.T) {
 // A list that the server has dropped, because writing was held back for long or the
 // server was started again, ends the attempt. The batch comes again, as a Syncer does it.
 func TestTruncateWhenTheListIsGone(t *testing.T) {
-	eachEngine(t, func(t *testing.T, search *testenv.SearchServer) {
-		_, index := newIndex(t, search, loose)
-		fill(t, search.URL, index, "d", 6000, unchangedOperation)
-		proxy := search.NewProxy(t)
+	searchtest.EachEngine(t, func(t *testing.T, engine *testenv.SearchServer) {
+		_, index := searchtest.NewIndex(t, engine, loose)
+		fill(t, engine.URL, index, "d", 6000, unchangedOperation)
+		proxy := engine.NewProxy(t)
 		proxy.Inject(testenv.Answer(http.StatusNotFound, 1, func(r *testenv.Request) bool { return strings.HasSuffix(r.Path, "/_search/scroll") }))
 		write := truncation(t, proxy.URL)
 		if err := write(dbsync.Operation{Index: index, Version: 200}); err == nil {
 			t.Error("no error for a list that is gone")
 		}
-		if left := len(search.Documents(t, index)); left != 6000-truncatePage {
+		if left := len(engine.Documents(t, index)); left != 6000-search.TruncatePage {
 			t.Errorf("%d documents are left", left)
 		}
 		if err := write(dbsync.Operation{Index: index, Version: 200}); err != nil {
 			t.Error(err)
 		}
-		if docs := search.Documents(t, index); len(docs) > 0 {
+		if docs := engine.Documents(t, index); len(docs) > 0 {
 			t.Errorf("%d documents are left", len(docs))
 		}
 	})
@@ -141,23 +143,23 @@ func TestTruncateWhenTheListIsGone(t *testing.T) {
 
 // The whole way, from SQL to the index.
 func TestTruncateStatement(t *testing.T) {
-	eachEngine(t, func(t *testing.T, search *testenv.SearchServer) {
+	searchtest.EachEngine(t, func(t *testing.T, engine *testenv.SearchServer) {
 		db := testenv.NewDatabase(t)
 		db.Exec(t, `CREATE TABLE t (id int PRIMARY KEY, tenant text); ALTER TABLE t REPLICA IDENTITY FULL;
 			CREATE TABLE u (id int PRIMARY KEY)`)
 		s := newStream(t, db, "t: {table: t, routing: tenant}\nu: {table: u}")
-		s.writeTo(t, search.URL, BulkOptions{})
-		index, other := s.documentsOf(t, search, "t", loose), s.documentsOf(t, search, "u", loose)
+		s.writeTo(t, engine.URL, search.BulkOptions{})
+		index, other := s.documentsOf(t, engine, "t", loose), s.documentsOf(t, engine, "u", loose)
 		s.run(t)
 		db.Exec(t, `INSERT INTO t SELECT i, CASE WHEN i % 3 > 0 THEN 'x' || i % 3 END FROM generate_series(1, 500) i`, `INSERT INTO u VALUES (1)`)
 		s.settle(t)
-		testenv.CheckSynced(t, db, search, index, "t", testenv.WithRouting("tenant"))
+		testenv.CheckSynced(t, db, engine, index, "t", testenv.WithRouting("tenant"))
 		db.Exec(t, `BEGIN; INSERT INTO t SELECT i FROM generate_series(501, 600) i; TRUNCATE t; INSERT INTO t VALUES (7, 'y'), (601, NULL); COMMIT`)
 		s.settle(t)
-		testenv.CheckSynced(t, db, search, index, "t", testenv.WithRouting("tenant"))
+		testenv.CheckSynced(t, db, engine, index, "t", testenv.WithRouting("tenant"))
 		db.Exec(t, `TRUNCATE t`)
 		s.settle(t)
-		testenv.CheckSynced(t, db, search, index, "t", testenv.WithRouting("tenant"))
-		testenv.CheckSynced(t, db, search, other, "u")
+		testenv.CheckSynced(t, db, engine, index, "t", testenv.WithRouting("tenant"))
+		testenv.CheckSynced(t, db, engine, other, "u")
 	})
 }

@@ -9,7 +9,7 @@ import (
 
 	"tidemark/mapping/catalog"
 	"tidemark/mapping/expr"
-	"tidemark/mapping/hint"
+	"tidemark/mapping/near"
 	"tidemark/mapping/value"
 )
 
@@ -261,14 +261,14 @@ func (k *checker) nearTable(missing catalog.TableName) string {
 			candidates = append(candidates, name.String())
 		}
 	}
-	return hint.DidYouMean(missing.String(), candidates)
+	return near.DidYouMean(missing.String(), candidates)
 }
 
 // column gives the column called name, or reports that there is none.
 func (k *checker) column(t *catalog.Table, line int, path, name string) *catalog.Column {
 	c := t.Column(name)
 	if c == nil {
-		k.problem(line, hint.Column(t, name), "%s: table %s has no column %s", path, t.TableName(), name)
+		k.problem(line, near.Column(t, name), "%s: table %s has no column %s", path, t.TableName(), name)
 	}
 	return c
 }

@@ -14,7 +14,7 @@ import (
 
 	"gopkg.in/yaml.v3"
 
-	"tidemark/mapping/hint"
+	"tidemark/mapping/near"
 )
 
 // Bounds of a file once aliases are followed, against one that multiplies itself.
@@ -206,7 +206,7 @@ func (r *reader) object(n *yaml.Node, path string, keys map[string]keyReader) ma
 		switch read, known := keys[key.Value]; {
 		case !known:
 			names := slices.DeleteFunc(slices.Sorted(maps.Keys(keys)), func(name string) bool { return keys[name] == nil })
-			mend := hint.DidYouMean(key.Value, names)
+			mend := near.DidYouMean(key.Value, names)
 			if mend == "" {
 				mend = "known here: " + strings.Join(names, ", ")
 			}
@@ -295,7 +295,7 @@ func choice[T ~string](r *reader, into *T, words ...T) keyReader {
 			return
 		}
 		if !slices.Contains(list, value) {
-			r.problem(n, hint.DidYouMean(value, list), "%s: want %s, found %s", path, strings.Join(list, " or "), r.show(n))
+			r.problem(n, near.DidYouMean(value, list), "%s: want %s, found %s", path, strings.Join(list, " or "), r.show(n))
 			return
 		}
 		*into = T(value)

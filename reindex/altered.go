@@ -9,7 +9,9 @@ import (
 	"slices"
 
 	"tidemark/indexer"
+	"tidemark/indexer/search"
 	"tidemark/mapping/catalog"
+	"tidemark/reindex/control"
 )
 
 // Altered takes up that a table is not what it was before. The indices whose documents are
@@ -51,7 +53,7 @@ func (m *Manager) follow(ctx context.Context, d *indexer.Documents) error {
 	if st.LiveFingerprint == d.Index.Fingerprint(tables) {
 		return nil
 	}
-	if hasGrown(d.Index, st, tables) {
+	if control.HasGrown(d.Index, st, tables) {
 		if _, err := m.grow(ctx, d, st); !isRefusedMapping(err) {
 			return err
 		}
@@ -64,13 +66,13 @@ func (m *Manager) follow(ctx context.Context, d *indexer.Documents) error {
 
 // isRefusedMapping tells whether the search server takes exception to new fields.
 func isRefusedMapping(err error) bool {
-	server, ok := errors.AsType[*indexer.ServerError](err)
+	server, ok := errors.AsType[*search.ServerError](err)
 	return ok && server.Status == http.StatusBadRequest
 }
 
 // grow gives the index in use the fields that it lacks. A crash before the note costs a
 // rebuild.
-func (m *Manager) grow(ctx context.Context, d *indexer.Documents, st *State) (*State, error) {
+func (m *Manager) grow(ctx context.Context, d *indexer.Documents, st *control.State) (*control.State, error) {
 	tables := m.o.Catalog.Tables()
 	grown := *st
 	grown.LiveFingerprint = d.Index.Fingerprint(tables)
@@ -97,7 +99,7 @@ func (m *Manager) grow(ctx context.Context, d *indexer.Documents, st *State) (*S
 		if err := m.o.Client.PutMapping(ctx, st.Live, fields); err != nil {
 			return err
 		}
-		return m.o.States.adopt(ctx, &grown)
+		return m.o.States.Adopt(ctx, &grown)
 	})
 	if err != nil {
 		return nil, err

@@ -19,58 +19,6 @@ import (
 	"tidemark/testenv"
 )
 
-func TestChunkQuery(t *testing.T) {
-	t.Parallel()
-	integer, text := &catalog.Type{Name: "integer", Kind: catalog.KindBase}, &catalog.Type{Name: "text", Kind: catalog.KindBase}
-	mood := &catalog.Type{Name: `"Sch ema"."Mo""od"`, Kind: catalog.KindEnum}
-	table := &catalog.Table{Schema: "public", Name: "t", PrimaryKey: []string{"id"}, Columns: []catalog.Column{
-		{Name: "id", Type: integer}, {Name: "v", Type: text}, {Name: `Od"d`, Type: mood}, {Name: "secret", Type: text}}}
-	citext := &catalog.Type{Name: `"Ex.t".citext`, Kind: catalog.KindBase, OID: 17000}
-	domain := &catalog.Type{Name: "public.name", Kind: catalog.KindDomain, OID: 17001, Base: citext}
-	extended := &catalog.Table{Schema: "public", Name: "t", PrimaryKey: []string{"c"}, Columns: []catalog.Column{
-		{Name: "c", Type: citext}, {Name: "d", Type: domain}, {Name: "id", Type: integer}}}
-	parted := *table
-	parted.Partitioned = true
-	tests := []struct {
-		name  string
-		table *catalog.Table
-		id    []string
-		after bool
-		want  string
-	}{
-		{"first", table, nil, false, `SELECT t."id", t."v", t."Od""d" FROM ONLY "public"."t" t ORDER BY t."id" LIMIT 7`},
-		{"next", table, nil, true, `SELECT t."id", t."v", t."Od""d" FROM ONLY "public"."t" t WHERE (t."id") > ($1::integer) ORDER BY t."id" LIMIT 7`},
-		{"partitions", &parted, nil, true, `SELECT t."id", t."v", t."Od""d" FROM "public"."t" t WHERE (t."id") > ($1::integer) ORDER BY t."id" LIMIT 7`},
-		{"composite", table, []string{`Od"d`, "id"}, true,
-			`SELECT t."id", t."v", t."Od""d" FROM ONLY "public"."t" t WHERE (t."Od""d", t."id") > ($1::"Sch ema"."Mo""od", $2::integer) ORDER BY t."Od""d", t."id" LIMIT 7`},
-		{"type of an extension", extended, nil, true,
-			`SELECT t."c", t."d", t."id" FROM ONLY "public"."t" t WHERE t."c" OPERATOR("Ex.t".>) $1::"Ex.t".citext ORDER BY t."c" LIMIT 7`},
-		{"types of extensions in a composite key", extended, []string{"d", "id", "c"}, true,
-			`SELECT t."c", t."d", t."id" FROM ONLY "public"."t" t WHERE t."d" OPERATOR("Ex.t".>=) $1::public.name AND (t."d" OPERATOR("Ex.t".>) $1::public.name OR ` +
-				`t."id" >= $2::integer AND (t."id" > $2::integer OR t."c" OPERATOR("Ex.t".>) $3::"Ex.t".citext)) ORDER BY t."d", t."id", t."c" LIMIT 7`},
-	}
-	for _, test := range tests {
-		t.Run(test.name, func(t *testing.T) {
-			source := sourceOf(test.table)
-			source.ID, source.Fields = test.id, []mapping.Field{{Name: "secret", Omit: true}}
-			plan, err := indexer.NewRowPlan(&indexer.Documents{Index: source.Index}, source, catalog.Tables{source.Table: test.table})
-			if err != nil {
-				t.Fatal(err)
-			}
-			if got := chunkQuery(plan, source.KeyColumns(test.table), "", test.after, 7); got != test.want {
-				t.Errorf("got  %s\nwant %s", got, test.want)
-			}
-		})
-	}
-}
-
-// sourceOf returns a mapping of all columns of a table.
-func sourceOf(t *catalog.Table) *mapping.Source {
-	source := &mapping.Source{Index: &mapping.Index{Name: t.Name}, Table: t.TableName()}
-	source.Index.Sources = []*mapping.Source{source}
-	return source
-}
-
 // A keyed table has a key of some type. The rows' keys are given by an expression of i,
 // which counts from 1.
 type keyedTable struct {
@@ -214,7 +162,8 @@ func TestChunkPlan(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			source := sourceOf(table)
+			source := &mapping.Source{Index: &mapping.Index{Name: table.Name}, Table: table.TableName()}
+			source.Index.Sources = []*mapping.Source{source}
 			rowPlan, err := indexer.NewRowPlan(&indexer.Documents{Index: source.Index}, source, catalog.Tables{source.Table: table})
 			if err != nil {
 				t.Fatal(err)
@@ -223,7 +172,7 @@ func TestChunkPlan(t *testing.T) {
 			if middle.Err != nil {
 				t.Fatal(middle.Err)
 			}
-			explained := conn.PgConn().ExecParams(t.Context(), "EXPLAIN (ANALYZE, FORMAT JSON) "+chunkQuery(rowPlan, table.PrimaryKey, "", true, limit), middle.Rows[0], nil, nil, nil).Read()
+			explained := conn.PgConn().ExecParams(t.Context(), "EXPLAIN (ANALYZE, FORMAT JSON) "+indexer.ChunkQuery(rowPlan, table.PrimaryKey, "", true, limit), middle.Rows[0], nil, nil, nil).Read()
 			if explained.Err != nil {
 				t.Fatal(explained.Err)
 			}
@@ -257,19 +206,19 @@ func TestChunkTimes(t *testing.T) {
 		took              time.Duration
 		want              int
 	}{
-		{"the first one", 10_000, firstChunk, firstChunk, 0, 4000},
+		{"the first one", 10_000, indexer.FirstChunk, indexer.FirstChunk, 0, 4000},
 		{"the second one", 10_000, 4000, 4000, 0, 10_000},
 		{"at once", 10_000, 10_000, 10_000, 0, 10_000},
-		{"as long as it may", 10_000, 10_000, 10_000, chunkTime, 10_000},
-		{"twice as long", 10_000, 10_000, 10_000, 2 * chunkTime, 5000},
-		{"a hundred times as long", 10_000, 1000, 1000, 100 * chunkTime, slowChunk},
-		{"faster again", 10_000, slowChunk, slowChunk, chunkTime / 8, 4 * slowChunk},
-		{"half as long", 10_000, 2000, 2000, chunkTime / 2, 4000},
-		{"few rows at the end", 10_000, 10_000, 1, chunkTime, slowChunk},
+		{"as long as it may", 10_000, 10_000, 10_000, indexer.ChunkTime, 10_000},
+		{"twice as long", 10_000, 10_000, 10_000, 2 * indexer.ChunkTime, 5000},
+		{"a hundred times as long", 10_000, 1000, 1000, 100 * indexer.ChunkTime, indexer.SlowChunk},
+		{"faster again", 10_000, indexer.SlowChunk, indexer.SlowChunk, indexer.ChunkTime / 8, 4 * indexer.SlowChunk},
+		{"half as long", 10_000, 2000, 2000, indexer.ChunkTime / 2, 4000},
+		{"few rows at the end", 10_000, 10_000, 1, indexer.ChunkTime, indexer.SlowChunk},
 		{"less is wanted", 10, 10, 10, time.Hour, 10},
 	} {
-		c := &chunks{most: test.most, limit: test.limit}
-		if got := c.fitting(test.rows, test.rows*row, test.took); got != test.want {
+		c := &indexer.Pager{Most: test.most, Limit: test.limit}
+		if got := c.Fitting(test.rows, test.rows*row, test.took); got != test.want {
 			t.Errorf("%s: %d rows, want %d", test.name, got, test.want)
 		}
 	}

@@ -10,6 +10,8 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"tidemark/indexer"
+	"tidemark/indexer/search"
+	"tidemark/reindex/control"
 )
 
 const (
@@ -20,7 +22,7 @@ const (
 )
 
 // awaitCluster waits until the copies of the index that was filled are there.
-func (m *Manager) awaitCluster(ctx context.Context, st *State) error {
+func (m *Manager) awaitCluster(ctx context.Context, st *control.State) error {
 	for end := time.Now().Add(clusterPatience); ; {
 		allocated := false
 		err := m.retry(ctx, "wait for the shards of "+st.Building, func(ctx context.Context) (err error) {
@@ -40,7 +42,7 @@ func (m *Manager) awaitCluster(ctx context.Context, st *State) error {
 // checkCount makes sure that the index that was filled has about as many documents as the
 // tables have rows: as far as changes, dead letters and conditions let it be told. An index
 // that lost documents on the way must not get behind the alias.
-func (m *Manager) checkCount(ctx context.Context, d *indexer.Documents, st *State) error {
+func (m *Manager) checkCount(ctx context.Context, d *indexer.Documents, st *control.State) error {
 	const attempts = 3
 	for attempt := 1; ; attempt++ {
 		err := m.retry(ctx, "count the rows and documents of "+st.Building, func(ctx context.Context) error { return m.countOnce(ctx, d, st) })
@@ -65,7 +67,7 @@ func (e *CountError) Error() string {
 		e.Index, e.Physical, e.Documents, e.Rows, e.Slack)
 }
 
-func (m *Manager) countOnce(ctx context.Context, d *indexer.Documents, st *State) error {
+func (m *Manager) countOnce(ctx context.Context, d *indexer.Documents, st *control.State) error {
 	before := d.Changed()
 	rows, filtered, err := m.countRows(ctx, d)
 	if err != nil {
@@ -82,13 +84,13 @@ func (m *Manager) countOnce(ctx context.Context, d *indexer.Documents, st *State
 	if err != nil {
 		return err
 	}
-	letters, err := m.o.DeadLetters.Counts(ctx, indexer.LetterFilter{})
+	letters, err := m.o.DeadLetters.Counts(ctx, control.LetterFilter{})
 	if err != nil {
 		return err
 	}
 	slack := d.Changed() - before
-	missing := rows - documents - letters[indexer.WriteAlias(st.Name, st.Building)]
-	if missing > slack && !filtered || -missing > slack+letters[indexer.WriteAlias(st.Name, st.Building)] {
+	missing := rows - documents - letters[search.WriteAlias(st.Name, st.Building)]
+	if missing > slack && !filtered || -missing > slack+letters[search.WriteAlias(st.Name, st.Building)] {
 		now, err := readPartitions(ctx, m.o.Syncer.DB(), d.Index, m.o.Catalog.Tables())
 		if err != nil {
 			return err

@@ -5,11 +5,12 @@ import (
 	"errors"
 	"fmt"
 
-	"golang.org/x/time/rate"
-
 	"tidemark/dbsync"
 	"tidemark/indexer"
+	"tidemark/indexer/search"
 	"tidemark/mapping/catalog"
+	"tidemark/reindex/control"
+	"tidemark/reindex/verify"
 )
 
 // errCancelled ends a filling that somebody has asked to give up.
@@ -23,7 +24,7 @@ func (m *Manager) fill(ctx context.Context, d *indexer.Documents) error {
 	bar := m.bar(&st)
 	defer bar.Stop()
 	if err := m.retry(ctx, "note that the filling of "+st.Building+" goes on", func(ctx context.Context) error {
-		return m.o.States.resume(ctx, &st)
+		return m.o.States.Resume(ctx, &st)
 	}); err != nil {
 		return err
 	}
@@ -52,19 +53,19 @@ func (m *Manager) fill(ctx context.Context, d *indexer.Documents) error {
 }
 
 // fillSource reads one table.
-func (m *Manager) fillSource(ctx context.Context, d *indexer.Documents, st *State, bar Bar) error {
-	plan, err := indexer.NewRowPlan(d, d.Index.Sources[st.Source], m.o.Catalog.Tables(), indexer.WriteAlias(st.Name, st.Building))
+func (m *Manager) fillSource(ctx context.Context, d *indexer.Documents, st *control.State, bar verify.Bar) error {
+	plan, err := indexer.NewRowPlan(d, d.Index.Sources[st.Source], m.o.Catalog.Tables(), search.WriteAlias(st.Name, st.Building))
 	if err != nil {
 		return err
 	}
-	return m.copy(ctx, newChunks(plan, st.Cursor), func(chunk *stored) error {
+	return m.copy(ctx, indexer.NewPager(plan, st.Cursor), func(chunk *stored) error {
 		st.Cursor = st.Cursor[:0:0]
 		for _, v := range chunk.cursor {
 			st.Cursor = append(st.Cursor, string(v))
 		}
 		st.Done += int64(chunk.window.Len())
 		if err := m.retry(ctx, "note the progress of "+st.Building, func(ctx context.Context) error {
-			return m.o.States.advance(ctx, st)
+			return m.o.States.Advance(ctx, st)
 		}); err != nil {
 			return err
 		}
@@ -79,13 +80,13 @@ func (m *Manager) fillSource(ctx context.Context, d *indexer.Documents, st *Stat
 // copy reads rows chunk by chunk and has them written. The next chunk is read while the
 // last one is being written; note is called when one is stored. A crash before the note
 // costs the chunk's being read and written again. Of one table one chunk is read at a time.
-func (m *Manager) copy(ctx context.Context, rows *chunks, note func(chunk *stored) error) error {
-	release, err := m.exclusive(ctx, rows.plan.Source.Table)
+func (m *Manager) copy(ctx context.Context, rows *indexer.Pager, note func(chunk *stored) error) error {
+	release, err := m.exclusive(ctx, rows.Plan.Source.Table)
 	if err != nil {
 		return err
 	}
 	defer release()
-	limit := limiter(rows.plan.Source.Index.Reindex.MaxRowsPerSecond)
+	limit := indexer.Limiter(rows.Plan.Source.Index.Reindex.MaxRowsPerSecond)
 	advance := func(chunk *stored) error {
 		if chunk == nil {
 			return nil
@@ -104,27 +105,18 @@ func (m *Manager) copy(ctx context.Context, rows *chunks, note func(chunk *store
 		if err != nil {
 			return err
 		}
-		if more, err = rows.read(w); err != nil {
+		if more, err = rows.Read(w); err != nil {
 			return err
 		}
 		if err := advance(before); err != nil {
 			return err
 		}
-		before = &stored{window: w, cursor: rows.cursor}
+		before = &stored{window: w, cursor: rows.Cursor}
 		if err := limit.WaitN(ctx, w.Len()); err != nil {
 			return err
 		}
 	}
 	return advance(before)
-}
-
-// limiter bounds how many rows are read in a second; 0: no bound. A chunk has no more rows
-// than that, see newChunks.
-func limiter(perSecond int) *rate.Limiter {
-	if perSecond == 0 {
-		return rate.NewLimiter(rate.Inf, 0)
-	}
-	return rate.NewLimiter(rate.Limit(perSecond), perSecond)
 }
 
 // exclusive waits until nobody else reads the table. The rows that change meanwhile are
@@ -166,11 +158,11 @@ func (m *Manager) abandon(ctx context.Context, d *indexer.Documents) error {
 	st := *m.State(d.Index.Name)
 	building := st.Building
 	if err := m.retry(ctx, "note that "+building+" is given up", func(ctx context.Context) error {
-		return m.o.States.abandon(ctx, &st)
+		return m.o.States.Abandon(ctx, &st)
 	}); err != nil {
 		return err
 	}
-	st.notBuilding()
+	st.NotBuilding()
 	m.set(&st)
 	if err := m.split(d, &st); err != nil {
 		return err
@@ -185,8 +177,8 @@ func (m *Manager) abandon(ctx context.Context, d *indexer.Documents) error {
 
 // read reads the next chunk. A table that was altered meanwhile is read as it is now; a row
 // that Postgres can make no document of becomes a dead letter.
-func (m *Manager) read(ctx context.Context, rows *chunks) (*dbsync.Window, error) {
-	sel, loaded, refusing := rows.next(), false, false
+func (m *Manager) read(ctx context.Context, rows *indexer.Pager) (*dbsync.Window, error) {
+	sel, loaded, refusing := rows.Next(), false, false
 	for {
 		w, err := m.o.Syncer.OpenWindow(ctx, sel)
 		_, gone := errors.AsType[*dbsync.NoTableError](err)
@@ -195,12 +187,12 @@ func (m *Manager) read(ctx context.Context, rows *chunks) (*dbsync.Window, error
 			return w, err
 		case !loaded:
 			loaded = true
-			if rows.plan, err = m.o.Catalog.Reload(ctx, m.o.Syncer.DB(), rows.plan); err != nil {
+			if rows.Plan, err = m.o.Catalog.Reload(ctx, m.o.Syncer.DB(), rows.Plan); err != nil {
 				return nil, err
 			}
-			sel = rows.next()
+			sel = rows.Next()
 		case indexer.IsDataError(err) && !refusing:
-			sel, refusing = rows.narrow(err) // what the condition is to blame for comes again
+			sel, refusing = rows.Narrow(err) // what the condition is to blame for comes again
 		default:
 			return nil, err
 		}
@@ -215,7 +207,7 @@ type stored struct {
 
 // complete puts a physical index that was filled behind the alias. Each step can be
 // repeated: a crash between two of them costs their repetition.
-func (m *Manager) complete(ctx context.Context, d *indexer.Documents, st *State) error {
+func (m *Manager) complete(ctx context.Context, d *indexer.Documents, st *control.State) error {
 	body, err := d.Index.Body(m.o.Catalog.Tables())
 	if err != nil {
 		return err
@@ -249,13 +241,13 @@ func (m *Manager) complete(ctx context.Context, d *indexer.Documents, st *State)
 		return err
 	}
 	if err := m.retry(ctx, "note that "+st.Building+" is complete", func(ctx context.Context) error {
-		return m.o.States.finish(ctx, st)
+		return m.o.States.Finish(ctx, st)
 	}); err != nil {
 		return err
 	}
 	finished := *st
 	finished.Live, finished.LiveFingerprint, finished.LiveMapping, finished.LiveTables, finished.LivePartitions = st.Building, st.BuildingFingerprint, st.BuildingMapping, st.BuildingTables, st.BuildingPartitions
-	finished.notBuilding()
+	finished.NotBuilding()
 	m.set(&finished)
 	if err := m.split(d, &finished); err != nil {
 		return err
@@ -266,7 +258,7 @@ func (m *Manager) complete(ctx context.Context, d *indexer.Documents, st *State)
 
 // dropOld removes the physical indices that the alias does not stand for any more, but
 // for as many as the mapping wants to keep.
-func (m *Manager) dropOld(ctx context.Context, d *indexer.Documents, st *State) error {
+func (m *Manager) dropOld(ctx context.Context, d *indexer.Documents, st *control.State) error {
 	passed := false
 	return m.retry(ctx, "drop the old indices of "+st.Name, func(ctx context.Context) error {
 		all, err := m.o.Client.PhysicalIndices(ctx, st.Name)
@@ -300,10 +292,10 @@ func (m *Manager) dropOld(ctx context.Context, d *indexer.Documents, st *State) 
 
 // retry repeats what may fail in passing, at either server.
 func (m *Manager) retry(ctx context.Context, what string, f func(ctx context.Context) error) error {
-	err := indexer.Retry(ctx, m.o.Alarm, what, func(ctx context.Context) error {
+	err := search.Retry(ctx, m.o.Alarm, what, func(ctx context.Context) error {
 		err := f(ctx)
 		if err != nil && !isLasting(err) {
-			return &indexer.LostError{Err: err}
+			return &search.LostError{Err: err}
 		}
 		return err
 	})
@@ -314,7 +306,7 @@ func (m *Manager) retry(ctx context.Context, what string, f func(ctx context.Con
 }
 
 // bar returns what shows the progress of an index.
-func (m *Manager) bar(st *State) Bar {
+func (m *Manager) bar(st *control.State) verify.Bar {
 	if m.o.Progress == nil {
 		return noBar{}
 	}

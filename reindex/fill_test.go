@@ -16,8 +16,10 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"tidemark/dbsync"
-	"tidemark/indexer"
+	"tidemark/indexer/retry"
+	"tidemark/indexer/search"
 	"tidemark/mapping"
+	"tidemark/reindex/control"
 	"tidemark/testenv"
 )
 
@@ -232,10 +234,10 @@ func TestAliasWaitsForTheStream(t *testing.T) {
 // dead puts a dead letter of a physical index into the control schema.
 func dead(t testing.TB, r *rig, physical string) {
 	t.Helper()
-	letters := indexer.NewDeadLetters(r.db.DB, mapping.DefaultControlSchema, indexer.NewAlarm(slog.New(slog.DiscardHandler)))
+	letters := control.NewDeadLetters(r.db.DB, mapping.DefaultControlSchema, retry.NewAlarm(slog.New(slog.DiscardHandler)))
 	alias := strings.TrimRight(physical[:len(physical)-len("20260131t120000z")], "-")
-	op := dbsync.Operation{Index: indexer.WriteAlias(alias, physical), ID: "7", Version: 1, Body: []byte("{}")}
-	if err := letters.Keep(t.Context(), []indexer.Refused{{Operation: op, Err: &indexer.DocError{Index: op.Index, ID: op.ID, Status: 400}}}); err != nil {
+	op := dbsync.Operation{Index: search.WriteAlias(alias, physical), ID: "7", Version: 1, Body: []byte("{}")}
+	if err := letters.Keep(t.Context(), []search.Refused{{Operation: op, Err: &search.DocError{Index: op.Index, ID: op.ID, Status: 400}}}); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -273,13 +275,13 @@ func TestFinishIsRepeatable(t *testing.T) {
 	r := newRig(t, `PREFIXt: {table: t}`, tableT)
 	p := r.start(t, options{})
 	p.complete(t)
-	st := &State{Name: "x", Generation: "g", Building: "x-1", BuildingFingerprint: "f"}
+	st := &control.State{Name: "x", Generation: "g", Building: "x-1", BuildingFingerprint: "f"}
 	ctx := t.Context()
-	if err := p.states.begin(ctx, st); err != nil {
+	if err := p.states.Begin(ctx, st); err != nil {
 		t.Fatal(err)
 	}
 	for range 2 { // its answer may have been lost
-		if err := p.states.finish(ctx, st); err != nil {
+		if err := p.states.Finish(ctx, st); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -287,11 +289,11 @@ func TestFinishIsRepeatable(t *testing.T) {
 	if err != nil || got.Live != "x-1" || got.LiveFingerprint != "f" || got.Building != "" || got.BuildingFingerprint != "" {
 		t.Errorf("state: %+v, %v", got, err)
 	}
-	next := &State{Name: "x", Generation: "g", Live: "x-1", LiveFingerprint: "f", Building: "x-2", BuildingFingerprint: "f"}
-	if err := p.states.begin(ctx, next); err != nil {
+	next := &control.State{Name: "x", Generation: "g", Live: "x-1", LiveFingerprint: "f", Building: "x-2", BuildingFingerprint: "f"}
+	if err := p.states.Begin(ctx, next); err != nil {
 		t.Fatal(err)
 	}
-	if err := p.states.finish(ctx, st); !errors.As(err, new(*TakenOverError)) {
+	if err := p.states.Finish(ctx, st); !errors.As(err, new(*control.TakenOverError)) {
 		t.Errorf("finish of what is not being filled: %v", err)
 	}
 }
@@ -468,7 +470,7 @@ func TestTakenOver(t *testing.T) {
 			r.db.Exec(t, test.statement)
 			close(goOn)
 			err := p.filled(t)
-			if !errors.As(err, new(*TakenOverError)) {
+			if !errors.As(err, new(*control.TakenOverError)) {
 				t.Errorf("Manager.Run: %v", err)
 			}
 		})
@@ -484,7 +486,7 @@ func TestTakenOver(t *testing.T) {
 				`SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots WHERE slot_name = '`+r.db.Unique("slot")+`'`)
 			select {
 			case err := <-p.ran:
-				if permanent := (*dbsync.PermanentError)(nil); !errors.As(err, &permanent) || !errors.As(err, new(*TakenOverError)) {
+				if permanent := (*dbsync.PermanentError)(nil); !errors.As(err, &permanent) || !errors.As(err, new(*control.TakenOverError)) {
 					t.Errorf("Syncer.Run: %v", err)
 				}
 			case <-time.After(patience):

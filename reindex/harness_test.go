@@ -13,8 +13,12 @@ import (
 
 	"tidemark/dbsync"
 	"tidemark/indexer"
+	"tidemark/indexer/retry"
+	"tidemark/indexer/search"
 	"tidemark/mapping"
 	"tidemark/mapping/catalog"
+	"tidemark/reindex/control"
+	"tidemark/reindex/verify"
 	"tidemark/testenv"
 )
 
@@ -79,8 +83,8 @@ type process struct {
 	name      string
 	syncer    *dbsync.Syncer
 	handler   *indexer.Handler
-	dead      *indexer.DeadLetters
-	states    *States
+	dead      *control.DeadLetters
+	states    *control.States
 	documents []*indexer.Documents
 	manager   *Manager
 
@@ -126,7 +130,7 @@ func (r *rig) open(t testing.TB, o options) (*process, error) {
 	for _, ix := range c.Indices {
 		p.documents = append(p.documents, &indexer.Documents{Index: ix})
 	}
-	client, err := indexer.Connect(ctx, indexer.Options{URLs: c.Search.URLs, StartTimeout: 5 * time.Second, Logger: log})
+	client, err := search.Connect(ctx, search.Options{URLs: c.Search.URLs, StartTimeout: 5 * time.Second, Logger: log})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -139,26 +143,26 @@ func (r *rig) open(t testing.TB, o options) (*process, error) {
 		return nil, err
 	}
 	t.Cleanup(func() { p.syncer.Close() })
-	alarm := indexer.NewAlarm(log)
-	p.dead = indexer.NewDeadLetters(p.syncer.DB(), c.Postgres.ControlSchema, alarm)
+	alarm := retry.NewAlarm(log)
+	p.dead = control.NewDeadLetters(p.syncer.DB(), c.Postgres.ControlSchema, alarm)
 	if err := p.dead.Setup(ctx); err != nil {
 		t.Fatal(err)
 	}
-	p.states = NewStates(p.syncer.DB(), c.Postgres.ControlSchema)
+	p.states = control.NewStates(p.syncer.DB(), c.Postgres.ControlSchema)
 	if err := p.states.Setup(ctx); err != nil {
 		t.Fatal(err)
 	}
-	if err := NewRequests(p.syncer.DB(), c.Postgres.ControlSchema, c.Postgres.Slot).Setup(ctx); err != nil {
+	if err := control.NewRequests(p.syncer.DB(), c.Postgres.ControlSchema, c.Postgres.Slot).Setup(ctx); err != nil {
 		t.Fatal(err)
 	}
-	bulk, err := indexer.NewBulk(client, indexer.BulkOptions{OnRefused: p.dead.Keep, Alarm: alarm, Logger: log})
+	bulk, err := search.NewBulk(client, search.BulkOptions{OnRefused: p.dead.Keep, Alarm: alarm, Logger: log})
 	if err != nil {
 		t.Fatal(err)
 	}
 	catalog := indexer.NewCatalog(tables)
 	p.handler = indexer.NewHandler(indexer.HandlerOptions{Syncer: p.syncer, Documents: p.documents, Catalog: catalog, Client: client, Bulk: bulk, Logger: log})
 	p.manager = New(Options{Syncer: p.syncer, Client: client, DeadLetters: p.dead, Alarm: alarm, States: p.states,
-		Requests: NewRequests(p.syncer.DB(), c.Postgres.ControlSchema, c.Postgres.Slot), Keep: p.handler.Add,
+		Requests: control.NewRequests(p.syncer.DB(), c.Postgres.ControlSchema, c.Postgres.Slot), Keep: p.handler.Add,
 		Schema: c.Postgres.ControlSchema, Slot: c.Postgres.Slot, PartitionInterval: o.partitions,
 		Documents: p.documents, Catalog: catalog, Logger: log, Rebuild: o.rebuild, Progress: hooks(o)})
 	p.syncer.MessageHandler, p.syncer.Batcher = p.handler, dbsync.OperationsOnly(p.handler)
@@ -273,9 +277,9 @@ func (r *rig) physical(t testing.TB, index string) (all []string, live string) {
 }
 
 // state reads what the control schema has of an index.
-func (r *rig) state(t testing.TB, index string) *State {
+func (r *rig) state(t testing.TB, index string) *control.State {
 	t.Helper()
-	st, err := NewStates(r.db.DB, mapping.DefaultControlSchema).Read(t.Context(), r.prefix+index)
+	st, err := control.NewStates(r.db.DB, mapping.DefaultControlSchema).Read(t.Context(), r.prefix+index)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -295,7 +299,7 @@ func (r *rig) settled(t testing.TB, index string) {
 // hooks tells a test of the progress.
 type hooks options
 
-func (h hooks) Begin(index string, done, total int64) Bar {
+func (h hooks) Begin(index string, done, total int64) verify.Bar {
 	if h.begin != nil {
 		h.begin(index, done, total)
 	}

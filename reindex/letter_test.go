@@ -8,9 +8,11 @@ import (
 	"strings"
 	"testing"
 
-	"tidemark/indexer"
+	"tidemark/indexer/search"
 	"tidemark/mapping"
 	"tidemark/mapping/catalog"
+	"tidemark/reindex/control"
+	"tidemark/reindex/verify"
 )
 
 // lax has an index take what is no number.
@@ -23,7 +25,7 @@ func (r *rig) lax(t *testing.T, index string) {
 }
 
 // retry retries the dead letters of the first index.
-func (r *rig) retry(t *testing.T, rows ...int64) (*Retried, error) {
+func (r *rig) retry(t *testing.T, rows ...int64) (*verify.Retried, error) {
 	t.Helper()
 	c := r.config(t)
 	tables := make(catalog.Tables)
@@ -34,7 +36,7 @@ func (r *rig) retry(t *testing.T, rows ...int64) (*Retried, error) {
 		}
 		tables[name] = table
 	}
-	return RetryLetters(within(t, patience), c.Indices[0], RetryOptions{DB: r.db.DB, Schema: c.Postgres.ControlSchema, Slot: c.Postgres.Slot, Tables: tables, Rows: rows})
+	return verify.RetryLetters(within(t, patience), c.Indices[0], verify.RetryOptions{DB: r.db.DB, Schema: c.Postgres.ControlSchema, Slot: c.Postgres.Slot, Tables: tables, Rows: rows})
 }
 
 func TestRetryLetters(t *testing.T) {
@@ -46,7 +48,7 @@ func TestRetryLetters(t *testing.T) {
 	p := r.running[0]
 	r.db.Exec(t, `DELETE FROM t WHERE id = 'gone'`, `UPDATE t SET n = '7' WHERE id = 'mended'`, `UPDATE u SET n = 'y' WHERE a = 1`)
 	p.settle(t)
-	expect := func(what string, want Retried, rows ...int64) {
+	expect := func(what string, want verify.Retried, rows ...int64) {
 		t.Helper()
 		got, err := r.retry(t, rows...)
 		if err != nil {
@@ -61,7 +63,7 @@ func TestRetryLetters(t *testing.T) {
 	}
 	letters := func() (ids []string, rows []int64) {
 		t.Helper()
-		all, err := p.dead.List(t.Context(), indexer.LetterFilter{}, 100, false)
+		all, err := p.dead.List(t.Context(), control.LetterFilter{}, 100, false)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -84,12 +86,12 @@ func TestRetryLetters(t *testing.T) {
 	}
 	hasLetters("hash", "t-bad", "t-gone", "t-mended", "u-1-a-b", "u-1-a-b") // two versions of the last
 
-	expect("another row", Retried{}, 4711)
-	expect("before the mend", Retried{Letters: 6, Settled: 5, Refused: 2, Kept: 1})
+	expect("another row", verify.Retried{}, 4711)
+	expect("before the mend", verify.Retried{Letters: 6, Settled: 5, Refused: 2, Kept: 1})
 	rows := hasLetters("hash", "t-bad", "u-1-a-b")
 	r.lax(t, "t")
-	expect("one of them", Retried{Letters: 1, Settled: 1}, rows[1])
-	expect("the others", Retried{Letters: 2, Settled: 1, Kept: 1})
+	expect("one of them", verify.Retried{Letters: 1, Settled: 1}, rows[1])
+	expect("the others", verify.Retried{Letters: 2, Settled: 1, Kept: 1})
 	hasLetters("hash")
 	if doc, _ := r.document(t, r.prefix+"t", "t-gone"); doc != nil {
 		t.Errorf("a document without a row: %v", doc)
@@ -101,9 +103,9 @@ func TestRetryLetters(t *testing.T) {
 	}
 
 	// Where the instance cannot read rows again, their letters stay.
-	letter := indexer.Refused{Err: &indexer.DocError{Status: 400}}
-	letter.Operation.Index, letter.Operation.ID, letter.Operation.Version = indexer.WriteAlias(r.prefix+"t", r.state(t, "t").Live), "u-none-b", 1
-	if err := p.dead.Keep(t.Context(), []indexer.Refused{letter}); err != nil {
+	letter := search.Refused{Err: &search.DocError{Status: 400}}
+	letter.Operation.Index, letter.Operation.ID, letter.Operation.Version = search.WriteAlias(r.prefix+"t", r.state(t, "t").Live), "u-none-b", 1
+	if err := p.dead.Keep(t.Context(), []search.Refused{letter}); err != nil {
 		t.Fatal(err)
 	}
 	got, err := r.retry(t)
@@ -123,20 +125,20 @@ func TestRetryManyLetters(t *testing.T) {
 	p.complete(t)
 	r.lax(t, "t")
 	// Who has died between reading again and dropping leaves the letters.
-	first, err := p.dead.List(t.Context(), indexer.LetterFilter{}, 1, false)
+	first, err := p.dead.List(t.Context(), control.LetterFilter{}, 1, false)
 	if err != nil {
 		t.Fatal(err)
 	}
-	f, err := newFollower(t.Context(), r.db.DB, mapping.DefaultControlSchema, r.config(t).Postgres.Slot)
+	f, err := verify.NewFollower(t.Context(), r.db.DB, mapping.DefaultControlSchema, r.config(t).Postgres.Slot)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if why, err := f.reread(within(t, patience), r.config(t).Indices[0].Sources[0], [][]string{{first[0].ID}}); why != nil || err != nil {
+	if why, err := f.Reread(within(t, patience), r.config(t).Indices[0].Sources[0], [][]string{{first[0].ID}}); why != nil || err != nil {
 		t.Fatal(why, err)
 	}
 	r.db.Exec(t, `UPDATE t SET n = 'later' WHERE id % 7 = 0`, `DELETE FROM t WHERE id % 11 = 0`)
 	got, err := r.retry(t)
-	if want := (Retried{Letters: rows, Settled: rows}); err != nil || *got != want {
+	if want := (verify.Retried{Letters: rows, Settled: rows}); err != nil || *got != want {
 		t.Errorf("%+v, %v, want %+v", got, err, want)
 	}
 	p.settle(t)
@@ -158,9 +160,9 @@ func TestRetryLettersWhileRebuilding(t *testing.T) {
 		t.Error(err)
 	}
 	p.complete(t)
-	r.ask(t, Request{Kind: KindReindex, Index: "t"})
+	r.ask(t, control.Request{Kind: control.KindReindex, Index: "t"})
 	r.building(t, "t")
-	if _, err := r.retry(t); !errors.Is(err, ErrBeingRebuilt) {
+	if _, err := r.retry(t); !errors.Is(err, verify.ErrBeingRebuilt) {
 		t.Error(err)
 	}
 	p.crash()

@@ -15,19 +15,23 @@ import (
 
 	"tidemark/dbsync"
 	"tidemark/indexer"
+	"tidemark/indexer/retry"
+	"tidemark/indexer/search"
 	"tidemark/mapping"
 	"tidemark/mapping/catalog"
+	"tidemark/reindex/control"
+	"tidemark/reindex/verify"
 )
 
 // Options says what a Manager works with. All but Rebuild, Attached, PartitionInterval and
 // Progress are required.
 type Options struct {
 	Syncer      *dbsync.Syncer
-	Client      *indexer.Client
-	DeadLetters *indexer.DeadLetters
-	Alarm       *indexer.Alarm
-	States      *States
-	Requests    *Requests
+	Client      *search.Client
+	DeadLetters *control.DeadLetters
+	Alarm       *retry.Alarm
+	States      *control.States
+	Requests    *control.Requests
 	Documents   []*indexer.Documents
 	Catalog     *indexer.Catalog
 	Schema      string // the control schema
@@ -49,21 +53,7 @@ type Options struct {
 	Keep func(*indexer.Documents)
 
 	// Progress, if given, is told of the rows of an index that is being filled.
-	Progress Progress
-}
-
-// Progress shows how far the filling of indices is.
-type Progress interface {
-	// Begin is called when the filling of an index begins or goes on, with the rows that
-	// are stored already and an estimate of all of them, -1 if there is none.
-	Begin(index string, done, total int64) Bar
-}
-
-// Bar shows one index.
-type Bar interface {
-	Add(rows int64)
-	Done()
-	Stop() // without having come to the end
+	Progress verify.Progress
 }
 
 // A Manager sees to it that every index has a physical index that is complete. Begin is
@@ -72,7 +62,7 @@ type Manager struct {
 	o Options
 
 	mu      sync.Mutex
-	states  map[string]*State                   // by index; the values are replaced, not changed
+	states  map[string]*control.State           // by index; the values are replaced, not changed
 	planned map[string]bool                     // physical indices that are noted, or about to be, by this process
 	altered map[string]bool                     // indices of whose tables one was altered, see Altered
 	old     map[string]*oldDocuments            // by index, see split
@@ -90,7 +80,7 @@ type Manager struct {
 
 // New makes a Manager.
 func New(o Options) *Manager {
-	return &Manager{o: o, states: make(map[string]*State), planned: make(map[string]bool),
+	return &Manager{o: o, states: make(map[string]*control.State), planned: make(map[string]bool),
 		altered: make(map[string]bool), old: make(map[string]*oldDocuments), cancels: make(map[string]context.CancelCauseFunc),
 		settled: make(map[string]bool), asked: make(map[string]bool), slots: make(chan struct{}, parallel),
 		reading: make(map[catalog.TableName]chan struct{}), wake: make(chan struct{}, 1), look: make(chan struct{}, 1), begun: make(chan struct{})}
@@ -114,7 +104,7 @@ func (m *Manager) Begin(ctx context.Context) error {
 		}
 		if again {
 			if mine := m.State(d.Index.Name); !m.continues(st, mine) {
-				return &dbsync.PermanentError{Err: &TakenOverError{Index: d.Index.Name, Building: mine.Building}}
+				return &dbsync.PermanentError{Err: &control.TakenOverError{Index: d.Index.Name, Building: mine.Building}}
 			}
 			continue
 		}
@@ -137,7 +127,7 @@ func (m *Manager) forgetOthers(ctx context.Context) error {
 	for _, d := range m.o.Documents {
 		kept = append(kept, d.Index.Name)
 	}
-	forgotten, err := m.o.States.forget(ctx, m.o.Syncer.Generation(), kept)
+	forgotten, err := m.o.States.Forget(ctx, m.o.Syncer.Generation(), kept)
 	for _, name := range forgotten {
 		m.o.Logger.Warn("an index is not in the mapping any more and is not kept; its physical indices stay", "index", name)
 	}
@@ -146,7 +136,7 @@ func (m *Manager) forgetOthers(ctx context.Context) error {
 
 // continues tells whether what the control schema has of an index is this process's own
 // doing. Between a note there and the one in memory it is one of two.
-func (m *Manager) continues(noted, mine *State) bool {
+func (m *Manager) continues(noted, mine *control.State) bool {
 	if noted == nil {
 		return false
 	}
@@ -167,40 +157,40 @@ func lasting(err error) error {
 
 func isLasting(err error) bool {
 	var permanent *dbsync.PermanentError
-	var taken *indexer.NameTakenError
-	var other *TakenOverError
-	var server *indexer.ServerError
+	var taken *search.NameTakenError
+	var other *control.TakenOverError
+	var server *search.ServerError
 	var count *CountError
 	return errors.As(err, &count) || errors.As(err, &permanent) || errors.As(err, &taken) || errors.As(err, &other) ||
-		errors.As(err, &server) && !server.Temporary() || indexer.IsLastingPostgresError(err)
+		errors.As(err, &server) && !server.Temporary() || control.IsLastingPostgresError(err)
 }
 
 // targets returns the write aliases of an index's physical indices.
-func targets(st *State) []string {
+func targets(st *control.State) []string {
 	var out []string
 	for _, physical := range []string{st.Live, st.Building} {
 		if physical != "" {
-			out = append(out, indexer.WriteAlias(st.Name, physical))
+			out = append(out, search.WriteAlias(st.Name, physical))
 		}
 	}
 	return out
 }
 
 // State returns what is known of an index, nil before Begin.
-func (m *Manager) State(index string) *State {
+func (m *Manager) State(index string) *control.State {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return m.states[index]
 }
 
-func (m *Manager) set(st *State) {
+func (m *Manager) set(st *control.State) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.states[st.Name] = st
 }
 
 // begin makes sure that the index has a physical index, complete or being filled.
-func (m *Manager) begin(ctx context.Context, d *indexer.Documents, st *State) (*State, error) {
+func (m *Manager) begin(ctx context.Context, d *indexer.Documents, st *control.State) (*control.State, error) {
 	generation, err := m.generation(ctx, d)
 	if err != nil {
 		return nil, err
@@ -226,7 +216,7 @@ func (m *Manager) begin(ctx context.Context, d *indexer.Documents, st *State) (*
 }
 
 // build makes a physical index that is to be filled, and notes it.
-func (m *Manager) build(ctx context.Context, d *indexer.Documents, st *State, why, generation string) (*State, error) {
+func (m *Manager) build(ctx context.Context, d *indexer.Documents, st *control.State, why, generation string) (*control.State, error) {
 	tables := m.o.Catalog.Tables()
 	fingerprint := d.Index.Fingerprint(tables)
 	if err := m.o.Client.CheckAliasName(ctx, d.Index.Name); err != nil {
@@ -238,7 +228,7 @@ func (m *Manager) build(ctx context.Context, d *indexer.Documents, st *State, wh
 		return nil, err
 	}
 	if st == nil {
-		st = &State{Name: d.Index.Name}
+		st = &control.State{Name: d.Index.Name}
 	} else {
 		abandoned = st.Building
 		copied := *st
@@ -257,7 +247,7 @@ func (m *Manager) build(ctx context.Context, d *indexer.Documents, st *State, wh
 		}
 	}
 	if st.Live != "" {
-		if there, err := m.o.Client.IndexExists(ctx, st.Live, indexer.WriteAlias(st.Name, st.Live)); err != nil {
+		if there, err := m.o.Client.IndexExists(ctx, st.Live, search.WriteAlias(st.Name, st.Live)); err != nil {
 			return nil, err
 		} else if !there {
 			st.Live, st.LiveFingerprint, st.LiveMapping, st.LiveTables, st.LivePartitions = "", "", "", "", ""
@@ -280,10 +270,10 @@ func (m *Manager) build(ctx context.Context, d *indexer.Documents, st *State, wh
 	}
 	now.Unlisted = len(now.Leaves) > 0
 	st.BuildingPartitions = now.String()
-	st.Total = EstimatedRows(d.Index, tables)
+	st.Total = mapping.EstimatedRows(d.Index, tables)
 	// Noted before it is made: a crash in between leaves a note of an index that does not
 	// exist, which the next start sees, and never an index that nobody knows of.
-	if err := m.o.States.begin(ctx, st); err != nil {
+	if err := m.o.States.Begin(ctx, st); err != nil {
 		return nil, err
 	}
 	body, err := d.Index.Body(tables)
@@ -293,7 +283,7 @@ func (m *Manager) build(ctx context.Context, d *indexer.Documents, st *State, wh
 	if err != nil {
 		return nil, err
 	}
-	if err := m.o.Client.CreateIndex(ctx, st.Building, indexer.WriteAlias(st.Name, st.Building), body); err != nil {
+	if err := m.o.Client.CreateIndex(ctx, st.Building, search.WriteAlias(st.Name, st.Building), body); err != nil {
 		return nil, err
 	}
 	m.o.Logger.Info("made a physical index, to be filled", "index", d.Index.Name, "physical", st.Building, "why", why, "rows", st.Total)
@@ -327,20 +317,6 @@ func Generation(ix *mapping.Index, of func(catalog.TableName) (string, error)) (
 	return strings.Join(all, " "), nil
 }
 
-// EstimatedRows returns about how many rows the tables have whose rows are documents of an
-// index, -1 if nothing is known of one of them.
-func EstimatedRows(ix *mapping.Index, tables catalog.Tables) int64 {
-	total := int64(0)
-	for _, s := range ix.Sources {
-		n := tables[s.Table].EstimatedRows
-		if n < 0 {
-			return -1
-		}
-		total += n
-	}
-	return total
-}
-
 // plan notes in memory what is about to be noted in the control schema.
 func (m *Manager) plan(physical string) {
 	m.mu.Lock()
@@ -350,7 +326,7 @@ func (m *Manager) plan(physical string) {
 
 // newName returns the name of a physical index that comes after all that there are or
 // were: names go by the second, and a clock may have been set back.
-func (m *Manager) newName(ctx context.Context, index string, st *State) (string, error) {
+func (m *Manager) newName(ctx context.Context, index string, st *control.State) (string, error) {
 	known, err := m.o.Client.PhysicalIndices(ctx, index)
 	if err != nil {
 		return "", err
@@ -360,16 +336,16 @@ func (m *Manager) newName(ctx context.Context, index string, st *State) (string,
 	}
 	at := time.Now().Truncate(time.Second)
 	for _, physical := range known {
-		if made, ok := indexer.PhysicalTime(index, physical); ok && !made.Before(at) {
+		if made, ok := search.PhysicalTime(index, physical); ok && !made.Before(at) {
 			at = made.Add(time.Second)
 		}
 	}
-	name, _ := indexer.PhysicalName(index, at)
+	name, _ := search.PhysicalName(index, at)
 	return name, nil
 }
 
 // need says what an index needs.
-func (m *Manager) need(ctx context.Context, d *indexer.Documents, st *State, generation string) (Need, error) {
+func (m *Manager) need(ctx context.Context, d *indexer.Documents, st *control.State, generation string) (Need, error) {
 	need, err := Judge(ctx, m.o.Client, d.Index, st, m.o.Catalog.Tables(), generation)
 	switch {
 	case err != nil || need.Fill != "" || st.Building != "":
@@ -381,7 +357,7 @@ func (m *Manager) need(ctx context.Context, d *indexer.Documents, st *State, gen
 }
 
 // checkAlias makes sure that searchers see the index that is kept.
-func (m *Manager) checkAlias(ctx context.Context, st *State) error {
+func (m *Manager) checkAlias(ctx context.Context, st *control.State) error {
 	of, err := m.o.Client.AliasTargets(ctx, st.Name)
 	if err != nil || slices.Equal(of, []string{st.Live}) {
 		return err
@@ -412,7 +388,7 @@ func (m *Manager) checkForeign(ctx context.Context, name string) error {
 // Foreign returns those of the indices behind an alias that were not made by Tidemark.
 func Foreign(alias string, indices []string) (foreign []string) {
 	for _, physical := range indices {
-		if _, ours := indexer.PhysicalTime(alias, physical); !ours {
+		if _, ours := search.PhysicalTime(alias, physical); !ours {
 			foreign = append(foreign, physical)
 		}
 	}
@@ -465,7 +441,7 @@ func splitBody(body []byte) (parts map[string]json.RawMessage, settings map[stri
 // drop removes a physical index that is not written to any more, and before it the dead
 // letters of its documents: after a crash in between the index is found again.
 func (m *Manager) drop(ctx context.Context, index, physical string) error {
-	if _, err := m.o.DeadLetters.Drop(ctx, indexer.LetterFilter{Indices: []string{indexer.WriteAlias(index, physical)}}); err != nil {
+	if _, err := m.o.DeadLetters.Drop(ctx, control.LetterFilter{Indices: []string{search.WriteAlias(index, physical)}}); err != nil {
 		return err
 	}
 	if err := m.o.Client.DropIndex(ctx, physical); err != nil {

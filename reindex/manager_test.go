@@ -12,7 +12,8 @@ import (
 	"time"
 
 	"tidemark/dbsync"
-	"tidemark/indexer"
+	"tidemark/indexer/search"
+	"tidemark/reindex/control"
 	"tidemark/testenv"
 )
 
@@ -75,7 +76,7 @@ func TestRebuildReasons(t *testing.T) {
 		}, true, true},
 		{"write alias gone", func(t *testing.T, r *rig, _ *options) {
 			_, live := r.physical(t, "t")
-			r.put(t, http.MethodDelete, "/"+live+"/_alias/"+indexer.WriteAlias(r.prefix+"t", live), ``)
+			r.put(t, http.MethodDelete, "/"+live+"/_alias/"+search.WriteAlias(r.prefix+"t", live), ``)
 		}, true, false},
 		{"state gone", func(t *testing.T, r *rig, _ *options) { r.db.Exec(t, `DELETE FROM dbsync_ctrl.indices`) }, true, false},
 		{"alias gone", func(t *testing.T, r *rig, _ *options) {
@@ -308,7 +309,7 @@ func TestSettings(t *testing.T) {
 	}
 	var during []string
 	p := r.start(t, options{begin: func(index string, _, _ int64) {
-		st, err := NewStates(r.db.DB, "dbsync_ctrl").Read(context.WithoutCancel(t.Context()), index)
+		st, err := control.NewStates(r.db.DB, "dbsync_ctrl").Read(context.WithoutCancel(t.Context()), index)
 		if err != nil {
 			t.Error(err)
 			return

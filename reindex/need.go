@@ -5,9 +5,10 @@ import (
 	"encoding/json"
 	"fmt"
 
-	"tidemark/indexer"
+	"tidemark/indexer/search"
 	"tidemark/mapping"
 	"tidemark/mapping/catalog"
+	"tidemark/reindex/control"
 )
 
 // A Need is what has to be done so that an index is as its mapping and its tables have it.
@@ -24,7 +25,7 @@ type Need struct {
 
 // Judge says what an index needs. st is what is known of it, nil if nothing is; generation
 // is that of its tables now, see [Generation].
-func Judge(ctx context.Context, client *indexer.Client, ix *mapping.Index, st *State, tables catalog.Tables, generation string) (Need, error) {
+func Judge(ctx context.Context, client *search.Client, ix *mapping.Index, st *control.State, tables catalog.Tables, generation string) (Need, error) {
 	switch {
 	case st == nil:
 		return Need{Fill: "the index is new"}, nil
@@ -37,7 +38,7 @@ func Judge(ctx context.Context, client *indexer.Client, ix *mapping.Index, st *S
 	}
 	need := Need{}
 	if of != ix.Fingerprint(tables) {
-		if need.Grow = hasGrown(ix, st, tables); !need.Grow {
+		if need.Grow = control.HasGrown(ix, st, tables); !need.Grow {
 			return Need{Fill: "the mapping or a table changed"}, nil
 		}
 	}
@@ -45,7 +46,7 @@ func Judge(ctx context.Context, client *indexer.Client, ix *mapping.Index, st *S
 		if physical == "" {
 			continue
 		}
-		there, err := client.IndexExists(ctx, physical, indexer.WriteAlias(ix.Name, physical))
+		there, err := client.IndexExists(ctx, physical, search.WriteAlias(ix.Name, physical))
 		if err != nil {
 			return Need{}, err
 		}
@@ -54,25 +55,6 @@ func Judge(ctx context.Context, client *indexer.Client, ix *mapping.Index, st *S
 		}
 	}
 	return need, nil
-}
-
-// hasGrown tells whether the mapping is that of the index in use, and its tables have only
-// got columns since that are NULL in the rows that they had.
-func hasGrown(ix *mapping.Index, st *State, tables catalog.Tables) bool {
-	text, err := ix.Encode()
-	if err != nil || st.Building != "" || st.Live == "" || text != st.LiveMapping {
-		return false
-	}
-	var before map[string]*catalog.Table
-	if err := json.Unmarshal([]byte(st.LiveTables), &before); err != nil {
-		return false // of an earlier version; it costs a rebuild
-	}
-	for _, name := range ix.Tables() {
-		if was := before[name.String()]; was == nil || !tables[name].Grown(was) {
-			return false
-		}
-	}
-	return true
 }
 
 // encode returns the mapping of an index and what its tables are, for the control schema.

@@ -2,7 +2,9 @@ package reindex
 
 import (
 	"tidemark/indexer"
+	"tidemark/indexer/search"
 	"tidemark/mapping"
+	"tidemark/reindex/control"
 )
 
 // An index that is rebuilt because its mapping was edited has documents of two kinds for a
@@ -19,7 +21,7 @@ type oldDocuments struct {
 // split says where documents are written to: those of the index in use by the mapping that
 // they were made by, where that is another one than the mapping now and can be followed
 // still.
-func (m *Manager) split(d *indexer.Documents, st *State) error {
+func (m *Manager) split(d *indexer.Documents, st *control.State) error {
 	now, err := d.Index.Encode()
 	if err != nil {
 		return err
@@ -48,11 +50,11 @@ func (m *Manager) split(d *indexer.Documents, st *State) error {
 		}
 		return nil
 	}
-	old.SetTargets(indexer.WriteAlias(st.Name, st.Live))
+	old.SetTargets(search.WriteAlias(st.Name, st.Live))
 	if st.Building == "" {
 		d.SetTargets()
 	} else {
-		d.SetTargets(indexer.WriteAlias(st.Name, st.Building))
+		d.SetTargets(search.WriteAlias(st.Name, st.Building))
 	}
 	return nil
 }

@@ -13,6 +13,8 @@ import (
 
 	"tidemark/mapping"
 	"tidemark/mapping/catalog"
+	"tidemark/reindex/control"
+	"tidemark/reindex/verify"
 )
 
 // partitionInterval is how often partitions are looked at.
@@ -227,11 +229,11 @@ func (m *Manager) followPartitions(ctx context.Context, ix *mapping.Index) (stan
 }
 
 // notePartitions notes that the index in use is as the partitions are, if it is the same still.
-func (m *Manager) notePartitions(ctx context.Context, st *State, now string) (standing, error) {
+func (m *Manager) notePartitions(ctx context.Context, st *control.State, now string) (standing, error) {
 	noted := *st
 	noted.LivePartitions = now
-	if err := m.o.States.notePartitions(ctx, &noted); err != nil {
-		if _, taken := errors.AsType[*TakenOverError](err); taken {
+	if err := m.o.States.NotePartitions(ctx, &noted); err != nil {
+		if _, taken := errors.AsType[*control.TakenOverError](err); taken {
 			return followed, nil // it was rebuilt meanwhile
 		}
 		return notNow, err
@@ -274,13 +276,13 @@ func (m *Manager) followLeaves(ctx context.Context, ix *mapping.Index, table *ca
 	}
 	m.o.Logger.Info("partitions came or went", "index", ix.Name, "table", table.TableName().String(), "attached", len(brought), "gone", gone)
 	if included(ix, table.TableName()) {
-		if err := m.ask(ctx, &Request{Kind: KindReindex, Index: ix.Name}); err != nil {
+		if err := m.ask(ctx, &control.Request{Kind: control.KindReindex, Index: ix.Name}); err != nil {
 			return err
 		}
 		return errRebuilt
 	}
 	for _, condition := range brought {
-		if err := m.ask(ctx, &Request{Kind: KindRefresh, Index: ix.Name, Source: table.TableName().String(), Condition: condition}); err != nil {
+		if err := m.ask(ctx, &control.Request{Kind: control.KindRefresh, Index: ix.Name, Source: table.TableName().String(), Condition: condition}); err != nil {
 			return err
 		}
 	}
@@ -302,9 +304,9 @@ func (m *Manager) removeRowless(ctx context.Context, ix *mapping.Index, tables c
 			return err
 		}
 	}
-	v, err := Verify(ctx, ix, VerifyOptions{
+	v, err := verify.Run(ctx, ix, verify.Options{
 		DB: m.o.Syncer.DB(), Client: m.o.Client, Schema: m.o.Schema, Slot: m.o.Slot, Tables: tables, Logger: m.o.Logger,
-		Listed: true, Repair: true, Progress: noProgress{}, Found: func(Difference) error { return nil },
+		Listed: true, Repair: true, Progress: noProgress{}, Found: func(verify.Difference) error { return nil },
 	})
 	if err != nil {
 		return err
@@ -362,23 +364,23 @@ func (m *Manager) brought(ctx context.Context, table *catalog.Table, leaf uint32
 }
 
 // ask has a request be done, and waits for it.
-func (m *Manager) ask(ctx context.Context, q *Request) error {
+func (m *Manager) ask(ctx context.Context, q *control.Request) error {
 	id, err := m.o.Requests.Add(ctx, q)
 	if err != nil {
 		return err
 	}
 	ended, err := m.await(ctx, id)
-	if err == nil && ended.Phase != PhaseDone {
+	if err == nil && ended.Phase != control.PhaseDone {
 		err = fmt.Errorf("request %d has %s: %s", id, ended.Phase, ended.Message)
 	}
 	return err
 }
 
 // await waits until a request has ended: it is this instance that does it.
-func (m *Manager) await(ctx context.Context, id int64) (*Request, error) {
-	return m.o.Requests.await(ctx, id, func(*Request) error { return nil })
+func (m *Manager) await(ctx context.Context, id int64) (*control.Request, error) {
+	return m.o.Requests.Await(ctx, id, func(*control.Request) error { return nil })
 }
 
 type noProgress struct{}
 
-func (noProgress) Begin(string, int64, int64) Bar { return noBar{} }
+func (noProgress) Begin(string, int64, int64) verify.Bar { return noBar{} }

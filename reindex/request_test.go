@@ -7,9 +7,8 @@ import (
 	"strconv"
 	"testing"
 
-	"golang.org/x/time/rate"
-
 	"tidemark/mapping"
+	"tidemark/reindex/control"
 	"tidemark/testenv"
 )
 
@@ -36,15 +35,15 @@ func TestRefresh(t *testing.T) {
 	}
 	for _, test := range []struct {
 		name string
-		q    Request
+		q    control.Request
 		rows []int // that it is about
 	}{
-		{"condition", Request{Condition: "id BETWEEN 2 AND 9 -- some"}, []int{2, 3, 4, 5, 6, 7, 8, 9}},
-		{"condition over other tables", Request{Condition: "id IN (SELECT t_id FROM b WHERE note = 'note 5')"}, []int{6}},
-		{"keys", Request{Keys: [][]string{{"1"}, {"4"}, {"7"}, {"12"}, {"14"}, {"20"}}}, []int{1, 4, 7, 12, 14, 20}},
-		{"keys that are not there", Request{Keys: [][]string{{"-1"}, {"8"}}}, []int{8}},
-		{"no row", Request{Condition: "false"}, nil},
-		{"all", Request{}, []int{1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20}},
+		{"condition", control.Request{Condition: "id BETWEEN 2 AND 9 -- some"}, []int{2, 3, 4, 5, 6, 7, 8, 9}},
+		{"condition over other tables", control.Request{Condition: "id IN (SELECT t_id FROM b WHERE note = 'note 5')"}, []int{6}},
+		{"keys", control.Request{Keys: [][]string{{"1"}, {"4"}, {"7"}, {"12"}, {"14"}, {"20"}}}, []int{1, 4, 7, 12, 14, 20}},
+		{"keys that are not there", control.Request{Keys: [][]string{{"-1"}, {"8"}}}, []int{8}},
+		{"no row", control.Request{Condition: "false"}, nil},
+		{"all", control.Request{}, []int{1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20}},
 	} {
 		// Documents that are gone, wrong, and too many, in all of the index.
 		var wrong []int
@@ -53,8 +52,8 @@ func TestRefresh(t *testing.T) {
 			wrong = append(wrong, id)
 		}
 		before := versions()
-		test.q.Kind, test.q.Index = KindRefresh, "t"
-		r.ended(t, r.ask(t, test.q), PhaseDone, "")
+		test.q.Kind, test.q.Index = control.KindRefresh, "t"
+		r.ended(t, r.ask(t, test.q), control.PhaseDone, "")
 		p.settle(t)
 		after := versions()
 		for id := 1; id <= 20; id++ {
@@ -87,22 +86,22 @@ func TestRefreshOfSources(t *testing.T) {
 	_, live := r.physical(t, "t")
 	ids := []string{"t-3", "u-3", "again-3"}
 	for _, test := range []struct {
-		request Request
+		request control.Request
 		rows    int64
 		there   []string
 	}{
-		{Request{Source: "public.u", Condition: "n = 3"}, 1, []string{"u-3"}},
-		{Request{Source: "public.t", Condition: "id = 3"}, 2, []string{"t-3", "again-3"}},
-		{Request{Source: "public.t again-", Keys: [][]string{{"3"}}}, 1, []string{"again-3"}},
-		{Request{Condition: "id = 3"}, 1, []string{"t-3"}},
+		{control.Request{Source: "public.u", Condition: "n = 3"}, 1, []string{"u-3"}},
+		{control.Request{Source: "public.t", Condition: "id = 3"}, 2, []string{"t-3", "again-3"}},
+		{control.Request{Source: "public.t again-", Keys: [][]string{{"3"}}}, 1, []string{"again-3"}},
+		{control.Request{Condition: "id = 3"}, 1, []string{"t-3"}},
 	} {
 		for _, id := range ids {
 			if status, answer, err := r.search.Do(t.Context(), http.MethodDelete, "/"+live+"/_doc/"+id, nil); err != nil || status != http.StatusOK && status != http.StatusNotFound {
 				t.Fatalf("%d %s %v", status, answer, err)
 			}
 		}
-		test.request.Kind, test.request.Index = KindRefresh, "t"
-		q := r.ended(t, r.ask(t, test.request), PhaseDone, "")
+		test.request.Kind, test.request.Index = control.KindRefresh, "t"
+		q := r.ended(t, r.ask(t, test.request), control.PhaseDone, "")
 		p.settle(t)
 		var there []string
 		for _, id := range ids {
@@ -114,7 +113,7 @@ func TestRefreshOfSources(t *testing.T) {
 			t.Errorf("%+v: %d rows, %v", test.request, q.Rows, there)
 		}
 	}
-	r.ended(t, r.ask(t, Request{Kind: KindRefresh, Index: "t", Source: "public.other", Condition: "true"}), PhaseFailed, "has no documents of public.other")
+	r.ended(t, r.ask(t, control.Request{Kind: control.KindRefresh, Index: "t", Source: "public.other", Condition: "true"}), control.PhaseFailed, "has no documents of public.other")
 }
 
 // TestRequestsOfOtherSlots are not ours: several instances share a control schema.
@@ -122,14 +121,14 @@ func TestRequestsOfOtherSlots(t *testing.T) {
 	t.Parallel()
 	db := testenv.NewDatabase(t)
 	db.Exec(t, `CREATE SCHEMA dbsync_ctrl`)
-	mine, other := NewRequests(db.DB, mapping.DefaultControlSchema, "mine"), NewRequests(db.DB, mapping.DefaultControlSchema, "other")
+	mine, other := control.NewRequests(db.DB, mapping.DefaultControlSchema, "mine"), control.NewRequests(db.DB, mapping.DefaultControlSchema, "other")
 	ctx := t.Context()
 	for range 2 {
 		if err := mine.Setup(ctx); err != nil {
 			t.Fatal(err)
 		}
 	}
-	id, err := other.Add(ctx, &Request{Kind: KindRefresh, Index: "i", Source: "s", Keys: [][]string{{"a", `"b"`}, {"c", "d,{}"}}})
+	id, err := other.Add(ctx, &control.Request{Kind: control.KindRefresh, Index: "i", Source: "s", Keys: [][]string{{"a", `"b"`}, {"c", "d,{}"}}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -140,31 +139,22 @@ func TestRequestsOfOtherSlots(t *testing.T) {
 		t.Errorf("%v %v", q, err)
 	}
 	q, err := other.Get(ctx, id)
-	if err != nil || fmt.Sprint(q.Keys) != `[[a "b"] [c d,{}]]` || q.Phase != PhaseWaiting || q.Ended() {
+	if err != nil || fmt.Sprint(q.Keys) != `[[a "b"] [c d,{}]]` || q.Phase != control.PhaseWaiting || q.Ended() {
 		t.Errorf("%+v %v", q, err)
 	}
-	if open, err := other.begin(ctx, id); err != nil || !open {
+	if open, err := other.Begin(ctx, id); err != nil || !open {
 		t.Error(open, err)
 	}
-	if err := other.end(ctx, id, PhaseCancelled, ""); err != nil {
+	if err := other.End(ctx, id, control.PhaseCancelled, ""); err != nil {
 		t.Error(err)
 	}
-	if open, err := other.begin(ctx, id); err != nil || open {
+	if open, err := other.Begin(ctx, id); err != nil || open {
 		t.Error("a request that has ended begins again:", open, err)
 	}
-	if err := other.end(ctx, id, PhaseDone, "late"); err != nil {
+	if err := other.End(ctx, id, control.PhaseDone, "late"); err != nil {
 		t.Error(err)
 	}
-	if q, err = other.Get(ctx, id); err != nil || q.Phase != PhaseCancelled {
+	if q, err = other.Get(ctx, id); err != nil || q.Phase != control.PhaseCancelled {
 		t.Errorf("%+v %v", q, err)
-	}
-}
-
-func TestLimiter(t *testing.T) {
-	if l := limiter(0); l.Limit() != rate.Inf {
-		t.Errorf("no bound: %v", l.Limit())
-	}
-	if l := limiter(70); l.Limit() != 70 || l.Burst() != 70 {
-		t.Errorf("70 a second: %v, at once %d", l.Limit(), l.Burst())
 	}
 }

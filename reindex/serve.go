@@ -10,6 +10,7 @@ import (
 
 	"tidemark/indexer"
 	"tidemark/mapping"
+	"tidemark/reindex/control"
 )
 
 // poke has Serve look for what there is to do.
@@ -70,7 +71,7 @@ func (m *Manager) dispatch(ctx context.Context, once bool) error {
 		idle := m.hasLooked()
 		for _, d := range m.o.Documents {
 			name := d.Index.Name
-			requests := slices.DeleteFunc(slices.Clone(open), func(q *Request) bool { return q.Index != name })
+			requests := slices.DeleteFunc(slices.Clone(open), func(q *control.Request) bool { return q.Index != name })
 			settled, altered := m.isSettled(name)
 			idle = idle && settled && !altered && !busy[name] && len(requests) == 0
 			if busy[name] || !settled || len(requests) == 0 && !altered {
@@ -93,8 +94,8 @@ func (m *Manager) dispatch(ctx context.Context, once bool) error {
 
 // open returns the requests that have not ended. Those that cancel are done at once, and
 // those that name no index of ours are refused.
-func (m *Manager) open(ctx context.Context) (left []*Request, err error) {
-	var open []*Request
+func (m *Manager) open(ctx context.Context) (left []*control.Request, err error) {
+	var open []*control.Request
 	err = m.retry(ctx, "look for requests", func(ctx context.Context) error {
 		open, err = m.o.Requests.Open(ctx)
 		return err
@@ -107,7 +108,7 @@ func (m *Manager) open(ctx context.Context) (left []*Request, err error) {
 		switch {
 		case !known:
 			err = m.end(ctx, q, fmt.Errorf("the running mapping has no index %s", q.Index))
-		case q.Kind == KindCancel:
+		case q.Kind == control.KindCancel:
 			if left, err = m.cancelAll(ctx, q, left); errors.Is(err, errNotYet) {
 				left, err = append(left, q), nil
 			}
@@ -126,7 +127,7 @@ var errNotYet = errors.New("the rebuild has not begun yet")
 
 // cancelAll gives up the rebuild of an index that is under way, and those that were asked
 // for before it and have not begun. It returns what is left of the open requests.
-func (m *Manager) cancelAll(ctx context.Context, q *Request, open []*Request) (left []*Request, err error) {
+func (m *Manager) cancelAll(ctx context.Context, q *control.Request, open []*control.Request) (left []*control.Request, err error) {
 	given := m.cancel(q.Index)
 	if errors.Is(given, errNotYet) {
 		return open, given
@@ -135,7 +136,7 @@ func (m *Manager) cancelAll(ctx context.Context, q *Request, open []*Request) (l
 	settled, _ := m.isSettled(q.Index)
 	resumed := given == nil && !settled
 	for _, other := range open {
-		if other.Kind != KindReindex || other.Index != q.Index || other.Phase != PhaseWaiting && !resumed {
+		if other.Kind != control.KindReindex || other.Index != q.Index || other.Phase != control.PhaseWaiting && !resumed {
 			left = append(left, other)
 			continue
 		}
@@ -167,22 +168,22 @@ func (m *Manager) cancel(index string) error {
 }
 
 // end notes what became of a request: it is done where err is nil.
-func (m *Manager) end(ctx context.Context, q *Request, err error) error {
-	phase, message := PhaseDone, ""
+func (m *Manager) end(ctx context.Context, q *control.Request, err error) error {
+	phase, message := control.PhaseDone, ""
 	switch {
 	case errors.Is(err, errCancelled):
-		phase = PhaseCancelled
+		phase = control.PhaseCancelled
 	case err != nil:
-		phase, message = PhaseFailed, err.Error()
+		phase, message = control.PhaseFailed, err.Error()
 		m.o.Logger.Error("a request failed", "request", q.ID, "kind", q.Kind, "index", q.Index, "error", err)
 	}
 	return m.retry(ctx, fmt.Sprintf("note the end of request %d", q.ID), func(ctx context.Context) error {
-		return m.o.Requests.end(ctx, q.ID, phase, message)
+		return m.o.Requests.End(ctx, q.ID, phase, message)
 	})
 }
 
 // work does what there is to do for one index.
-func (m *Manager) work(ctx context.Context, d *indexer.Documents, requests []*Request) error {
+func (m *Manager) work(ctx context.Context, d *indexer.Documents, requests []*control.Request) error {
 	release, err := m.slot(ctx)
 	if err != nil {
 		return err
@@ -198,7 +199,7 @@ func (m *Manager) work(ctx context.Context, d *indexer.Documents, requests []*Re
 	for _, q := range requests {
 		open := false
 		err := m.retry(ctx, fmt.Sprintf("begin request %d", q.ID), func(ctx context.Context) (err error) {
-			open, err = m.o.Requests.begin(ctx, q.ID)
+			open, err = m.o.Requests.Begin(ctx, q.ID)
 			return err
 		})
 		if err != nil {
@@ -208,9 +209,9 @@ func (m *Manager) work(ctx context.Context, d *indexer.Documents, requests []*Re
 			continue // it was cancelled
 		}
 		switch q.Kind {
-		case KindRefresh:
+		case control.KindRefresh:
 			err = m.refresh(ctx, d, q)
-		case KindReindex:
+		case control.KindReindex:
 			if !rebuilt {
 				rebuilt, outcome = true, m.rebuild(ctx, d, q)
 			}
@@ -221,7 +222,7 @@ func (m *Manager) work(ctx context.Context, d *indexer.Documents, requests []*Re
 		if ctx.Err() != nil {
 			return context.Cause(ctx) // the next process goes on with it
 		}
-		if taken, ok := errors.AsType[*TakenOverError](err); ok {
+		if taken, ok := errors.AsType[*control.TakenOverError](err); ok {
 			return taken // it is the other process's
 		}
 		if err := m.end(ctx, q, err); err != nil {
@@ -233,9 +234,9 @@ func (m *Manager) work(ctx context.Context, d *indexer.Documents, requests []*Re
 
 // rebuild rebuilds the index because somebody asked for it. One that an earlier process
 // has begun, and Run has completed meanwhile, is not done again.
-func (m *Manager) rebuild(ctx context.Context, d *indexer.Documents, q *Request) error {
+func (m *Manager) rebuild(ctx context.Context, d *indexer.Documents, q *control.Request) error {
 	st := m.State(d.Index.Name)
-	if q.Phase == PhaseRunning && st.FinishedAt.After(q.CreatedAt) && !st.StartedAt.Before(q.CreatedAt) {
+	if q.Phase == control.PhaseRunning && st.FinishedAt.After(q.CreatedAt) && !st.StartedAt.Before(q.CreatedAt) {
 		return nil
 	}
 	m.mu.Lock()
@@ -249,15 +250,15 @@ func (m *Manager) rebuild(ctx context.Context, d *indexer.Documents, q *Request)
 	delete(m.asked, st.Name) // a cancellable filling has done so already
 	m.mu.Unlock()
 	m.poke()
-	if _, taken := errors.AsType[*TakenOverError](err); err == nil || taken || ctx.Err() != nil || m.State(st.Name).Building == "" {
+	if _, taken := errors.AsType[*control.TakenOverError](err); err == nil || taken || ctx.Err() != nil || m.State(st.Name).Building == "" {
 		return err
 	}
 	return errors.Join(err, m.abandon(ctx, d))
 }
 
 // refresh stores the documents of some rows again.
-func (m *Manager) refresh(ctx context.Context, d *indexer.Documents, q *Request) error {
-	sources := q.of(d.Index)
+func (m *Manager) refresh(ctx context.Context, d *indexer.Documents, q *control.Request) error {
+	sources := q.Of(d.Index)
 	if len(sources) == 0 {
 		return fmt.Errorf("the running mapping has no documents of %s in index %s", q.Source, d.Index.Name)
 	}
@@ -271,24 +272,24 @@ func (m *Manager) refresh(ctx context.Context, d *indexer.Documents, q *Request)
 }
 
 // refreshSource stores the documents of rows of one source again.
-func (m *Manager) refreshSource(ctx context.Context, d *indexer.Documents, source *mapping.Source, q *Request, done *int64) error {
+func (m *Manager) refreshSource(ctx context.Context, d *indexer.Documents, source *mapping.Source, q *control.Request, done *int64) error {
 	plan, err := indexer.NewRowPlan(d, source, m.o.Catalog.Tables(), d.Targets()...)
 	if err != nil {
 		return err
 	}
 	plan.Live = true
-	rows := newChunks(plan, nil)
-	rows.where = q.Condition
+	rows := indexer.NewPager(plan, nil)
+	rows.Where = q.Condition
 	for _, key := range q.Keys {
 		values := make([][]byte, len(key))
 		for i, v := range key {
 			values[i] = []byte(v)
 		}
-		rows.keys = append(rows.keys, values)
+		rows.Keys = append(rows.Keys, values)
 	}
 	return m.copy(ctx, rows, func(chunk *stored) error {
 		*done += int64(chunk.window.Len())
-		return m.retry(ctx, "note the progress of a refresh", func(ctx context.Context) error { return m.o.Requests.advance(ctx, q.ID, *done) })
+		return m.retry(ctx, "note the progress of a refresh", func(ctx context.Context) error { return m.o.Requests.Advance(ctx, q.ID, *done) })
 	})
 }
 

@@ -12,15 +12,16 @@ import (
 	"testing"
 	"time"
 
-	"tidemark/indexer"
+	"tidemark/indexer/search"
 	"tidemark/mapping"
+	"tidemark/reindex/control"
 	"tidemark/testenv"
 )
 
 // requests are those of the rig's slot.
-func (r *rig) requests(t testing.TB) *Requests {
+func (r *rig) requests(t testing.TB) *control.Requests {
 	t.Helper()
-	requests := NewRequests(r.db.DB, mapping.DefaultControlSchema, r.db.Unique("slot"))
+	requests := control.NewRequests(r.db.DB, mapping.DefaultControlSchema, r.db.Unique("slot"))
 	if err := requests.Setup(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -28,7 +29,7 @@ func (r *rig) requests(t testing.TB) *Requests {
 }
 
 // ask makes a request and returns its number.
-func (r *rig) ask(t testing.TB, q Request) int64 {
+func (r *rig) ask(t testing.TB, q control.Request) int64 {
 	t.Helper()
 	q.Index = r.prefix + q.Index
 	id, err := r.requests(t).Add(t.Context(), &q)
@@ -38,7 +39,7 @@ func (r *rig) ask(t testing.TB, q Request) int64 {
 	return id
 }
 
-func (r *rig) request(t testing.TB, id int64) *Request {
+func (r *rig) request(t testing.TB, id int64) *control.Request {
 	t.Helper()
 	q, err := r.requests(t).Get(t.Context(), id)
 	if err != nil || q == nil {
@@ -49,7 +50,7 @@ func (r *rig) request(t testing.TB, id int64) *Request {
 
 // ended waits for the end of a request, which must be as wanted, and have the text in its
 // message.
-func (r *rig) ended(t testing.TB, id int64, want Phase, message string) *Request {
+func (r *rig) ended(t testing.TB, id int64, want control.Phase, message string) *control.Request {
 	t.Helper()
 	await(t, fmt.Sprintf("request %d ends", id), func() bool { return r.request(t, id).Ended() })
 	q := r.request(t, id)
@@ -61,7 +62,7 @@ func (r *rig) ended(t testing.TB, id int64, want Phase, message string) *Request
 
 // building waits until some rows are in a physical index that is being filled, and returns
 // the state.
-func (r *rig) building(t testing.TB, index string) (st *State) {
+func (r *rig) building(t testing.TB, index string) (st *control.State) {
 	t.Helper()
 	await(t, "a chunk of "+index+" is stored", func() bool {
 		st = r.state(t, index)
@@ -99,8 +100,8 @@ func TestRequestLife(t *testing.T) {
 	p.complete(t)
 	_, before := r.physical(t, "t")
 
-	id := r.ask(t, Request{Kind: KindReindex, Index: "t"})
-	r.ended(t, id, PhaseDone, "")
+	id := r.ask(t, control.Request{Kind: control.KindReindex, Index: "t"})
+	r.ended(t, id, control.PhaseDone, "")
 	r.settled(t, "t")
 	_, now := r.physical(t, "t")
 	if now == before || fillings.Load() != 2 {
@@ -110,12 +111,12 @@ func TestRequestLife(t *testing.T) {
 	p.settle(t)
 	r.check(t, "t")
 
-	r.ended(t, r.ask(t, Request{Kind: KindReindex, Index: "other"}), PhaseFailed, "the running mapping has no index "+r.prefix+"other")
-	r.ended(t, r.ask(t, Request{Kind: KindCancel, Index: "t"}), PhaseFailed, "not being rebuilt")
-	r.ended(t, r.ask(t, Request{Kind: KindRefresh, Index: "t", Condition: "no_column = 1"}), PhaseFailed, "no_column")
-	r.ended(t, r.ask(t, Request{Kind: KindRefresh, Index: "t", Condition: "1 / (id - 20) = 7"}), PhaseFailed, "division by zero")
-	r.ended(t, r.ask(t, Request{Kind: "dance", Index: "t"}), PhaseFailed, "dance")
-	if q := r.ended(t, r.ask(t, Request{Kind: KindRefresh, Index: "t", Condition: "id <= 7"}), PhaseDone, ""); q.Rows != 7 {
+	r.ended(t, r.ask(t, control.Request{Kind: control.KindReindex, Index: "other"}), control.PhaseFailed, "the running mapping has no index "+r.prefix+"other")
+	r.ended(t, r.ask(t, control.Request{Kind: control.KindCancel, Index: "t"}), control.PhaseFailed, "not being rebuilt")
+	r.ended(t, r.ask(t, control.Request{Kind: control.KindRefresh, Index: "t", Condition: "no_column = 1"}), control.PhaseFailed, "no_column")
+	r.ended(t, r.ask(t, control.Request{Kind: control.KindRefresh, Index: "t", Condition: "1 / (id - 20) = 7"}), control.PhaseFailed, "division by zero")
+	r.ended(t, r.ask(t, control.Request{Kind: "dance", Index: "t"}), control.PhaseFailed, "dance")
+	if q := r.ended(t, r.ask(t, control.Request{Kind: control.KindRefresh, Index: "t", Condition: "id <= 7"}), control.PhaseDone, ""); q.Rows != 7 {
 		t.Errorf("%d rows were refreshed", q.Rows)
 	}
 	recent, err := r.requests(t).Recent(t.Context(), 3)
@@ -128,11 +129,11 @@ func TestRequestLife(t *testing.T) {
 
 	// Nobody runs: the next one does it, one rebuild for all who have asked.
 	r.crashAll(t)
-	ids := []int64{r.ask(t, Request{Kind: KindReindex, Index: "t"}), r.ask(t, Request{Kind: KindReindex, Index: "t"}), r.ask(t, Request{Kind: KindReindex, Index: "t"})}
+	ids := []int64{r.ask(t, control.Request{Kind: control.KindReindex, Index: "t"}), r.ask(t, control.Request{Kind: control.KindReindex, Index: "t"}), r.ask(t, control.Request{Kind: control.KindReindex, Index: "t"})}
 	fillings.Store(0)
 	r.start(t, o).complete(t)
 	for _, id := range ids {
-		r.ended(t, id, PhaseDone, "")
+		r.ended(t, id, control.PhaseDone, "")
 	}
 	if n := fillings.Load(); n != 1 {
 		t.Errorf("filled %d times for three who asked", n)
@@ -143,7 +144,7 @@ func TestRequestLife(t *testing.T) {
 	r.db.Exec(t, fmt.Sprintf(`UPDATE dbsync_ctrl.requests SET phase = 'running', finished_at = NULL WHERE id = %d`, ids[0]))
 	fillings.Store(0)
 	r.start(t, o).complete(t)
-	r.ended(t, ids[0], PhaseDone, "")
+	r.ended(t, ids[0], control.PhaseDone, "")
 	if n := fillings.Load(); n != 0 {
 		t.Errorf("filled %d times more", n)
 	}
@@ -157,7 +158,7 @@ func TestLostNotification(t *testing.T) {
 	r := newRig(t, `PREFIXt: {table: t}`, tableT, rowsT(5))
 	r.start(t, options{serve: true}).complete(t)
 	r.db.Exec(t, fmt.Sprintf(`INSERT INTO dbsync_ctrl.requests (slot, kind, index_name) VALUES ('%s', 'reindex', '%st')`, r.db.Unique("slot"), r.prefix))
-	r.ended(t, 1, PhaseDone, "")
+	r.ended(t, 1, control.PhaseDone, "")
 }
 
 // TestRequestOutlivesProcesses ends processes in the middle of a rebuild that was asked for.
@@ -166,11 +167,11 @@ func TestRequestOutlivesProcesses(t *testing.T) {
 	r := newRig(t, `PREFIXt: {table: t, reindex: {chunk: 10}}`, tableT, rowsT(200))
 	r.start(t, options{serve: true}).complete(t)
 	_, before := r.physical(t, "t")
-	id := r.ask(t, Request{Kind: KindReindex, Index: "t"})
+	id := r.ask(t, control.Request{Kind: control.KindReindex, Index: "t"})
 	building := r.building(t, "t").Building
 	for range 3 {
 		r.crashAll(t)
-		if q := r.request(t, id); q.Phase != PhaseRunning {
+		if q := r.request(t, id); q.Phase != control.PhaseRunning {
 			t.Fatalf("after a crash in the middle: %s %s", q.Phase, q.Message)
 		}
 		if _, live := r.physical(t, "t"); live != before {
@@ -183,7 +184,7 @@ func TestRequestOutlivesProcesses(t *testing.T) {
 	}
 	r.crashAll(t)
 	p := r.start(t, options{serve: true})
-	r.ended(t, id, PhaseDone, "")
+	r.ended(t, id, control.PhaseDone, "")
 	p.complete(t)
 	r.settled(t, "t")
 	r.check(t, "t")
@@ -210,7 +211,7 @@ func TestCancel(t *testing.T) {
 		if live != before || len(all) != 1 {
 			t.Errorf("%v, the alias stands for %s", all, live)
 		}
-		if want := []string{indexer.WriteAlias(r.prefix+"t", before)}; !slices.Equal(p.documents[0].Targets(), want) {
+		if want := []string{search.WriteAlias(r.prefix+"t", before)}; !slices.Equal(p.documents[0].Targets(), want) {
 			t.Errorf("documents are written to %v", p.documents[0].Targets())
 		}
 		// A write to what was dropped would hold everything up.
@@ -219,28 +220,28 @@ func TestCancel(t *testing.T) {
 		r.check(t, "t")
 	}
 
-	first := r.ask(t, Request{Kind: KindReindex, Index: "t"})
+	first := r.ask(t, control.Request{Kind: control.KindReindex, Index: "t"})
 	r.building(t, "t")
-	second := r.ask(t, Request{Kind: KindReindex, Index: "t"}) // waits
-	r.db.Exec(t, `UPDATE t SET v = v || '!'`)                  // is in a batch meanwhile
-	r.ended(t, r.ask(t, Request{Kind: KindCancel, Index: "t"}), PhaseDone, "")
-	r.ended(t, first, PhaseCancelled, "")
-	r.ended(t, second, PhaseCancelled, "")
+	second := r.ask(t, control.Request{Kind: control.KindReindex, Index: "t"}) // waits
+	r.db.Exec(t, `UPDATE t SET v = v || '!'`)                                  // is in a batch meanwhile
+	r.ended(t, r.ask(t, control.Request{Kind: control.KindCancel, Index: "t"}), control.PhaseDone, "")
+	r.ended(t, first, control.PhaseCancelled, "")
+	r.ended(t, second, control.PhaseCancelled, "")
 	given(p)
 
 	// At once: the rebuild has hardly begun.
-	first = r.ask(t, Request{Kind: KindReindex, Index: "t"})
-	r.ended(t, r.ask(t, Request{Kind: KindCancel, Index: "t"}), PhaseDone, "")
-	r.ended(t, first, PhaseCancelled, "")
+	first = r.ask(t, control.Request{Kind: control.KindReindex, Index: "t"})
+	r.ended(t, r.ask(t, control.Request{Kind: control.KindCancel, Index: "t"}), control.PhaseDone, "")
+	r.ended(t, first, control.PhaseCancelled, "")
 	given(p)
 
 	// The process that goes on with it is asked while it does.
-	first = r.ask(t, Request{Kind: KindReindex, Index: "t"})
+	first = r.ask(t, control.Request{Kind: control.KindReindex, Index: "t"})
 	r.building(t, "t")
 	r.crashAll(t)
 	p = r.start(t, options{serve: true})
-	r.ended(t, r.ask(t, Request{Kind: KindCancel, Index: "t"}), PhaseDone, "")
-	r.ended(t, first, PhaseCancelled, "")
+	r.ended(t, r.ask(t, control.Request{Kind: control.KindCancel, Index: "t"}), control.PhaseDone, "")
+	r.ended(t, first, control.PhaseCancelled, "")
 	p.complete(t)
 	given(p)
 
@@ -264,7 +265,7 @@ func TestCancelAmidABatch(t *testing.T) {
 	r.searchURL = proxy.URL
 	p := r.start(t, options{serve: true})
 	p.complete(t)
-	id := r.ask(t, Request{Kind: KindReindex, Index: "t"})
+	id := r.ask(t, control.Request{Kind: control.KindReindex, Index: "t"})
 	building := r.building(t, "t").Building
 	held := proxy.Inject(testenv.Hold(-1, func(q *testenv.Request) bool {
 		return slices.ContainsFunc(q.Items, func(i testenv.Item) bool { return i.ID == "499" }) // the chunks are not there yet
@@ -273,15 +274,15 @@ func TestCancelAmidABatch(t *testing.T) {
 	if err := held.Await(within(t, patience), 1); err != nil {
 		t.Fatal(err)
 	}
-	cancel := r.ask(t, Request{Kind: KindCancel, Index: "t"})
+	cancel := r.ask(t, control.Request{Kind: control.KindCancel, Index: "t"})
 	await(t, "it is given up", func() bool { return r.state(t, "t").Building == "" })
 	time.Sleep(300 * time.Millisecond) // for what must not happen
 	if all, _ := r.physical(t, "t"); !slices.Contains(all, building) {
 		t.Errorf("%s is dropped while it is written to: %v", building, all)
 	}
 	held.Lift()
-	r.ended(t, cancel, PhaseDone, "")
-	r.ended(t, id, PhaseCancelled, "")
+	r.ended(t, cancel, control.PhaseDone, "")
+	r.ended(t, id, control.PhaseCancelled, "")
 	p.settle(t)
 	r.settled(t, "t")
 	r.check(t, "t")
@@ -296,9 +297,9 @@ func TestPassive(t *testing.T) {
 	r.indices = `PREFIXu: {table: t}`
 	r.start(t, options{serve: true})
 	for range 5 {
-		r.ended(t, r.ask(t, Request{Kind: KindReindex, Index: "t"}), PhaseDone, "")
+		r.ended(t, r.ask(t, control.Request{Kind: control.KindReindex, Index: "t"}), control.PhaseDone, "")
 	}
-	r.ended(t, r.ask(t, Request{Kind: KindReindex, Index: "u"}), PhaseFailed, "the running mapping has no index "+r.prefix+"u")
+	r.ended(t, r.ask(t, control.Request{Kind: control.KindReindex, Index: "u"}), control.PhaseFailed, "the running mapping has no index "+r.prefix+"u")
 	r.settled(t, "t")
 	r.check(t, "t")
 }
@@ -309,7 +310,7 @@ func TestNothingToGoBackTo(t *testing.T) {
 	r := newRig(t, `PREFIXt: {table: t, `+slow+`}`, tableT, rowsT(500))
 	r.start(t, options{serve: true})
 	r.building(t, "t")
-	r.ended(t, r.ask(t, Request{Kind: KindCancel, Index: "t"}), PhaseFailed, "filled for the first time")
+	r.ended(t, r.ask(t, control.Request{Kind: control.KindCancel, Index: "t"}), control.PhaseFailed, "filled for the first time")
 	r.crashAll(t)
 	r.indices = `PREFIXt: {table: t}`
 	r.start(t, options{serve: true}).complete(t)
@@ -317,7 +318,7 @@ func TestNothingToGoBackTo(t *testing.T) {
 	r.indices = `PREFIXt: {table: t, fields: {v: {type: keyword}}, ` + slow + `}`
 	r.start(t, options{serve: true})
 	r.building(t, "t")
-	r.ended(t, r.ask(t, Request{Kind: KindCancel, Index: "t"}), PhaseFailed, "put the mapping back")
+	r.ended(t, r.ask(t, control.Request{Kind: control.KindCancel, Index: "t"}), control.PhaseFailed, "put the mapping back")
 	if st := r.state(t, "t"); st.Building == "" || st.Live == "" {
 		t.Errorf("%+v", st)
 	}
@@ -335,14 +336,14 @@ func TestTwoAtATime(t *testing.T) {
 	p.complete(t)
 	var ids []int64
 	for _, name := range []string{"t", "u", "w"} {
-		ids = append(ids, r.ask(t, Request{Kind: KindReindex, Index: name}))
+		ids = append(ids, r.ask(t, control.Request{Kind: control.KindReindex, Index: name}))
 	}
 	await(t, "two are filled at a time", func() bool {
 		return query[int](t, r.db, `SELECT count(*) FROM dbsync_ctrl.indices WHERE building <> '' AND rows_done > 0`) == 2
 	})
 	r.db.Exec(t, `UPDATE t SET v = 'changed' WHERE id % 3 = 0`, `DELETE FROM u WHERE id % 5 = 0`, `UPDATE w SET id = -id WHERE id % 7 = 0`)
 	for _, id := range ids {
-		r.ended(t, id, PhaseDone, "")
+		r.ended(t, id, control.PhaseDone, "")
 	}
 	p.settle(t)
 	for _, name := range []string{"t", "u", "w"} {
@@ -370,7 +371,7 @@ func TestMissingDocument(t *testing.T) {
 	p.complete(t)
 	sabotage.Store(true)
 	const says = "has 99 documents for 100 rows"
-	r.ended(t, r.ask(t, Request{Kind: KindReindex, Index: "t"}), PhaseFailed, says)
+	r.ended(t, r.ask(t, control.Request{Kind: control.KindReindex, Index: "t"}), control.PhaseFailed, says)
 	r.settled(t, "t")
 	if _, live := r.physical(t, "t"); live != before {
 		t.Errorf("the alias stands for %s", live)
@@ -451,7 +452,7 @@ func TestOldMapping(t *testing.T) {
 	r.check(t, "t", after)
 
 	// Later rebuilds of this process have nothing to do with the mapping before.
-	id := r.ask(t, Request{Kind: KindReindex, Index: "t"})
+	id := r.ask(t, control.Request{Kind: control.KindReindex, Index: "t"})
 	for n := 0; !r.request(t, id).Ended(); n++ {
 		r.db.Exec(t, fmt.Sprintf(`UPDATE t SET v = 'changed %d' WHERE id = 3`, n))
 		p.settle(t)
@@ -460,7 +461,7 @@ func TestOldMapping(t *testing.T) {
 			t.Fatalf("the index in use gets %v", doc)
 		}
 	}
-	r.ended(t, id, PhaseDone, "")
+	r.ended(t, id, control.PhaseDone, "")
 	p.settle(t)
 	r.check(t, "t", after)
 }

@@ -15,10 +15,12 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"tidemark/indexer"
+	"tidemark/indexer/retry"
+	"tidemark/indexer/search"
 	"tidemark/internal/prepare"
 	"tidemark/mapping"
-	"tidemark/reindex"
+	"tidemark/reindex/control"
+	"tidemark/reindex/verify"
 )
 
 type lettersOptions struct {
@@ -106,12 +108,12 @@ func (o *lettersOptions) command(stderr io.Writer, use string, do func(ctx conte
 func (o *lettersOptions) anyIndex(command string) bool { return command == "list" || len(o.rows) > 0 }
 
 // open opens the table of dead letters; nil: there is none yet, and so no dead letter.
-func (o *lettersOptions) open(ctx context.Context, config *mapping.Config, log *slog.Logger) (letters *indexer.DeadLetters, end func() error, err error) {
+func (o *lettersOptions) open(ctx context.Context, config *mapping.Config, log *slog.Logger) (letters *control.DeadLetters, end func() error, err error) {
 	db, err := prepare.Open(ctx, config, log, askPatience)
 	if err != nil {
 		return nil, nil, err
 	}
-	letters = indexer.NewDeadLetters(db, config.Postgres.ControlSchema, indexer.NewAlarm(log))
+	letters = control.NewDeadLetters(db, config.Postgres.ControlSchema, retry.NewAlarm(log))
 	there, err := letters.Exist(ctx)
 	if err != nil {
 		return nil, nil, errors.Join(err, db.Close())
@@ -123,7 +125,7 @@ func (o *lettersOptions) open(ctx context.Context, config *mapping.Config, log *
 }
 
 // filter is for the dead letters of indices, none named: of any; and the rows asked for.
-func (o *lettersOptions) filter(ctx context.Context, letters *indexer.DeadLetters, indices []*mapping.Index) (f indexer.LetterFilter, err error) {
+func (o *lettersOptions) filter(ctx context.Context, letters *control.DeadLetters, indices []*mapping.Index) (f control.LetterFilter, err error) {
 	f.Rows = o.rows
 	if len(indices) == 0 {
 		return f, nil
@@ -143,7 +145,7 @@ func (o *lettersOptions) filter(ctx context.Context, letters *indexer.DeadLetter
 
 // writtenBy tells whether a write alias is one of an index.
 func writtenBy(ix *mapping.Index, alias string) bool {
-	_, ok := indexer.PhysicalOf(ix.Name, alias)
+	_, ok := search.PhysicalOf(ix.Name, alias)
 	return ok
 }
 
@@ -198,7 +200,7 @@ type letterLine struct {
 	Document  json.RawMessage `json:"document,omitempty"`
 }
 
-func lineOf(l *indexer.DeadLetter, config *mapping.Config) *letterLine {
+func lineOf(l *control.DeadLetter, config *mapping.Config) *letterLine {
 	line := &letterLine{
 		Row: l.Row, Physical: strings.ToLower(l.Index), ID: l.ID, Routing: l.Routing, Operation: "index", Version: l.Version.String(),
 		Status: l.Status, Type: l.Type, Reason: l.Reason, Attempts: l.Attempts, CreatedAt: l.CreatedAt.UTC(),
@@ -210,7 +212,7 @@ func lineOf(l *indexer.DeadLetter, config *mapping.Config) *letterLine {
 		line.Document = l.Body
 	}
 	for _, ix := range config.Indices {
-		if physical, ok := indexer.PhysicalOf(ix.Name, l.Index); ok {
+		if physical, ok := search.PhysicalOf(ix.Name, l.Index); ok {
 			line.Index, line.Physical = ix.Name, physical
 		}
 	}
@@ -218,7 +220,7 @@ func lineOf(l *indexer.DeadLetter, config *mapping.Config) *letterLine {
 }
 
 // print prints dead letters.
-func (o *lettersOptions) print(out io.Writer, letters []indexer.DeadLetter, config *mapping.Config, more bool) error {
+func (o *lettersOptions) print(out io.Writer, letters []control.DeadLetter, config *mapping.Config, more bool) error {
 	var b bytes.Buffer
 	if o.json {
 		encoder := json.NewEncoder(&b)
@@ -292,7 +294,7 @@ func (o *lettersOptions) retry(ctx context.Context, config *mapping.Config, indi
 	failed := &refusedError{}
 	err = whileFollowed(ctx, config, indices, log, display, func(ctx context.Context, f *followedSlot) error {
 		for _, ix := range indices {
-			r, err := reindex.RetryLetters(ctx, ix, reindex.RetryOptions{
+			r, err := verify.RetryLetters(ctx, ix, verify.RetryOptions{
 				DB: f.db, Schema: config.Postgres.ControlSchema, Slot: config.Postgres.Slot, Tables: f.prepared.Tables, Rows: o.rows,
 			})
 			if err != nil {
@@ -317,7 +319,7 @@ func (o *lettersOptions) retry(ctx context.Context, config *mapping.Config, indi
 }
 
 // concerned are those of the indices that have dead letters of those that are meant.
-func (o *lettersOptions) concerned(ctx context.Context, letters *indexer.DeadLetters, indices []*mapping.Index) ([]*mapping.Index, error) {
+func (o *lettersOptions) concerned(ctx context.Context, letters *control.DeadLetters, indices []*mapping.Index) ([]*mapping.Index, error) {
 	if letters == nil {
 		return nil, nil
 	}

@@ -8,7 +8,8 @@ import (
 	"testing"
 	"time"
 
-	"tidemark/indexer"
+	"tidemark/indexer/search"
+	"tidemark/reindex/control"
 )
 
 // TestDeadLettersUsage are command lines that make no sense. No server is asked.
@@ -34,8 +35,8 @@ func TestDeadLettersUsage(t *testing.T) {
 // TestDeadLetters has documents refused, and no instance run.
 func TestDeadLetters(t *testing.T) {
 	t.Parallel()
-	d, search, f, name := newItems(t, 300)
-	f.write(t, d.URL, search.URL, "  "+name+": {table: items, fields: {v: {type: integer}}}\n")
+	d, engine, f, name := newItems(t, 300)
+	f.write(t, d.URL, engine.URL, "  "+name+": {table: items, fields: {v: {type: integer}}}\n")
 	letters := func(args ...string) []string {
 		return append([]string{"dead-letters", args[0], "-c", f.path}, args[1:]...)
 	}
@@ -73,7 +74,7 @@ func TestDeadLetters(t *testing.T) {
 
 	says(t, exitDone, letters("drop", "--row", fmt.Sprint(all[3].Row)), "1 dead letter dropped")
 	says(t, exitFailed, letters("retry", name), name+": 3 dead letters retried, 3 gone; 3 documents refused again", "3 documents were refused again: tidemark dead-letters list says why")
-	status, answer, err := search.Do(t.Context(), http.MethodPut, "/"+name+"/_mapping", []byte(`{"properties":{"v":{"type":"integer","ignore_malformed":true}}}`))
+	status, answer, err := engine.Do(t.Context(), http.MethodPut, "/"+name+"/_mapping", []byte(`{"properties":{"v":{"type":"integer","ignore_malformed":true}}}`))
 	if err != nil || status != http.StatusOK {
 		t.Fatalf("%d %s %v", status, answer, err)
 	}
@@ -82,15 +83,15 @@ func TestDeadLetters(t *testing.T) {
 	f.takeAdmin(t)
 	says(t, exitDone, letters("retry", "all"), "2 dead letters retried, 2 gone; 0 documents refused again")
 	says(t, exitDone, letters("retry", "all"), "there are no dead letters")
-	if n := count(t, search, name); n != 299 { // one was dropped
+	if n := count(t, engine, name); n != 299 { // one was dropped
 		t.Errorf("%d documents", n)
 	}
 
 	// Those of an index that left the file are there all the same.
-	letter := indexer.Refused{Err: &indexer.DocError{Status: 400, Type: "not_sent", Reason: "a\ttab"}}
+	letter := search.Refused{Err: &search.DocError{Status: 400, Type: "not_sent", Reason: "a\ttab"}}
 	letter.Operation.Index, letter.Operation.ID, letter.Operation.Delete = "other-20260131T120000Z", strings.Repeat("long", 100), true
-	kept := indexer.NewDeadLetters(d.DB, "dbsync_ctrl", nil)
-	if err := kept.Keep(t.Context(), []indexer.Refused{letter}); err != nil {
+	kept := control.NewDeadLetters(d.DB, "dbsync_ctrl", nil)
+	if err := kept.Keep(t.Context(), []search.Refused{letter}); err != nil {
 		t.Fatal(err)
 	}
 	out := says(t, exitDone, letters("list"), "other-20260131t120000z", "delete: 400 not_sent: a tab", "longlong", "…")
@@ -100,9 +101,9 @@ func TestDeadLetters(t *testing.T) {
 	says(t, exitDone, letters("drop", "all"), "0 dead letters dropped")
 	says(t, exitDone, letters("drop", "--row", fmt.Sprint(lines()[0].Row)), "1 dead letter dropped")
 
-	f.write(t, d.URL, search.URL, "  "+name+": {table: items, fields: {v: {type: keyword}}}\n")
-	letter.Operation.Index = indexer.WriteAlias(name, all[0].Physical)
-	if err := kept.Keep(t.Context(), []indexer.Refused{letter}); err != nil {
+	f.write(t, d.URL, engine.URL, "  "+name+": {table: items, fields: {v: {type: keyword}}}\n")
+	letter.Operation.Index = search.WriteAlias(name, all[0].Physical)
+	if err := kept.Keep(t.Context(), []search.Refused{letter}); err != nil {
 		t.Fatal(err)
 	}
 	says(t, exitFailed, letters("retry", name), "has to be filled first", "mend: tidemark run")

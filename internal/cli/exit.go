@@ -9,7 +9,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"tidemark/dbsync"
-	"tidemark/indexer"
+	"tidemark/indexer/search"
 	"tidemark/internal/admin"
 	"tidemark/internal/service"
 	"tidemark/mapping"
@@ -42,10 +42,10 @@ func exitCode(err error) int {
 		return exitDone
 	}
 	if is[*usageError](err) || is[mapping.Problems](err) || is[*dbsync.SetupError](err) ||
-		is[*admin.ListenError](err) || is[*service.UnknownIndexError](err) || is[*indexer.NameTakenError](err) {
+		is[*admin.ListenError](err) || is[*service.UnknownIndexError](err) || is[*search.NameTakenError](err) {
 		return exitConfig
 	}
-	if e, ok := errors.AsType[*indexer.ConnectError](err); ok && e.Configuration() {
+	if e, ok := errors.AsType[*search.ConnectError](err); ok && e.Configuration() {
 		return exitConfig
 	}
 	if e, ok := errors.AsType[*pgconn.PgError](err); ok {
@@ -96,7 +96,7 @@ func explain(err error) []string {
 		if e.Err != nil {
 			text += ": " + e.Err.Error()
 		}
-	} else if e, ok := errors.AsType[*indexer.ConnectError](err); ok {
+	} else if e, ok := errors.AsType[*search.ConnectError](err); ok {
 		text, mend = "search server: "+e.Err.Error(), e.Mend
 		if e.URLs != "" {
 			text = "search server " + e.URLs + ": " + e.Err.Error()

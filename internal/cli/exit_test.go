@@ -12,7 +12,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"tidemark/dbsync"
-	"tidemark/indexer"
+	"tidemark/indexer/search"
 	"tidemark/internal/admin"
 	"tidemark/internal/prepare"
 	"tidemark/internal/service"
@@ -36,9 +36,9 @@ func TestExitCodes(t *testing.T) {
 		{"mapping file", problems, 2, "t.yaml:3: indices.a.table: no table a\n    mend: name another\n          or make it\n\nt.yaml: search is missing\n"},
 		{"setup", fmt.Errorf("begin: %w", &dbsync.SetupError{Text: "wal_level is replica", Mend: "ALTER SYSTEM …", Err: errors.New("as it says")}), 2,
 			"tidemark: Postgres: wal_level is replica: as it says\n    mend: ALTER SYSTEM …\n"},
-		{"credentials", &indexer.ConnectError{URLs: "http://s:9200", Kind: indexer.BadCredentials, Mend: "correct them", Err: errors.New("status 401")}, 2,
+		{"credentials", &search.ConnectError{URLs: "http://s:9200", Kind: search.BadCredentials, Mend: "correct them", Err: errors.New("status 401")}, 2,
 			"tidemark: search server http://s:9200: status 401\n    mend: correct them\n"},
-		{"no cluster", &indexer.ConnectError{URLs: "http://s:9200", Kind: indexer.Unreachable, Mend: "start it", Err: errors.New("refused")}, 1,
+		{"no cluster", &search.ConnectError{URLs: "http://s:9200", Kind: search.Unreachable, Mend: "start it", Err: errors.New("refused")}, 1,
 			"tidemark: search server http://s:9200: refused\n    mend: start it\n"},
 		{"no database", unreachable, 1, "tidemark: Postgres at db:5432 does not answer, tried for 0s: connection refused\n    mend: start the server, or correct postgres.url\n"},
 		{"no database and a problem", errors.Join(problems[1:], unreachable), 2,
@@ -50,7 +50,7 @@ func TestExitCodes(t *testing.T) {
 		{"admin address", &admin.ListenError{Address: "127.0.0.1:1", Err: syscall.EADDRINUSE}, 2,
 			"tidemark: admin server: cannot listen on 127.0.0.1:1: address already in use\n    mend: set admin.listen to another address, or end the process that has this one\n"},
 		{"index that is not in the file", &service.UnknownIndexError{Name: "x"}, 2, "tidemark: there is no index x in the mapping\n"},
-		{"name taken", &indexer.NameTakenError{Name: "x"}, 2, ""},
+		{"name taken", &search.NameTakenError{Name: "x"}, 2, ""},
 		{"password", fmt.Errorf("connect: %w", &pgconn.PgError{Code: "28P01", Message: "no"}), 2, ""},
 		{"role", &pgconn.PgError{Code: "28000"}, 2, ""},
 		{"database", &pgconn.PgError{Code: "3D000"}, 2, ""},

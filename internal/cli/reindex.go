@@ -21,7 +21,7 @@ import (
 	"tidemark/internal/service"
 	"tidemark/mapping"
 	"tidemark/mapping/catalog"
-	"tidemark/reindex"
+	"tidemark/reindex/control"
 )
 
 const (
@@ -117,14 +117,14 @@ func (o *reindexOptions) run(ctx context.Context, args []string, command string,
 		}
 	}
 	a := newAsker(config, db, stdout, log, display)
-	var wanted []*reindex.Request
+	var wanted []*control.Request
 	for _, ix := range indices {
-		q := &reindex.Request{Kind: reindex.KindReindex, Index: ix.Name}
+		q := &control.Request{Kind: control.KindReindex, Index: ix.Name}
 		switch {
 		case o.cancel:
-			q.Kind = reindex.KindCancel
+			q.Kind = control.KindCancel
 		case source != nil:
-			q.Kind, q.Condition, q.Source = reindex.KindRefresh, o.where, source.Table.String()
+			q.Kind, q.Condition, q.Source = control.KindRefresh, o.where, source.Table.String()
 		}
 		wanted = append(wanted, q)
 	}
@@ -210,8 +210,8 @@ type asker struct {
 	config   *mapping.Config
 	db       *sql.DB
 	slot     string
-	requests *reindex.Requests
-	states   *reindex.States
+	requests *control.Requests
+	states   *control.States
 	stdout   io.Writer
 	log      *slog.Logger
 	display  *progress.Display
@@ -221,8 +221,8 @@ type asker struct {
 func newAsker(config *mapping.Config, db *sql.DB, stdout io.Writer, log *slog.Logger, display *progress.Display) *asker {
 	return &asker{
 		config: config, db: db, slot: config.Postgres.Slot, stdout: stdout, log: log, display: display, patience: slotPatience,
-		requests: reindex.NewRequests(db, config.Postgres.ControlSchema, config.Postgres.Slot),
-		states:   reindex.NewStates(db, config.Postgres.ControlSchema),
+		requests: control.NewRequests(db, config.Postgres.ControlSchema, config.Postgres.Slot),
+		states:   control.NewStates(db, config.Postgres.ControlSchema),
 	}
 }
 
@@ -236,7 +236,7 @@ func isFollowed(ctx context.Context, db *sql.DB, slot string) (active bool, err 
 }
 
 // ask makes requests, and follows them to their end unless that is not waited for.
-func (a *asker) ask(ctx context.Context, wanted []*reindex.Request, running, noWait bool) error {
+func (a *asker) ask(ctx context.Context, wanted []*control.Request, running, noWait bool) error {
 	there, err := a.requests.Exist(ctx)
 	if err != nil {
 		return err
@@ -263,7 +263,7 @@ func (a *asker) ask(ctx context.Context, wanted []*reindex.Request, running, noW
 	return nil
 }
 
-func (a *asker) add(ctx context.Context, wanted []*reindex.Request) (err error) {
+func (a *asker) add(ctx context.Context, wanted []*control.Request) (err error) {
 	for _, q := range wanted {
 		if q.ID, err = a.requests.Add(ctx, q); err != nil {
 			return err
@@ -274,7 +274,7 @@ func (a *asker) add(ctx context.Context, wanted []*reindex.Request) (err error) 
 
 // giveUp asks to cancel. Where every index is meant, or no instance would say so, only what
 // there is to give up is asked for.
-func (a *asker) giveUp(ctx context.Context, wanted []*reindex.Request, running, noWait, all bool) error {
+func (a *asker) giveUp(ctx context.Context, wanted []*control.Request, running, noWait, all bool) error {
 	there, err := a.requests.Exist(ctx)
 	if err != nil {
 		return err
@@ -287,13 +287,13 @@ func (a *asker) giveUp(ctx context.Context, wanted []*reindex.Request, running, 
 		if err != nil {
 			return err
 		}
-		var left []*reindex.Request
+		var left []*control.Request
 		for _, q := range wanted {
 			st, err := a.states.Read(ctx, q.Index)
 			if err != nil {
 				return err
 			}
-			asked := slices.ContainsFunc(open, func(other *reindex.Request) bool { return other.Index == q.Index && other.Kind == reindex.KindReindex })
+			asked := slices.ContainsFunc(open, func(other *control.Request) bool { return other.Index == q.Index && other.Kind == control.KindReindex })
 			if asked || st != nil && st.Building != "" {
 				left = append(left, q)
 			}
@@ -307,7 +307,7 @@ func (a *asker) giveUp(ctx context.Context, wanted []*reindex.Request, running, 
 
 // work does what is wanted in this process, as no other one follows the slot. If one has taken
 // the slot meanwhile, it is asked.
-func (a *asker) work(ctx context.Context, wanted []*reindex.Request, refresh bool) error {
+func (a *asker) work(ctx context.Context, wanted []*control.Request, refresh bool) error {
 	prepared, err := prepare.Prepare(ctx, a.config, a.log)
 	if err != nil {
 		return err
@@ -320,7 +320,7 @@ func (a *asker) work(ctx context.Context, wanted []*reindex.Request, refresh boo
 	}
 	if !refresh || !there { // what was never filled is now
 		for _, q := range wanted {
-			if q.Kind == reindex.KindReindex {
+			if q.Kind == control.KindReindex {
 				options.Reindex = append(options.Reindex, q.Index)
 			}
 		}
@@ -333,7 +333,7 @@ func (a *asker) work(ctx context.Context, wanted []*reindex.Request, refresh boo
 			return errInterrupted
 		}
 		for _, q := range wanted {
-			q.Kind = reindex.KindReindex
+			q.Kind = control.KindReindex
 			if err := a.report(ctx, q); err != nil {
 				return err
 			}
@@ -370,20 +370,20 @@ func (e *leftError) Error() string {
 }
 
 // A requestError is what became of a request that was not done.
-type requestError struct{ *reindex.Request }
+type requestError struct{ *control.Request }
 
 func (e *requestError) Error() string {
-	if e.Phase == reindex.PhaseCancelled {
+	if e.Phase == control.PhaseCancelled {
 		return fmt.Sprintf("index %s: the %s was cancelled", e.Index, noun(e.Kind))
 	}
 	return fmt.Sprintf("index %s: the %s failed: %s", e.Index, noun(e.Kind), e.Message)
 }
 
-func noun(kind reindex.Kind) string {
+func noun(kind control.Kind) string {
 	switch kind {
-	case reindex.KindReindex:
+	case control.KindReindex:
 		return "rebuild"
-	case reindex.KindCancel:
+	case control.KindCancel:
 		return "cancelling"
 	}
 	return string(kind)
@@ -391,14 +391,14 @@ func noun(kind reindex.Kind) string {
 
 // A followed request is one with what is shown of it.
 type followed struct {
-	*reindex.Request
+	*control.Request
 	bar  *progress.Bar
 	rows int64 // that the bar has counted
 }
 
 // follow shows how far requests are until all have ended. Its error names those that were
 // not done.
-func (a *asker) follow(ctx context.Context, wanted []*reindex.Request) error {
+func (a *asker) follow(ctx context.Context, wanted []*control.Request) error {
 	var open []*followed
 	for _, q := range wanted {
 		open = append(open, &followed{Request: q})
@@ -440,7 +440,7 @@ func (a *asker) follow(ctx context.Context, wanted []*reindex.Request) error {
 		if len(open) == 0 {
 			return errors.Join(failed...)
 		}
-		waiting := slices.ContainsFunc(open, func(f *followed) bool { return f.Phase == reindex.PhaseWaiting || f.Phase == "" })
+		waiting := slices.ContainsFunc(open, func(f *followed) bool { return f.Phase == control.PhaseWaiting || f.Phase == "" })
 		if !said && waiting && time.Since(start) > idlePatience {
 			if running, err := isFollowed(ctx, a.db, a.slot); err == nil && !running {
 				said = true
@@ -469,11 +469,11 @@ func (a *asker) look(ctx context.Context, f *followed) error {
 		return fmt.Errorf("index %s: request %d is gone from the control schema", f.Index, f.ID)
 	}
 	f.Request = now
-	if now.Phase != reindex.PhaseRunning {
+	if now.Phase != control.PhaseRunning {
 		return nil
 	}
 	done, total := now.Rows, int64(-1)
-	if now.Kind == reindex.KindReindex {
+	if now.Kind == control.KindReindex {
 		st, err := a.states.Read(ctx, now.Index)
 		if err != nil {
 			return err
@@ -495,7 +495,7 @@ func (f *followed) end() {
 	if f.bar == nil {
 		return
 	}
-	if f.Phase == reindex.PhaseDone {
+	if f.Phase == control.PhaseDone {
 		f.bar.Done()
 	} else {
 		f.bar.Stop()
@@ -509,19 +509,19 @@ func (f *followed) stop() {
 }
 
 // ended says what became of a request.
-func (a *asker) ended(ctx context.Context, q *reindex.Request) error {
-	if q.Phase != reindex.PhaseDone {
+func (a *asker) ended(ctx context.Context, q *control.Request) error {
+	if q.Phase != control.PhaseDone {
 		return &requestError{q}
 	}
 	return a.report(ctx, q)
 }
 
 // report says what was done.
-func (a *asker) report(ctx context.Context, q *reindex.Request) (err error) {
+func (a *asker) report(ctx context.Context, q *control.Request) (err error) {
 	switch q.Kind {
-	case reindex.KindCancel:
+	case control.KindCancel:
 		_, err = fmt.Fprintf(a.stdout, "%s: the rebuild is given up\n", q.Index)
-	case reindex.KindRefresh:
+	case control.KindRefresh:
 		_, err = fmt.Fprintf(a.stdout, "%s: %d rows read and stored again\n", q.Index, q.Rows)
 	default:
 		st, err := a.states.Read(ctx, q.Index)

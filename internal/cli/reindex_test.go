@@ -12,7 +12,7 @@ import (
 
 	"tidemark/internal/progress"
 	"tidemark/mapping"
-	"tidemark/reindex"
+	"tidemark/reindex/control"
 	"tidemark/testenv"
 )
 
@@ -198,17 +198,17 @@ func TestReindexAsks(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		q := &reindex.Request{Kind: reindex.KindReindex, Index: name}
+		q := &control.Request{Kind: control.KindReindex, Index: name}
 		if refresh {
-			q = &reindex.Request{Kind: reindex.KindRefresh, Index: name, Source: "public.items", Condition: "id = 7"}
+			q = &control.Request{Kind: control.KindRefresh, Index: name, Source: "public.items", Condition: "id = 7"}
 		}
 		log := slog.New(slog.DiscardHandler)
 		a := newAsker(config, d.DB, io.Discard, log, progress.New(io.Discard, false, log))
 		a.patience = time.Millisecond
-		if err := a.work(t.Context(), []*reindex.Request{q}, refresh); err != nil || q.ID == 0 {
+		if err := a.work(t.Context(), []*control.Request{q}, refresh); err != nil || q.ID == 0 {
 			t.Errorf("refresh: %v: request %d, %v", refresh, q.ID, err)
 		}
-		if last := status().Requests[0]; last.ID != q.ID || last.Phase != string(reindex.PhaseDone) {
+		if last := status().Requests[0]; last.ID != q.ID || last.Phase != string(control.PhaseDone) {
 			t.Errorf("refresh: %v: %+v", refresh, last)
 		}
 	}

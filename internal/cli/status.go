@@ -17,12 +17,12 @@ import (
 	"github.com/spf13/cobra"
 
 	"tidemark/dbsync"
-	"tidemark/indexer"
+	"tidemark/indexer/search"
 	"tidemark/internal/logging"
 	"tidemark/internal/prepare"
 	"tidemark/mapping"
 	"tidemark/mapping/catalog"
-	"tidemark/reindex"
+	"tidemark/reindex/control"
 )
 
 const (
@@ -203,7 +203,7 @@ func (r *statusReport) readSlot(ctx context.Context, config *mapping.Config, db 
 
 // readIndices reads what the control schema has of each index.
 func (r *statusReport) readIndices(ctx context.Context, config *mapping.Config, db *sql.DB, tables catalog.Tables) error {
-	states := reindex.NewStates(db, config.Postgres.ControlSchema)
+	states := control.NewStates(db, config.Postgres.ControlSchema)
 	there, err := states.Exist(ctx)
 	if err != nil {
 		return err
@@ -217,7 +217,7 @@ func (r *statusReport) readIndices(ctx context.Context, config *mapping.Config, 
 		return fmt.Errorf("read the clock of Postgres: %w", err)
 	}
 	for _, ix := range config.Indices {
-		var st *reindex.State
+		var st *control.State
 		if there {
 			if st, err = states.Read(ctx, ix.Name); err != nil {
 				return err
@@ -231,7 +231,7 @@ func (r *statusReport) readIndices(ctx context.Context, config *mapping.Config, 
 	return nil
 }
 
-func statusOf(ix *mapping.Index, st *reindex.State, tables catalog.Tables, letters map[string]int64) indexStatus {
+func statusOf(ix *mapping.Index, st *control.State, tables catalog.Tables, letters map[string]int64) indexStatus {
 	s := indexStatus{Name: ix.Name, State: stateMissing, Mapping: "unknown"}
 	if st == nil {
 		return s
@@ -239,7 +239,7 @@ func statusOf(ix *mapping.Index, st *reindex.State, tables catalog.Tables, lette
 	s.Physical, s.Building, s.RowsDone = st.Live, st.Building, st.Done
 	for _, physical := range []string{st.Live, st.Building} {
 		if physical != "" {
-			s.DeadLetters += letters[indexer.WriteAlias(ix.Name, physical)]
+			s.DeadLetters += letters[search.WriteAlias(ix.Name, physical)]
 		}
 	}
 	of := st.LiveFingerprint
@@ -285,15 +285,15 @@ func (ix *indexStatus) expect(rate float64) {
 
 // readLetters counts the dead letters by write alias.
 func readLetters(ctx context.Context, db *sql.DB, schema string) (map[string]int64, error) {
-	letters := indexer.NewDeadLetters(db, schema, nil)
+	letters := control.NewDeadLetters(db, schema, nil)
 	if there, err := letters.Exist(ctx); !there || err != nil {
 		return nil, err
 	}
-	return letters.Counts(ctx, indexer.LetterFilter{})
+	return letters.Counts(ctx, control.LetterFilter{})
 }
 
 func (r *statusReport) readRequests(ctx context.Context, config *mapping.Config, db *sql.DB) error {
-	requests := reindex.NewRequests(db, config.Postgres.ControlSchema, config.Postgres.Slot)
+	requests := control.NewRequests(db, config.Postgres.ControlSchema, config.Postgres.Slot)
 	there, err := requests.Exist(ctx)
 	if err != nil || !there {
 		return err
@@ -315,7 +315,7 @@ func (r *statusReport) readRequests(ctx context.Context, config *mapping.Config,
 // readCluster counts the documents that searchers see. A cluster that does not answer
 // leaves that out.
 func (r *statusReport) readCluster(ctx context.Context, config *mapping.Config, log *slog.Logger) {
-	client, err := indexer.Connect(ctx, indexer.Options{
+	client, err := search.Connect(ctx, search.Options{
 		URLs: config.Search.URLs, User: config.Search.User, Password: config.Search.Password.Reveal(), APIKey: config.Search.APIKey.Reveal(),
 		CAFile: config.Search.CAFile, StartTimeout: clusterPatience, Logger: log,
 	})
@@ -394,7 +394,7 @@ func (r *statusReport) table() []byte {
 				what += " where " + shortened(q.Condition, 60)
 			}
 			rows := "-"
-			if q.Kind == string(reindex.KindRefresh) {
+			if q.Kind == string(control.KindRefresh) {
 				rows = fmt.Sprint(q.Rows)
 			}
 			state := q.Phase

@@ -17,7 +17,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"tidemark/internal/service"
-	"tidemark/reindex"
+	"tidemark/reindex/verify"
 )
 
 type verifyOptions struct {
@@ -87,7 +87,7 @@ func runVerify(ctx context.Context, o verifyOptions, names []string, out, stderr
 		for i, ix := range indices {
 			p.Go(func(ctx context.Context) error {
 				printer := verifyPrinter{o: o, out: out}
-				verified, err := reindex.Verify(ctx, ix, reindex.VerifyOptions{
+				verified, err := verify.Run(ctx, ix, verify.Options{
 					DB: f.db, Client: f.prepared.Client, Schema: config.Postgres.ControlSchema, Slot: config.Postgres.Slot, Tables: f.prepared.Tables,
 					Sample: float64(o.sample), Repair: o.repair, Found: printer.found, Progress: service.Bars{Display: display}, Logger: log,
 				})
@@ -138,7 +138,7 @@ type verifyPrinter struct {
 	shown int
 }
 
-func (p *verifyPrinter) found(d reindex.Difference) error {
+func (p *verifyPrinter) found(d verify.Difference) error {
 	if p.o.json {
 		return p.line(map[string]any{"difference": d})
 	}
@@ -166,18 +166,18 @@ func (p *verifyPrinter) print(text string) error {
 }
 
 // describeDifference says what a difference is: products 7: price: want 2.50, got 2.5
-func describeDifference(d *reindex.Difference) string {
+func describeDifference(d *verify.Difference) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s %s", d.Index, strconv.Quote(d.ID))
 	if d.Routing != "" {
 		fmt.Fprintf(&b, " routing %s", strconv.Quote(d.Routing))
 	}
 	switch d.Kind {
-	case reindex.Missing:
+	case verify.Missing:
 		b.WriteString(": the row has no document")
-	case reindex.Extra:
+	case verify.Extra:
 		b.WriteString(": the document has no row")
-	case reindex.Differs:
+	case verify.Differs:
 		fmt.Fprintf(&b, ": %s: want %s, got %s", d.Path, orNone(d.Want), orNone(d.Got))
 		if d.More > 0 {
 			fmt.Fprintf(&b, ", and %d more", d.More)
@@ -200,10 +200,10 @@ func orNone(value string) string {
 }
 
 // result prints what came of one index.
-func (p *verifyPrinter) result(v *reindex.Verified) error {
+func (p *verifyPrinter) result(v *verify.Result) error {
 	if p.o.json {
 		return p.line(map[string]any{"result": struct {
-			*reindex.Verified
+			*verify.Result
 			Sample float64 `json:"sample,omitempty"`
 		}{v, float64(p.o.sample)}})
 	}

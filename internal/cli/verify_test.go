@@ -4,7 +4,7 @@ import (
 	"bytes"
 	"testing"
 
-	"tidemark/reindex"
+	"tidemark/reindex/verify"
 )
 
 func TestPart(t *testing.T) {
@@ -27,22 +27,22 @@ func TestPart(t *testing.T) {
 func TestVerifyPrinter(t *testing.T) {
 	var out bytes.Buffer
 	p := verifyPrinter{o: verifyOptions{show: 4, repair: true}, out: &out}
-	for _, d := range []reindex.Difference{
-		{Index: "products", ID: "7", Kind: reindex.Missing, Repaired: true},
-		{Index: "products", ID: `a"b`, Routing: "3", Kind: reindex.Extra, Note: `the row's routing is "4"`},
-		{Index: "products", ID: "8", Kind: reindex.Differs, Path: "price", Want: "2.50", More: 2},
-		{Index: "products", ID: "9", Kind: reindex.Unmade, Note: "no document can be made of the row: divide by zero"},
-		{Index: "products", ID: "10", Kind: reindex.Missing},
+	for _, d := range []verify.Difference{
+		{Index: "products", ID: "7", Kind: verify.Missing, Repaired: true},
+		{Index: "products", ID: `a"b`, Routing: "3", Kind: verify.Extra, Note: `the row's routing is "4"`},
+		{Index: "products", ID: "8", Kind: verify.Differs, Path: "price", Want: "2.50", More: 2},
+		{Index: "products", ID: "9", Kind: verify.Unmade, Note: "no document can be made of the row: divide by zero"},
+		{Index: "products", ID: "10", Kind: verify.Missing},
 	} {
 		if err := p.found(d); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if err := p.result(&reindex.Verified{Index: "products", Rows: 1000, Documents: 999, Missing: 2, Extra: 1, Differing: 2, Repaired: 1}); err != nil {
+	if err := p.result(&verify.Result{Index: "products", Rows: 1000, Documents: 999, Missing: 2, Extra: 1, Differing: 2, Repaired: 1}); err != nil {
 		t.Fatal(err)
 	}
 	p = verifyPrinter{o: verifyOptions{sample: 0.01}, out: &out}
-	if err := p.result(&reindex.Verified{Index: "orders", Rows: 1, Documents: 1, Undecided: 1}); err != nil {
+	if err := p.result(&verify.Result{Index: "orders", Rows: 1, Documents: 1, Undecided: 1}); err != nil {
 		t.Fatal(err)
 	}
 	const want = `products "7": the row has no document (repaired)

@@ -10,14 +10,14 @@ import (
 
 	"github.com/cenkalti/backoff/v5"
 
-	"tidemark/indexer"
+	"tidemark/indexer/search"
 	"tidemark/mapping"
 	"tidemark/mapping/catalog"
 )
 
 // cluster connects to the cluster and looks whether the names of the indices are free.
 func (p *Prepared) cluster(ctx context.Context, c *mapping.Config, log *slog.Logger, patience time.Duration) error {
-	client, err := indexer.Connect(ctx, indexer.Options{
+	client, err := search.Connect(ctx, search.Options{
 		URLs:         c.Search.URLs,
 		User:         c.Search.User,
 		Password:     c.Search.Password.Reveal(),
@@ -26,7 +26,7 @@ func (p *Prepared) cluster(ctx context.Context, c *mapping.Config, log *slog.Log
 		StartTimeout: patience,
 		Logger:       log,
 	})
-	if failure, ok := errors.AsType[*indexer.ConnectError](err); ok && failure.Configuration() {
+	if failure, ok := errors.AsType[*search.ConnectError](err); ok && failure.Configuration() {
 		return mapping.Problems{connectClusterProblem(c, failure)}
 	}
 	if err != nil {
@@ -39,10 +39,10 @@ func (p *Prepared) cluster(ctx context.Context, c *mapping.Config, log *slog.Log
 	var problems mapping.Problems
 	for _, ix := range c.Indices {
 		err := again(ctx, patience, func() error { return client.CheckAliasName(ctx, ix.Name) })
-		if taken, ok := errors.AsType[*indexer.NameTakenError](err); ok {
+		if taken, ok := errors.AsType[*search.NameTakenError](err); ok {
 			problems = append(problems, c.Problem("indices."+ix.Name, "give the mapping another name, or copy that index to a new name and delete it, or let run --adopt fill another one and delete it then",
 				"%s is an index of the cluster already, and cannot become an alias", taken.Name))
-		} else if server, ok := errors.AsType[*indexer.ServerError](err); ok && server.Status == http.StatusForbidden {
+		} else if server, ok := errors.AsType[*search.ServerError](err); ok && server.Status == http.StatusForbidden {
 			problems = append(problems, c.Problem("indices."+ix.Name, "grant the user of search.user the rights to create, write and manage "+ix.Name+" and "+ix.Name+"-*",
 				"the cluster does not let the user look at the index: %v", server))
 		} else if err != nil {
@@ -60,7 +60,7 @@ func (p *Prepared) cluster(ctx context.Context, c *mapping.Config, log *slog.Log
 func again(ctx context.Context, patience time.Duration, ask func() error) error {
 	_, err := backoff.Retry(ctx, func() (struct{}, error) {
 		err := ask()
-		if err != nil && !indexer.Temporary(err) {
+		if err != nil && !search.Temporary(err) {
 			err = backoff.Permanent(err)
 		}
 		return struct{}{}, err
@@ -69,21 +69,21 @@ func again(ctx context.Context, patience time.Duration, ask func() error) error 
 }
 
 // connectClusterProblem points at the key of the search section that has to be mended.
-func connectClusterProblem(c *mapping.Config, failure *indexer.ConnectError) mapping.Problem {
+func connectClusterProblem(c *mapping.Config, failure *search.ConnectError) mapping.Problem {
 	key := "search.urls"
 	switch failure.Kind {
-	case indexer.BadCredentials:
+	case search.BadCredentials:
 		key = "search"
 		for _, given := range []string{"search.password", "search.api_key"} {
 			if c.Has(given) {
 				key = given
 			}
 		}
-	case indexer.BadCertificate:
+	case search.BadCertificate:
 		if c.Has("search.ca_file") {
 			key = "search.ca_file"
 		}
-	case indexer.BadOptions:
+	case search.BadOptions:
 		key = "search"
 	}
 	where := "search server"
@@ -107,9 +107,9 @@ func (p *Prepared) definitions(ctx context.Context, c *mapping.Config, patience 
 			problems = append(problems, c.Problem(key, "correct settings, mappings and fields", "%v", err))
 			continue
 		}
-		physical, _ := indexer.PhysicalName(ix.Name, time.Now())
+		physical, _ := search.PhysicalName(ix.Name, time.Now())
 		err = again(ctx, patience, func() error { return p.Client.CheckDefinition(ctx, physical, body) })
-		if refused, ok := errors.AsType[*indexer.DefinitionError](err); ok {
+		if refused, ok := errors.AsType[*search.DefinitionError](err); ok {
 			problems = append(problems, c.Problem(key, "correct settings, mappings and the parameters of fields, as the cluster takes them", "%v", refused))
 		} else if err != nil {
 			return err

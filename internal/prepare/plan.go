@@ -8,6 +8,7 @@ import (
 	"tidemark/mapping"
 	"tidemark/mapping/catalog"
 	"tidemark/reindex"
+	"tidemark/reindex/control"
 )
 
 // An IndexPlan says what run would do with one index.
@@ -34,7 +35,7 @@ type IndexPlan struct {
 
 // Plan finds out what run would do with each index. It changes nothing.
 func (p *Prepared) Plan(ctx context.Context, c *mapping.Config) ([]IndexPlan, error) {
-	states := reindex.NewStates(p.db, c.Postgres.ControlSchema)
+	states := control.NewStates(p.db, c.Postgres.ControlSchema)
 	there, err := states.Exist(ctx)
 	if err != nil {
 		return nil, err
@@ -42,7 +43,7 @@ func (p *Prepared) Plan(ctx context.Context, c *mapping.Config) ([]IndexPlan, er
 	var plans []IndexPlan
 	for _, ix := range c.Indices {
 		plan := IndexPlan{Index: ix, Tables: p.Tables}
-		var st *reindex.State
+		var st *control.State
 		if there {
 			if st, err = states.Read(ctx, ix.Name); err != nil {
 				return nil, err
@@ -60,7 +61,7 @@ func (p *Prepared) Plan(ctx context.Context, c *mapping.Config) ([]IndexPlan, er
 		if err != nil {
 			return nil, err
 		}
-		plan.Rows = reindex.EstimatedRows(ix, p.Tables)
+		plan.Rows = mapping.EstimatedRows(ix, p.Tables)
 		plan.Need, err = reindex.Judge(ctx, p.Client, ix, st, p.Tables, generation)
 		if err == nil {
 			plan.Alias, err = p.Client.AliasTargets(ctx, ix.Name)

@@ -18,7 +18,7 @@ import (
 	"github.com/sourcegraph/conc"
 
 	"tidemark/dbsync"
-	"tidemark/indexer"
+	"tidemark/indexer/search"
 	"tidemark/mapping"
 	"tidemark/mapping/catalog"
 )
@@ -26,7 +26,7 @@ import (
 // Prepared is what Prepare found: a mapping that fits, and the way to the cluster.
 type Prepared struct {
 	Tables   catalog.Tables // of all indices
-	Client   *indexer.Client
+	Client   *search.Client
 	Database *dbsync.Inspection // what following the slot begins with; Wrong is empty
 
 	db    *sql.DB

@@ -13,7 +13,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"tidemark/dbsync"
-	"tidemark/indexer"
+	"tidemark/indexer/search"
 	"tidemark/mapping"
 	"tidemark/mapping/catalog"
 	"tidemark/testenv"
@@ -48,11 +48,11 @@ func closedPort(t testing.TB) string {
 // TestUnreachable has neither server: both are waited for at the same time, for no longer
 // than is allowed, and both are reported.
 func TestUnreachable(t *testing.T) {
-	database, search := closedPort(t), closedPort(t)
+	database, engine := closedPort(t), closedPort(t)
 	var lines strings.Builder
 	log := slog.New(slog.NewTextHandler(&lines, nil)) // a handler writes one line at a time
 	start := time.Now()
-	_, err := prepare(t.Context(), config(t, "postgres://u:Top5ecret@"+database+"/d?sslmode=disable", "http://"+search, "a"), log, 2*time.Second)
+	_, err := prepare(t.Context(), config(t, "postgres://u:Top5ecret@"+database+"/d?sslmode=disable", "http://"+engine, "a"), log, 2*time.Second)
 	if took := time.Since(start); took > 10*time.Second {
 		t.Errorf("it took %s", took)
 	}
@@ -60,7 +60,7 @@ func TestUnreachable(t *testing.T) {
 	if !ok || unreachable.Address != database || unreachable.Waited > 2*time.Second {
 		t.Errorf("got %v", err)
 	}
-	if cluster, ok := errors.AsType[*indexer.ConnectError](err); !ok || cluster.Kind != indexer.Unreachable {
+	if cluster, ok := errors.AsType[*search.ConnectError](err); !ok || cluster.Kind != search.Unreachable {
 		t.Errorf("got %v", err)
 	}
 	if is := errors.As(err, new(mapping.Problems)); is {
@@ -79,12 +79,12 @@ func TestUnreachable(t *testing.T) {
 // TestClusterHasTooMuchToDo has the cluster answer everything after the greeting with 429 for
 // a while, which must not be the end of a start.
 func TestClusterHasTooMuchToDo(t *testing.T) {
-	search := testenv.SharedSearch(t, testenv.Engines(t)[0])
+	engine := testenv.SharedSearch(t, testenv.Engines(t)[0])
 	d := testenv.NewDatabase(t)
 	d.Exec(t, "CREATE TABLE a (id int PRIMARY KEY)")
-	proxy := search.NewProxy(t)
+	proxy := engine.NewProxy(t)
 	busy := proxy.Inject(testenv.Answer(429, 3, func(r *testenv.Request) bool { return r.Path != "/" }))
-	p, err := prepare(t.Context(), config(t, d.URL, proxy.URL, search.NewPrefix(t)+"a"), logger(t), 30*time.Second)
+	p, err := prepare(t.Context(), config(t, d.URL, proxy.URL, engine.NewPrefix(t)+"a"), logger(t), 30*time.Second)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -94,7 +94,7 @@ func TestClusterHasTooMuchToDo(t *testing.T) {
 	}
 	// It is no longer waited for than is allowed.
 	proxy.Inject(testenv.Answer(429, 0, func(r *testenv.Request) bool { return r.Path != "/" }))
-	if _, err := prepare(t.Context(), config(t, d.URL, proxy.URL, search.NewPrefix(t)+"a"), logger(t), time.Second); !indexer.Temporary(err) {
+	if _, err := prepare(t.Context(), config(t, d.URL, proxy.URL, engine.NewPrefix(t)+"a"), logger(t), time.Second); !search.Temporary(err) {
 		t.Errorf("got %v", err)
 	}
 }

@@ -16,12 +16,16 @@ import (
 
 	"tidemark/dbsync"
 	"tidemark/indexer"
+	"tidemark/indexer/retry"
+	"tidemark/indexer/search"
 	"tidemark/internal/admin"
 	"tidemark/internal/prepare"
 	"tidemark/internal/progress"
 	"tidemark/mapping"
 	"tidemark/mapping/catalog"
 	"tidemark/reindex"
+	"tidemark/reindex/control"
+	"tidemark/reindex/verify"
 )
 
 // Options says how to run.
@@ -53,9 +57,9 @@ type Service struct {
 	syncer  *dbsync.Syncer
 	manager *reindex.Manager
 	handler *indexer.Handler
-	bulk    *indexer.Bulk
-	alarm   *indexer.Alarm
-	dead    *indexer.DeadLetters
+	bulk    *search.Bulk
+	alarm   *retry.Alarm
+	dead    *control.DeadLetters
 	catalog *indexer.Catalog
 	counters
 }
@@ -105,20 +109,20 @@ func (s *Service) open(ctx context.Context) (err error) {
 			s.syncer.Close()
 		}
 	}()
-	s.alarm = indexer.NewAlarm(log)
-	s.dead = indexer.NewDeadLetters(s.syncer.DB(), c.Postgres.ControlSchema, s.alarm)
+	s.alarm = retry.NewAlarm(log)
+	s.dead = control.NewDeadLetters(s.syncer.DB(), c.Postgres.ControlSchema, s.alarm)
 	if err := s.dead.Setup(ctx); err != nil {
 		return err
 	}
-	states := reindex.NewStates(s.syncer.DB(), c.Postgres.ControlSchema)
+	states := control.NewStates(s.syncer.DB(), c.Postgres.ControlSchema)
 	if err := states.Setup(ctx); err != nil {
 		return err
 	}
-	requests := reindex.NewRequests(s.syncer.DB(), c.Postgres.ControlSchema, c.Postgres.Slot)
+	requests := control.NewRequests(s.syncer.DB(), c.Postgres.ControlSchema, c.Postgres.Slot)
 	if err := requests.Setup(ctx); err != nil {
 		return err
 	}
-	s.bulk, err = indexer.NewBulk(s.found.Client, indexer.BulkOptions{
+	s.bulk, err = search.NewBulk(s.found.Client, search.BulkOptions{
 		Requests: c.Search.Bulk.Requests, Bytes: c.Search.Bulk.Bytes, Documents: c.Search.Bulk.Documents,
 		OnRefused: s.refused, Observe: s.observe, Alarm: s.alarm, Logger: log,
 	})
@@ -177,7 +181,7 @@ func (s *Service) recheck(tables catalog.Tables) {
 }
 
 // refused takes what the search server refuses for good.
-func (s *Service) refused(ctx context.Context, refused []indexer.Refused) error {
+func (s *Service) refused(ctx context.Context, refused []search.Refused) error {
 	if s.config.OnError == mapping.OnErrorStop {
 		return &dbsync.PermanentError{Err: fmt.Errorf("on_error is stop: %w", refused[0].Err)}
 	}
@@ -255,4 +259,4 @@ func (s *Service) run(ctx context.Context) error {
 type Bars struct{ *progress.Display }
 
 // Begin adds a bar, see [reindex.Progress].
-func (b Bars) Begin(index string, done, total int64) reindex.Bar { return b.Index(index, done, total) }
+func (b Bars) Begin(index string, done, total int64) verify.Bar { return b.Index(index, done, total) }

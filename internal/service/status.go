@@ -6,9 +6,10 @@ import (
 	"sync/atomic"
 	"time"
 
-	"tidemark/indexer"
+	"tidemark/indexer/search"
 	"tidemark/internal/admin"
 	"tidemark/internal/version"
+	"tidemark/reindex/control"
 )
 
 // deadLetterInterval is how often the dead letters are counted. Others may drop them.
@@ -64,7 +65,7 @@ func (s *Service) indexStatus(name string) admin.Index {
 	}
 	for _, physical := range []string{st.Live, st.Building} {
 		if physical != "" {
-			status.DeadLetters += s.letters.of(indexer.WriteAlias(name, physical))
+			status.DeadLetters += s.letters.of(search.WriteAlias(name, physical))
 		}
 	}
 	return status
@@ -94,7 +95,7 @@ func (s *Service) countLetters(ctx context.Context) {
 	ticker := time.NewTicker(deadLetterInterval)
 	defer ticker.Stop()
 	for {
-		counts, err := s.dead.Counts(ctx, indexer.LetterFilter{})
+		counts, err := s.dead.Counts(ctx, control.LetterFilter{})
 		if err == nil {
 			s.letters.set(counts)
 		} else if ctx.Err() == nil {
@@ -110,7 +111,7 @@ func (s *Service) countLetters(ctx context.Context) {
 }
 
 // observe adds up what bulk requests take.
-func (s *Service) observe(r indexer.Request) { s.bulkTime.Add(int64(r.Duration)) }
+func (s *Service) observe(r search.Request) { s.bulkTime.Add(int64(r.Duration)) }
 
 // listenAdmin makes the admin server, and has it listen, so that an address in use is said
 // at once.

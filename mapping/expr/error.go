@@ -10,7 +10,7 @@ import (
 	"github.com/expr-lang/expr/file"
 
 	"tidemark/mapping/catalog"
-	"tidemark/mapping/hint"
+	"tidemark/mapping/near"
 )
 
 // An expressionError says what is wrong with the text of an expression.
@@ -33,7 +33,7 @@ func shaped(err error, t *catalog.Table) error {
 		return &Error{Text: oneLine(err.Error())}
 	}
 	if name, ok := strings.CutPrefix(fe.Message, "unknown name "); ok {
-		return &Error{fmt.Sprintf("table %s has no column %s %s", t.TableName(), name, place(fe)), hint.Column(t, name)}
+		return &Error{fmt.Sprintf("table %s has no column %s %s", t.TableName(), name, place(fe)), near.Column(t, name)}
 	}
 	return &Error{Text: oneLine(fe.Message) + " " + place(fe)}
 }

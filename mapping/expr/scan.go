@@ -10,7 +10,7 @@ import (
 	"github.com/expr-lang/expr/file"
 
 	"tidemark/mapping/catalog"
-	"tidemark/mapping/hint"
+	"tidemark/mapping/near"
 )
 
 // A scan of a parsed expression finds the columns it reads, and refuses what
@@ -75,7 +75,7 @@ func (s *scan) call(n *ast.CallNode) error {
 				return nil
 			}
 		}
-		return s.refuse(n, hint.DidYouMean(callee.Value, functionNames()), "no function %s", callee.Value)
+		return s.refuse(n, near.DidYouMean(callee.Value, functionNames()), "no function %s", callee.Value)
 	case *ast.MemberNode:
 		if name, ok := callee.Property.(*ast.StringNode); ok && slices.Contains(methods, name.Value) {
 			return nil

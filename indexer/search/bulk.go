@@ -1,0 +1,571 @@
+package search
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/url"
+	"sync"
+	"time"
+
+	"github.com/cenkalti/backoff/v5"
+	"github.com/klauspost/compress/gzip"
+	"github.com/sourcegraph/conc/pool"
+
+	"tidemark/dbsync"
+	"tidemark/indexer/retry"
+)
+
+const (
+	maxRequests = 64 // concurrent requests of one Bulk
+
+	// A request is worth splitting for the sake of concurrency from twice this on.
+	minOperations = 500
+
+	// A connection that the server closes again and again while it answers everything
+	// else says "too large" from this size on: a server that limits the decompressed
+	// size may close the connection without the 413.
+	suspectBytes = 1 << 20
+)
+
+// A Compression says how bodies of bulk requests are compressed. Gzip makes documents
+// of a few hundred bytes four times smaller for 0.15 s of processor time per 100,000
+// documents, and the server's own share. Higher levels take longer and gain nothing.
+type Compression int
+
+const (
+	CompressAuto  Compression = iota // gzip, except where all URLs are on this machine
+	CompressGzip                     // always gzip, at its fastest
+	CompressNever                    // as they are
+)
+
+const (
+	noCompression   = gzip.NoCompression
+	fastCompression = gzip.BestSpeed
+)
+
+// BulkOptions says how operations are written. A zero number means the default; a
+// number out of bounds is refused by [NewBulk].
+type BulkOptions struct {
+	Requests  int // concurrent requests (default 4, at most 64)
+	Bytes     int // of one request before compression (default 8 MiB, 64 KiB to 90 MiB); a larger document goes alone
+	Documents int // of one request (default 5000, at most 100,000)
+
+	Compression Compression
+
+	// MinBackoff and MaxBackoff bound the pause before an operation is sent again:
+	// it doubles from the first (default 100 ms) to the second (default 30 s), each
+	// pause up to half longer or shorter by chance. A Retry-After of the server
+	// lengthens it, to 5 min at most. The number of attempts has no bound.
+	MinBackoff, MaxBackoff time.Duration
+
+	// OnRefused takes the operations that the server refuses for good. They count as
+	// done when it returns nil; its error ends Write. It is called once at a time, and
+	// must not keep the operations' bodies after its return. Required.
+	OnRefused func(ctx context.Context, refused []Refused) error
+
+	// Observe, if given, is called after each request, concurrently.
+	Observe func(Request)
+
+	Alarm  *retry.Alarm // shows why writing is held back; default: one of its own
+	Logger *slog.Logger // required
+}
+
+// Refused is an operation that the search server refuses for good, and why.
+type Refused struct {
+	Operation dbsync.Operation
+	Err       *DocError
+}
+
+// A Bulk writes operations to the cluster by bulk requests. It is safe for concurrent
+// use, as long as no two calls hold operations of the same document.
+type Bulk struct {
+	client *Client
+	o      BulkOptions
+	level  int
+	slots  chan struct{} // one per request under way
+	pool   sync.Pool     // of *bulkRequest
+	stats  Stats
+
+	refusing sync.Mutex // held while OnRefused runs
+}
+
+// NewBulk returns a Bulk that writes through c.
+func NewBulk(c *Client, o BulkOptions) (*Bulk, error) {
+	fill := func(v *int, name string, def, low, high int) error {
+		if *v == 0 {
+			*v = def
+		}
+		if *v < low || *v > high {
+			return fmt.Errorf("bulk %s is %d: want %d to %d", name, *v, low, high)
+		}
+		return nil
+	}
+	if err := errors.Join(
+		fill(&o.Requests, "requests", 4, 1, maxRequests),
+		fill(&o.Bytes, "bytes", 8<<20, 64<<10, 90<<20), // servers stop at 100 MB
+		fill(&o.Documents, "documents", 5000, 1, 100_000),
+	); err != nil {
+		return nil, err
+	}
+	if o.MinBackoff == 0 {
+		o.MinBackoff = retry.MinBackoff
+	}
+	if o.MaxBackoff == 0 {
+		o.MaxBackoff = max(retry.MaxBackoff, o.MinBackoff)
+	}
+	switch {
+	case o.MinBackoff < 0 || o.MaxBackoff < o.MinBackoff:
+		return nil, fmt.Errorf("bulk backoff from %s to %s: want two growing times", o.MinBackoff, o.MaxBackoff)
+	case o.OnRefused == nil:
+		return nil, errors.New("bulk: OnRefused is missing, and a refused document must not be lost")
+	case o.Logger == nil:
+		return nil, errors.New("bulk: no logger given")
+	}
+	if o.Alarm == nil {
+		o.Alarm = retry.NewAlarm(o.Logger)
+	}
+	b := &Bulk{client: c, o: o, level: fastCompression, slots: make(chan struct{}, o.Requests)}
+	switch o.Compression {
+	case CompressAuto:
+		if loopback(c.addresses) {
+			b.level = noCompression
+		}
+	case CompressGzip:
+	case CompressNever:
+		b.level = noCompression
+	default:
+		return nil, fmt.Errorf("bulk compression %d is none of the known ones", o.Compression)
+	}
+	b.pool.New = func() any { return newBulkRequest(b.level) }
+	return b, nil
+}
+
+// Alarm returns the alarm that shows why writing is held back.
+func (b *Bulk) Alarm() *retry.Alarm { return b.o.Alarm }
+
+// Stats returns the counters, which go on counting.
+func (b *Bulk) Stats() *Stats { return &b.stats }
+
+// Write writes ops, at most one per document, and returns nil when each of them is
+// stored, has found a newer version, or was taken by OnRefused. Whatever may be over
+// some time is waited for, without end and with the alarm raised. It returns an error
+// when OnRefused does, and one that wraps context.Cause(ctx) when ctx ends; some of
+// ops may have been written then, and writing all of them again is harmless.
+func (b *Bulk) Write(ctx context.Context, ops []dbsync.Operation) error {
+	ops, err := b.sendable(ctx, ops)
+	if err != nil {
+		return err
+	}
+	parts := b.split(ops)
+	if len(parts) <= 1 {
+		for _, part := range parts {
+			return b.writePart(ctx, part)
+		}
+		return nil
+	}
+	p := pool.New().WithMaxGoroutines(b.o.Requests).WithContext(ctx).WithCancelOnError().WithFirstError()
+	for _, part := range parts {
+		p.Go(func(ctx context.Context) error { return b.writePart(ctx, part) })
+	}
+	return p.Wait()
+}
+
+// sendable returns ops without those that cannot be put into a request. These are
+// refused on the spot.
+func (b *Bulk) sendable(ctx context.Context, ops []dbsync.Operation) ([]dbsync.Operation, error) {
+	var out []Refused
+	for i := range ops {
+		if op := &ops[i]; op.Reread {
+			return nil, fmt.Errorf("write document %s/%s: it has still to be read from the database", op.Index, op.ID)
+		} else if why := unsendable(op); why != "" {
+			out = append(out, Refused{*op, &DocError{op.Index, op.ID, http.StatusBadRequest, "not_sent", why}})
+		}
+	}
+	if len(out) == 0 {
+		return ops, nil
+	}
+	if err := b.refuse(ctx, out); err != nil {
+		return nil, err
+	}
+	left := make([]dbsync.Operation, 0, len(ops)-len(out))
+	for i := range ops {
+		if unsendable(&ops[i]) == "" {
+			left = append(left, ops[i])
+		}
+	}
+	return left, nil
+}
+
+// split cuts ops into what is sent in one request each: within the limits, and from a
+// certain size on in equal shares for all concurrent requests.
+func (b *Bulk) split(ops []dbsync.Operation) [][]dbsync.Operation {
+	if len(ops) == 0 {
+		return nil
+	}
+	total := sizeOf(ops)
+	n := max(ceil(len(ops), b.o.Documents), ceil(total, b.o.Bytes))
+	if shares := min(b.o.Requests, len(ops)/minOperations); n < shares {
+		n = shares
+	} else if rounds := ceil(n, b.o.Requests) * b.o.Requests; n > 1 && len(ops)/rounds >= minOperations {
+		n = rounds // the last round is as full as the others
+	}
+	if n == 1 {
+		return [][]dbsync.Operation{ops}
+	}
+	target := ceil(total, n)
+	parts := make([][]dbsync.Operation, 0, n+1)
+	start, bytes := 0, 0
+	for i := range ops {
+		s := size(&ops[i])
+		if i > start && (bytes+s > b.o.Bytes || i-start >= b.o.Documents || bytes >= target) {
+			parts = append(parts, ops[start:i])
+			start, bytes = i, 0
+		}
+		bytes += s
+	}
+	return append(parts, ops[start:])
+}
+
+func ceil(a, b int) int { return (a + b - 1) / b }
+
+// An outcome is what one request came to.
+type outcome struct {
+	left       []dbsync.Operation // to be sent again
+	refused    []Refused
+	reasons    map[string]string // why some are held back, for the alarm
+	halve      bool              // left is to be sent in halves
+	wait       bool              // left is to be sent after a pause
+	retryAfter time.Duration
+	failure    string       // what to tell when it goes on like this; empty when the request went through
+	broken     error        // the connection broke
+	malformed  *ServerError // the server cannot read the only operation of the request
+}
+
+// writePart writes what fits one request. It sends again what is left, in halves where
+// the request as a whole is the trouble.
+func (b *Bulk) writePart(ctx context.Context, ops []dbsync.Operation) error {
+	w := &waiting{alarm: b.o.Alarm, pause: retry.NewBackoff(b.o.MinBackoff, b.o.MaxBackoff)}
+	defer w.release()
+	pieces := [][]dbsync.Operation{ops} // grows by one with each halving
+	for len(pieces) > 0 {
+		piece := pieces[len(pieces)-1]
+		pieces = pieces[:len(pieces)-1]
+		out, err := b.attempt(ctx, piece)
+		if err == nil && out.broken != nil {
+			b.suspectSize(ctx, w, piece, &out)
+		} else {
+			w.broken = 0
+		}
+		if err == nil && out.malformed != nil {
+			b.suspectDocument(ctx, w, piece, &out)
+		} else {
+			w.probed = false
+		}
+		if err == nil && len(out.refused) > 0 {
+			err = b.refuse(ctx, out.refused)
+		}
+		if err != nil {
+			return err
+		}
+		w.judge(out, len(piece))
+		if len(out.left) == 0 {
+			continue
+		}
+		b.stats.Retried.Add(int64(len(out.left)))
+		if out.failure != "" {
+			b.o.Logger.Debug("bulk operations are sent again", "operations", len(out.left), "reason", out.failure)
+		}
+		if out.halve && len(out.left) > 1 {
+			middle := len(out.left) / 2
+			pieces = append(pieces, out.left[middle:], out.left[:middle])
+		} else {
+			pieces = append(pieces, out.left)
+		}
+		if out.wait {
+			if err := w.wait(ctx, out.retryAfter); err != nil {
+				return notDone(err, pieces)
+			}
+		}
+	}
+	return nil
+}
+
+func notDone(cause error, pieces [][]dbsync.Operation) error {
+	n := 0
+	for _, piece := range pieces {
+		n += len(piece)
+	}
+	return fmt.Errorf("bulk write stopped with %d operations not known to be stored: %w", n, cause)
+}
+
+// refuse hands operations to OnRefused, one call at a time.
+func (b *Bulk) refuse(ctx context.Context, refused []Refused) error {
+	b.refusing.Lock()
+	defer b.refusing.Unlock()
+	if err := b.o.OnRefused(ctx, refused); err != nil {
+		return fmt.Errorf("%d documents were refused, the first: %w: %w", len(refused), refused[0].Err, err)
+	}
+	b.stats.Refused.Add(int64(len(refused)))
+	// The server's reason may quote the document, so it goes to the dead letters only.
+	first := refused[0].Err
+	b.o.Logger.Warn("documents refused for good", "count", len(refused), "index", first.Index, "status", first.Status, "type", first.Type)
+	return nil
+}
+
+// attempt sends one request and judges what comes back. Its error means that ctx ended.
+func (b *Bulk) attempt(ctx context.Context, ops []dbsync.Operation) (outcome, error) {
+	select {
+	case b.slots <- struct{}{}:
+		defer func() { <-b.slots }()
+	case <-ctx.Done():
+		return outcome{}, notDone(context.Cause(ctx), [][]dbsync.Operation{ops})
+	}
+	r := b.pool.Get().(*bulkRequest)
+	index, err := r.encode(ops)
+	if err != nil {
+		return outcome{}, err
+	}
+	path := "/_bulk" + bulkFilter
+	if index != "" {
+		path = "/" + url.PathEscape(index) + path
+	}
+	begin := time.Now()
+	err = r.send(ctx, b.client, path, len(ops))
+	took := time.Since(begin)
+	b.count(r, len(ops), took, err)
+	if err != nil && ctx.Err() != nil {
+		return outcome{}, notDone(context.Cause(ctx), [][]dbsync.Operation{ops})
+	}
+	var out outcome
+	switch server, answered := errors.AsType[*ServerError](err); {
+	case err == nil:
+		out = b.judgeItems(ops, r.items)
+	case answered:
+		out = b.judgeRequest(ops, server)
+	default:
+		out = outcome{left: ops, wait: true, failure: fmt.Sprintf("search server %s: %v", b.client.where(), err), broken: err}
+		if took >= b.client.timeout {
+			// Perhaps it is more than the server can do in that time.
+			out.halve, out.broken = true, nil
+		}
+	}
+	if r.idle() {
+		b.pool.Put(r)
+	}
+	return out, nil
+}
+
+func (b *Bulk) count(r *bulkRequest, operations int, took time.Duration, err error) {
+	status := 200
+	if err != nil {
+		status = 0
+		if server, ok := errors.AsType[*ServerError](err); ok {
+			status = server.Status
+		}
+		b.stats.Failed.Add(1)
+	}
+	b.stats.Requests.Add(1)
+	b.stats.Bytes.Add(int64(r.body.Len()))
+	b.stats.RawBytes.Add(int64(r.raw))
+	if b.o.Observe != nil {
+		b.o.Observe(Request{Duration: took, Operations: operations, Bytes: r.body.Len(), Status: status})
+	}
+}
+
+// judgeItems sorts the operations of an answered request by what became of each.
+func (b *Bulk) judgeItems(ops []dbsync.Operation, items []item) outcome {
+	var out outcome
+	var indexed, deleted, newer int64
+	for i := range ops {
+		op, it := &ops[i], &items[i]
+		switch judgeItem(op, it) {
+		case accepted:
+			if op.Delete {
+				deleted++
+			} else {
+				indexed++
+			}
+		case superseded:
+			newer++
+		case refusedForGood:
+			out.refused = append(out.refused, Refused{*op, &DocError{op.Index, op.ID, it.Status, it.kind(), it.Error.text()}})
+		case held:
+			out.left, out.wait = append(out.left, *op), true
+			key, text := explain(op.Index, it.Status, it.kind(), it.Error)
+			if out.reasons == nil {
+				out.reasons = make(map[string]string)
+			}
+			out.reasons[key] = text
+		default: // busy, lostAnswer
+			out.left, out.wait = append(out.left, *op), true
+			if out.failure == "" {
+				out.failure = fmt.Sprintf("search server %s: item of index %s answered with %d: %s", b.client.where(), op.Index, it.Status, it.Error.text())
+			}
+		}
+	}
+	b.stats.Stored.Add(indexed)
+	b.stats.Deleted.Add(deleted)
+	b.stats.Superseded.Add(newer)
+	return out
+}
+
+// judgeRequest says what to do after an answer other than 2xx to the request as a whole.
+func (b *Bulk) judgeRequest(ops []dbsync.Operation, answer *ServerError) outcome {
+	out := outcome{left: ops, retryAfter: answer.RetryAfter}
+	switch kind := judgeAnswer(answer); {
+	case (kind == tooLarge || kind == malformed) && len(ops) > 1:
+		out.halve = true
+	case kind == tooLarge:
+		return refuseOne(&ops[0], answer)
+	case kind == busy:
+		out.wait = true
+		out.failure = fmt.Sprintf("search server %s: %v", b.client.where(), answer)
+	default:
+		out.wait = true
+		key, text := explain(ops[0].Index, answer.Status, answer.Type, &itemError{Reason: answer.Reason})
+		out.reasons = map[string]string{key: text}
+		if kind == malformed {
+			out.malformed = answer
+		}
+	}
+	return out
+}
+
+// suspectDocument looks at a request with one operation that the server could not
+// read. Either this document is to blame, or the server cannot read any request of
+// ours, and then no document may be given up. Refused is one that is sent right after
+// a request without it went through.
+func (b *Bulk) suspectDocument(ctx context.Context, w *waiting, ops []dbsync.Operation, out *outcome) {
+	if w.probed {
+		*out = refuseOne(&ops[0], out.malformed)
+		w.probed = false
+		return
+	}
+	if w.probed = b.probe(ctx) == nil; w.probed {
+		*out = outcome{left: ops}
+	}
+}
+
+func refuseOne(op *dbsync.Operation, answer *ServerError) outcome {
+	return outcome{refused: []Refused{{*op, &DocError{op.Index, op.ID, answer.Status, answer.Type, answer.Reason}}}}
+}
+
+// probe sends a request of the usual form with one operation that changes nothing: a
+// delete in an index whose name cannot exist. It returns nil if the server answers it
+// item by item.
+func (b *Bulk) probe(ctx context.Context) error {
+	r := newBulkRequest(b.level)
+	if _, err := r.encode([]dbsync.Operation{{Index: "TIDEMARK-PROBE", ID: "1", Version: 1, Delete: true}}); err != nil {
+		return err
+	}
+	return r.send(ctx, b.client, "/TIDEMARK-PROBE/_bulk"+bulkFilter, 1)
+}
+
+// suspectSize looks at a connection that broke in the middle of a large request, for
+// the third time in a row while the server answers a ping: then it is the size that
+// the server does not take. Elasticsearch 8 and 9 close the connection, without a
+// 413, when a compressed body comes to more than http.max_content_length.
+func (b *Bulk) suspectSize(ctx context.Context, w *waiting, ops []dbsync.Operation, out *outcome) {
+	if dial, ok := errors.AsType[*net.OpError](out.broken); ok && dial.Op == "dial" {
+		w.broken = 0 // the server is away, which is another matter
+		return
+	}
+	w.broken++
+	bytes := sizeOf(ops)
+	if w.broken < retry.Patience || bytes < suspectBytes || b.client.Ping(ctx) != nil {
+		return
+	}
+	w.broken = 0
+	if len(ops) > 1 {
+		out.halve = true
+		return
+	}
+	*out = refuseOne(&ops[0], &ServerError{
+		Status: http.StatusRequestEntityTooLarge,
+		Type:   "connection_closed",
+		Reason: fmt.Sprintf("the server closes the connection each time this document of %d bytes is sent, and answers everything else; is it over http.max_content_length?", bytes),
+	})
+}
+
+// explain names the condition that holds operations back, and its mend.
+func explain(index string, status int, kind string, e *itemError) (key, text string) {
+	reason := fmt.Sprintf("%d %s: %s", status, kind, e.text())
+	switch kind {
+	case "index_not_found_exception", "invalid_index_name_exception":
+		return "index " + index + " is missing",
+			fmt.Sprintf("the write alias %s is gone, and its index perhaps too (%s); mend: start Tidemark again, and the index is made anew, or restore it", index, reason)
+	case "index_closed_exception":
+		return "index " + index + " is closed", fmt.Sprintf("%s; mend: POST /%s/_open", reason, index)
+	case "cluster_block_exception":
+		return "index " + index + " is blocked",
+			fmt.Sprintf("%s; mend: make room on the disks if they are full, then take the block off (index.blocks.write, read_only, read_only_allow_delete)", reason)
+	case "illegal_argument_exception":
+		return "index " + index + " is not one index", fmt.Sprintf("%s; mend: take the alias off all indices but ours", reason)
+	}
+	switch status {
+	case 401:
+		return "search server refuses the credentials", reason + "; mend: correct search.user and search.password, or search.api_key"
+	case 403:
+		return "search server forbids writing to " + index, reason + "; mend: grant the user write, create_index and manage on the index and its alias"
+	}
+	return fmt.Sprintf("search server answers bulk requests with %d", status),
+		reason + "; mend: look for a proxy between, and whether search.urls is the REST port of the cluster"
+}
+
+// waiting is why, and for how long, one part of a batch is held back.
+type waiting struct {
+	alarm    *retry.Alarm
+	pause    *backoff.ExponentialBackOff
+	failures int  // requests in a row that got nothing done
+	broken   int  // connections in a row that broke in the middle of the request
+	probed   bool // the last thing that the server answered was a probe
+	holds    map[string]*retry.Hold
+}
+
+// judge brings the alarm in line with what the last request of n operations came to.
+func (w *waiting) judge(out outcome, n int) {
+	progress := len(out.left) < n
+	if progress || !out.wait {
+		w.failures = 0
+		w.pause.Reset()
+	} else {
+		w.failures++
+	}
+	reasons := out.reasons
+	if out.failure != "" && w.failures >= retry.Patience {
+		reasons = map[string]string{"search server does not take bulk requests": out.failure}
+		for key, text := range out.reasons {
+			reasons[key] = text
+		}
+	}
+	for key, hold := range w.holds {
+		if _, still := reasons[key]; !still {
+			hold.Release()
+			delete(w.holds, key)
+		}
+	}
+	for key, text := range reasons {
+		if hold, ok := w.holds[key]; ok {
+			hold.Again(text)
+			continue
+		}
+		if w.holds == nil {
+			w.holds = make(map[string]*retry.Hold)
+		}
+		w.holds[key] = w.alarm.Raise(key, text)
+	}
+}
+
+func (w *waiting) wait(ctx context.Context, atLeast time.Duration) error {
+	return retry.Sleep(ctx, max(w.pause.NextBackOff(), atLeast))
+}
+
+func (w *waiting) release() {
+	for _, hold := range w.holds {
+		hold.Release()
+	}
+}

@@ -1,0 +1,155 @@
+package search
+
+import (
+	"errors"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"tidemark/dbsync"
+	"tidemark/testenv"
+)
+
+func TestPhysicalName(t *testing.T) {
+	at := time.Date(2026, 1, 31, 13, 0, 0, 999, time.FixedZone("", 3600))
+	physical, alias := PhysicalName("products", at)
+	if physical != "products-20260131t120000z" || alias != "products-20260131T120000Z" {
+		t.Errorf("%s, %s", physical, alias)
+	}
+	for name, want := range map[string]bool{
+		physical: true, alias: false, "products": false, "products-": false, "products-2": false,
+		"products-old-20260131t120000z": false, "orders-20260131t120000z": false, "products-20261331t120000z": false,
+	} {
+		if got := isPhysical("products", name); got != want {
+			t.Errorf("isPhysical(%s) is %t", name, got)
+		}
+	}
+}
+
+func TestIndexLife(t *testing.T) {
+	eachEngine(t, func(t *testing.T, s *testenv.SearchServer) {
+		ctx := within(t, time.Minute)
+		c := connect(t, s.URL)
+		alias := s.NewPrefix(t) + "products"
+		at := time.Date(2026, 1, 31, 12, 0, 0, 0, time.UTC)
+		first, firstWrite := PhysicalName(alias, at)
+		second, secondWrite := PhysicalName(alias, at.Add(time.Second))
+		check := func(err error) {
+			t.Helper()
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+
+		if exists, err := c.IndexExists(ctx, first, firstWrite); err != nil || exists {
+			t.Fatalf("exists before it is created: %t, %v", exists, err)
+		}
+		if _, err := c.GetIndex(ctx, first); !errors.Is(err, ErrNoIndex) {
+			t.Fatalf("GetIndex: %v", err)
+		}
+		body := []byte(`{"settings":{"number_of_replicas":0},"mappings":{"_meta":{"fingerprint":"abc"},"properties":{"id":{"type":"long"}}},"aliases":{"` + alias + `-also":{}}}`)
+		check(c.CreateIndex(ctx, first, firstWrite, body))
+		check(c.CreateIndex(ctx, first, firstWrite, body)) // as after a lost answer
+		if err := c.CreateIndex(ctx, first, secondWrite, body); err == nil || !strings.Contains(err.Error(), "without the alias") {
+			t.Errorf("CreateIndex under another write alias: %v", err)
+		}
+		if err := c.CreateIndex(ctx, second, secondWrite, []byte(`{"mappings":{"properties":{"id":{"type":"nonsense"}}}}`)); err == nil || Temporary(err) {
+			t.Errorf("CreateIndex with a bad mapping: %v", err)
+		}
+		info, err := c.GetIndex(ctx, first)
+		check(err)
+		if !info.HasAlias(firstWrite) || !info.HasAlias(alias+"-also") || info.UUID == "" || string(info.Meta) != `{"fingerprint":"abc"}` {
+			t.Errorf("GetIndex: %+v with %s", info, info.Meta)
+		}
+		if _, err := c.GetIndex(ctx, firstWrite); !errors.Is(err, ErrNoIndex) {
+			t.Errorf("GetIndex of an alias: %v", err)
+		}
+		check(c.CreateIndex(ctx, second, secondWrite, nil))
+		if exists, err := c.IndexExists(ctx, second, secondWrite); err != nil || !exists {
+			t.Errorf("IndexExists: %t, %v", exists, err)
+		}
+		if exists, err := c.IndexExists(ctx, second, firstWrite); err != nil || exists {
+			t.Errorf("IndexExists with another write alias: %t, %v", exists, err)
+		}
+		if names, err := c.PhysicalIndices(ctx, alias); err != nil || !slices.Equal(names, []string{first, second}) {
+			t.Errorf("PhysicalIndices: %v, %v", names, err)
+		}
+		if names, err := c.PhysicalIndices(ctx, alias+"-none"); err != nil || len(names) != 0 {
+			t.Errorf("PhysicalIndices of nothing: %v, %v", names, err)
+		}
+
+		for _, step := range []struct {
+			to  string
+			old []string
+		}{{first, nil}, {first, nil}, {second, []string{first}}, {second, nil}} {
+			old, err := c.MoveAlias(ctx, alias, step.to)
+			if err != nil || !slices.Equal(old, step.old) {
+				t.Errorf("MoveAlias to %s: %v, %v; want %v", step.to, old, err, step.old)
+			}
+			if targets, err := c.AliasTargets(ctx, alias); err != nil || !slices.Equal(targets, []string{step.to}) {
+				t.Errorf("AliasTargets: %v, %v", targets, err)
+			}
+		}
+		if targets, err := c.AliasTargets(ctx, alias+"-none"); err != nil || len(targets) != 0 {
+			t.Errorf("AliasTargets of nothing: %v, %v", targets, err)
+		}
+		if _, err := c.MoveAlias(ctx, alias, first+"-none"); err == nil || Temporary(err) {
+			t.Errorf("MoveAlias to nothing: %v", err)
+		}
+		taken, isTaken := errors.AsType[*NameTakenError](func() error { _, err := c.MoveAlias(ctx, first, second); return err }())
+		if !isTaken || taken.Name != first {
+			t.Errorf("MoveAlias under the name of an index: %v", taken)
+		}
+
+		w := newWriter(t, c, BulkOptions{})
+		check(w.Write(ctx, []dbsync.Operation{store(secondWrite, "1", 1, `{"id":1}`), store(secondWrite, "2", 1, `{"id":2}`)}))
+		check(c.Refresh(ctx, second))
+		if n, err := c.Count(ctx, alias); err != nil || n != 2 {
+			t.Errorf("Count: %d, %v", n, err)
+		}
+		check(c.PutSettings(ctx, second, map[string]any{"index.refresh_interval": "-1", "index.number_of_replicas": 0}))
+		check(c.PutSettings(ctx, second, map[string]any{"index.refresh_interval": nil}))
+		check(c.PutMapping(ctx, second, []byte(`{"_meta":{"fingerprint":"def"},"properties":{"new":{"type":"keyword"}}}`)))
+		if meta, err := c.Meta(ctx, second); err != nil || string(meta) != `{"fingerprint":"def"}` {
+			t.Errorf("Meta: %s, %v", meta, err)
+		}
+
+		for _, name := range []string{"", "_all", "*", alias + "*", first + "," + second} {
+			if err := c.DropIndex(ctx, name); err == nil {
+				t.Errorf("DropIndex(%q) was tried", name)
+			}
+		}
+		if err := c.DropIndex(ctx, alias); err == nil {
+			t.Error("DropIndex deleted what is behind an alias")
+		}
+		check(c.DropIndex(ctx, first))
+		check(c.DropIndex(ctx, first))
+		if names, err := c.PhysicalIndices(ctx, alias); err != nil || !slices.Equal(names, []string{second}) {
+			t.Errorf("PhysicalIndices: %v, %v", names, err)
+		}
+	})
+}
+
+// A creation whose answer was lost, or that had no effect, is repeated.
+func TestCreateIndexSurvives(t *testing.T) {
+	eachEngine(t, func(t *testing.T, s *testenv.SearchServer) {
+		create := func(r *testenv.Request) bool { return r.Method == "PUT" }
+		for name, fault := range map[string]*testenv.Fault{"no effect": testenv.Drop(1, create), "answer lost": testenv.LoseAnswer(1, create)} {
+			t.Run(name, func(t *testing.T) {
+				ctx := within(t, time.Minute)
+				proxy := s.NewProxy(t)
+				proxy.Inject(fault)
+				c := connect(t, proxy.URL)
+				physical, writeAlias := PhysicalName(s.NewPrefix(t), time.Now())
+				err := c.CreateIndex(ctx, physical, writeAlias, []byte(productMapping))
+				if !Temporary(err) {
+					t.Fatalf("CreateIndex: %v", err)
+				}
+				if err := c.CreateIndex(ctx, physical, writeAlias, []byte(productMapping)); err != nil {
+					t.Fatal(err)
+				}
+			})
+		}
+	})
+}

@@ -1,0 +1,212 @@
+package search
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"strings"
+
+	"tidemark/dbsync"
+)
+
+// A verdict is what one answer means for an operation, or for a whole request.
+type verdict uint8
+
+const (
+	lostAnswer     verdict = iota // nothing is known: send again
+	accepted                      // the document is as the operation wants it
+	superseded                    // a newer version is there already, which is as good
+	busy                          // the server cannot now: send again after a pause
+	held                          // somebody has to mend the index, the cluster or the rights: pause with an alarm
+	refusedForGood                // never, for this document
+	tooLarge                      // the request as a whole is too large: send it in halves
+	malformed                     // the server cannot read the request: look for the document that is the cause
+)
+
+// A DocError reports one document that the search server refuses for good.
+type DocError struct {
+	Index, ID string
+	Status    int    // HTTP status of this item, not of the bulk request
+	Type      string // as in "document_parsing_exception"
+	Reason    string // in the server's words; may quote values of the document
+}
+
+func (e *DocError) Error() string {
+	return fmt.Sprintf("document %s/%s refused with status %d (%s): %s", e.Index, e.ID, e.Status, e.Type, e.Reason)
+}
+
+// An itemError is the error object of an answer, as far as we read it.
+type itemError struct {
+	Type     string     `json:"type"`
+	Reason   string     `json:"reason"`
+	CausedBy *itemError `json:"caused_by"`
+}
+
+// maxReason bounds the reason that is kept of an answer, in bytes.
+const maxReason = 2000
+
+// text is the reason with its causes, outermost first.
+func (e *itemError) text() string {
+	if e == nil {
+		return ""
+	}
+	text := e.Reason
+	for cause, depth := e.CausedBy, 0; cause != nil && depth < 5; cause, depth = cause.CausedBy, depth+1 {
+		if cause.Reason != "" && !strings.Contains(text, cause.Reason) {
+			text += ": " + cause.Reason
+		}
+	}
+	return shorten(strings.ReplaceAll(strings.ToValidUTF8(text, "\uFFFD"), "\x00", ""), maxReason)
+}
+
+// An item is the answer to one operation of a bulk request. Status 0 means that no
+// answer to it was found.
+type item struct {
+	Status int        `json:"status"`
+	Error  *itemError `json:"error"`
+}
+
+func (i *item) kind() string {
+	if i.Error == nil {
+		return ""
+	}
+	return i.Error.Type
+}
+
+// judgeItem says what the answer to one operation means.
+func judgeItem(op *dbsync.Operation, it *item) verdict {
+	kind := it.kind()
+	switch {
+	case it.Status == 0:
+		return lostAnswer
+	case it.Status < 300:
+		return accepted
+	case it.Status == http.StatusConflict:
+		// external_gte refuses only what is older than the document, or than its
+		// deletion, that is there.
+		return superseded
+	case it.Status == http.StatusNotFound && op.Delete && kind == "":
+		return accepted
+	case heldBack(it.Status, kind, it.Error):
+		return held
+	case it.Status == http.StatusTooManyRequests, it.Status == http.StatusRequestTimeout, it.Status >= 500:
+		return busy
+	default:
+		return refusedForGood
+	}
+}
+
+// heldBack reports whether an answer tells of the index, the cluster or the rights,
+// and so would be the same for every document.
+func heldBack(status int, kind string, e *itemError) bool {
+	switch kind {
+	case "index_not_found_exception", // auto-creation is off
+		"invalid_index_name_exception", // auto-creation was tried: the write alias is gone, and its name cannot be an index's
+		"index_closed_exception",
+		"security_exception", "authorization_exception", "access_control_exception":
+		return true
+	case "cluster_block_exception":
+		// Read-only: 403, or 429 when the disk is full. With 503 the cluster has no
+		// master, or has just begun, which passes.
+		return status != http.StatusServiceUnavailable
+	case "illegal_argument_exception":
+		// The alias stands for several indices, none of them marked for writing.
+		return strings.Contains(e.Reason, "no write index is defined for alias")
+	}
+	return status == http.StatusUnauthorized || status == http.StatusForbidden
+}
+
+// judgeAnswer says what an answer other than 2xx means for the whole bulk request.
+func judgeAnswer(e *ServerError) verdict {
+	switch {
+	case e.Status == http.StatusRequestEntityTooLarge:
+		return tooLarge
+	case heldBack(e.Status, e.Type, &itemError{Reason: e.Reason}):
+		return held
+	case e.Temporary():
+		return busy
+	case e.Status == http.StatusBadRequest && e.Type != "":
+		return malformed
+	default:
+		return held // 3xx, 404, 405, 415 …, or a 400 of something before the server: no document is to blame
+	}
+}
+
+// The pieces of an answer in which nothing failed, with the filter of our requests.
+const (
+	answerItems = `"items":[`
+	answerIndex = `{"index":{"status":`
+	answerDrop  = `{"delete":{"status":`
+)
+
+// parseAnswer reads the answer to a bulk request of len(items) operations into items.
+// The common answer, with nothing but three-digit statuses, is read without decoding
+// JSON. An answer that is broken, or that has another number of items, is an error:
+// positions would not match, so it counts as lost.
+func parseAnswer(body []byte, items []item) error {
+	if parsePlainAnswer(body, items) {
+		return nil
+	}
+	var answer struct {
+		Items []struct {
+			Index  *item `json:"index"`
+			Delete *item `json:"delete"`
+		} `json:"items"`
+	}
+	if err := json.Unmarshal(body, &answer); err != nil {
+		return fmt.Errorf("the answer to a bulk request is not the JSON that was expected: %w", err)
+	}
+	if len(answer.Items) != len(items) {
+		return fmt.Errorf("the answer to a bulk request of %d operations has %d items", len(items), len(answer.Items))
+	}
+	for i, a := range answer.Items {
+		switch {
+		case a.Index != nil:
+			items[i] = *a.Index
+		case a.Delete != nil:
+			items[i] = *a.Delete
+		default:
+			items[i] = item{}
+		}
+	}
+	return nil
+}
+
+// parsePlainAnswer reads {"errors":…,"items":[{"index":{"status":200}},…]}, and
+// reports false for anything else.
+func parsePlainAnswer(body []byte, items []item) bool {
+	text := string(body[:min(len(body), 64)])
+	at := strings.Index(text, answerItems)
+	if !strings.HasPrefix(text, `{"errors":`) || at < 0 {
+		return false
+	}
+	rest := body[at+len(answerItems):]
+	for i := range items {
+		if i > 0 {
+			if len(rest) == 0 || rest[0] != ',' {
+				return false
+			}
+			rest = rest[1:]
+		}
+		switch {
+		case hasPrefix(rest, answerIndex):
+			rest = rest[len(answerIndex):]
+		case hasPrefix(rest, answerDrop):
+			rest = rest[len(answerDrop):]
+		default:
+			return false
+		}
+		if len(rest) < 5 || !digit(rest[0]) || !digit(rest[1]) || !digit(rest[2]) || rest[3] != '}' || rest[4] != '}' {
+			return false
+		}
+		items[i] = item{Status: int(rest[0]-'0')*100 + int(rest[1]-'0')*10 + int(rest[2]-'0')}
+		rest = rest[5:]
+	}
+	return string(rest) == "]}"
+}
+
+func hasPrefix(b []byte, prefix string) bool {
+	return len(b) >= len(prefix) && string(b[:len(prefix)]) == prefix
+}
+
+func digit(c byte) bool { return '0' <= c && c <= '9' }

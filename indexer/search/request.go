@@ -1,0 +1,258 @@
+package search
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"math"
+	"net/http"
+	"strconv"
+	"sync/atomic"
+	"unicode/utf8"
+
+	"github.com/klauspost/compress/gzip"
+
+	"tidemark/dbsync"
+)
+
+// bulkFilter keeps of the answer what is judged. Each item has a status, so none is
+// left out and positions stay those of the operations.
+const bulkFilter = "?filter_path=errors,items.*.status,items.*.error"
+
+// actionOverhead is about what an action line takes beside index, id and routing.
+const actionOverhead = 80
+
+// A bulkRequest is the storage of one request and its answer, used again and again.
+type bulkRequest struct {
+	body    bytes.Buffer // as sent
+	gzip    *gzip.Writer // nil: sent as it is
+	line    []byte       // one action line, or what has gathered for the gzip writer
+	raw     int          // bytes before compression
+	answer  bytes.Buffer
+	items   []item
+	readers atomic.Int32 // of body, not yet closed by the HTTP transport
+}
+
+func newBulkRequest(level int) *bulkRequest {
+	r := &bulkRequest{}
+	if level != noCompression {
+		// The level was checked by NewBulk.
+		r.gzip, _ = gzip.NewWriterLevel(io.Discard, level)
+	}
+	return r
+}
+
+// gatherBytes is how much is put together before the gzip writer is called: it looks
+// for repetitions in what it is given at once.
+const gatherBytes = 32 << 10
+
+// encode makes the body for ops. Where all of them go to one index, that index is
+// returned, to be named once in the path.
+func (r *bulkRequest) encode(ops []dbsync.Operation) (index string, err error) {
+	r.body.Reset()
+	r.raw = 0
+	index = ops[0].Index
+	for i := range ops {
+		if ops[i].Index != index {
+			index = ""
+			break
+		}
+	}
+	if r.gzip == nil {
+		r.body.Grow(sizeOf(ops))
+		for i := range ops {
+			r.line = appendAction(r.line[:0], &ops[i], index == "")
+			r.body.Write(r.line) // a bytes.Buffer gives no error
+			if !ops[i].Delete {
+				r.body.Write(ops[i].Body)
+				r.body.WriteByte('\n')
+			}
+		}
+		r.raw = r.body.Len()
+		return index, nil
+	}
+	r.gzip.Reset(&r.body)
+	r.line = r.line[:0]
+	for i := range ops {
+		r.line = appendAction(r.line, &ops[i], index == "")
+		if !ops[i].Delete {
+			r.line = append(r.line, ops[i].Body...)
+			r.line = append(r.line, '\n')
+		}
+		if len(r.line) < gatherBytes && i < len(ops)-1 {
+			continue
+		}
+		r.raw += len(r.line)
+		if _, err := r.gzip.Write(r.line); err != nil {
+			return "", fmt.Errorf("compress a bulk request: %w", err)
+		}
+		if cap(r.line) > 1<<20 {
+			r.line = nil // one huge document must not stay for ever
+		} else {
+			r.line = r.line[:0]
+		}
+	}
+	if err := r.gzip.Close(); err != nil {
+		return "", fmt.Errorf("compress a bulk request: %w", err)
+	}
+	return index, nil
+}
+
+func sizeOf(ops []dbsync.Operation) int {
+	n := 0
+	for i := range ops {
+		n += size(&ops[i])
+	}
+	return n
+}
+
+// size is about how many bytes op takes in a request, before compression.
+func size(op *dbsync.Operation) int {
+	return actionOverhead + len(op.Index) + len(op.ID) + len(op.Routing) + len(op.Body)
+}
+
+// unsendable says why op must not be put into a request, "" if it may. A server that
+// meets one of these refuses the whole request, some with a 500 that looks like
+// trouble of its own; a line break in a document would even begin another action.
+func unsendable(op *dbsync.Operation) string {
+	if u, ok := op.Tag.(*Unmade); ok {
+		return "the document cannot be made: " + u.Err.Error()
+	}
+	switch {
+	case op.ID == "":
+		return "the id is empty"
+	case len(op.ID) > maxID:
+		return fmt.Sprintf("the id has %d bytes, and an id has no more than %d", len(op.ID), maxID)
+	case !utf8.ValidString(op.ID):
+		return "the id is not valid UTF-8"
+	case !utf8.ValidString(op.Routing):
+		return "the routing is not valid UTF-8"
+	case op.Version > math.MaxInt64:
+		return "the version is larger than a signed 64-bit number"
+	case !op.Delete && len(op.Body) == 0:
+		return "the document is empty"
+	case bytes.IndexByte(op.Body, '\n') >= 0:
+		return "the document is not on one line"
+	}
+	return ""
+}
+
+// maxID is the length of an _id in bytes that servers accept.
+const maxID = 512
+
+// appendAction appends the line that says what is to be done with which document. The
+// version type external_gte has the server refuse what is older than the document, or
+// its deletion, that it knows, and accept the same version again.
+func appendAction(dst []byte, op *dbsync.Operation, withIndex bool) []byte {
+	if op.Delete {
+		dst = append(dst, `{"delete":{"_id":`...)
+	} else {
+		dst = append(dst, `{"index":{"_id":`...)
+	}
+	dst = appendString(dst, op.ID)
+	if withIndex {
+		dst = append(dst, `,"_index":`...)
+		dst = appendString(dst, op.Index)
+	}
+	if op.Routing != "" {
+		dst = append(dst, `,"routing":`...)
+		dst = appendString(dst, op.Routing)
+	}
+	dst = append(dst, `,"version":`...)
+	dst = strconv.AppendUint(dst, uint64(op.Version), 10)
+	return append(dst, ",\"version_type\":\"external_gte\"}}\n"...)
+}
+
+// appendString appends s, which is valid UTF-8, as a JSON string.
+func appendString(dst []byte, s string) []byte {
+	dst = append(dst, '"')
+	start := 0
+	for i := 0; i < len(s); i++ {
+		c := s[i]
+		if c >= ' ' && c != '"' && c != '\\' {
+			continue
+		}
+		dst = append(dst, s[start:i]...)
+		switch c {
+		case '"', '\\':
+			dst = append(dst, '\\', c)
+		default:
+			const hex = "0123456789abcdef"
+			dst = append(dst, '\\', 'u', '0', '0', hex[c>>4], hex[c&15])
+		}
+		start = i + 1
+	}
+	return append(append(dst, s[start:]...), '"')
+}
+
+// A bodyReader is one reading of a request's body. The HTTP transport may still read
+// it after the answer came, until it calls Close.
+type bodyReader struct {
+	bytes.Reader
+	readers *atomic.Int32
+	closed  atomic.Bool
+}
+
+func (r *bulkRequest) newReader() *bodyReader {
+	b := &bodyReader{readers: &r.readers}
+	b.Reset(r.body.Bytes())
+	r.readers.Add(1)
+	return b
+}
+
+func (b *bodyReader) Close() error {
+	if b.closed.CompareAndSwap(false, true) {
+		b.readers.Add(-1)
+	}
+	return nil
+}
+
+// send sends the encoded body and reads the answer for n operations into r.items. The
+// error is a *ServerError for an answer other than 2xx, and a *LostError when there
+// was none that can be used.
+func (r *bulkRequest) send(ctx context.Context, c *Client, path string, n int) error {
+	attempt, cancel := context.WithTimeout(ctx, c.timeout)
+	defer cancel()
+	body := r.newReader()
+	req, err := http.NewRequestWithContext(attempt, http.MethodPost, path, body)
+	if err != nil {
+		body.Close()
+		return fmt.Errorf("make a bulk request: %w", err)
+	}
+	req.ContentLength = int64(r.body.Len())
+	// A connection that the server closed while it was idle is found out by the first
+	// write; the transport then takes another one, from the start of the body.
+	req.GetBody = func() (io.ReadCloser, error) { return r.newReader(), nil }
+	req.Header.Set("Content-Type", "application/x-ndjson")
+	if r.gzip != nil {
+		req.Header.Set("Content-Encoding", "gzip")
+	}
+	res, err := c.Perform(req)
+	if err != nil {
+		return lost(ctx, err)
+	}
+	defer res.Body.Close()
+	r.answer.Reset()
+	limit := int64(maxAnswer) + int64(n)*(2*maxReason)
+	if _, err := r.answer.ReadFrom(io.LimitReader(res.Body, limit)); err != nil {
+		return lost(ctx, err)
+	}
+	if res.StatusCode < 200 || res.StatusCode > 299 {
+		return newServerError(res.StatusCode, res.Header, r.answer.Bytes())
+	}
+	if cap(r.items) < n {
+		r.items = make([]item, n)
+	}
+	r.items = r.items[:n]
+	if err := parseAnswer(r.answer.Bytes(), r.items); err != nil {
+		return &LostError{err}
+	}
+	return nil
+}
+
+// idle reports whether nobody reads the body any more, so that it may be used again.
+func (r *bulkRequest) idle() bool { return r.readers.Load() == 0 }
+
+// Unmade is the Tag of an operation whose document cannot be made. It becomes a dead letter.
+type Unmade struct{ Err error }

@@ -1,0 +1,395 @@
+package control
+
+import (
+	"context"
+	"crypto/sha256"
+	"database/sql"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/jackc/pglogrepl"
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"tidemark/dbsync"
+	"tidemark/indexer/retry"
+	"tidemark/indexer/search"
+	"tidemark/mapping/catalog"
+)
+
+const (
+	// One insert takes no more than this; a batch may be refused as a whole.
+	deadLetterRows  = 1000
+	deadLetterBytes = 8 << 20
+)
+
+// DeadLetters keeps operations that the search server refuses for good, in a table of
+// the control schema. It is safe for concurrent use.
+type DeadLetters struct {
+	db     *sql.DB
+	schema string // as given
+	table  string // quoted, with the schema
+	alarm  *retry.Alarm
+}
+
+// A DeadLetter is one refused operation.
+type DeadLetter struct {
+	Row       int64 // the table's key, ascending in time
+	Index     string
+	ID        string
+	Routing   string
+	Delete    bool
+	Version   pglogrepl.LSN
+	Status    int
+	Type      string
+	Reason    string
+	Body      []byte // nil for a delete, or where it was not asked for
+	CreatedAt time.Time
+	Attempts  int // how often the same version was refused
+}
+
+// Operation is the dead letter as it was sent.
+func (d *DeadLetter) Operation() dbsync.Operation {
+	return dbsync.Operation{Index: d.Index, ID: d.ID, Routing: d.Routing, Version: d.Version, Delete: d.Delete, Body: d.Body}
+}
+
+// NewDeadLetters returns the dead letters of a control schema. alarm shows when
+// Postgres does not take them.
+func NewDeadLetters(db *sql.DB, schema string, alarm *retry.Alarm) *DeadLetters {
+	return &DeadLetters{
+		db:     db,
+		schema: schema,
+		table:  catalog.QuoteIdent(schema) + `."dead_letters"`,
+		alarm:  alarm,
+	}
+}
+
+// Setup creates schema and table where they are missing. With the table there it only
+// reads the catalog, so that the right to create is needed once.
+func (d *DeadLetters) Setup(ctx context.Context) error {
+	const attempts = 3 // another instance may create them at the same moment
+	for attempt := 1; ; attempt++ {
+		err := d.setup(ctx)
+		if err == nil {
+			return nil
+		}
+		pg, ok := errors.AsType[*pgconn.PgError](err)
+		exists := ok && (pg.Code == "42P06" || pg.Code == "42P07" || pg.Code == "23505")
+		if !exists || attempt == attempts {
+			return fmt.Errorf("set up table %s: %w", d.table, err)
+		}
+	}
+}
+
+// Exist tells whether the table is there.
+func (d *DeadLetters) Exist(ctx context.Context) (there bool, err error) {
+	if err := d.db.QueryRowContext(ctx, `SELECT pg_catalog.to_regclass($1) IS NOT NULL`, d.table).Scan(&there); err != nil {
+		return false, fmt.Errorf("look for table %s: %w", d.table, err)
+	}
+	return there, nil
+}
+
+func (d *DeadLetters) setup(ctx context.Context) error {
+	var schema, table bool
+	err := d.db.QueryRowContext(ctx, `
+		SELECT exists(SELECT FROM pg_namespace WHERE nspname = $1),
+		       exists(SELECT FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+		              WHERE n.nspname = $1 AND c.relname = 'dead_letters')`, d.schema).Scan(&schema, &table)
+	if err != nil || table {
+		return err
+	}
+	return d.local(ctx, func(tx *sql.Tx) error {
+		if !schema {
+			if _, err := tx.ExecContext(ctx, `CREATE SCHEMA `+catalog.QuoteIdent(d.schema)); err != nil {
+				return err
+			}
+		}
+		// document_key is a hash of index, id and routing: an id and a routing may
+		// together be more than an index of Postgres takes.
+		_, err := tx.ExecContext(ctx, `
+			CREATE TABLE `+d.table+` (
+				id           bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+				document_key bytea NOT NULL,
+				index_name   text NOT NULL,
+				doc_id       text NOT NULL,
+				routing      text NOT NULL,
+				operation    text NOT NULL CHECK (operation IN ('index', 'delete')),
+				version      pg_lsn NOT NULL,
+				status       integer NOT NULL,
+				type         text NOT NULL,
+				reason       text NOT NULL,
+				document     text,
+				created_at   timestamptz NOT NULL DEFAULT now(),
+				attempts     integer NOT NULL DEFAULT 1,
+				UNIQUE (document_key, version)
+			)`)
+		return err
+	})
+}
+
+// local runs f in a transaction whose commit waits for this server's disk and not for
+// a standby's: everything of ours does, or a standby that hangs would stop it.
+func (d *DeadLetters) local(ctx context.Context, f func(*sql.Tx) error) error {
+	tx, err := d.db.BeginTx(ctx, nil)
+	if err != nil {
+		return err
+	}
+	defer tx.Rollback() // after a commit it does nothing
+	if _, err := tx.ExecContext(ctx, `SET LOCAL synchronous_commit = local`); err != nil {
+		return err
+	}
+	if err := f(tx); err != nil {
+		return err
+	}
+	return tx.Commit()
+}
+
+// Keep stores refused operations, durably when it returns nil. The same version of a
+// document is kept once, however often it comes: a batch is repeated after a crash.
+// While Postgres is away Keep waits, until ctx ends. It is the OnRefused of a [Bulk].
+func (d *DeadLetters) Keep(ctx context.Context, refused []search.Refused) error {
+	for len(refused) > 0 {
+		n, bytes := 0, 0
+		for n < len(refused) && n < deadLetterRows && (n == 0 || bytes < deadLetterBytes) {
+			bytes += len(refused[n].Operation.Body)
+			n++
+		}
+		if err := d.keep(ctx, refused[:n]); err != nil {
+			return fmt.Errorf("keep %d dead letters in %s: %w", n, d.table, err)
+		}
+		refused = refused[n:]
+	}
+	return nil
+}
+
+func (d *DeadLetters) keep(ctx context.Context, refused []search.Refused) error {
+	// One statement must not meet the same key twice.
+	seen := make(map[string]bool, len(refused))
+	var (
+		keys                                                    [][]byte
+		indices, ids, routings, kinds, versions, types, reasons []string
+		documents                                               []*string
+		statuses                                                []int32
+	)
+	for i := range refused {
+		op, why := &refused[i].Operation, refused[i].Err
+		key := documentKey(op)
+		if distinct := string(key) + op.Version.String(); seen[distinct] {
+			continue
+		} else {
+			seen[distinct] = true
+		}
+		kind, document := "delete", (*string)(nil)
+		if !op.Delete {
+			text := storable(string(op.Body))
+			kind, document = "index", &text
+		}
+		keys = append(keys, key)
+		indices = append(indices, storable(op.Index))
+		ids = append(ids, storable(op.ID))
+		routings = append(routings, storable(op.Routing))
+		kinds = append(kinds, kind)
+		versions = append(versions, op.Version.String())
+		statuses = append(statuses, int32(why.Status))
+		types = append(types, storable(why.Type))
+		reasons = append(reasons, storable(why.Reason))
+		documents = append(documents, document)
+	}
+	statement := `
+		INSERT INTO ` + d.table + ` AS d (document_key, index_name, doc_id, routing, operation, version, status, type, reason, document)
+		SELECT k, i, n, r, o, v::pg_lsn, s, t, w, b
+		FROM unnest($1::bytea[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::int[], $8::text[], $9::text[], $10::text[])
+		     AS new (k, i, n, r, o, v, s, t, w, b)
+		ON CONFLICT (document_key, version) DO UPDATE
+		SET attempts = d.attempts + 1, operation = excluded.operation, status = excluded.status,
+		    type = excluded.type, reason = excluded.reason, document = excluded.document`
+	return d.retry(ctx, func(ctx context.Context) error {
+		return d.local(ctx, func(tx *sql.Tx) error {
+			_, err := tx.ExecContext(ctx, statement, keys, indices, ids, routings, kinds, versions, statuses, types, reasons, documents)
+			return err
+		})
+	})
+}
+
+// retry repeats f while Postgres is away or recovering. A commit whose answer was lost
+// is repeated, too, which costs a wrong number of attempts and nothing else.
+func (d *DeadLetters) retry(ctx context.Context, f func(context.Context) error) error {
+	var hold *retry.Hold
+	wait := retry.NewBackoff(retry.MinBackoff, retry.MaxBackoff)
+	for failures := 1; ; failures++ {
+		err := f(ctx)
+		if err == nil || ctx.Err() == nil && IsLastingPostgresError(err) {
+			if hold != nil {
+				hold.Release()
+			}
+			return err
+		}
+		if hold != nil {
+			hold.Again(err.Error())
+		} else if failures >= retry.Patience {
+			hold = d.alarm.Raise("Postgres does not take dead letters", err.Error())
+			defer hold.Release()
+		}
+		if ended := retry.Sleep(ctx, wait.NextBackOff()); ended != nil {
+			return ended
+		}
+	}
+}
+
+// IsLastingPostgresError reports whether err is Postgres' own word and a repetition cannot cure it. Anything that is
+// not the server's own word is a connection that broke.
+func IsLastingPostgresError(err error) bool {
+	pg, ok := errors.AsType[*pgconn.PgError](err)
+	if !ok {
+		return false
+	}
+	switch pg.Code[:min(2, len(pg.Code))] {
+	case "08", "25", "40", "53", "55", "57", "58": // connection, read-only standby, deadlock, no room, locks, shutdown, system
+		return false
+	}
+	return true
+}
+
+// documentKey is the same for two operations exactly when they are of one document.
+func documentKey(op *dbsync.Operation) []byte {
+	h := sha256.New()
+	for _, part := range []string{op.Index, op.ID, op.Routing} {
+		var length [8]byte
+		binary.BigEndian.PutUint64(length[:], uint64(len(part)))
+		h.Write(length[:])
+		h.Write([]byte(part))
+	}
+	return h.Sum(nil)
+}
+
+// storable makes s fit a text column: a server may quote half a rune, or a NUL.
+func storable(s string) string {
+	return strings.ReplaceAll(strings.ToValidUTF8(s, "\uFFFD"), "\x00", "")
+}
+
+// Count returns how many dead letters there are.
+func (d *DeadLetters) Count(ctx context.Context) (int64, error) {
+	var n int64
+	if err := d.db.QueryRowContext(ctx, `SELECT count(*) FROM `+d.table).Scan(&n); err != nil {
+		return 0, fmt.Errorf("count dead letters: %w", err)
+	}
+	return n, nil
+}
+
+// Counts returns how many of the dead letters that are meant each index has that has any.
+func (d *DeadLetters) Counts(ctx context.Context, f LetterFilter) (map[string]int64, error) {
+	where, args := f.where()
+	rows, err := d.db.QueryContext(ctx, `SELECT index_name, count(*) FROM `+d.table+` WHERE `+where+` GROUP BY index_name`, args...)
+	if err != nil {
+		return nil, fmt.Errorf("count dead letters: %w", err)
+	}
+	defer rows.Close()
+	counts := make(map[string]int64)
+	for rows.Next() {
+		var index string
+		var n int64
+		if err := rows.Scan(&index, &n); err != nil {
+			return nil, fmt.Errorf("count dead letters: %w", err)
+		}
+		counts[index] = n
+	}
+	if err := rows.Err(); err != nil {
+		return nil, fmt.Errorf("count dead letters: %w", err)
+	}
+	return counts, nil
+}
+
+// A LetterFilter says which dead letters are meant: all that fulfil each of its fields. Where
+// one is zero it leaves every letter in.
+type LetterFilter struct {
+	Indices     []string // write aliases; not nil and empty: none
+	Rows        []int64  // the table's keys; not nil and empty: none
+	After, UpTo int64    // rows above the one, and up to the other
+}
+
+// where is the condition in SQL, with its parameters from $1 on.
+func (f *LetterFilter) where() (condition string, args []any) {
+	return `id > $1 AND ($2 = 0 OR id <= $2) AND ($3::text[] IS NULL OR index_name = ANY ($3)) AND ($4::bigint[] IS NULL OR id = ANY ($4))`,
+		[]any{f.After, f.UpTo, f.Indices, f.Rows}
+}
+
+// List returns up to limit dead letters in order of time; their documents only with bodies.
+func (d *DeadLetters) List(ctx context.Context, f LetterFilter, limit int, bodies bool) ([]DeadLetter, error) {
+	document := `NULL`
+	if bodies {
+		document = `document`
+	}
+	where, args := f.where()
+	rows, err := d.db.QueryContext(ctx, `
+		SELECT id, index_name, doc_id, routing, operation = 'delete', version::text, status, type, reason, `+document+`, created_at, attempts
+		FROM `+d.table+` WHERE `+where+` ORDER BY id LIMIT $5`, append(args, limit)...)
+	if err != nil {
+		return nil, fmt.Errorf("list dead letters: %w", err)
+	}
+	defer rows.Close()
+	var list []DeadLetter
+	for rows.Next() {
+		var (
+			l       DeadLetter
+			body    sql.NullString
+			version string
+		)
+		err := rows.Scan(&l.Row, &l.Index, &l.ID, &l.Routing, &l.Delete, &version, &l.Status, &l.Type, &l.Reason, &body, &l.CreatedAt, &l.Attempts)
+		if err != nil {
+			return nil, fmt.Errorf("list dead letters: %w", err)
+		}
+		if l.Version, err = pglogrepl.ParseLSN(version); err != nil {
+			return nil, fmt.Errorf("list dead letters: version of row %d: %w", l.Row, err)
+		}
+		if body.Valid {
+			l.Body = []byte(body.String)
+		}
+		list = append(list, l)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, fmt.Errorf("list dead letters: %w", err)
+	}
+	return list, nil
+}
+
+// Last returns the row of the newest dead letter, 0 if there is none.
+func (d *DeadLetters) Last(ctx context.Context) (row int64, err error) {
+	if err := d.db.QueryRowContext(ctx, `SELECT coalesce(max(id), 0) FROM `+d.table).Scan(&row); err != nil {
+		return 0, fmt.Errorf("look for the newest dead letter: %w", err)
+	}
+	return row, nil
+}
+
+// Drop deletes dead letters, and returns how many there were. An empty filter means all.
+func (d *DeadLetters) Drop(ctx context.Context, f LetterFilter) (n int64, err error) {
+	where, args := f.where()
+	err = d.local(ctx, func(tx *sql.Tx) error {
+		result, err := tx.ExecContext(ctx, `DELETE FROM `+d.table+` WHERE `+where, args...)
+		if err != nil {
+			return err
+		}
+		n, err = result.RowsAffected()
+		return err
+	})
+	if err != nil {
+		return 0, fmt.Errorf("drop dead letters: %w", err)
+	}
+	return n, nil
+}
+
+// Settle deletes the dead letters in these rows, whose documents were written again. It
+// returns how many of the documents were refused again: they have a newer dead letter.
+func (d *DeadLetters) Settle(ctx context.Context, rows []int64) (again int64, err error) {
+	err = d.local(ctx, func(tx *sql.Tx) error {
+		// Both parts see the table as it was before.
+		return tx.QueryRowContext(ctx, `
+			WITH settled AS (DELETE FROM `+d.table+` WHERE id = ANY ($1) RETURNING document_key)
+			SELECT count(DISTINCT d.document_key) FROM `+d.table+` d JOIN settled USING (document_key) WHERE d.id <> ALL ($1)`, rows).Scan(&again)
+	})
+	if err != nil {
+		return 0, fmt.Errorf("drop dead letters that were settled: %w", err)
+	}
+	return again, nil
+}

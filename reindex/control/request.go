@@ -1,0 +1,301 @@
+package control
+
+import (
+	"context"
+	"crypto/sha256"
+	"database/sql"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"tidemark/dbsync"
+	"tidemark/indexer/retry"
+	"tidemark/indexer/search"
+	"tidemark/mapping"
+	"tidemark/mapping/catalog"
+)
+
+// RequestTable is the name of the table of requests in the control schema.
+const RequestTable = "requests"
+
+// A Kind says what a request asks for.
+type Kind string
+
+const (
+	KindReindex Kind = "reindex" // rebuild the index beside the one in use
+	KindRefresh Kind = "refresh" // store the documents of some rows again, in the index in use
+	KindCancel  Kind = "cancel"  // give up the rebuild under way
+)
+
+// A Phase is how far a request is.
+type Phase string
+
+const (
+	PhaseWaiting   Phase = "waiting"
+	PhaseRunning   Phase = "running"
+	PhaseDone      Phase = "done"
+	PhaseFailed    Phase = "failed"
+	PhaseCancelled Phase = "cancelled"
+)
+
+// A Request is what somebody asks of the instance that follows a slot.
+type Request struct {
+	ID    int64
+	Kind  Kind
+	Index string
+
+	// Condition, of a refresh, is SQL over the columns of the root table. Keys, of a refresh,
+	// are those of the rows, the text of their columns. At most one of them is given. Source is
+	// the table that they are of; where an index has several sources of one table, all of them
+	// are meant, or one, see sourceName.
+	Condition string
+	Keys      [][]string
+	Source    string
+
+	Phase      Phase
+	Message    string // why it failed
+	Rows       int64  // that were stored so far
+	CreatedAt  time.Time
+	FinishedAt time.Time // zero: not yet
+}
+
+// SourceName names a source in a request: its table, and what its ids begin with.
+func SourceName(s *mapping.Source) string { return s.Table.String() + " " + s.Prefix() }
+
+// Of are the sources of an index that the request is about.
+func (r *Request) Of(ix *mapping.Index) []*mapping.Source {
+	if r.Source == "" {
+		return ix.Sources[:1]
+	}
+	var found []*mapping.Source
+	for _, s := range ix.Sources {
+		if r.Source == s.Table.String() || r.Source == SourceName(s) {
+			found = append(found, s)
+		}
+	}
+	return found
+}
+
+// Ended tells whether nothing more becomes of the request.
+func (r *Request) Ended() bool { return r.Phase != PhaseWaiting && r.Phase != PhaseRunning }
+
+// Requests is the table of requests. The one who asks and the instance that is asked are
+// different processes; a notification makes it quick, and the table makes it sure.
+type Requests struct {
+	db    *sql.DB
+	slot  string
+	table string // quoted, with the schema
+}
+
+// NewRequests returns the requests to the instance that follows a slot.
+func NewRequests(db *sql.DB, schema, slot string) *Requests {
+	return &Requests{db: db, slot: slot, table: catalog.QuoteIdent(schema) + "." + catalog.QuoteIdent(RequestTable)}
+}
+
+// channel is what a new request is notified on. A slot may have a name that is too long for
+// a channel's.
+func (r *Requests) channel() string {
+	sum := sha256.Sum256([]byte(r.slot))
+	return "tidemark_" + hex.EncodeToString(sum[:8])
+}
+
+// Setup makes the table if it is missing. The control schema exists.
+func (r *Requests) Setup(ctx context.Context) error {
+	there, err := r.Exist(ctx)
+	if err != nil || there {
+		return err
+	}
+	_, err = r.db.ExecContext(ctx, `CREATE TABLE IF NOT EXISTS `+r.table+` (
+		id          bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+		slot        text NOT NULL,
+		kind        text NOT NULL,
+		index_name  text NOT NULL,
+		source      text NOT NULL DEFAULT '',
+		condition   text NOT NULL DEFAULT '',
+		keys        text[],
+		phase       text NOT NULL DEFAULT 'waiting',
+		message     text NOT NULL DEFAULT '',
+		rows_done   bigint NOT NULL DEFAULT 0,
+		created_at  timestamptz NOT NULL DEFAULT now(),
+		finished_at timestamptz
+	)`)
+	if err != nil {
+		return fmt.Errorf("make table %s: %w", r.table, err)
+	}
+	return nil
+}
+
+// Exist tells whether the table is there.
+func (r *Requests) Exist(ctx context.Context) (there bool, err error) {
+	if err := r.db.QueryRowContext(ctx, `SELECT pg_catalog.to_regclass($1) IS NOT NULL`, r.table).Scan(&there); err != nil {
+		return false, fmt.Errorf("look for table %s: %w", r.table, err)
+	}
+	return there, nil
+}
+
+// keptRequests is how many requests that have ended are kept for people to look at.
+const keptRequests = 1000
+
+// Add makes a request and notifies the instance. It returns the request's number.
+func (r *Requests) Add(ctx context.Context, q *Request) (id int64, err error) {
+	tx, err := r.db.BeginTx(ctx, nil)
+	if err != nil {
+		return 0, fmt.Errorf("ask for %s of %s: %w", q.Kind, q.Index, err)
+	}
+	defer tx.Rollback() // after a commit it does nothing
+	if _, err = tx.ExecContext(ctx, `SET LOCAL synchronous_commit = local`); err == nil {
+		err = tx.QueryRowContext(ctx, `INSERT INTO `+r.table+` (slot, kind, index_name, source, condition, keys) VALUES ($1, $2, $3, $4, $5, $6) RETURNING id`,
+			r.slot, string(q.Kind), q.Index, q.Source, q.Condition, q.Keys).Scan(&id)
+	}
+	if err == nil {
+		_, err = tx.ExecContext(ctx, `DELETE FROM `+r.table+` WHERE slot = $1 AND finished_at IS NOT NULL AND id <= $2`, r.slot, id-keptRequests)
+	}
+	if err == nil {
+		_, err = tx.ExecContext(ctx, `SELECT pg_catalog.pg_notify($1, '')`, r.channel())
+	}
+	if err == nil {
+		err = tx.Commit()
+	}
+	if err != nil {
+		return 0, fmt.Errorf("ask for %s of %s: %w", q.Kind, q.Index, err)
+	}
+	return id, nil
+}
+
+// Await waits until a request has ended. An error of meanwhile, which is called as long as it
+// has not, ends the waiting.
+func (r *Requests) Await(ctx context.Context, id int64, meanwhile func(*Request) error) (q *Request, err error) {
+	err = retry.Poll(ctx, func() (bool, error) {
+		if q, err = r.Get(ctx, id); err != nil {
+			return false, err
+		}
+		if q == nil {
+			return false, fmt.Errorf("request %d is gone", id)
+		}
+		if q.Ended() {
+			return true, nil
+		}
+		return false, meanwhile(q)
+	})
+	return q, err
+}
+
+const requestColumns = `id, kind, index_name, source, condition, keys, phase, message, rows_done, created_at, finished_at`
+
+// Get returns a request, nil if there is none of this number.
+func (r *Requests) Get(ctx context.Context, id int64) (*Request, error) {
+	found, err := r.list(ctx, `id = $2`, id)
+	if err != nil || len(found) == 0 {
+		return nil, err
+	}
+	return found[0], nil
+}
+
+// Open returns the requests that have not ended, in the order in which they were made.
+func (r *Requests) Open(ctx context.Context) ([]*Request, error) {
+	return r.list(ctx, `phase IN ('waiting', 'running')`)
+}
+
+// Recent returns the last requests, the newest first.
+func (r *Requests) Recent(ctx context.Context, n int) ([]*Request, error) {
+	found, err := r.list(ctx, `id IN (SELECT id FROM `+r.table+` WHERE slot = $1 ORDER BY id DESC LIMIT $2)`, n)
+	slices.Reverse(found)
+	return found, err
+}
+
+func (r *Requests) list(ctx context.Context, where string, args ...any) (found []*Request, err error) {
+	err = dbsync.WithConn(ctx, r.db, func(conn *pgx.Conn) error {
+		rows, err := conn.Query(ctx, `SELECT `+requestColumns+` FROM `+r.table+` WHERE slot = $1 AND `+where+` ORDER BY id`, append([]any{r.slot}, args...)...)
+		if err != nil {
+			return err
+		}
+		found, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (*Request, error) {
+			q := new(Request)
+			var finished *time.Time
+			err := row.Scan(&q.ID, &q.Kind, &q.Index, &q.Source, &q.Condition, &q.Keys, &q.Phase, &q.Message, &q.Rows, &q.CreatedAt, &finished)
+			if finished != nil {
+				q.FinishedAt = *finished
+			}
+			return q, err
+		})
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("read the requests in %s: %w", r.table, err)
+	}
+	return found, nil
+}
+
+// Begin notes that a request is being worked on; false: it has ended, it was cancelled.
+func (r *Requests) Begin(ctx context.Context, id int64) (open bool, err error) {
+	return r.note(ctx, id, `phase = 'running', rows_done = 0`)
+}
+
+// Advance notes how many rows are stored.
+func (r *Requests) Advance(ctx context.Context, id, rows int64) error {
+	_, err := r.note(ctx, id, `rows_done = $2`, rows)
+	return err
+}
+
+// End notes what became of a request.
+func (r *Requests) End(ctx context.Context, id int64, phase Phase, message string) error {
+	_, err := r.note(ctx, id, `phase = $2, message = $3, finished_at = pg_catalog.now()`, string(phase), message)
+	return err
+}
+
+// note changes a request that is open; false: it is not any more.
+func (r *Requests) note(ctx context.Context, id int64, set string, args ...any) (open bool, err error) {
+	result, err := r.db.ExecContext(ctx, `UPDATE `+r.table+` SET `+set+` WHERE id = $1 AND finished_at IS NULL`, append([]any{id}, args...)...)
+	n := int64(0)
+	if err == nil {
+		n, err = result.RowsAffected()
+	}
+	if err != nil {
+		return false, fmt.Errorf("note the state of request %d: %w", id, err)
+	}
+	return n > 0, nil
+}
+
+// listenInterval is how often is looked for requests without a notification: one may be
+// lost with its connection.
+const listenInterval = 10 * time.Second
+
+// Listen calls found when there may be new requests, and at once, until ctx is done. While
+// the database does not answer it tries again.
+func (r *Requests) Listen(ctx context.Context, alarm *retry.Alarm, found func()) error {
+	for ctx.Err() == nil {
+		err := search.Retry(ctx, alarm, "listen for requests", func(ctx context.Context) error {
+			err := dbsync.WithConn(ctx, r.db, func(conn *pgx.Conn) error { return r.wait(ctx, conn, found) })
+			if err != nil && !IsLastingPostgresError(err) {
+				return &search.LostError{Err: err}
+			}
+			return err
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return context.Cause(ctx)
+}
+
+// wait waits for a notification, for listenInterval at most.
+func (r *Requests) wait(ctx context.Context, conn *pgx.Conn, found func()) error {
+	if _, err := conn.Exec(ctx, `LISTEN `+catalog.QuoteIdent(r.channel())); err != nil {
+		return err
+	}
+	found() // what came before is looked for, what comes now is notified
+	wait, cancel := context.WithTimeout(ctx, listenInterval)
+	defer cancel()
+	if _, err := conn.WaitForNotification(wait); err != nil && !errors.Is(err, context.DeadlineExceeded) {
+		return err
+	}
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	_, err := conn.Exec(ctx, `UNLISTEN *`)
+	return err
+}

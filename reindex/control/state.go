@@ -1,0 +1,262 @@
+package control
+
+import (
+	"context"
+	"database/sql"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgtype"
+
+	"tidemark/mapping"
+	"tidemark/mapping/catalog"
+)
+
+// Table is the name of the table of states in the control schema.
+const Table = "indices"
+
+// A State is what the control schema knows of one index.
+type State struct {
+	Name string // the alias
+
+	// Generation is that of the table whose changes the index has, see
+	// [dbsync.Syncer.TableGeneration]; "" when it has missed some.
+	Generation string
+
+	// Live is the physical index behind the alias, "" before the first one is complete. Its
+	// documents are made by LiveMapping, see [mapping.Index.Encode], of LiveTables, JSON of
+	// what the tables were by their names.
+	Live, LiveFingerprint, LiveMapping, LiveTables string
+
+	// LivePartitions is what partitions its tables had when the index had all of their rows,
+	// JSON, see partitions.
+	LivePartitions string
+
+	// Building is the physical index that is being filled, "" if none is.
+	Building, BuildingFingerprint, BuildingMapping, BuildingTables, BuildingPartitions string
+
+	// Source is which of the index's tables is being read, from 0. Cursor is the key of the
+	// last row of it that is stored in Building, the text of its columns; nil at the
+	// beginning. Done counts the rows of all tables, Total is an estimate from when the
+	// filling began, -1 if there was none.
+	Source      int
+	Cursor      []string
+	Done, Total int64
+
+	StartedAt time.Time // of the filling
+
+	// ResumedAt is when a process began to read, or to go on reading, with ResumedRows of Done
+	// stored before: how fast it is is counted from there.
+	ResumedAt   time.Time
+	ResumedRows int64
+
+	FinishedAt time.Time // of the last one that was completed; zero if none was
+}
+
+// NotBuilding has nothing being filled.
+func (st *State) NotBuilding() {
+	st.Building, st.BuildingFingerprint, st.BuildingMapping, st.BuildingTables, st.BuildingPartitions = "", "", "", "", ""
+	st.Source, st.Cursor = 0, nil
+}
+
+// States is the table of states.
+type States struct {
+	db    *sql.DB
+	table string // quoted, with the schema
+}
+
+// NewStates returns the states in a control schema.
+func NewStates(db *sql.DB, schema string) *States {
+	return &States{db: db, table: catalog.QuoteIdent(schema) + "." + catalog.QuoteIdent(Table)}
+}
+
+// Setup makes the table if it is missing. The control schema exists.
+func (s *States) Setup(ctx context.Context) error {
+	there, err := s.Exist(ctx)
+	if err != nil || there {
+		return err
+	}
+	_, err = s.db.ExecContext(ctx, `CREATE TABLE IF NOT EXISTS `+s.table+` (
+		name                 text PRIMARY KEY,
+		generation           text NOT NULL,
+		live                 text NOT NULL DEFAULT '',
+		live_fingerprint     text NOT NULL DEFAULT '',
+		live_mapping         text NOT NULL DEFAULT '',
+		live_tables          text NOT NULL DEFAULT '',
+		live_partitions      text NOT NULL DEFAULT '',
+		building             text NOT NULL DEFAULT '',
+		building_fingerprint text NOT NULL DEFAULT '',
+		building_mapping     text NOT NULL DEFAULT '',
+		building_tables      text NOT NULL DEFAULT '',
+		building_partitions  text NOT NULL DEFAULT '',
+		source               integer NOT NULL DEFAULT 0,
+		cursor               text[],
+		rows_done            bigint NOT NULL DEFAULT 0,
+		rows_total           bigint NOT NULL DEFAULT -1,
+		started_at           timestamptz NOT NULL DEFAULT now(),
+		resumed_at           timestamptz NOT NULL DEFAULT now(),
+		resumed_rows         bigint NOT NULL DEFAULT 0,
+		finished_at          timestamptz
+	)`)
+	if err != nil {
+		return fmt.Errorf("make table %s: %w", s.table, err)
+	}
+	return nil
+}
+
+// Exist tells whether the table is there.
+func (s *States) Exist(ctx context.Context) (there bool, err error) {
+	if err := s.db.QueryRowContext(ctx, `SELECT pg_catalog.to_regclass($1) IS NOT NULL`, s.table).Scan(&there); err != nil {
+		return false, fmt.Errorf("look for table %s: %w", s.table, err)
+	}
+	return there, nil
+}
+
+// Read returns the state of an index, nil if there is none.
+func (s *States) Read(ctx context.Context, name string) (*State, error) {
+	st := &State{Name: name}
+	var finished sql.NullTime
+	err := s.db.QueryRowContext(ctx, `SELECT generation, live, live_fingerprint, live_mapping, live_tables, live_partitions, building, building_fingerprint, building_mapping, building_tables, building_partitions, source, cursor,
+		rows_done, rows_total, started_at, resumed_at, resumed_rows, finished_at FROM `+s.table+` WHERE name = $1`, name).
+		Scan(&st.Generation, &st.Live, &st.LiveFingerprint, &st.LiveMapping, &st.LiveTables, &st.LivePartitions, &st.Building, &st.BuildingFingerprint, &st.BuildingMapping, &st.BuildingTables, &st.BuildingPartitions, &st.Source, pgtype.NewMap().SQLScanner(&st.Cursor),
+			&st.Done, &st.Total, &st.StartedAt, &st.ResumedAt, &st.ResumedRows, &finished)
+	if errors.Is(err, sql.ErrNoRows) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read the state of index %s: %w", name, err)
+	}
+	st.FinishedAt = finished.Time
+	return st, nil
+}
+
+// Begin notes that a physical index is being filled, from the beginning.
+func (s *States) Begin(ctx context.Context, st *State) error {
+	err := s.db.QueryRowContext(ctx, `INSERT INTO `+s.table+` AS i (name, generation, live, live_fingerprint, live_mapping, live_tables, building, building_fingerprint, building_mapping, building_tables, rows_total, live_partitions, building_partitions)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
+		ON CONFLICT (name) DO UPDATE SET generation = excluded.generation, live = excluded.live, live_fingerprint = excluded.live_fingerprint,
+			live_mapping = excluded.live_mapping, live_tables = excluded.live_tables, building = excluded.building, building_fingerprint = excluded.building_fingerprint,
+			building_mapping = excluded.building_mapping, building_tables = excluded.building_tables,
+			live_partitions = excluded.live_partitions, building_partitions = excluded.building_partitions,
+			source = 0, cursor = NULL, rows_done = 0, rows_total = excluded.rows_total, started_at = now()
+		RETURNING started_at`,
+		st.Name, st.Generation, st.Live, st.LiveFingerprint, st.LiveMapping, st.LiveTables, st.Building, st.BuildingFingerprint, st.BuildingMapping, st.BuildingTables, st.Total, st.LivePartitions, st.BuildingPartitions).Scan(&st.StartedAt)
+	if err != nil {
+		return fmt.Errorf("note that %s is being filled: %w", st.Building, err)
+	}
+	st.Source, st.Cursor, st.Done = 0, nil, 0
+	return nil
+}
+
+// Forget notes that all indices whose changes come from a slot, but for those named in
+// kept, miss changes from now on. It returns the names of those that did not before.
+func (s *States) Forget(ctx context.Context, slotGeneration string, kept []string) (names []string, err error) {
+	err = s.db.QueryRowContext(ctx, `WITH forgotten AS (
+		UPDATE `+s.table+` SET generation = '' WHERE pg_catalog.split_part(generation, '/', 1) = $1 AND name <> ALL ($2) RETURNING name)
+		SELECT coalesce(pg_catalog.array_agg(name ORDER BY name), '{}') FROM forgotten`, slotGeneration, kept).
+		Scan(pgtype.NewMap().SQLScanner(&names))
+	if err != nil {
+		return nil, fmt.Errorf("note which indices are not kept any more: %w", err)
+	}
+	return names, nil
+}
+
+// Resume notes that the filling begins, or goes on, now.
+func (s *States) Resume(ctx context.Context, st *State) error {
+	return s.update(ctx, st, `UPDATE `+s.table+` SET resumed_at = now(), resumed_rows = rows_done WHERE name = $1 AND building = $2`, st.Name, st.Building)
+}
+
+// RowsPerSecond is how many rows of the filling were stored in a second since it began or
+// went on; 0 while that is not known.
+func (st *State) RowsPerSecond(now time.Time) float64 {
+	took := now.Sub(st.ResumedAt).Seconds()
+	if st.Building == "" || took <= 0 {
+		return 0
+	}
+	return float64(st.Done-st.ResumedRows) / took
+}
+
+// Advance notes how far the filling is: everything up to the cursor is stored.
+func (s *States) Advance(ctx context.Context, st *State) error {
+	return s.update(ctx, st, `UPDATE `+s.table+` SET source = $3, cursor = $4, rows_done = $5 WHERE name = $1 AND building = $2`,
+		st.Name, st.Building, st.Source, st.Cursor, st.Done)
+}
+
+// Finish notes that the index that was filled is the one behind the alias. It can be
+// repeated when its answer was lost.
+func (s *States) Finish(ctx context.Context, st *State) error {
+	err := s.db.QueryRowContext(ctx, `UPDATE `+s.table+` SET live = $2, live_fingerprint = $3, live_mapping = $5, live_tables = $6, live_partitions = $7,
+		building = '', building_fingerprint = '', building_mapping = '', building_tables = '', building_partitions = '',
+		source = 0, cursor = NULL, rows_done = $4, finished_at = now() WHERE name = $1 AND (building = $2 OR building = '' AND live = $2)
+		RETURNING finished_at`,
+		st.Name, st.Building, st.BuildingFingerprint, st.Done, st.BuildingMapping, st.BuildingTables, st.BuildingPartitions).Scan(&st.FinishedAt)
+	if errors.Is(err, sql.ErrNoRows) {
+		return &TakenOverError{Index: st.Name, Building: st.Building}
+	}
+	if err != nil {
+		return fmt.Errorf("note the state of index %s: %w", st.Name, err)
+	}
+	return nil
+}
+
+// Abandon notes that nothing is being filled any more.
+func (s *States) Abandon(ctx context.Context, st *State) error {
+	return s.update(ctx, st, `UPDATE `+s.table+` SET building = '', building_fingerprint = '', building_mapping = '', building_tables = '', building_partitions = '', source = 0, cursor = NULL
+		WHERE name = $1 AND building IN ($2, '')`, st.Name, st.Building)
+}
+
+// NotePartitions notes that the index in use has all rows of these partitions, and no others.
+func (s *States) NotePartitions(ctx context.Context, st *State) error {
+	return s.update(ctx, st, `UPDATE `+s.table+` SET live_partitions = $3 WHERE name = $1 AND live = $2`, st.Name, st.Live, st.LivePartitions)
+}
+
+// Adopt notes that the index in use is as another mapping, or other tables, have it.
+func (s *States) Adopt(ctx context.Context, st *State) error {
+	return s.update(ctx, st, `UPDATE `+s.table+` SET live_fingerprint = $3, live_mapping = $4, live_tables = $5 WHERE name = $1 AND live = $2 AND building = ''`,
+		st.Name, st.Live, st.LiveFingerprint, st.LiveMapping, st.LiveTables)
+}
+
+// A TakenOverError reports that another process works on the index: the control schema
+// does not say any more what this process wrote there.
+type TakenOverError struct{ Index, Building string }
+
+func (e *TakenOverError) Error() string {
+	return fmt.Sprintf("index %s: %s is not being filled any more, another process has taken over", e.Index, e.Building)
+}
+
+// update runs a statement that must change the one row of the state.
+func (s *States) update(ctx context.Context, st *State, statement string, args ...any) error {
+	result, err := s.db.ExecContext(ctx, statement, args...)
+	if err != nil {
+		return fmt.Errorf("note the state of index %s: %w", st.Name, err)
+	}
+	n, err := result.RowsAffected()
+	if err != nil {
+		return fmt.Errorf("note the state of index %s: %w", st.Name, err)
+	}
+	if n != 1 {
+		return &TakenOverError{Index: st.Name, Building: st.Building}
+	}
+	return nil
+}
+
+// HasGrown tells whether the mapping is that of the index in use, and its tables have only
+// got columns since that are NULL in the rows that they had.
+func HasGrown(ix *mapping.Index, st *State, tables catalog.Tables) bool {
+	text, err := ix.Encode()
+	if err != nil || st.Building != "" || st.Live == "" || text != st.LiveMapping {
+		return false
+	}
+	var before map[string]*catalog.Table
+	if err := json.Unmarshal([]byte(st.LiveTables), &before); err != nil {
+		return false // of an earlier version; it costs a rebuild
+	}
+	for _, name := range ix.Tables() {
+		if was := before[name.String()]; was == nil || !tables[name].Grown(was) {
+			return false
+		}
+	}
+	return true
+}

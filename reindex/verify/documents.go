@@ -1,0 +1,146 @@
+package verify
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"tidemark/dbsync"
+	"tidemark/indexer"
+	"tidemark/indexer/search"
+)
+
+// listDocuments lists all documents of the index, or a sample, and looks for their rows.
+func (v *verifier) listDocuments(ctx context.Context) error {
+	// A document that is there and not in the list yet would not be found to have no row.
+	err := v.retry(ctx, "refresh "+v.physical, func(ctx context.Context) error { return v.o.Client.Refresh(ctx, v.physical) })
+	if err != nil {
+		return err
+	}
+	return v.o.Client.Scroll(ctx, v.physical, func(page []search.Listed) error {
+		listed := make(map[*verified][]*suspect)
+		for _, d := range page {
+			v.bar.Add(1)
+			if !v.sampled() {
+				continue
+			}
+			v.result.Documents++
+			at := v.place(location{d.ID, d.Routing})
+			switch {
+			case at.source != nil && at.key != nil:
+				listed[at.source] = append(listed[at.source], at)
+			case at.source != nil && at.source.hashed[at.location]:
+			default:
+				if err := v.suspect(ctx, at); err != nil {
+					return err
+				}
+			}
+		}
+		for s, documents := range listed {
+			if err := v.lookUp(ctx, s, documents); err != nil {
+				return fmt.Errorf("look for rows of %s: %w", s.source.Table, err)
+			}
+		}
+		return nil
+	})
+}
+
+// place finds out which row a document is of, by its id.
+func (v *verifier) place(at location) *suspect {
+	d := &suspect{location: at}
+	for _, s := range v.sources {
+		if !s.source.Identifies(at.id) {
+			continue
+		}
+		if key, ok := s.source.KeyOf(s.rows.Table, at.id); ok {
+			d.source, d.key = s, key
+			break
+		}
+		if s.source.IsHashed(at.id) {
+			d.source, d.hashed = s, true
+			break
+		}
+	}
+	return d
+}
+
+// lookUp looks for the rows of documents of one source. Those that have none there, or one
+// that is no document, or is routed elsewhere, are suspects.
+func (v *verifier) lookUp(ctx context.Context, s *verified, documents []*suspect) error {
+	found := make(map[location]bool, len(documents))
+	err := v.findRows(ctx, s, documents, found)
+	if err != nil {
+		return err
+	}
+	for _, d := range documents {
+		if found[d.location] {
+			continue
+		}
+		if err := v.suspect(ctx, d); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// findRows notes which of the documents have rows. When the type of a key does not take a
+// value, that document is found by halves: it has no row, and its key is of no use.
+func (v *verifier) findRows(ctx context.Context, s *verified, documents []*suspect, found map[location]bool) error {
+	keys := make([][][]byte, len(documents))
+	for i, d := range documents {
+		keys[i] = d.key
+	}
+	query, args := indexer.KeysQuery(s.keys, keys)
+	err := dbsync.WithConn(ctx, v.o.DB, func(conn *pgx.Conn) error {
+		rows := conn.PgConn().ExecParams(ctx, query, args, nil, nil, nil)
+		var failed error
+		for rows.NextRow() {
+			r, err := rowOf(s.keys, rows.Values(), false)
+			if err != nil {
+				failed = err
+			} else if r.holds || r.unmade != nil {
+				found[r.location] = true
+			}
+		}
+		if _, err := rows.Close(); err != nil {
+			return err
+		}
+		return failed
+	})
+	if !isRefusedKey(err) {
+		return err
+	}
+	if len(documents) == 1 {
+		documents[0].key = nil
+		return nil
+	}
+	half := len(documents) / 2
+	if err := v.findRows(ctx, s, documents[:half], found); err != nil {
+		return err
+	}
+	return v.findRows(ctx, s, documents[half:], found)
+}
+
+// isRefusedKey tells whether a value is none of a type, or one that a domain leaves out.
+func isRefusedKey(err error) bool {
+	server, ok := errors.AsType[*pgconn.PgError](err)
+	return ok && (indexer.IsDataError(err) || strings.HasPrefix(server.Code, "23"))
+}
+
+// findHashed looks for the rows of documents whose ids are hashes, by reading the keys of
+// all rows of a source.
+func (v *verifier) findHashed(ctx context.Context, conn *pgx.Conn, s *verified, wanted map[string]*suspect) error {
+	rows := conn.PgConn().ExecParams(ctx, fmt.Sprintf("SELECT %s FROM %s t", s.keys.Selection.List, s.rows.Table.From()), nil, nil, nil, nil)
+	for rows.NextRow() {
+		tuple := indexer.RowOf(rows.Values())
+		if id, ok := s.keys.Plan.ID(tuple); ok && wanted[id] != nil {
+			wanted[id].key = s.keys.Plan.KeyValues(tuple)
+		}
+	}
+	_, err := rows.Close()
+	return err
+}

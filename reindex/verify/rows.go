@@ -1,0 +1,237 @@
+package verify
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+
+	"github.com/jackc/pgx/v5"
+
+	"tidemark/dbsync"
+	"tidemark/indexer"
+	"tidemark/indexer/search"
+)
+
+const (
+	// Documents are read from the index so many, or for so many bytes of those of rows, at a
+	// time.
+	comparedDocuments = 1000
+	comparedBytes     = 2 << 20
+
+	// smallTable is up to how many rows a sample reads all of them: rows are chosen then, and
+	// not pages.
+	smallTable = 1_000_000
+)
+
+// A comparing gathers documents of rows and holds them against the stored ones.
+type comparing struct {
+	v     *verifier
+	s     *verified
+	docs  []*row
+	bytes int
+}
+
+// readRows holds the documents of all rows of a source, or of a sample, against the stored
+// ones.
+func (v *verifier) readRows(ctx context.Context, s *verified) error {
+	c := &comparing{v: v, s: s}
+	if v.o.Sample > 0 {
+		query, args := sampleQuery(s.rows, v.o.Sample)
+		_, err := c.read(ctx, s.rows, query, args, nil)
+		if err != nil {
+			return fmt.Errorf("read a sample: %w", err)
+		}
+		return c.compare(ctx)
+	}
+	chunk := indexer.NewPager(s.rows, nil)
+	limit := indexer.Limiter(v.ix.Reindex.MaxRowsPerSecond)
+	plan := s.rows
+	for {
+		query := indexer.ChunkQuery(plan, chunk.Key, "", chunk.Cursor != nil, chunk.Limit)
+		n, err := c.read(ctx, plan, query, chunk.Cursor, chunk)
+		switch {
+		case indexer.IsDataError(err) && chunk.Limit > 1:
+			chunk.Limit = max(1, chunk.Limit/2) // one of the rows has what no document can be made of
+			continue
+		case indexer.IsDataError(err) && plan == s.rows:
+			plan = s.keys // this one
+			continue
+		case err != nil:
+			return err
+		case n < chunk.Limit:
+			return c.compare(ctx)
+		}
+		chunk.Limit = min(chunk.Limit*2, chunk.Most)
+		plan = s.rows
+		if err := limit.WaitN(ctx, n); err != nil {
+			return err
+		}
+	}
+}
+
+// sampleQuery selects a part of the rows: by pages where there are many.
+func sampleQuery(p *indexer.RowPlan, part float64) (query string, args [][]byte) {
+	method := "SYSTEM"
+	if p.Table.EstimatedRows < smallTable {
+		method = "BERNOULLI"
+	}
+	return fmt.Sprintf("SELECT %s FROM %s t TABLESAMPLE %s (%g)", p.Selection.List, p.Table.From(), method, part*100), nil
+}
+
+// read reads rows and compares their documents. It returns how many rows there were, and
+// notes in chunk the key of the last one.
+func (c *comparing) read(ctx context.Context, plan *indexer.RowPlan, query string, args [][]byte, chunk *indexer.Pager) (n int, err error) {
+	var at []int
+	if chunk != nil {
+		for _, name := range chunk.Key {
+			at = append(at, slices.Index(plan.Selection.Names, name))
+		}
+	}
+	err = dbsync.WithConn(ctx, c.v.o.DB, func(conn *pgx.Conn) error {
+		rows := conn.PgConn().ExecParams(ctx, query, args, nil, nil, nil)
+		for rows.NextRow() {
+			n++
+			values := rows.Values()
+			if err := c.add(ctx, plan, values); err != nil {
+				rows.Close()
+				return err
+			}
+			if chunk != nil {
+				cursor := make([][]byte, len(at))
+				for i, j := range at {
+					cursor[i] = slices.Clone(values[j])
+				}
+				chunk.Cursor = cursor
+			}
+		}
+		_, err := rows.Close()
+		return err
+	})
+	return n, err
+}
+
+// add takes up one row.
+func (c *comparing) add(ctx context.Context, plan *indexer.RowPlan, values [][]byte) error {
+	r, err := rowOf(plan, values, plan != c.s.keys)
+	if err != nil {
+		return err
+	}
+	c.v.bar.Add(1)
+	if !r.holds && r.unmade == nil {
+		return nil // a document of it is found among the documents
+	}
+	if c.s.source.IsHashed(r.id) && len(c.s.hashed) < maxHashed {
+		c.s.hashed[r.location] = true
+	}
+	c.v.result.Rows++
+	if r.unmade != nil || plan == c.s.keys {
+		return c.v.suspect(ctx, &suspect{location: r.location, source: c.s, key: r.key})
+	}
+	c.docs = append(c.docs, r)
+	c.bytes += len(r.body)
+	if len(c.docs) < comparedDocuments && c.bytes < comparedBytes {
+		return nil
+	}
+	return c.compare(ctx)
+}
+
+// compare holds the documents that were gathered against the stored ones.
+func (c *comparing) compare(ctx context.Context) error {
+	if len(c.docs) == 0 {
+		return nil
+	}
+	locations := make([]location, len(c.docs))
+	for i := range c.docs {
+		locations[i] = c.docs[i].location
+	}
+	stored, err := c.v.get(ctx, locations)
+	if err != nil {
+		return err
+	}
+	for i := range c.docs {
+		d := c.docs[i]
+		differs, err := c.v.differs(d.location, d.body, &stored[i])
+		if err != nil {
+			return fmt.Errorf("document %q: %w", d.id, err)
+		}
+		if differs == nil {
+			continue
+		}
+		if err := c.v.suspect(ctx, &suspect{location: d.location, source: c.s, key: d.key}); err != nil {
+			return err
+		}
+	}
+	clear(c.docs)
+	c.docs, c.bytes = c.docs[:0], 0
+	return nil
+}
+
+// get reads documents from the index.
+func (v *verifier) get(ctx context.Context, locations []location) (stored []search.Stored, err error) {
+	for len(locations) > 0 {
+		n := min(len(locations), comparedDocuments)
+		listed := make([]search.Listed, n)
+		for i, l := range locations[:n] {
+			listed[i] = search.Listed{ID: l.id, Routing: l.routing}
+		}
+		err := v.retry(ctx, "read documents of "+v.physical, func(ctx context.Context) error {
+			found, err := v.o.Client.Get(ctx, v.physical, listed)
+			stored = append(stored, found...)
+			return err
+		})
+		if err != nil {
+			return nil, err
+		}
+		locations = locations[n:]
+	}
+	return stored, nil
+}
+
+// differs tells how a stored document differs from what it should be, nil if it does not.
+func (v *verifier) differs(at location, body []byte, stored *search.Stored) (*Difference, error) {
+	d := &Difference{Index: v.ix.Name, ID: at.id, Routing: at.routing, Version: stored.Version}
+	switch {
+	case !stored.Found:
+		d.Kind = Missing
+	case stored.Routing != at.routing:
+		d.Kind, d.Path, d.Want, d.Got = Differs, "_routing", valueText(at.routing), valueText(stored.Routing)
+	case v.stored == storedNot:
+		return nil, nil
+	default:
+		found, err := compareDocuments(body, stored.Source, v.stored == storedPartly)
+		if err != nil || found == nil {
+			return nil, err
+		}
+		d.Kind, d.Path, d.Want, d.Got, d.More = Differs, found.path, found.want, found.got, found.more
+	}
+	return d, nil
+}
+
+// A row as it was read.
+type row struct {
+	location
+	key    [][]byte
+	holds  bool // it is a document
+	body   []byte
+	unmade error // why no document can be made of it
+}
+
+// rowOf makes the document of a row, if the row is whole. What it returns has storage of its
+// own.
+func rowOf(plan *indexer.RowPlan, values [][]byte, whole bool) (*row, error) {
+	tuple := indexer.RowOf(values)
+	id, ok := plan.Plan.ID(tuple)
+	routing, routed := plan.Plan.Routing(tuple)
+	if !ok || !routed {
+		return nil, fmt.Errorf("a row of %s has no key", plan.Table.TableName())
+	}
+	r := &row{location: location{id, routing}, key: plan.Plan.KeyValues(tuple)}
+	if r.holds, r.unmade = plan.Plan.Holds(tuple); whole && r.holds && r.unmade == nil {
+		r.body, r.unmade = plan.Plan.AppendDocument(nil, tuple)
+	}
+	return r, nil
+}
+
+// sampled tells whether a document is looked at.
+func (v *verifier) sampled() bool { return v.o.Sample == 0 || rand.Float64() < v.o.Sample }

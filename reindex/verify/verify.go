@@ -1,0 +1,320 @@
+package verify
+
+import (
+	"cmp"
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"strings"
+
+	"github.com/jackc/pglogrepl"
+
+	"tidemark/indexer"
+	"tidemark/indexer/retry"
+	"tidemark/indexer/search"
+	"tidemark/mapping"
+	"tidemark/mapping/catalog"
+	"tidemark/reindex/control"
+)
+
+// VerifyOptions says how an index is verified. Everything is required but Sample, Listed and
+// Repair.
+type Options struct {
+	DB       *sql.DB // of [dbsync.OpenDB]
+	Client   *search.Client
+	Schema   string // the control schema
+	Slot     string // which an instance follows meanwhile
+	Tables   catalog.Tables
+	Progress Progress
+	Logger   *slog.Logger
+
+	// Sample is the part of rows and of documents that is looked at, chosen at random:
+	// above 0 and below 1; 0: all of them.
+	Sample float64
+
+	// Listed has only the documents looked at, and their rows looked for: what differs
+	// otherwise is not found. However many have no row, all are found.
+	Listed bool
+
+	// Repair mends what differs: rows are asked to be read again by the instance, documents
+	// without a row are removed.
+	Repair bool
+
+	// Found is called for each difference, when it is sure and, with Repair, when mending it
+	// was tried. Its error ends Verify.
+	Found func(Difference) error
+}
+
+// A DifferenceKind says how index and tables differ.
+type DifferenceKind string
+
+const (
+	Missing DifferenceKind = "missing" // a row has no document
+	Extra   DifferenceKind = "extra"   // a document has no row, or is on a shard that the row's is not on
+	Differs DifferenceKind = "differs" // a document is not what its row makes it
+	Unmade  DifferenceKind = "unmade"  // no document can be made of a row
+)
+
+// A Difference is a document that is not as it should be.
+type Difference struct {
+	Index    string         `json:"index"`
+	ID       string         `json:"id"`
+	Routing  string         `json:"routing,omitempty"`
+	Kind     DifferenceKind `json:"kind"`
+	Path     string         `json:"path,omitempty"` // of the first value that differs; _routing for that of the document
+	Want     string         `json:"want,omitempty"` // JSON, "" for a field that is not there
+	Got      string         `json:"got,omitempty"`
+	More     int            `json:"more,omitempty"`    // values that differ besides
+	Version  int64          `json:"version,omitempty"` // of the document
+	Note     string         `json:"note,omitempty"`
+	Repaired bool           `json:"repaired,omitempty"`
+}
+
+// Verified is what came of verifying an index.
+type Result struct {
+	Index     string `json:"index"`
+	Physical  string `json:"physical"`
+	Rows      int64  `json:"rows"` // that were looked at, without those that are no documents
+	Documents int64  `json:"documents"`
+	Missing   int64  `json:"missing"`
+	Extra     int64  `json:"extra"`
+	Differing int64  `json:"differing"` // unmade ones among them
+	Repaired  int64  `json:"repaired"`  // of these
+	Undecided int64  `json:"undecided"` // documents that changed at each look
+	Looks     int64  `json:"looks"`     // at single documents, because something differed at first
+}
+
+// Differences returns how many there are, without those that were repaired.
+func (v *Result) Differences() int64 { return v.Missing + v.Extra + v.Differing - v.Repaired }
+
+// maxDifferences ends verifying: from there on a rebuild is cheaper than to go on.
+const maxDifferences = 100_000
+
+// A TooDifferentError reports an index that is hardly worth repairing.
+type TooDifferentError struct{ Index string }
+
+func (e *TooDifferentError) Error() string {
+	return fmt.Sprintf("index %s: there are more than %d differences, and the rest was not looked at; mend: tidemark reindex %s", e.Index, maxDifferences, e.Index)
+}
+
+// ErrRebuiltMeanwhile reports that the alias was moved while its index was verified.
+var ErrRebuiltMeanwhile = errors.New("the index was rebuilt meanwhile; mend: verify it again")
+
+// Verify compares the documents of an index with the rows of its tables, while both change.
+//
+// It reads all rows and holds their documents against the stored ones, and then lists all
+// documents and looks for their rows. Nearly everything that differs there was changed in
+// between. So what differs is looked at again by itself: the row as a snapshot shows it,
+// and the document after the slot has come to where the log was then. When neither of them
+// changed from one look to the next and they still differ, they are different. A document
+// that changes from look to look is written by the stream, and not decided about.
+//
+// The index is complete, its mapping is ix, and an instance follows the slot.
+func Run(ctx context.Context, ix *mapping.Index, o Options) (*Result, error) {
+	v, err := newVerifier(ctx, ix, o)
+	if err == nil {
+		defer v.close(ctx)
+		if err = v.run(ctx); errors.Is(err, search.ErrNoIndex) {
+			err = cmp.Or(v.same(ctx), err) // it is dropped after a rebuild
+		}
+	}
+	if err != nil {
+		return nil, fmt.Errorf("verify index %s: %w", ix.Name, err)
+	}
+	return &v.result, nil
+}
+
+// A verifier verifies one index.
+type verifier struct {
+	o        Options
+	ix       *mapping.Index
+	alarm    *retry.Alarm
+	physical string
+	stored   storedForm
+	sources  []*verified
+	slot     *follower
+	bar      Bar
+
+	suspects map[location]*suspect
+	result   Result
+	total    int64 // differences so far
+}
+
+// A location is where a document is.
+type location struct{ id, routing string }
+
+// verified is one source of the index.
+type verified struct {
+	source *mapping.Source
+	rows   *indexer.RowPlan  // whole documents
+	keys   *indexer.RowPlan  // whether a row is a document, and where
+	again  *indexer.RowPlan  // whole documents, and what tells two versions of a row apart
+	hashed map[location]bool // of documents of rows that were read, whose ids are hashes
+}
+
+// maxHashed bounds how many hashed ids of rows are remembered. Documents of other ones are
+// looked at by themselves.
+const maxHashed = 500_000
+
+// storedForm says what of a document the index keeps to be read again.
+type storedForm int
+
+const (
+	storedWhole storedForm = iota
+	storedPartly
+	storedNot
+)
+
+func newVerifier(ctx context.Context, ix *mapping.Index, o Options) (*verifier, error) {
+	v := &verifier{o: o, ix: ix, alarm: retry.NewAlarm(o.Logger), stored: storedFormOf(ix, o.Client.Product()), suspects: make(map[location]*suspect)}
+	documents := &indexer.Documents{Index: ix}
+	for _, s := range ix.Sources {
+		rows, err := indexer.NewRowPlan(documents, s, o.Tables)
+		if err != nil {
+			return nil, err
+		}
+		v.sources = append(v.sources, &verified{source: s, rows: rows, keys: rows.OfColumns(), again: rows.With("t.xmin", "t.ctid"), hashed: make(map[location]bool)})
+	}
+	var err error
+	if v.physical, err = v.live(ctx); err != nil {
+		return nil, err
+	}
+	v.result.Index, v.result.Physical = ix.Name, v.physical
+	v.slot, err = NewFollower(ctx, o.DB, o.Schema, o.Slot)
+	return v, err
+}
+
+// storedFormOf tells what of documents of ix can be read again. Elasticsearch gives vectors
+// out only when they are asked for by name, from 9.2 on.
+func storedFormOf(ix *mapping.Index, server search.Product) storedForm {
+	source, _ := ix.Mappings["_source"].(map[string]any)
+	switch {
+	case source["enabled"] == false || source["enabled"] == "false":
+		return storedNot
+	case source["includes"] != nil || source["excludes"] != nil:
+		return storedPartly
+	case server.Name == "Elasticsearch" && slices.ContainsFunc(ix.Sources, func(s *mapping.Source) bool { return hasVectors(&s.Shape) }):
+		return storedPartly
+	}
+	return storedWhole
+}
+
+// hasVectors tells whether an object has a field of vectors that are for searching.
+func hasVectors(s *mapping.Shape) bool {
+	return fieldsHaveVectors(s.Fields) || slices.ContainsFunc(s.Include, func(in *mapping.Include) bool { return hasVectors(&in.Shape) })
+}
+
+func fieldsHaveVectors(fields []mapping.Field) bool {
+	return slices.ContainsFunc(fields, func(f mapping.Field) bool {
+		kind, _ := f.Params["type"].(string)
+		return strings.HasSuffix(kind, "_vector") || strings.HasSuffix(kind, "_vectors") || fieldsHaveVectors(f.Group)
+	})
+}
+
+func (v *verifier) close(ctx context.Context) { v.slot.close(ctx) }
+
+// live returns the physical index that searchers see, which is the one that is kept equal
+// to the tables.
+func (v *verifier) live(ctx context.Context) (string, error) {
+	st, err := control.NewStates(v.o.DB, v.o.Schema).Read(ctx, v.ix.Name)
+	if err != nil {
+		return "", err
+	}
+	if st == nil || st.Live == "" {
+		return "", errors.New("the index is not complete yet; mend: tidemark run")
+	}
+	if st.LiveFingerprint != v.ix.Fingerprint(v.o.Tables) && !control.HasGrown(v.ix, st, v.o.Tables) {
+		return "", errors.New("the documents of the index in use are made by another mapping; mend: tidemark run, which rebuilds it")
+	}
+	var behind []string
+	err = v.retry(ctx, "look what the alias stands for", func(ctx context.Context) error {
+		behind, err = v.o.Client.AliasTargets(ctx, v.ix.Name)
+		return err
+	})
+	if err != nil {
+		return "", err
+	}
+	if !slices.Equal(behind, []string{st.Live}) {
+		return "", fmt.Errorf("the alias stands for %q, and not for %s, which is kept equal to the table; mend: remove the alias, then run puts it back", behind, st.Live)
+	}
+	return st.Live, nil
+}
+
+func (v *verifier) retry(ctx context.Context, what string, f func(ctx context.Context) error) error {
+	return search.Retry(ctx, v.alarm, what, f)
+}
+
+func (v *verifier) run(ctx context.Context) error {
+	total := mapping.EstimatedRows(v.ix, v.o.Tables)
+	if n, err := v.o.Client.Count(ctx, v.physical); err == nil && total >= 0 && v.o.Sample == 0 {
+		total += n
+	} else {
+		total = -1
+	}
+	v.bar = v.o.Progress.Begin(v.ix.Name, 0, total)
+	defer v.bar.Stop()
+	// What is behind now would all be looked at twice.
+	if err := v.slot.pass(ctx); err != nil {
+		return err
+	}
+	if !v.o.Listed {
+		for _, s := range v.sources {
+			if err := v.readRows(ctx, s); err != nil {
+				return fmt.Errorf("rows of %s: %w", s.source.Table, err)
+			}
+		}
+	}
+	if err := v.listDocuments(ctx); err != nil {
+		return err
+	}
+	if err := v.settle(ctx); err != nil {
+		return err
+	}
+	v.bar.Done()
+	return v.same(ctx)
+}
+
+// same makes sure that the index is still the one that searchers see.
+func (v *verifier) same(ctx context.Context) error {
+	physical, err := v.live(ctx)
+	if err == nil && physical != v.physical {
+		err = ErrRebuiltMeanwhile
+	}
+	return err
+}
+
+// maxSuspects bounds how many documents are held to be looked at again.
+const maxSuspects = 10_000
+
+// suspect has a document looked at again.
+func (v *verifier) suspect(ctx context.Context, s *suspect) error {
+	if v.suspects[s.location] == nil {
+		v.suspects[s.location] = s
+	}
+	if len(v.suspects) < maxSuspects {
+		return nil
+	}
+	return v.settle(ctx)
+}
+
+// report counts a difference and hands it on.
+func (v *verifier) report(d Difference) error {
+	switch d.Kind {
+	case Missing:
+		v.result.Missing++
+	case Extra:
+		v.result.Extra++
+	default:
+		v.result.Differing++
+	}
+	if d.Repaired {
+		v.result.Repaired++
+	}
+	return v.o.Found(d)
+}
+
+// versionOf gives the position of the log that the version of a document is.
+func versionOf(version int64) pglogrepl.LSN { return pglogrepl.LSN(version) }
