@@ -25,7 +25,7 @@ test: ## the whole suite on real servers, with the race detector
 
 lint: ## gofmt, go vet, staticcheck
 	@unformatted=$$(gofmt -l .); if [ -n "$$unformatted" ]; then \
-		echo "not formatted, mend it with: make fmt"; echo "$$unformatted"; exit 1; fi
+		echo "not formatted, fix it with: make fmt"; echo "$$unformatted"; exit 1; fi
 	go vet ./...
 	go tool staticcheck ./...
 

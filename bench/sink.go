@@ -106,7 +106,7 @@ func (s *sink) moveAliases(body io.Reader) {
 	}
 }
 
-// answer tells about the indices that which picks. There need not be any for a wildcard.
+// answer returns about the indices that which picks. There need not be any for a wildcard.
 func (s *sink) answer(w http.ResponseWriter, wild bool, which func(string, map[string]bool) bool) {
 	found := make(map[string]any)
 	for index, aliases := range s.indices {

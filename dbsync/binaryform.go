@@ -74,7 +74,7 @@ func (w *wire) cstring() []byte {
 	return s
 }
 
-// done tells whether everything was there and nothing is left.
+// done reports whether everything was there and nothing is left.
 func (w *wire) done() bool { return !w.short && len(w.in) == 0 }
 
 // maxText bounds the text of one value, as Postgres does: a few bytes of numeric can stand

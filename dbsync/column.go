@@ -96,7 +96,7 @@ func (c *PGColumnInfo) DecodeBytes(input []byte) (out interface{}, err error) {
 	return out, nil
 }
 
-// binaryText gives the text form of a value in binary form, never nil without an error.
+// binaryText returns the text form of a value in binary form, never nil without an error.
 func (c *PGColumnInfo) binaryText(input []byte) ([]byte, error) {
 	t := lookupType(c.ColumnType)
 	if t == nil || t.render == nil {

@@ -158,7 +158,7 @@ type PermanentError struct{ Err error }
 func (e *PermanentError) Error() string { return e.Err.Error() }
 func (e *PermanentError) Unwrap() error { return e.Err }
 
-// permanent tells whether repeating cannot cure err: it says so itself, or Postgres
+// permanent reports whether repeating cannot cure err: it says so itself, or Postgres
 // refuses what was asked for, not the moment it was asked in.
 // Classes: https://www.postgresql.org/docs/current/errcodes-appendix.html
 func permanent(err error) bool {

@@ -22,7 +22,7 @@ type Inspection struct {
 
 	Slot SlotInspection
 
-	// Wrong is everything that keeps a Syncer from working until somebody mends it.
+	// Wrong is everything that keeps a Syncer from working until somebody fixes it.
 	Wrong []*SetupError
 
 	// Lost is a [*SlotLostError] or a [*ClusterChangedError] where changes are missing,
@@ -80,8 +80,8 @@ type inspector struct {
 	mayCreate         bool            // objects in the database: schemas, publications
 }
 
-func (i *inspector) wrong(mend, format string, args ...any) {
-	i.found.Wrong = append(i.found.Wrong, &SetupError{Text: fmt.Sprintf(format, args...), Mend: mend})
+func (i *inspector) wrong(hint, format string, args ...any) {
+	i.found.Wrong = append(i.found.Wrong, &SetupError{Text: fmt.Sprintf(format, args...), Hint: hint})
 }
 
 func (i *inspector) step(format string, args ...any) {
@@ -201,8 +201,8 @@ func (i *inspector) inspectPublication(ctx context.Context, conn *pgx.Conn) erro
 			fmt.Sprintf("ALTER PUBLICATION %s ADD TABLE %s", quoteIdent(i.publication), strings.Join(missing, ", ")))
 	case len(missing) > 0:
 		lacking := i.lackingPublication(missing)
-		if !i.watermarks { // so that the mend can be done at all
-			lacking.Mend = strings.Join(i.watermarkStatements(), "\n") + "\n" + lacking.Mend
+		if !i.watermarks { // so that the hint can be done at all
+			lacking.Hint = strings.Join(i.watermarkStatements(), "\n") + "\n" + lacking.Hint
 		}
 		i.found.Wrong = append(i.found.Wrong, lacking)
 	}
@@ -288,7 +288,7 @@ func (i *inspector) mayPublish(ctx context.Context, conn *pgx.Conn, tables []str
 	if !i.watermarks {
 		byOthers = append(i.watermarkStatements(), byOthers...)
 	}
-	mend := "as a role that may:\n" + strings.Join(byOthers, "\n")
+	hint := "as a role that may:\n" + strings.Join(byOthers, "\n")
 	if !anySuper { // a right that nobody should give away for this
 		var grants []string
 		if creates && !i.mayCreate {
@@ -300,13 +300,13 @@ func (i *inspector) mayPublish(ctx context.Context, conn *pgx.Conn, tables []str
 		if !owned {
 			grants = append(grants, fmt.Sprintf("ALTER PUBLICATION %s OWNER TO %s;", quoteIdent(i.publication), quoteIdent(i.found.Role)))
 		}
-		mend = strings.Join(grants, "\n") + "\nor, " + mend
+		hint = strings.Join(grants, "\n") + "\nor, " + hint
 	}
 	verb := "change"
 	if creates {
 		verb = "make"
 	}
-	i.wrong(mend, "role %s may not %s publication %s: that takes CREATE on the database and the rights of the owner of each table", i.found.Role, verb, i.publication)
+	i.wrong(hint, "role %s may not %s publication %s: that takes CREATE on the database and the rights of the owner of each table", i.found.Role, verb, i.publication)
 	return nil
 }
 

@@ -86,12 +86,12 @@ func (q *queue) push(ctx context.Context, m message) error {
 	}
 }
 
-// fits tells whether a message of n bytes has room. mu is held.
+// fits reports whether a message of n bytes has room. mu is held.
 func (q *queue) fits(n int) bool {
 	return len(q.msgs) < q.maxMessages && (q.bytes == 0 || q.bytes+n <= q.maxBytes)
 }
 
-// isFull tells whether the reader waits for room.
+// isFull reports whether the reader waits for room.
 func (q *queue) isFull() bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -214,7 +214,7 @@ func (q *queue) length() int {
 	return len(q.msgs)
 }
 
-// caughtUp tells whether everything that the server had at lsn has been received.
+// caughtUp reports whether everything that the server had at lsn has been received.
 func (q *queue) caughtUp(lsn pglogrepl.LSN) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()

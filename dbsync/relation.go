@@ -208,7 +208,7 @@ func messageToMap(msg *pglogrepl.TupleData, reln *pglogrepl.RelationMessage, inf
 	return info.GetRecordID(msg, reln), out, errors
 }
 
-// sameColumns tells whether two descriptions of a table give its rows the same shape.
+// sameColumns reports whether two descriptions of a table give its rows the same shape.
 func sameColumns(a, b *pglogrepl.RelationMessage) bool {
 	return a.Namespace == b.Namespace && a.RelationName == b.RelationName && a.ReplicaIdentity == b.ReplicaIdentity &&
 		slices.EqualFunc(a.Columns, b.Columns, func(x, y *pglogrepl.RelationMessageColumn) bool { return *x == *y })

@@ -12,10 +12,10 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// A SetupError reports something about the database that has to be mended before a
-// Syncer can work. Mend is what to do, the exact SQL where there is one.
+// A SetupError reports something about the database that has to be fixed before a
+// Syncer can work. Hint is what to do, the exact SQL where there is one.
 type SetupError struct {
-	Text, Mend string
+	Text, Hint string
 	Err        error // what the server said, if it said something
 }
 
@@ -24,8 +24,8 @@ func (e *SetupError) Error() string {
 	if e.Err != nil {
 		text += ": " + e.Err.Error()
 	}
-	if e.Mend != "" {
-		text += " (mend: " + e.Mend + ")"
+	if e.Hint != "" {
+		text += " (hint: " + e.Hint + ")"
 	}
 	return text
 }
@@ -88,14 +88,14 @@ func (s *Syncer) readServer(ctx context.Context) (wrong []*SetupError, err error
 		return nil, fmt.Errorf("connect to Postgres: %w", err)
 	}
 	if s.serverVersion < 140000 {
-		wrong = append(wrong, &SetupError{Text: fmt.Sprintf("the server is Postgres %d, 14 is the oldest that works", s.serverVersion/10000), Mend: "upgrade the server"})
+		wrong = append(wrong, &SetupError{Text: fmt.Sprintf("the server is Postgres %d, 14 is the oldest that works", s.serverVersion/10000), Hint: "upgrade the server"})
 	}
 	if level != "logical" {
 		wrong = append(wrong, &SetupError{Text: fmt.Sprintf("wal_level is %s, logical replication needs logical", level),
-			Mend: "ALTER SYSTEM SET wal_level = logical; then restart Postgres"})
+			Hint: "ALTER SYSTEM SET wal_level = logical; then restart Postgres"})
 	}
 	if standby {
-		wrong = append(wrong, &SetupError{Text: "the server is a standby, where no watermark can be written", Mend: "connect to the primary"})
+		wrong = append(wrong, &SetupError{Text: "the server is a standby, where no watermark can be written", Hint: "connect to the primary"})
 	}
 	return wrong, nil
 }
@@ -107,7 +107,7 @@ func (s *Syncer) identify(ctx context.Context) error {
 	if err != nil {
 		if sqlState(err) == "42501" || sqlState(err) == "28000" {
 			return &SetupError{Text: fmt.Sprintf("role %s may not open a replication connection", s.config.User), Err: err,
-				Mend: fmt.Sprintf("ALTER ROLE %s REPLICATION; and a line for the database in pg_hba.conf", quoteIdent(s.config.User))}
+				Hint: fmt.Sprintf("ALTER ROLE %s REPLICATION; and a line for the database in pg_hba.conf", quoteIdent(s.config.User))}
 		}
 		return err
 	}
@@ -133,7 +133,7 @@ func (s *Syncer) setupControl(ctx context.Context, conn *pgx.Conn) error {
 		if _, err := conn.Exec(ctx, statement); err != nil {
 			if sqlState(err) == "42501" {
 				return &SetupError{Text: fmt.Sprintf("role %s may not make %s", s.config.User, what), Err: err,
-					Mend: "run as a role that may: " + statement}
+					Hint: "run as a role that may: " + statement}
 			}
 			return fmt.Errorf("make %s: %w", what, err)
 		}
@@ -320,12 +320,12 @@ func (s *Syncer) foreignSlot(slot slotState) *SetupError {
 	if slot.plugin == "" {
 		text = fmt.Sprintf("slot %s is one of physical replication", s.slot)
 	}
-	return &SetupError{Text: text, Mend: "choose another slot name"}
+	return &SetupError{Text: text, Hint: "choose another slot name"}
 }
 
 func noFreeSlot(err error) *SetupError {
 	return &SetupError{Text: "all replication slots of the server are in use", Err: err,
-		Mend: "raise max_replication_slots, or drop a slot that nobody needs: SELECT slot_name FROM pg_replication_slots WHERE NOT active;"}
+		Hint: "raise max_replication_slots, or drop a slot that nobody needs: SELECT slot_name FROM pg_replication_slots WHERE NOT active;"}
 }
 
 // slotRow is what the control schema says of the slot.
@@ -406,7 +406,7 @@ func (s *Syncer) createSlot(ctx context.Context, conn *pgx.Conn) (pglogrepl.LSN,
 	switch sqlState(err) {
 	case "42501":
 		return 0, &SetupError{Text: fmt.Sprintf("role %s may not make a replication slot", s.config.User), Err: err,
-			Mend: fmt.Sprintf("ALTER ROLE %s REPLICATION;", quoteIdent(s.config.User))}
+			Hint: fmt.Sprintf("ALTER ROLE %s REPLICATION;", quoteIdent(s.config.User))}
 	case "53400":
 		return 0, noFreeSlot(err)
 	}
@@ -531,13 +531,13 @@ func (s *Syncer) readPublication(ctx context.Context, q querier) (p publicationS
 
 func (s *Syncer) incompletePublication() *SetupError {
 	return &SetupError{Text: fmt.Sprintf("publication %s leaves out some kinds of change", s.publication),
-		Mend: fmt.Sprintf("ALTER PUBLICATION %s SET (publish = 'insert, update, delete, truncate');", quoteIdent(s.publication))}
+		Hint: fmt.Sprintf("ALTER PUBLICATION %s SET (publish = 'insert, update, delete, truncate');", quoteIdent(s.publication))}
 }
 
 func (s *Syncer) lackingPublication(missing []string) *SetupError {
 	list := strings.Join(missing, ", ")
 	return &SetupError{Text: fmt.Sprintf("publication %s, which was not made by this program, lacks %s", s.publication, list),
-		Mend: fmt.Sprintf("ALTER PUBLICATION %s ADD TABLE %s;", quoteIdent(s.publication), list)}
+		Hint: fmt.Sprintf("ALTER PUBLICATION %s ADD TABLE %s;", quoteIdent(s.publication), list)}
 }
 
 // newPublication is the statement that makes the publication for a list of tables.
@@ -569,9 +569,9 @@ func (s *Syncer) publicationError(err error, statement string) error {
 	switch sqlState(err) {
 	case "42501":
 		return &SetupError{Text: fmt.Sprintf("role %s may not make publication %s", s.config.User, s.publication), Err: err,
-			Mend: "as owner of the tables and with CREATE on the database, or as superuser: " + statement + ";"}
+			Hint: "as owner of the tables and with CREATE on the database, or as superuser: " + statement + ";"}
 	case "42P01":
-		return &SetupError{Text: "publication " + s.publication, Err: err, Mend: "name existing tables"}
+		return &SetupError{Text: "publication " + s.publication, Err: err, Hint: "name existing tables"}
 	}
 	return fmt.Errorf("publication %s: %w", s.publication, err)
 }
@@ -597,7 +597,7 @@ func (s *Syncer) comparePublication(ctx context.Context, conn *pgx.Conn, tables 
 		err := conn.QueryRow(ctx, `SELECT n.nspname, c.relname FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 			WHERE c.oid = pg_catalog.to_regclass($1)`, t).Scan(&schema, &name)
 		if errors.Is(err, pgx.ErrNoRows) {
-			return nil, nil, &SetupError{Text: fmt.Sprintf("table %s does not exist", t), Mend: "name an existing table"}
+			return nil, nil, &SetupError{Text: fmt.Sprintf("table %s does not exist", t), Hint: "name an existing table"}
 		}
 		if err != nil {
 			return nil, nil, fmt.Errorf("look for table %s: %w", t, err)

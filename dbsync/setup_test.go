@@ -18,8 +18,8 @@ func setupError(t *testing.T, err error, reason string) *dbsync.SetupError {
 	if !errors.As(err, &e) || !strings.Contains(err.Error(), reason) {
 		t.Fatalf("got %v, want a SetupError about %s", err, reason)
 	}
-	if e.Mend == "" || !strings.Contains(err.Error(), e.Mend) {
-		t.Errorf("%v: it does not say how to mend it", err)
+	if e.Hint == "" || !strings.Contains(err.Error(), e.Hint) {
+		t.Errorf("%v: it does not say how to fix it", err)
 	}
 	return e
 }
@@ -121,14 +121,14 @@ func TestPublicationOfOurs(t *testing.T) {
 	setupError(t, open("a", "nothing"), `"nothing"`)
 }
 
-// A publication that the user made is checked and never changed; each mend works.
+// A publication that the user made is checked and never changed; each hint works.
 func TestPublicationOfUser(t *testing.T) {
 	t.Parallel()
 	db := newDatabase(t, table(3)+"; CREATE TABLE u (id int PRIMARY KEY, v text); CREATE PUBLICATION \"Mine, 'all'\" FOR TABLE u WITH (publish = 'insert, update')")
 	s := &syncer{db: db, slot: db.Unique("slot"), store: newStore(), opts: append(options(t, db, "t", "u"), dbsync.WithPublication("Mine, 'all'"))}
 	for _, reason := range []string{"leaves out some kinds of change", "lacks"} {
 		e := setupError(t, s.tryOpen(t), reason)
-		db.Exec(t, e.Mend)
+		db.Exec(t, e.Hint)
 	}
 	s.open(t)
 	if got := publishedTables(t, db, "Mine, 'all'"); got != "dbsync_ctrl.dbsync_wmtable public.t public.u" {
@@ -184,7 +184,7 @@ func TestBadOptions(t *testing.T) {
 	}
 }
 
-// What a role may not do is said with the exact mend.
+// What a role may not do is said with the exact hint.
 func TestRights(t *testing.T) {
 	t.Parallel()
 	db := newDatabase(t, table(3))
@@ -199,21 +199,21 @@ func TestRights(t *testing.T) {
 	s := &syncer{db: db, slot: db.Unique("slot"), store: newStore(), opts: append(options(t, db, "t"), dbsync.WithPGConnStr(u.String()))}
 
 	e := setupError(t, s.tryOpen(t), "may not open a replication connection")
-	sql, _, _ := strings.Cut(e.Mend, ";")
+	sql, _, _ := strings.Cut(e.Hint, ";")
 	db.Exec(t, sql)
 	e = setupError(t, s.tryOpen(t), "may not make control schema")
-	if !strings.Contains(e.Mend, `CREATE SCHEMA "dbsync_ctrl"`) {
-		t.Errorf("the mend is %s", e.Mend)
+	if !strings.Contains(e.Hint, `CREATE SCHEMA "dbsync_ctrl"`) {
+		t.Errorf("the hint is %s", e.Hint)
 	}
 	db.Exec(t, fmt.Sprintf("GRANT CREATE ON DATABASE %s TO %s", db.Name, role))
 	e = setupError(t, s.tryOpen(t), "may not make publication")
 	if strings.Contains(e.Error(), "secret") {
 		t.Errorf("%v: the password is in it", e)
 	}
-	// As the mend says: the owner of the tables, or a superuser, makes the publication.
-	_, sql, ok := strings.Cut(e.Mend, ": ")
+	// As the hint says: the owner of the tables, or a superuser, makes the publication.
+	_, sql, ok := strings.Cut(e.Hint, ": ")
 	if !ok {
-		t.Fatalf("the mend is %s", e.Mend)
+		t.Fatalf("the hint is %s", e.Hint)
 	}
 	db.Exec(t, sql, "GRANT SELECT ON t TO "+role)
 	s.open(t)
@@ -252,7 +252,7 @@ func TestServerSettings(t *testing.T) {
 		_, err := dbsync.NewSyncerContext(t.Context(), options(t, db)...)
 		return err
 	}(), "wal_level is replica")
-	sql, _, _ := strings.Cut(e.Mend, ";")
+	sql, _, _ := strings.Cut(e.Hint, ";")
 	db.Exec(t, sql)
 	db.DB.SetMaxIdleConns(0)
 	if err := server.Restart(t.Context()); err != nil {

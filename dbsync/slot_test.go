@@ -167,7 +167,7 @@ func TestForeignSlot(t *testing.T) {
 		t.Helper()
 		_, err := dbsync.NewSyncerContext(t.Context(), append(options(t, db, "t"), dbsync.WithReplicationSlot(slot))...)
 		var setup *dbsync.SetupError
-		if !errors.As(err, &setup) || !strings.Contains(err.Error(), reason) || setup.Mend == "" {
+		if !errors.As(err, &setup) || !strings.Contains(err.Error(), reason) || setup.Hint == "" {
 			t.Errorf("slot %s: got %v, want %s", slot, err, reason)
 		}
 	}

@@ -46,7 +46,7 @@ func ParseSnapshot(text string) (Snapshot, error) {
 	return s, nil
 }
 
-// Visible tells whether a snapshot shows the transaction xid, which the stream says
+// Visible reports whether a snapshot shows the transaction xid, which the stream says
 // has committed. The stream gives 32 bits of a transaction id and a snapshot 64; the
 // two lie less than 2^31 apart, so they are compared modulo 2^32. A transaction that
 // was streamed may lie above Xmax: its commit is in the log before it is visible.

@@ -143,7 +143,7 @@ func (s *stream) close() {
 	s.workers.Wait()
 }
 
-// alive tells whether the stream still receives.
+// alive reports whether the stream still receives.
 func (s *stream) alive() bool {
 	select {
 	case <-s.ended:
@@ -232,7 +232,7 @@ func closedReason(err error) error {
 	return err
 }
 
-// confirm tells the server the position whenever it moved, and shows it from time to
+// confirm returns the server the position whenever it moved, and shows it from time to
 // time that we live. It ends a connection on which the server does not live.
 func (s *stream) confirm(ctx context.Context) error {
 	ticker := time.NewTicker(statusInterval)
@@ -305,7 +305,7 @@ func (s *stream) confirmNow(ctx context.Context) error {
 	}
 }
 
-// sendStatus tells the server the confirmed position, and asks it for an answer if ask
+// sendStatus returns the server the confirmed position, and asks it for an answer if ask
 // is set. The server keeps the log from there on.
 func (s *stream) sendStatus(ask bool) error {
 	const pgEpoch = 946_684_800_000_000 // microseconds from 1970 to 2000

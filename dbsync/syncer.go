@@ -340,7 +340,7 @@ func (s *Syncer) Close() error {
 	return s.db.Close()
 }
 
-// IsRunning tells whether Run or Start is under way.
+// IsRunning reports whether Run or Start is under way.
 func (d *Syncer) IsRunning() bool {
 	d.state.Lock()
 	defer d.state.Unlock()
@@ -693,7 +693,7 @@ func (s *Syncer) Status() Status {
 	return status
 }
 
-// connected tells whether the Syncer has the slot and receives from it.
+// connected reports whether the Syncer has the slot and receives from it.
 func (s *Syncer) connected() bool {
 	s.link.Lock()
 	defer s.link.Unlock()

@@ -15,7 +15,7 @@ type PGTableInfo struct {
 	ColInfo    map[string]*PGColumnInfo // by column name
 }
 
-// GetRecordID gives the text that identifies a row within its table, made of the columns
+// GetRecordID returns the text that identifies a row within its table, made of the columns
 // of the replica identity in the order of reln. Two rows have the same ID exactly when
 // all those columns have the same text.
 //
@@ -94,7 +94,7 @@ func recordID(row *pglogrepl.TupleData, key []int) (id string, ok bool) {
 	return string(dst), len(key) > 0
 }
 
-// columnText gives the text form of a value of the named column in binary form.
+// columnText returns the text form of a value of the named column in binary form.
 func (t *PGTableInfo) columnText(name string, binary []byte) ([]byte, bool) {
 	if t == nil || t.ColInfo[name] == nil {
 		return nil, false
@@ -103,7 +103,7 @@ func (t *PGTableInfo) columnText(name string, binary []byte) ([]byte, bool) {
 	return text, err == nil
 }
 
-// isIdentity tells whether the column belongs to the replica identity: bit 0 of its flags
+// isIdentity reports whether the column belongs to the replica identity: bit 0 of its flags
 // (https://www.postgresql.org/docs/current/protocol-logicalrep-message-formats.html).
 // With REPLICA IDENTITY FULL that is every column.
 func isIdentity(col *pglogrepl.RelationMessageColumn) bool { return col.Flags&1 != 0 }

@@ -250,7 +250,7 @@ func vectorOf(decode func([]byte) (any, bool)) func([]byte) (any, bool) {
 // maxDim is the greatest number of dimensions of an array in Postgres.
 const maxDim = 6
 
-// arrayOf gives the type of an array whose elements are of type elem.
+// arrayOf returns the type of an array whose elements are of type elem.
 func arrayOf(elem valueType, delim byte) valueType {
 	array := valueType{
 		decode: func(text []byte) (any, bool) { return decodeArray(text, delim, elem.decode) },

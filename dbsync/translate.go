@@ -21,7 +21,7 @@ type translation struct {
 	newest   time.Time               // when the last transaction among them was committed; zero: none was
 }
 
-// ends tells whether nothing more is to join the batch.
+// ends reports whether nothing more is to join the batch.
 func (t *translation) ends() bool { return t.stop || t.cut }
 
 // translate hands the messages of a batch to the handler, which marks documents in

@@ -129,7 +129,7 @@ func builtinTypes() map[string]*valueType {
 // separated by commas: those of PostGIS.
 var arrayDelims = map[string]byte{"geometry": ':', "geography": ':'}
 
-// lookupType gives what is known about the type of that name, nil if nothing is.
+// lookupType returns what is known about the type of that name, nil if nothing is.
 func lookupType(name string) *valueType {
 	if t, ok := valueTypes[name]; ok {
 		return t

@@ -258,7 +258,7 @@ func (t *tracker) unseen() (xids []uint32) {
 	return xids
 }
 
-// needed tells whether a window under way needs tx. mu is held.
+// needed reports whether a window under way needs tx. mu is held.
 func (t *tracker) needed(tx *touched) bool {
 	for w := range t.watches {
 		if w.low != 0 && tx.commit >= w.low || !w.snapshot.Visible(tx.xid) {

@@ -46,7 +46,7 @@ func (s *Syncer) writeWatermark(ctx context.Context, w watermark) error {
 	return nil
 }
 
-// isWatermarks tells whether a table is the watermark table.
+// isWatermarks reports whether a table is the watermark table.
 func (s *Syncer) isWatermarks(r *pglogrepl.RelationMessage) bool {
 	return r.Namespace == s.namespace && r.RelationName == s.wmTable
 }

@@ -79,7 +79,7 @@ type Window struct {
 // Len returns how many rows the select gave.
 func (w *Window) Len() int { return len(w.rows) }
 
-// say tells the reader of the window what became of it. What was said first holds.
+// say returns the reader of the window what became of it. What was said first holds.
 func (w *Window) say(handed bool) {
 	select {
 	case w.outcome <- handed:
@@ -97,7 +97,7 @@ func (w *Window) Took() time.Duration { return w.took }
 // Dropped returns how many of the rows were not handed on because the stream had newer.
 func (w *Window) Dropped() int { return w.dropped }
 
-// Truncated tells whether the select gave more rows than MaxBytes let in.
+// Truncated reports whether the select gave more rows than MaxBytes let in.
 func (w *Window) Truncated() bool { return w.truncated }
 
 // Last returns the key of the last row, the text of its columns in the order of Key,

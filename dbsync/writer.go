@@ -53,7 +53,7 @@ func (w *writer) start(b *batch, t translation) {
 	})
 }
 
-// writing tells whether a batch is under way.
+// writing reports whether a batch is under way.
 func (w *writer) writing() bool { return w.busy != nil && len(w.busy) == 0 }
 
 // write stores a batch, however often it takes, and forwards the slot.

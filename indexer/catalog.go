@@ -65,7 +65,7 @@ func (c *Catalog) load(ctx context.Context, q catalog.Querier, name catalog.Tabl
 
 // gone reports that a table is not there under its name; what says what became of it.
 func gone(name catalog.TableName, what string) error {
-	return &dbsync.PermanentError{Err: fmt.Errorf("table %s %s; mend: change the mapping and start again", name, what)}
+	return &dbsync.PermanentError{Err: fmt.Errorf("table %s %s; hint: change the mapping and start again", name, what)}
 }
 
 const goneOrRenamed = "is gone or was renamed"

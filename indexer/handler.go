@@ -152,7 +152,7 @@ func (h *Handler) Add(d *Documents) {
 	}
 }
 
-// Begin gives the handler the context of the run: the messages of the stream come
+// Begin returns the handler the context of the run: the messages of the stream come
 // without one. It is called before the first of them, see [dbsync.OnSlot].
 func (h *Handler) Begin(ctx context.Context) { h.ctx = ctx }
 
@@ -238,7 +238,7 @@ func (h *Handler) describe(name catalog.TableName, msg *pglogrepl.RelationMessag
 // that of their partitions, which only the catalog knows.
 //
 // Inserts need no identity. What else was logged without it stays in the slot as it is,
-// so mending the table lets it pass no more than starting again does.
+// so fixing the table lets it pass no more than starting again does.
 func checkIdentity(msg *pglogrepl.RelationMessage, index string, needs []string, table *catalog.Table) error {
 	identity := make(map[string]bool)
 	for _, c := range msg.Columns {
@@ -247,7 +247,7 @@ func checkIdentity(msg *pglogrepl.RelationMessage, index string, needs []string,
 	for _, name := range needs {
 		if !identity[name] && !(table.Partitioned && table.Identity.Covers([]string{name})) {
 			return &dbsync.PermanentError{Err: fmt.Errorf("index %s: %s was changed while column %s was not in its replica identity, so it is not known which documents are gone; "+
-				"mend: ALTER TABLE %s REPLICA IDENTITY FULL, drop the replication slot, and start with on_slot_lost: reindex",
+				"hint: ALTER TABLE %s REPLICA IDENTITY FULL, drop the replication slot, and start with on_slot_lost: reindex",
 				index, table.TableName(), catalog.QuoteIdent(name), table.TableName())}
 		}
 	}

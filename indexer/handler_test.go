@@ -550,10 +550,10 @@ func TestTranslateStops(t *testing.T) {
 		want         string
 	}{
 		{"update without the key", `ALTER TABLE t REPLICA IDENTITY USING INDEX t_code_key; INSERT INTO t VALUES (1); UPDATE t SET id = 2`,
-			`public.t was changed while column "id" was not in its replica identity, so it is not known which documents are gone; mend: ALTER TABLE public.t REPLICA IDENTITY FULL, drop the replication slot`},
+			`public.t was changed while column "id" was not in its replica identity, so it is not known which documents are gone; hint: ALTER TABLE public.t REPLICA IDENTITY FULL, drop the replication slot`},
 		{"delete without the key", `ALTER TABLE t REPLICA IDENTITY USING INDEX t_code_key; INSERT INTO t VALUES (1); DELETE FROM t`,
-			`mend: ALTER TABLE public.t REPLICA IDENTITY FULL, drop the replication slot, and start with on_slot_lost: reindex`},
-		{"table gone", `INSERT INTO t VALUES (1); DROP TABLE t`, "table public.t is gone or was renamed; mend: change the mapping"},
+			`hint: ALTER TABLE public.t REPLICA IDENTITY FULL, drop the replication slot, and start with on_slot_lost: reindex`},
+		{"table gone", `INSERT INTO t VALUES (1); DROP TABLE t`, "table public.t is gone or was renamed; hint: change the mapping"},
 		{"key column gone", `INSERT INTO t VALUES (1); ALTER TABLE t DROP COLUMN id`, "has no primary key"},
 	}
 	for _, test := range tests {

@@ -80,7 +80,7 @@ func (h *Handler) relate(relation uint32, c change) error {
 	return nil
 }
 
-// same tells whether two rows of the stream have the same values at some positions, all of
+// same reports whether two rows of the stream have the same values at some positions, all of
 // which both have.
 func same(old, row *pglogrepl.TupleData, positions []int) bool {
 	for _, i := range positions {

@@ -299,12 +299,12 @@ func TestRelated(t *testing.T) {
 
 // Changes of related rows that do not tell where the rows were stop the stream.
 func TestRelatedStops(t *testing.T) {
-	const mend = `mend: ALTER TABLE public.c REPLICA IDENTITY FULL, drop the replication slot, and start with on_slot_lost: reindex`
+	const hint = `hint: ALTER TABLE public.c REPLICA IDENTITY FULL, drop the replication slot, and start with on_slot_lost: reindex`
 	tests := []struct{ name, change, want string }{
 		{"insert", `INSERT INTO c VALUES (11, 1)`, ""},
 		{"update", `UPDATE c SET v = 'x'`, `index p: public.c was changed while column "p" was not in its replica identity`},
-		{"update of the link", `UPDATE c SET p = 2`, mend},
-		{"delete", `DELETE FROM c`, mend},
+		{"update of the link", `UPDATE c SET p = 2`, hint},
+		{"delete", `DELETE FROM c`, hint},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {

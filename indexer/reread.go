@@ -294,14 +294,14 @@ func (c *Catalog) Reload(ctx context.Context, q catalog.Querier, rows *RowPlan) 
 	return altered, nil
 }
 
-// IsRefusedStatement tells whether Postgres takes exception to what a statement says, and
+// IsRefusedStatement reports whether Postgres takes exception to what a statement says, and
 // not to the moment.
 func IsRefusedStatement(err error) bool {
 	pg, ok := errors.AsType[*pgconn.PgError](err)
 	return ok && strings.HasPrefix(pg.Code, "42") || IsDataError(err)
 }
 
-// IsDataError tells whether Postgres takes exception to a value.
+// IsDataError reports whether Postgres takes exception to a value.
 func IsDataError(err error) bool {
 	pg, ok := errors.AsType[*pgconn.PgError](err)
 	return ok && strings.HasPrefix(pg.Code, "22")

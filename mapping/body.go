@@ -22,7 +22,7 @@ import (
 // refused even if it was held back by an hour of trouble.
 const gcDeletes = "1h"
 
-// Body gives the body of the request that creates the index: settings with flat keys, and
+// Body returns the body of the request that creates the index: settings with flat keys, and
 // mappings.
 //
 //   - Settings may be given nested or dotted, with or without "index." before them.
@@ -79,7 +79,7 @@ func (ix *Index) Body(tables catalog.Tables) ([]byte, error) {
 	return body, nil
 }
 
-// properties gives the index fields of objects of rows of t.
+// properties returns the index fields of objects of rows of t.
 func (s *Shape) properties(t *catalog.Table, tables catalog.Tables) (map[string]any, error) {
 	if t == nil {
 		return nil, catalog.ErrNoTable
@@ -109,7 +109,7 @@ func fieldProperties(fields []Field, t *catalog.Table) (map[string]any, error) {
 	return properties, nil
 }
 
-// derived gives the index field that follows from what the field is made of.
+// derived returns the index field that follows from what the field is made of.
 func (f *Field) derived(t *catalog.Table) (map[string]any, error) {
 	switch {
 	case f.Group != nil:
@@ -131,7 +131,7 @@ func (f *Field) derived(t *catalog.Table) (map[string]any, error) {
 	return form.Field, nil
 }
 
-// constantField gives the index field for a value that the mapping gives.
+// constantField returns the index field for a value that the mapping gives.
 func constantField(v any) map[string]any {
 	switch v := v.(type) {
 	case bool:
@@ -154,7 +154,7 @@ func constantField(v any) map[string]any {
 	return value.KeywordField
 }
 
-// property gives the index field of what is included.
+// property returns the index field of what is included.
 func (in *Include) property(tables catalog.Tables) (map[string]any, error) {
 	t := tables[in.Table]
 	if t == nil {
@@ -188,7 +188,7 @@ func (in *Include) property(tables catalog.Tables) (map[string]any, error) {
 	return field, nil
 }
 
-// mergeField gives the parameters of a field: more over derived, or more alone
+// mergeField returns the parameters of a field: more over derived, or more alone
 // if it says what type the field has.
 func mergeField(derived, more map[string]any) map[string]any {
 	if more["type"] != nil {
@@ -197,7 +197,7 @@ func mergeField(derived, more map[string]any) map[string]any {
 	return merge(derived, more)
 }
 
-// merge gives a copy of base with the keys of over, maps merged in turn.
+// merge returns a copy of base with the keys of over, maps merged in turn.
 func merge(base, over map[string]any) map[string]any {
 	merged := maps.Clone(base)
 	if merged == nil {
@@ -231,7 +231,7 @@ func flatten(dst map[string]any, prefix string, settings map[string]any) {
 	}
 }
 
-// plainMap gives a copy of what YAML gave as JSON has it: maps have strings as
+// plainMap returns a copy of what YAML gave as JSON has it: maps have strings as
 // keys, and a date is what was written.
 func plainMap(m map[string]any) map[string]any {
 	if m == nil {
@@ -269,7 +269,7 @@ func plain(value any) any {
 	return value
 }
 
-// Fingerprint gives a hash, in 32 hex digits, of everything that decides what
+// Fingerprint returns a hash, in 32 hex digits, of everything that decides what
 // the documents and their index look like: two mappings with the same
 // fingerprint would fill the same index with the same documents. It does not
 // change with the order of tables, columns, fields or keys, nor between versions of
@@ -314,7 +314,7 @@ func (ix *Index) Fingerprint(tables catalog.Tables) string {
 // expressionForm stands for how expressions are evaluated: to be changed with it.
 const expressionForm = "expression 1"
 
-// reads gives the types of the columns that an expression reads, "" where there is none.
+// reads returns the types of the columns that an expression reads, "" where there is none.
 func reads(text string, t *catalog.Table) string {
 	if text == "" {
 		return ""
@@ -354,7 +354,7 @@ type includePrint struct {
 	Object                objectPrint
 }
 
-// print gives what decides how objects of rows of t look.
+// print returns what decides how objects of rows of t look.
 func (s *Shape) print(t *catalog.Table, tables catalog.Tables) objectPrint {
 	var o objectPrint
 	eachField(s.DocumentFields(t), "", func(path string, f *Field) {

@@ -95,7 +95,7 @@ func relatedTables() catalog.Tables {
 	return tables
 }
 
-// outline gives the type of each field of an index, with the path of its names.
+// outline returns the type of each field of an index, with the path of its names.
 func outline(properties map[string]any, prefix string) string {
 	var b strings.Builder
 	for _, name := range slices.Sorted(maps.Keys(properties)) {

@@ -42,8 +42,8 @@ type checker struct {
 	needs    map[catalog.TableName]*need // what all sources demand of replica identities
 }
 
-func (k *checker) problem(line int, mend, format string, args ...any) {
-	k.problems = append(k.problems, Problem{File: k.file, Line: line, Text: fmt.Sprintf(format, args...), Mend: mend})
+func (k *checker) problem(line int, hint, format string, args ...any) {
+	k.problems = append(k.problems, Problem{File: k.file, Line: line, Text: fmt.Sprintf(format, args...), Hint: hint})
 }
 
 func (k *checker) source(s *Source) {
@@ -68,14 +68,14 @@ func (k *checker) source(s *Source) {
 
 // expression reports what is wrong with an expression.
 func (k *checker) expression(line int, path string, err error) {
-	text, mend := err.Error(), ""
+	text, hint := err.Error(), ""
 	if wrong, ok := errors.AsType[*expr.Error](err); ok {
-		text, mend = wrong.Text, wrong.Mend
+		text, hint = wrong.Text, wrong.Hint
 	}
-	k.problem(line, mend, "%s: %s", path, text)
+	k.problem(line, hint, "%s: %s", path, text)
 }
 
-// table gives the table called name, or reports that there is none. It reports what keeps
+// table returns the table called name, or reports that there is none. It reports what keeps
 // the log, or our role, from seeing all of its rows, too.
 func (k *checker) table(name catalog.TableName, line int, path string) *catalog.Table {
 	t := k.tables[name]
@@ -192,7 +192,7 @@ func (k *checker) need(name catalog.TableName) *need {
 	return k.needs[name]
 }
 
-// identityForm gives the replica identity that meets all that is demanded of a table. The
+// identityForm returns the replica identity that meets all that is demanded of a table. The
 // primary key alone is the cheapest one, but a deferrable one, which leaves the default
 // without columns, cannot be it.
 func (k *checker) identityForm(t *catalog.Table) string {
@@ -232,15 +232,15 @@ func (k *checker) related(c *Config) {
 			continue
 		}
 		t := k.tables[name]
-		mend := identityMend(t, k.identityForm(t))
-		if slices.ContainsFunc(k.problems, func(p Problem) bool { return p.Mend == mend }) {
+		hint := identityHint(t, k.identityForm(t))
+		if slices.ContainsFunc(k.problems, func(p Problem) bool { return p.Hint == hint }) {
 			continue // the table's own documents need the same, as reported
 		}
 		documents := "index " + n.indices[0]
 		if len(n.indices) > 1 {
 			documents = "indices " + strings.Join(n.indices, ", ")
 		}
-		k.problem(n.in.lines.include, mend,
+		k.problem(n.in.lines.include, hint,
 			"%s: the replica identity of table %s does not hold %s: when a row is deleted or moved, it would not be known which documents of %s it was in",
 			n.in.path, t.TableName(), strings.Join(n.missing, ", "), documents)
 	}
@@ -253,7 +253,7 @@ func appendNew(list []string, name string) []string {
 	return append(list, name)
 }
 
-// nearTable gives the table that was probably meant, as it is to be written.
+// nearTable returns the table that was probably meant, as it is to be written.
 func (k *checker) nearTable(missing catalog.TableName) string {
 	var candidates []string
 	for name, t := range k.tables {
@@ -264,7 +264,7 @@ func (k *checker) nearTable(missing catalog.TableName) string {
 	return near.DidYouMean(missing.String(), candidates)
 }
 
-// column gives the column called name, or reports that there is none.
+// column returns the column called name, or reports that there is none.
 func (k *checker) column(t *catalog.Table, line int, path, name string) *catalog.Column {
 	c := t.Column(name)
 	if c == nil {
@@ -279,7 +279,7 @@ func (k *checker) key(s *Source, t *catalog.Table) bool {
 	path := s.path
 	if len(s.ID) == 0 {
 		if len(t.PrimaryKey) == 0 {
-			k.problem(s.lines.table, noKeyMend(t), "%s: table %s has no primary key, and id is not given", path, t.TableName())
+			k.problem(s.lines.table, noKeyHint(t), "%s: table %s has no primary key, and id is not given", path, t.TableName())
 		}
 		return len(t.PrimaryKey) > 0
 	}
@@ -314,20 +314,20 @@ func (k *checker) key(s *Source, t *catalog.Table) bool {
 	return ok
 }
 
-// noKeyMend says how a table without a primary key gets one, or does without.
-func noKeyMend(t *catalog.Table) string {
-	mend := fmt.Sprintf("ALTER TABLE %s ADD PRIMARY KEY (…);", t.SQL())
+// noKeyHint says how a table without a primary key gets one, or does without.
+func noKeyHint(t *catalog.Table) string {
+	hint := fmt.Sprintf("ALTER TABLE %s ADD PRIMARY KEY (…);", t.SQL())
 	for _, columns := range t.Unique {
 		if slices.ContainsFunc(columns, func(name string) bool { c := t.Column(name); return c == nil || !c.NotNull || c.Generated }) {
 			continue
 		}
-		mend += fmt.Sprintf("\nor here: id: [%s]", listOf(columns, catalog.QuoteIfNeeded))
+		hint += fmt.Sprintf("\nor here: id: [%s]", listOf(columns, catalog.QuoteIfNeeded))
 		if !t.Identity.Covers(columns) {
-			mend += ", and in the database:\n" + identityMend(t, "FULL")
+			hint += ", and in the database:\n" + identityHint(t, "FULL")
 		}
-		return mend
+		return hint
 	}
-	return mend + "\nor CREATE UNIQUE INDEX over NOT NULL columns, name them in id, and in the database:\n" + identityMend(t, "FULL")
+	return hint + "\nor CREATE UNIQUE INDEX over NOT NULL columns, name them in id, and in the database:\n" + identityHint(t, "FULL")
 }
 
 // routing reports whether old rows must carry the routing column besides the key.
@@ -347,16 +347,16 @@ func (k *checker) routing(s *Source, t *catalog.Table) bool {
 func (k *checker) identity(s *Source, t *catalog.Table, routed bool) {
 	path := s.path
 	id := s.KeyColumns(t)
-	mend := identityMend(t, k.identityForm(t))
+	hint := identityHint(t, k.identityForm(t))
 	switch {
 	case t.Identity.Kind == catalog.IdentityMixed && !t.Identity.Usable():
-		k.problem(s.idLine(), mend, "%s: the partitions of table %s have no replica identity in common: deletes could not be found", path, t.TableName())
+		k.problem(s.idLine(), hint, "%s: the partitions of table %s have no replica identity in common: deletes could not be found", path, t.TableName())
 	case !t.Identity.Usable():
-		k.problem(s.idLine(), mend, "%s: table %s has no replica identity: its updates and deletes are not logged", path, t.TableName())
+		k.problem(s.idLine(), hint, "%s: table %s has no replica identity: its updates and deletes are not logged", path, t.TableName())
 	case !t.Identity.Covers(id):
-		k.problem(s.idLine(), mend, "%s: the replica identity of table %s does not hold all of %s: deletes could not be found", path, t.TableName(), strings.Join(id, ", "))
+		k.problem(s.idLine(), hint, "%s: the replica identity of table %s does not hold all of %s: deletes could not be found", path, t.TableName(), strings.Join(id, ", "))
 	case routed && !t.Identity.Covers([]string{s.Routing}):
-		k.problem(s.lines.routing, mend, "%s.routing: the replica identity of table %s does not hold %s: deletes could not be found", path, t.TableName(), s.Routing)
+		k.problem(s.lines.routing, hint, "%s.routing: the replica identity of table %s does not hold %s: deletes could not be found", path, t.TableName(), s.Routing)
 	}
 }
 
@@ -439,7 +439,7 @@ func (k *checker) longName(line int, path, name string) {
 	k.problem(line, "a shorter name", "%s: a name inside of include has at most %d bytes, this one has %d", path, maxName, len(name))
 }
 
-// idLine gives the line of id, or else of the table whose primary key it is.
+// idLine returns the line of id, or else of the table whose primary key it is.
 func (s *Source) idLine() int {
 	if len(s.lines.id) > 0 {
 		return s.lines.id[0]
@@ -447,10 +447,10 @@ func (s *Source) idLine() int {
 	return s.lines.table
 }
 
-// identityMend gives the SQL that sets the replica identity of t. Partitions do
+// identityHint returns the SQL that sets the replica identity of t. Partitions do
 // not take it over from their root, so there it is a line for psql that does it
 // to each.
-func identityMend(t *catalog.Table, form string) string {
+func identityHint(t *catalog.Table, form string) string {
 	if !t.Partitioned {
 		return fmt.Sprintf("ALTER TABLE %s REPLICA IDENTITY %s;", t.SQL(), form)
 	}

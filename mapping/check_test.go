@@ -23,7 +23,7 @@ func table(name string, spec ...string) *catalog.Table {
 	return t
 }
 
-// tablesOf gives tables by their names.
+// tablesOf returns tables by their names.
 func tablesOf(all ...*catalog.Table) catalog.Tables {
 	tables := make(catalog.Tables)
 	for _, t := range all {

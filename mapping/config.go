@@ -27,8 +27,8 @@ type Config struct {
 // Problem makes a problem of what turned out about a key only in use, such as
 // postgres.url or indices.products.table. Its line is that of the key, or of the
 // closest one around it that the file has.
-func (c *Config) Problem(key, mend, format string, args ...any) Problem {
-	p := Problem{File: c.File, Text: key + ": " + fmt.Sprintf(format, args...), Mend: mend}
+func (c *Config) Problem(key, hint, format string, args ...any) Problem {
+	p := Problem{File: c.File, Text: key + ": " + fmt.Sprintf(format, args...), Hint: hint}
 	for path := key; ; {
 		if line, ok := c.lines[path]; ok {
 			p.Line = line
@@ -80,7 +80,7 @@ type Postgres struct {
 	ControlSchema string // default dbsync_ctrl
 }
 
-// ConnString gives what pgx connects by: the URL, or the other keys as
+// ConnString returns what pgx connects by: the URL, or the other keys as
 // "host='…' port='…' …". It holds the password: it is not for logs.
 //
 // What the file leaves out comes from where libpq takes it: PGHOST, PGPORT,
@@ -158,7 +158,7 @@ type Source struct {
 	lines    lines
 }
 
-// Encode gives the mapping of the index as a text, for [DecodeIndex].
+// Encode returns the mapping of the index as a text, for [DecodeIndex].
 func (ix *Index) Encode() (string, error) {
 	text, err := value.Marshal(ix)
 	if err != nil {
@@ -167,7 +167,7 @@ func (ix *Index) Encode() (string, error) {
 	return string(text), nil
 }
 
-// DecodeIndex gives the mapping that Encode has made a text of. It knows nothing of the
+// DecodeIndex returns the mapping that Encode has made a text of. It knows nothing of the
 // places in the file that it came from.
 func DecodeIndex(text string) (*Index, error) {
 	ix := new(Index)
@@ -182,7 +182,7 @@ func DecodeIndex(text string) (*Index, error) {
 	return ix, nil
 }
 
-// Prefix gives what the _id of every document of the source begins with, and of no other
+// Prefix returns what the _id of every document of the source begins with, and of no other
 // source of the index.
 func (s *Source) Prefix() string {
 	if len(s.Literals) == 0 {
@@ -191,7 +191,7 @@ func (s *Source) Prefix() string {
 	return s.Literals[0]
 }
 
-// Name tells the sources of an index apart in messages: the index, and where it has
+// Name returns the sources of an index apart in messages: the index, and where it has
 // several sources the table.
 func (s *Source) Name() string {
 	if len(s.Index.Sources) == 1 {

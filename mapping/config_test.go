@@ -29,7 +29,7 @@ func TestProblemOfAKey(t *testing.T) {
 		t.Fatal(err)
 	}
 	for key, line := range map[string]int{"search.urls": 2, "search.user": 1, "indices.a.table": 5, "indices.a.id": 4, "postgres.url": 0} {
-		if p := c.Problem(key, "do it", "no %s", "good"); p.Line != line || p.Text != key+": no good" || p.File != "t.yaml" || p.Mend != "do it" {
+		if p := c.Problem(key, "do it", "no %s", "good"); p.Line != line || p.Text != key+": no good" || p.File != "t.yaml" || p.Hint != "do it" {
 			t.Errorf("%s: %+v, want line %d", key, p, line)
 		}
 	}

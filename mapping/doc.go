@@ -4,7 +4,7 @@
 //
 // [Read] is strict: an unknown or repeated key, a value of the wrong type or out
 // of bounds, a ${…} without a value is a [Problem]. It reports all [Problems] of a
-// file at once, each with file, line and mend, and none shows a secret.
+// file at once, each with file, line and hint, and none shows a secret.
 // [Config.Check] does the same for what only the catalog tells, which [LoadTable]
 // reads: tables and columns that do not exist, keys and replica identities by
 // which deletes could not be found.

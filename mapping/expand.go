@@ -23,8 +23,8 @@ type expander struct {
 
 // expand replaces ${NAME} by the variable, ${file:PATH} by the file's text
 // without the newline at its end, and $$ by $. A $ before anything else stays.
-// It gives up at the first one that it cannot fill in, and says why, and the mend.
-func (e expander) expand(s string) (expanded, text, mend string) {
+// It gives up at the first one that it cannot fill in, and says why, and the hint.
+func (e expander) expand(s string) (expanded, text, hint string) {
 	var b strings.Builder
 	for {
 		before, after, found := strings.Cut(s, "$")
@@ -74,7 +74,7 @@ func (e expander) readFile(path string) (string, error) {
 	return strings.TrimSuffix(strings.TrimSuffix(string(text), "\n"), "\r"), nil
 }
 
-// resolve gives the path as seen from the folder of the mapping file.
+// resolve returns the path as seen from the folder of the mapping file.
 func (e expander) resolve(path string) string {
 	if filepath.IsAbs(path) {
 		return path

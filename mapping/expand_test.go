@@ -37,9 +37,9 @@ func TestExpand(t *testing.T) {
 		{"${}", "", "between ${ and } stands neither the name of an environment variable nor file:PATH"},
 	}
 	for _, test := range tests {
-		got, text, mend := e.expand(test.in)
-		if got != test.want || text != test.text || (text == "") != (mend == "") {
-			t.Errorf("%s: got %q, %q (%q), want %q, %q", test.in, got, text, mend, test.want, test.text)
+		got, text, hint := e.expand(test.in)
+		if got != test.want || text != test.text || (text == "") != (hint == "") {
+			t.Errorf("%s: got %q, %q (%q), want %q, %q", test.in, got, text, hint, test.want, test.text)
 		}
 	}
 }

@@ -36,7 +36,7 @@ const maxID = 512
 // maxPrefix is the longest text before the first column of a template, in bytes.
 const maxPrefix = 128
 
-// KeyColumns gives the columns that make the _id: those of id, or the primary key.
+// KeyColumns returns the columns that make the _id: those of id, or the primary key.
 func (s *Source) KeyColumns(t *catalog.Table) []string {
 	if len(s.ID) > 0 {
 		return s.ID
@@ -44,7 +44,7 @@ func (s *Source) KeyColumns(t *catalog.Table) []string {
 	return t.PrimaryKey
 }
 
-// PageColumns gives the columns that make the _id in the order of the unique index over
+// PageColumns returns the columns that make the _id in the order of the unique index over
 // them, so that rows are read page by page along it.
 func (s *Source) PageColumns(t *catalog.Table) []string {
 	key := s.KeyColumns(t)
@@ -111,7 +111,7 @@ func parseTemplate(text string) (literals, columns []string, err error) {
 	return literals, columns, nil
 }
 
-// templateID gives the _id of a key by a template. A nil value is NULL.
+// templateID returns the _id of a key by a template. A nil value is NULL.
 func templateID(dst []byte, literals []string, values ...[]byte) []byte {
 	start := len(dst)
 	dst = append(dst, literals[0]...)
@@ -142,7 +142,7 @@ func appendHash(dst, id []byte) []byte {
 	return hex.AppendEncode(append(dst, "~sha256-"...), sum[:])
 }
 
-// joinID gives the _id of a key. A nil value is NULL.
+// joinID returns the _id of a key. A nil value is NULL.
 func joinID(dst []byte, values ...[]byte) []byte {
 	start := len(dst)
 	for i, value := range values {

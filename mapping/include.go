@@ -67,7 +67,7 @@ type Order struct {
 	NullsFirst bool // the default of Postgres: only if Descending
 }
 
-// single tells whether the include gives one value, and not a list.
+// single reports whether the include gives one value, and not a list.
 func (in *Include) single() bool {
 	return in.Many == "" && in.Value == "" && in.Aggregate == ""
 }
@@ -86,10 +86,10 @@ type Hop struct {
 	link  bool              // as the table that links two others
 }
 
-// Table gives the table that the path arrives at.
+// Table returns the table that the path arrives at.
 func (p *Path) Table() catalog.TableName { return p.Hops[len(p.Hops)-1].Table }
 
-// Columns gives the columns of that table by which the row before it is found.
+// Columns returns the columns of that table by which the row before it is found.
 func (p *Path) Columns() []string {
 	var columns []string
 	for _, pair := range p.Hops[len(p.Hops)-1].On {
@@ -98,7 +98,7 @@ func (p *Path) Columns() []string {
 	return columns
 }
 
-// Uses gives the columns of the table t at the end of the path that documents are made of.
+// Uses returns the columns of the table t at the end of the path that documents are made of.
 // A change of another column changes no document.
 func (p *Path) Uses(t *catalog.Table) map[string]bool {
 	last := p.Hops[len(p.Hops)-1]
@@ -140,7 +140,7 @@ func (p *Path) Uses(t *catalog.Table) map[string]bool {
 	return uses
 }
 
-// Paths gives the ways to all the tables whose rows are in documents of the source: one
+// Paths returns the ways to all the tables whose rows are in documents of the source: one
 // for each place where a table is read, so a table may come several times.
 func (s *Source) Paths() []*Path {
 	var paths []*Path
@@ -163,7 +163,7 @@ func (s *Source) Paths() []*Path {
 	return paths
 }
 
-// Key gives the path of one of the source's keys in the file, for [Config.Problem].
+// Key returns the path of one of the source's keys in the file, for [Config.Problem].
 func (s *Source) Key(name string) string { return join(s.path, name) }
 
 // A Condition is what an include's where says.
@@ -172,7 +172,7 @@ type Condition struct {
 	SQL   string
 }
 
-// Conditions gives the conditions of all includes, by the path of their keys in the file.
+// Conditions returns the conditions of all includes, by the path of their keys in the file.
 func (s *Source) Conditions() map[string]Condition {
 	conditions := make(map[string]Condition)
 	for _, p := range s.Paths() {
@@ -183,7 +183,7 @@ func (s *Source) Conditions() map[string]Condition {
 	return conditions
 }
 
-// Tables gives the names of the tables that documents of the source are made of, the root
+// Tables returns the names of the tables that documents of the source are made of, the root
 // table first, each once.
 func (s *Source) Tables() []catalog.TableName {
 	names := []catalog.TableName{s.Table}
@@ -197,7 +197,7 @@ func (s *Source) Tables() []catalog.TableName {
 	return names
 }
 
-// Tables gives the names of the tables that documents of the index are made of, each once.
+// Tables returns the names of the tables that documents of the index are made of, each once.
 func (ix *Index) Tables() []catalog.TableName {
 	var names []catalog.TableName
 	seen := make(map[catalog.TableName]bool)
@@ -212,7 +212,7 @@ func (ix *Index) Tables() []catalog.TableName {
 	return names
 }
 
-// Tables gives the names of the tables that documents of any index are made of, each once.
+// Tables returns the names of the tables that documents of any index are made of, each once.
 func (c *Config) Tables() []catalog.TableName {
 	var names []catalog.TableName
 	seen := make(map[catalog.TableName]bool)

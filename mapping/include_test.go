@@ -13,7 +13,7 @@ import (
 	"tidemark/mapping/catalog"
 )
 
-// indexIn gives the first index of a file whose indices are text.
+// indexIn returns the first index of a file whose indices are text.
 func indexIn(t *testing.T, indices string) *Index {
 	t.Helper()
 	c, err := Parse("t.yaml", []byte("search: {urls: [http://h]}\nindices:\n"+indices), env())

@@ -10,11 +10,11 @@ import (
 // hashMark is what a hash in an _id begins with.
 const hashMark = "~sha256-"
 
-// Identifies tells whether an _id may be that of a document of the source, and not of
+// Identifies reports whether an _id may be that of a document of the source, and not of
 // another one of its index.
 func (s *Source) Identifies(id string) bool { return strings.HasPrefix(id, s.Prefix()) }
 
-// KeyOf gives the key that makes an _id, the text of the key columns of t in their order,
+// KeyOf returns the key that makes an _id, the text of the key columns of t in their order,
 // nil for NULL. It is not ok where no key does, or where the _id has only the key's hash.
 func (s *Source) KeyOf(t *catalog.Table, id string) (key [][]byte, ok bool) {
 	n := len(s.KeyColumns(t))
@@ -28,7 +28,7 @@ func (s *Source) KeyOf(t *catalog.Table, id string) (key [][]byte, ok bool) {
 	return key, string(joinID(nil, key...)) == id
 }
 
-// IsHashed tells whether an _id has only the hash of a key of the source.
+// IsHashed reports whether an _id has only the hash of a key of the source.
 func (s *Source) IsHashed(id string) bool {
 	sum, ok := strings.CutPrefix(id, s.Prefix()+hashMark)
 	if !ok || len(sum) != hex.EncodedLen(32) {

@@ -37,8 +37,8 @@ type reader struct {
 }
 
 // problem reports what is wrong at n.
-func (r *reader) problem(n *yaml.Node, mend, format string, args ...any) {
-	r.problems = append(r.problems, Problem{File: r.file, Line: n.Line, Text: fmt.Sprintf(format, args...), Mend: mend})
+func (r *reader) problem(n *yaml.Node, hint, format string, args ...any) {
+	r.problems = append(r.problems, Problem{File: r.file, Line: n.Line, Text: fmt.Sprintf(format, args...), Hint: hint})
 }
 
 // tree parses text into nodes without aliases and merges, every ${…} filled in,
@@ -49,7 +49,7 @@ func (r *reader) tree(text []byte) *yaml.Node {
 	decoder := yaml.NewDecoder(bytes.NewReader(text))
 	err := decoder.Decode(&doc)
 	if errors.Is(err, io.EOF) {
-		r.problems = append(r.problems, Problem{File: r.file, Text: "the file is empty", Mend: "begin with config.example.yaml"})
+		r.problems = append(r.problems, Problem{File: r.file, Text: "the file is empty", Hint: "begin with config.example.yaml"})
 		return nil
 	}
 	if err == nil {
@@ -85,9 +85,9 @@ func (r *reader) expand(n *yaml.Node) {
 	if !strings.Contains(n.Value, "$") {
 		return
 	}
-	value, text, mend := r.expander.expand(n.Value)
+	value, text, hint := r.expander.expand(n.Value)
 	if text != "" {
-		r.problem(n, mend, "%s", text)
+		r.problem(n, hint, "%s", text)
 		r.broken[n] = true
 		return
 	}
@@ -206,11 +206,11 @@ func (r *reader) object(n *yaml.Node, path string, keys map[string]keyReader) ma
 		switch read, known := keys[key.Value]; {
 		case !known:
 			names := slices.DeleteFunc(slices.Sorted(maps.Keys(keys)), func(name string) bool { return keys[name] == nil })
-			mend := near.DidYouMean(key.Value, names)
-			if mend == "" {
-				mend = "known here: " + strings.Join(names, ", ")
+			hint := near.DidYouMean(key.Value, names)
+			if hint == "" {
+				hint = "known here: " + strings.Join(names, ", ")
 			}
-			r.problem(key, mend, "%s: unknown key", below)
+			r.problem(key, hint, "%s: unknown key", below)
 		case read == nil:
 			r.later(key, below)
 		default:
@@ -226,7 +226,7 @@ func (r *reader) later(key *yaml.Node, path string) {
 	r.problem(key, "leave it out", "%s: this version of Tidemark has no %s yet", path, key.Value)
 }
 
-// scalar gives the text of a value that is one, whatever its type.
+// scalar returns the text of a value that is one, whatever its type.
 func (r *reader) scalar(n *yaml.Node, path, want string) (string, bool) {
 	switch {
 	case r.broken[n]:
@@ -235,11 +235,11 @@ func (r *reader) scalar(n *yaml.Node, path, want string) (string, bool) {
 		r.problem(n, "", "%s: want %s, found %s", path, want, kindOf(n))
 		return "", false
 	case n.Value == "" || isNull(n):
-		mend := "write a value, or leave the key out"
+		hint := "write a value, or leave the key out"
 		if raw := r.expanded[n]; raw != "" {
-			mend = "give " + raw + " a value, or leave the key out"
+			hint = "give " + raw + " a value, or leave the key out"
 		}
-		r.problem(n, mend, "%s is empty", path)
+		r.problem(n, hint, "%s is empty", path)
 		return "", false
 	}
 	return n.Value, true
@@ -259,15 +259,15 @@ func (r *reader) text(into *string) keyReader {
 	}
 }
 
-// checked reads a text that check accepts. mend gives an example of one.
-func (r *reader) checked(into *string, check func(string) error, mend string) keyReader {
+// checked reads a text that check accepts. hint gives an example of one.
+func (r *reader) checked(into *string, check func(string) error, hint string) keyReader {
 	return func(n *yaml.Node, path string) {
 		var value string
 		if r.text(&value)(n, path); value == "" {
 			return
 		}
 		if err := check(value); err != nil {
-			r.problem(n, mend, "%s: %s: %v", path, r.show(n), err)
+			r.problem(n, hint, "%s: %s: %v", path, r.show(n), err)
 			return
 		}
 		*into = value
@@ -389,7 +389,7 @@ func (r *reader) free(into *map[string]any) keyReader {
 	}
 }
 
-// value gives a node as a map, slice, string, bool, number or nil.
+// value returns a node as a map, slice, string, bool, number or nil.
 func (r *reader) value(n *yaml.Node, path string) any {
 	switch n.Kind {
 	case yaml.MappingNode:
@@ -422,7 +422,7 @@ func (r *reader) value(n *yaml.Node, path string) any {
 	return nil
 }
 
-// show gives a value for a problem: as the file has it, with its ${…}, and short.
+// show returns a value for a problem: as the file has it, with its ${…}, and short.
 func (r *reader) show(n *yaml.Node) string {
 	text, ok := r.expanded[n]
 	if !ok {

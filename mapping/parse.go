@@ -37,7 +37,7 @@ const maxCAFile = 1 << 20
 func Read(path string) (*Config, error) {
 	text, err := os.ReadFile(path)
 	if err != nil {
-		return nil, Problems{{File: path, Text: fmt.Sprintf("cannot be read: %v", withoutPath(err)), Mend: "name a mapping file that is there and can be read; tidemark init drafts one"}}
+		return nil, Problems{{File: path, Text: fmt.Sprintf("cannot be read: %v", withoutPath(err)), Hint: "name a mapping file that is there and can be read; tidemark init drafts one"}}
 	}
 	return Parse(path, text, os.LookupEnv)
 }
@@ -364,7 +364,7 @@ func (r *reader) prefixes(ix *Index, at *yaml.Node) {
 	}
 }
 
-// entriesOf gives the keys of the mapping below key in n.
+// entriesOf returns the keys of the mapping below key in n.
 func entriesOf(n *yaml.Node, key string) map[string]*yaml.Node {
 	keys := make(map[string]*yaml.Node)
 	for i := 0; n.Kind == yaml.MappingNode && i+1 < len(n.Content); i += 2 {
@@ -511,7 +511,7 @@ func (r *reader) field(key, n *yaml.Node, path string, into *[]Field) {
 	r.add(key, path, into, f)
 }
 
-// isMultiField tells the subfields that an index field has, as the server takes them, from
+// isMultiField returns the subfields that an index field has, as the server takes them, from
 // the fields of a group: each of them has a type and no column.
 func isMultiField(n *yaml.Node) bool {
 	if n.Kind != yaml.MappingNode || len(n.Content) == 0 {
@@ -557,7 +557,7 @@ func (r *reader) add(at *yaml.Node, path string, into *[]Field, f Field) {
 	*into = append(*into, f)
 }
 
-// otherName is the mend of a field whose name cannot be.
+// otherName is the hint of a field whose name cannot be.
 func otherName(column string) string {
 	if column == "" {
 		return "another name"

@@ -256,7 +256,7 @@ func expect(t *testing.T, file, text, got string) {
 
 func TestReadOfNoFile(t *testing.T) {
 	_, err := Read("testdata/none.yaml")
-	if want := "testdata/none.yaml: cannot be read: no such file or directory\n    mend: name a mapping file that is there and can be read; tidemark init drafts one"; err == nil || err.Error() != want {
+	if want := "testdata/none.yaml: cannot be read: no such file or directory\n    hint: name a mapping file that is there and can be read; tidemark init drafts one"; err == nil || err.Error() != want {
 		t.Errorf("got %v, want %s", err, want)
 	}
 }

@@ -60,9 +60,9 @@ func (r *reader) include(key, n *yaml.Node, path string, depth int) *Include {
 	if n.Kind != yaml.MappingNode && !isNull(n) {
 		return in
 	}
-	missing := func(name, mend string) {
+	missing := func(name, hint string) {
 		if given[name] == nil {
-			r.problem(key, mend, "%s.%s is missing", path, name)
+			r.problem(key, hint, "%s.%s is missing", path, name)
 		}
 	}
 	missing("table", "table: public.categories")

@@ -205,7 +205,7 @@ func (p *Plan) AppendDocument(dst []byte, row *pglogrepl.TupleData) ([]byte, err
 	return append(dst, p.tail...), nil
 }
 
-// Holds tells whether the row is a document: whether what the mapping has in where is true
+// Holds reports whether the row is a document: whether what the mapping has in where is true
 // for it. An error says what the expression could not do with the row.
 func (p *Plan) Holds(row *pglogrepl.TupleData) (bool, error) {
 	if p.where == nil {
@@ -214,7 +214,7 @@ func (p *Plan) Holds(row *pglogrepl.TupleData) (bool, error) {
 	return p.where.Holds(p.where.values(row))
 }
 
-// values gives the text of the columns that the expression reads, nil for NULL.
+// values returns the text of the columns that the expression reads, nil for NULL.
 func (b *bound) values(row *pglogrepl.TupleData) [][]byte {
 	values := make([][]byte, len(b.columns))
 	for i, at := range b.columns {
@@ -223,7 +223,7 @@ func (b *bound) values(row *pglogrepl.TupleData) [][]byte {
 	return values
 }
 
-// ID gives the _id of a row's document. It is not ok if the row does not have
+// ID returns the _id of a row's document. It is not ok if the row does not have
 // a column of the key, or not its value. That an old row has null for columns
 // that are not in the replica identity cannot be seen here: the key must be in
 // the identity, as [Config.Check] demands.
@@ -240,7 +240,7 @@ func (p *Plan) ID(row *pglogrepl.TupleData) (id string, ok bool) {
 	return p.IDOf(values), true
 }
 
-// IDOf gives the _id that a key makes, the text of its columns, nil for NULL.
+// IDOf returns the _id that a key makes, the text of its columns, nil for NULL.
 func (p *Plan) IDOf(key [][]byte) string {
 	var buf [maxID]byte
 	if p.literals != nil {
@@ -249,7 +249,7 @@ func (p *Plan) IDOf(key [][]byte) string {
 	return string(joinID(buf[:0], key...))
 }
 
-// Routing gives the routing of a row's document: the text of the routing
+// Routing returns the routing of a row's document: the text of the routing
 // column, "" if that is NULL or if the index has none. It is not ok if the row
 // does not have the value. As for [Plan.ID], the column must be in the replica
 // identity for old rows.
@@ -277,7 +277,7 @@ func (p *Plan) Complete(row *pglogrepl.TupleData) bool {
 	return true
 }
 
-// KeyValues gives copies of the text of the key columns, nil for NULL and for
+// KeyValues returns copies of the text of the key columns, nil for NULL and for
 // what the row does not have.
 func (p *Plan) KeyValues(row *pglogrepl.TupleData) [][]byte {
 	values := make([][]byte, len(p.id))

@@ -13,10 +13,10 @@ type Problem struct {
 	File string
 	Line int    // from 1; 0: the file as a whole
 	Text string // what is wrong, and where: search.bulk.bytes: …
-	Mend string // what to write instead, or the SQL to run; several lines are possible; empty: the text says it
+	Hint string // what to write instead, or the SQL to run; several lines are possible; empty: the text says it
 }
 
-// String gives "FILE:LINE: TEXT" and, on lines of their own, the mend.
+// String returns "FILE:LINE: TEXT" and, on lines of their own, the hint.
 func (p Problem) String() string {
 	var b strings.Builder
 	b.WriteString(p.File)
@@ -24,11 +24,11 @@ func (p Problem) String() string {
 		fmt.Fprintf(&b, ":%d", p.Line)
 	}
 	b.WriteString(": " + p.Text)
-	for i, line := range strings.Split(p.Mend, "\n") {
+	for i, line := range strings.Split(p.Hint, "\n") {
 		switch {
-		case p.Mend == "":
+		case p.Hint == "":
 		case i == 0:
-			b.WriteString("\n    mend: " + line)
+			b.WriteString("\n    hint: " + line)
 		default:
 			b.WriteString("\n          " + line)
 		}
@@ -39,7 +39,7 @@ func (p Problem) String() string {
 // Problems are all that was found in one go, in the order of the lines.
 type Problems []Problem
 
-// Error gives one problem after another, each on lines of its own.
+// Error returns one problem after another, each on lines of its own.
 func (ps Problems) Error() string {
 	texts := make([]string, len(ps))
 	for i, p := range ps {

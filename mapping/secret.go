@@ -18,7 +18,7 @@ func NewSecret(text string) Secret { return Secret{&text} }
 
 const hidden = "***"
 
-// Reveal gives the text to the one place that needs it.
+// Reveal returns the text to the one place that needs it.
 func (s Secret) Reveal() string {
 	if s.text == nil {
 		return ""

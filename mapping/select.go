@@ -25,7 +25,7 @@ type Selection struct {
 	Locks []string // the quoted names of all the tables that it reads
 }
 
-// Select gives what is selected of the root table t to make documents of. Its error
+// Select returns what is selected of the root table t to make documents of. Its error
 // reports a column that is not there.
 func (s *Source) Select(tables catalog.Tables) (*Selection, error) {
 	t := tables[s.Table]
@@ -54,7 +54,7 @@ func (s *Source) Select(tables catalog.Tables) (*Selection, error) {
 	return sel, nil
 }
 
-// includeColumn gives the name of the column of a result that has the i-th include. No
+// includeColumn returns the name of the column of a result that has the i-th include. No
 // column of t is called so.
 func includeColumn(t *catalog.Table, i int) string {
 	name := fmt.Sprintf("include_%d", i)
@@ -64,7 +64,7 @@ func includeColumn(t *catalog.Table, i int) string {
 	return name
 }
 
-// columns gives the columns of t that documents, ids, routing and conditions need, in the
+// columns returns the columns of t that documents, ids, routing and conditions need, in the
 // order of the table.
 func (s *Source) columns(t *catalog.Table) []string {
 	needed := s.readColumns(t)
@@ -109,7 +109,7 @@ func (w *selectWriter) alias(prefix string) string {
 	return fmt.Sprintf("%s%d", prefix, w.n)
 }
 
-// include gives the expression for what is included in a row of the table outer, which the
+// include returns the expression for what is included in a row of the table outer, which the
 // statement knows by an alias.
 func (w *selectWriter) include(in *Include, outer *catalog.Table, outerAlias string) string {
 	t := w.tables[in.Table]
@@ -163,7 +163,7 @@ func (w *selectWriter) include(in *Include, outer *catalog.Table, outerAlias str
 	return "pg_catalog.array_to_json(ARRAY" + w.object(&in.Shape, t, rows, from+order+limit) + ")"
 }
 
-// joined gives the condition that belongs to pairs of columns.
+// joined returns the condition that belongs to pairs of columns.
 func (w *selectWriter) joined(pairs []Pair, near *catalog.Table, nearAlias string, far *catalog.Table, farAlias string) string {
 	var parts []string
 	for _, p := range pairs {
@@ -176,7 +176,7 @@ func (w *selectWriter) joined(pairs []Pair, near *catalog.Table, nearAlias strin
 	return strings.Join(parts, " AND ")
 }
 
-// order gives what rows are ordered by: order_by, and after that always the key, so that
+// order returns what rows are ordered by: order_by, and after that always the key, so that
 // the same rows give the same document.
 func (w *selectWriter) order(in *Include, t *catalog.Table, alias string, link *catalog.Table, linkAlias string) string {
 	var parts []string
@@ -209,7 +209,7 @@ func (w *selectWriter) order(in *Include, t *catalog.Table, alias string, link *
 	return strings.Join(parts, ", ")
 }
 
-// lone tells whether the include can have one row at most: what links it is unique.
+// lone reports whether the include can have one row at most: what links it is unique.
 func (in *Include) lone(tables catalog.Tables) bool {
 	t := tables[in.Table]
 	if t == nil || in.Through != nil {
@@ -232,7 +232,7 @@ func (w *selectWriter) object(s *Shape, t *catalog.Table, alias, from string) st
 	return fmt.Sprintf("(SELECT pg_catalog.row_to_json(%s.*) FROM (SELECT %s FROM %s) %s)", o, w.list(s.DocumentFields(t), s, t, alias), from, o)
 }
 
-// list gives the select list of an object.
+// list returns the select list of an object.
 func (w *selectWriter) list(fields []Field, s *Shape, t *catalog.Table, alias string) string {
 	var list []string
 	for i := range fields {
@@ -246,7 +246,7 @@ func (w *selectWriter) list(fields []Field, s *Shape, t *catalog.Table, alias st
 	return strings.Join(list, ", ")
 }
 
-// value gives the expression for a field of an object.
+// value returns the expression for a field of an object.
 func (w *selectWriter) value(t *catalog.Table, f *Field, alias string) string {
 	switch {
 	case f.Group != nil:
@@ -272,7 +272,7 @@ func (w *selectWriter) value(t *catalog.Table, f *Field, alias string) string {
 	return form.SQL(catalog.ColumnRef(alias, f.Column), c.Type)
 }
 
-// aggregate gives the expression for what several rows come to.
+// aggregate returns the expression for what several rows come to.
 func (w *selectWriter) aggregate(in *Include, t *catalog.Table, rows, from string) string {
 	if in.Column == "" {
 		return fmt.Sprintf("(SELECT pg_catalog.to_json(pg_catalog.count(*)) FROM %s)", from)
@@ -291,7 +291,7 @@ func (w *selectWriter) aggregate(in *Include, t *catalog.Table, rows, from strin
 		value.FormOf(result).SQL(v+".v", result), schema, in.Aggregate, catalog.ColumnRef(rows, in.Column), from, v)
 }
 
-// of gives the type of what values of a type come to.
+// of returns the type of what values of a type come to.
 func (a Aggregate) of(t *catalog.Type) *catalog.Type {
 	t = t.Root()
 	long, numeric, double := catalog.NewBase(pgtype.Int8OID, "bigint"), catalog.NewBase(pgtype.NumericOID, "numeric"), catalog.NewBase(pgtype.Float8OID, "double precision")
@@ -336,7 +336,7 @@ type Lookup struct {
 	Keys [][][]byte
 }
 
-// Find gives the statement for the keys of the root rows that lookups ask for, each key
+// Find returns the statement for the keys of the root rows that lookups ask for, each key
 // once, in the order of the key, and its parameters. No lookups at all ask for every row.
 // after is the key that the answer begins after, nil for the first one.
 func (s *Source) Find(tables catalog.Tables, lookups []Lookup, after [][]byte, limit int) (query string, args [][]byte, err error) {
@@ -377,7 +377,7 @@ func (s *Source) Find(tables catalog.Tables, lookups []Lookup, after [][]byte, l
 		distinct, strings.Join(names, ", "), from, alias, where, strings.Join(order, ", "), limit), args, nil
 }
 
-// find gives the statement for the keys that one lookup asks for.
+// find returns the statement for the keys that one lookup asks for.
 func (l *Lookup) find(root *catalog.Table, key []string, tables catalog.Tables, param int) (string, error) {
 	hops := l.Path.Hops
 	last := hops[len(hops)-1]

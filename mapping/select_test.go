@@ -269,7 +269,7 @@ func TestSelectOfAnyName(t *testing.T) {
 	}
 }
 
-// compact gives JSON with a line for each value, in the order and with the digits that it has.
+// compact returns JSON with a line for each value, in the order and with the digits that it has.
 func compact(t *testing.T, text []byte) string {
 	t.Helper()
 	var short, b bytes.Buffer

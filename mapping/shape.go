@@ -5,7 +5,7 @@ import (
 	"tidemark/mapping/expr"
 )
 
-// DocumentFields gives the fields that the objects of rows of t have, but for what is
+// DocumentFields returns the fields that the objects of rows of t have, but for what is
 // included of other tables: those of columns in the order of t, and then constants,
 // expressions and groups in the order of the file. A group has the fields of its own in
 // its Group, given in the same way.
@@ -55,7 +55,7 @@ func (s *Shape) DocumentFields(t *catalog.Table) []Field {
 	return append(fields, rest...)
 }
 
-// columns gives the columns that a field without one of its own reads in its group.
+// columns returns the columns that a field without one of its own reads in its group.
 func (f *Field) columns() []string {
 	var columns []string
 	for i := range f.Group {
@@ -68,7 +68,7 @@ func (f *Field) columns() []string {
 	return columns
 }
 
-// within gives the field with those parts of its group whose columns t has.
+// within returns the field with those parts of its group whose columns t has.
 func (f Field) within(t *catalog.Table) (Field, bool) {
 	if f.Expr != "" {
 		_, err := expr.Compile(f.Expr, t)
@@ -103,7 +103,7 @@ func eachField(fields []Field, prefix string, do func(path string, f *Field)) {
 	}
 }
 
-// readColumns gives the columns of t that objects of the shape are made of, but for what
+// readColumns returns the columns of t that objects of the shape are made of, but for what
 // is included of other tables.
 func (s *Shape) readColumns(t *catalog.Table) map[string]bool {
 	needed := make(map[string]bool)

@@ -21,7 +21,7 @@ var (
 
 // syntax reports an error of the YAML library, with the line made right.
 func (r *reader) syntax(text []byte, err error) {
-	p := Problem{File: r.file, Line: 1, Mend: "indent with spaces; put values with special characters in quotes, and inside { } and [ ] each ${…}, too"}
+	p := Problem{File: r.file, Line: 1, Hint: "indent with spaces; put values with special characters in quotes, and inside { } and [ ] each ${…}, too"}
 	m := yamlError.FindStringSubmatch(err.Error())
 	if m == nil { // every error of the library has this form
 		m = []string{"", "", err.Error()}
@@ -36,10 +36,10 @@ func (r *reader) syntax(text []byte, err error) {
 		// begins with an asterisk, so we do the opposite.
 		anchor := "*" + strings.TrimSuffix(strings.TrimPrefix(what, "unknown anchor '"), "' referenced")
 		p.Line = lineAt(text, bytes.Index(text, []byte(anchor)))
-		what, p.Mend = "an alias without its anchor", "put a value that begins with * in quotes"
+		what, p.Hint = "an alias without its anchor", "put a value that begins with * in quotes"
 	case badBytes.MatchString(what):
 		p.Line = lineAt(text, firstBadByte(text))
-		p.Mend = "save the file as UTF-8"
+		p.Hint = "save the file as UTF-8"
 	case fromParser.MatchString(what):
 		if m[1] != "" {
 			p.Line++
@@ -52,7 +52,7 @@ func (r *reader) syntax(text []byte, err error) {
 	r.problems = append(r.problems, p)
 }
 
-// lineAt gives the line, from 1, of the byte at offset, or 0 without one.
+// lineAt returns the line, from 1, of the byte at offset, or 0 without one.
 func lineAt(text []byte, offset int) int {
 	if offset < 0 {
 		return 0
@@ -60,7 +60,7 @@ func lineAt(text []byte, offset int) int {
 	return 1 + bytes.Count(text[:offset], []byte("\n"))
 }
 
-// firstBadByte gives the offset of what YAML does not take as text, or -1.
+// firstBadByte returns the offset of what YAML does not take as text, or -1.
 func firstBadByte(text []byte) int {
 	for i := 0; i < len(text); {
 		c, size := utf8.DecodeRune(text[i:])

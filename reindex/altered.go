@@ -27,7 +27,7 @@ func (m *Manager) Altered(table catalog.TableName) {
 	m.poke()
 }
 
-// isSettled tells whether Run is done with an index, and whether one of its
+// isSettled reports whether Run is done with an index, and whether one of its
 // tables was altered since takeAltered.
 func (m *Manager) isSettled(index string) (settled, altered bool) {
 	m.mu.Lock()
@@ -35,7 +35,7 @@ func (m *Manager) isSettled(index string) (settled, altered bool) {
 	return m.settled[index], m.altered[index]
 }
 
-// takeAltered tells whether a table of the index was altered since it was asked last.
+// takeAltered reports whether a table of the index was altered since it was asked last.
 func (m *Manager) takeAltered(index string) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -64,13 +64,13 @@ func (m *Manager) follow(ctx context.Context, d *indexer.Documents) error {
 	return m.fill(ctx, d)
 }
 
-// isRefusedMapping tells whether the search server takes exception to new fields.
+// isRefusedMapping reports whether the search server takes exception to new fields.
 func isRefusedMapping(err error) bool {
 	server, ok := errors.AsType[*search.ServerError](err)
 	return ok && server.Status == http.StatusBadRequest
 }
 
-// grow gives the index in use the fields that it lacks. A crash before the note costs a
+// grow returns the index in use the fields that it lacks. A crash before the note costs a
 // rebuild.
 func (m *Manager) grow(ctx context.Context, d *indexer.Documents, st *control.State) (*control.State, error) {
 	tables := m.o.Catalog.Tables()

@@ -87,7 +87,7 @@ func TestRetryLetters(t *testing.T) {
 	hasLetters("hash", "t-bad", "t-gone", "t-mended", "u-1-a-b", "u-1-a-b") // two versions of the last
 
 	expect("another row", verify.Retried{}, 4711)
-	expect("before the mend", verify.Retried{Letters: 6, Settled: 5, Refused: 2, Kept: 1})
+	expect("before the hint", verify.Retried{Letters: 6, Settled: 5, Refused: 2, Kept: 1})
 	rows := hasLetters("hash", "t-bad", "u-1-a-b")
 	r.lax(t, "t")
 	expect("one of them", verify.Retried{Letters: 1, Settled: 1}, rows[1])

@@ -134,7 +134,7 @@ func (m *Manager) forgetOthers(ctx context.Context) error {
 	return err
 }
 
-// continues tells whether what the control schema has of an index is this process's own
+// continues reports whether what the control schema has of an index is this process's own
 // doing. Between a note there and the one in memory it is one of two.
 func (m *Manager) continues(noted, mine *control.State) bool {
 	if noted == nil {
@@ -364,7 +364,7 @@ func (m *Manager) checkAlias(ctx context.Context, st *control.State) error {
 	}
 	if len(of) > 0 {
 		return &dbsync.PermanentError{Err: fmt.Errorf("the alias stands for %s, and not for %s, which is kept equal to the table; "+
-			"mend: remove the alias, then it is put back, or give the mapping another name", strings.Join(of, ", "), st.Live)}
+			"hint: remove the alias, then it is put back, or give the mapping another name", strings.Join(of, ", "), st.Live)}
 	}
 	m.o.Logger.Warn("the alias was gone, it is put back", "index", st.Name, "physical", st.Live)
 	_, err = m.o.Client.MoveAlias(ctx, st.Name, st.Live)
@@ -380,7 +380,7 @@ func (m *Manager) checkForeign(ctx context.Context, name string) error {
 	}
 	if foreign := Foreign(name, of); len(foreign) > 0 {
 		return &dbsync.PermanentError{Err: fmt.Errorf("the alias stands for %s, which somebody else made; "+
-			"mend: give the mapping another name, or let run --adopt fill an index and move the alias to it", strings.Join(foreign, ", "))}
+			"hint: give the mapping another name, or let run --adopt fill an index and move the alias to it", strings.Join(foreign, ", "))}
 	}
 	return nil
 }
@@ -510,7 +510,7 @@ func (m *Manager) slot(ctx context.Context) (release func(), err error) {
 	}
 }
 
-// Complete tells whether every index is.
+// Complete reports whether every index is.
 func (m *Manager) Complete() bool {
 	for _, d := range m.o.Documents {
 		if st := m.State(d.Index.Name); st == nil || st.Building != "" {

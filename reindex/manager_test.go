@@ -119,7 +119,7 @@ func TestRebuildReasons(t *testing.T) {
 	}
 }
 
-// What somebody has to mend ends the process with a message that says how.
+// What somebody has to fix ends the process with a message that says how.
 func TestRefusals(t *testing.T) {
 	t.Parallel()
 	tests := []struct {
@@ -129,16 +129,16 @@ func TestRefusals(t *testing.T) {
 		want   string
 	}{
 		{"the name is an index", false, func(t *testing.T, r *rig) { r.put(t, http.MethodPut, "/"+r.prefix+"t", ``) },
-			"is an index, not an alias; mend: give the mapping another name"},
+			"is an index, not an alias; hint: give the mapping another name"},
 		{"the alias stands for another index", true, func(t *testing.T, r *rig) {
 			_, live := r.physical(t, "t")
 			r.put(t, http.MethodPut, "/"+r.prefix+"other", ``)
 			r.put(t, http.MethodPost, "/_aliases", fmt.Sprintf(`{"actions":[{"remove":{"index":%q,"alias":%q}},{"add":{"index":%q,"alias":%q}}]}`, live, r.prefix+"t", r.prefix+"other", r.prefix+"t"))
-		}, "mend: remove the alias"},
+		}, "hint: remove the alias"},
 		{"the alias stands for another index, too", true, func(t *testing.T, r *rig) {
 			r.put(t, http.MethodPut, "/"+r.prefix+"other", ``)
 			r.put(t, http.MethodPut, "/"+r.prefix+"other/_alias/"+r.prefix+"t", ``)
-		}, "mend: remove the alias"},
+		}, "hint: remove the alias"},
 		{"settings that the server does not take", false, func(_ *testing.T, r *rig) { r.indices = `PREFIXt: {table: t, settings: {number_of_shards: -1}}` }, "number_of_shards"},
 	}
 	for _, test := range tests {

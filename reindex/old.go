@@ -59,7 +59,7 @@ func (m *Manager) split(d *indexer.Documents, st *control.State) error {
 	return nil
 }
 
-// hasBegun tells whether Begin has succeeded: messages of the stream may be handled.
+// hasBegun reports whether Begin has succeeded: messages of the stream may be handled.
 func (m *Manager) hasBegun() bool {
 	select {
 	case <-m.begun:
@@ -69,7 +69,7 @@ func (m *Manager) hasBegun() bool {
 	}
 }
 
-// followed tells whether documents can be made by a mapping that is not in the file any
+// followed reports whether documents can be made by a mapping that is not in the file any
 // more: all of its tables are followed, and have what it needs.
 func (m *Manager) followed(ix *mapping.Index) bool {
 	tables := m.o.Catalog.Tables()

@@ -116,7 +116,7 @@ func readLeaves(ctx context.Context, db *sql.DB, t *catalog.Table) (map[uint32]s
 	return leaves, nil
 }
 
-// compare tells what became of the leaves of a table. Of gone ones the rows, or some of
+// compare returns what became of the leaves of a table. Of gone ones the rows, or some of
 // them, are not there any more. Those that have come may have brought rows along.
 func compare(before, now map[uint32]string) (gone bool, come []uint32) {
 	for oid, mark := range before {
@@ -173,7 +173,7 @@ func (m *Manager) watchPartitions(ctx context.Context) error {
 	}
 }
 
-// hasLooked tells whether the indices have been as the partitions were once.
+// hasLooked reports whether the indices have been as the partitions were once.
 func (m *Manager) hasLooked() bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -318,7 +318,7 @@ func (m *Manager) removeRowless(ctx context.Context, ix *mapping.Index, tables c
 	return nil
 }
 
-// included tells whether rows of a table are inside of documents of other rows.
+// included reports whether rows of a table are inside of documents of other rows.
 func included(ix *mapping.Index, table catalog.TableName) bool {
 	return slices.ContainsFunc(ix.Sources, func(s *mapping.Source) bool {
 		return slices.ContainsFunc(s.Paths(), func(p *mapping.Path) bool { return p.Table() == table })

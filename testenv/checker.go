@@ -291,7 +291,7 @@ func (c *Checker) compareRow(table *checkedTable, row [][]byte, documents map[do
 	return nil
 }
 
-// expected gives the document that the values of a row come to.
+// expected returns the document that the values of a row come to.
 func (t *checkedTable) expected(row [][]byte) (any, error) {
 	if t.columns == nil {
 		return decode(row[0])
@@ -408,7 +408,7 @@ func (c *Checker) describe(ctx context.Context, conn *pgx.Conn) (*checkedTable, 
 
 func quoted(name string) string { return pgx.Identifier{name}.Sanitize() }
 
-// jsonOf gives the expression of a column's JSON value. to_json writes numbers as
+// jsonOf returns the expression of a column's JSON value. to_json writes numbers as
 // they are, and what it knows no better as strings; types of extensions may give
 // it a form of their own: these are taken as text. Of ranges those of integers are
 // known, of composites those whose attributes to_json writes as they are documented.
@@ -434,7 +434,7 @@ func jsonOf(column, kind string, isArray bool) string {
 	return fmt.Sprintf("to_json(%s::text%s)", column, array)
 }
 
-// expected gives the value that the document must have, from what to_json gave.
+// expected returns the value that the document must have, from what to_json gave.
 func (c *checkedColumn) expected(text []byte) (any, error) {
 	if text == nil {
 		return nil, nil
@@ -485,7 +485,7 @@ func documented(kind string, value any) any {
 	return value
 }
 
-// isoMoment gives Postgres' date or timestamp, in UTC, with the year of ISO 8601.
+// isoMoment returns Postgres' date or timestamp, in UTC, with the year of ISO 8601.
 func isoMoment(s string) any {
 	if strings.HasSuffix(s, "infinity") {
 		return nil

@@ -90,7 +90,7 @@ func readJDK(home string) (jdk, bool) {
 	return jdk{home: home, version: version, build: digest(home, string(release))}, err == nil
 }
 
-// findJDK gives the first one that is new enough.
+// findJDK returns the first one that is new enough.
 func findJDK(atLeast int) (jdk, error) {
 	for _, j := range jdks() {
 		if j.version >= atLeast {
@@ -99,7 +99,7 @@ func findJDK(atLeast int) (jdk, error) {
 	}
 	return jdk{}, &MissingError{
 		What: fmt.Sprintf("a Java development kit, version %d or newer", atLeast),
-		Mend: "install one under /usr/lib/jvm or set JAVA_HOME",
+		Hint: "install one under /usr/lib/jvm or set JAVA_HOME",
 	}
 }
 
@@ -107,7 +107,7 @@ func findJDK(atLeast int) (jdk, error) {
 func fetchJars(ctx context.Context, server, folder string, properties ...string) error {
 	mvn, err := exec.LookPath("mvn")
 	if err != nil {
-		return &MissingError{What: "Maven (mvn)", Mend: "install it and put it on the PATH"}
+		return &MissingError{What: "Maven (mvn)", Hint: "install it and put it on the PATH"}
 	}
 	pom, err := engines.ReadFile(path.Join("engines", server, "pom.xml"))
 	if err != nil {

@@ -7,7 +7,7 @@ import (
 	"strconv"
 )
 
-// freePort gives a port of 127.0.0.1 that nobody listens on. It comes from below
+// freePort returns a port of 127.0.0.1 that nobody listens on. It comes from below
 // the range that outgoing connections use: a server that stops and starts again
 // finds its port free, and a client that tries it meanwhile cannot be connected
 // to itself. Another process may still be faster; then the server says so, and
@@ -24,7 +24,7 @@ func freePort() (int, error) {
 	return 0, errors.New("no free port on 127.0.0.1")
 }
 
-// choosePort gives the port that is wanted, unless it is 0, taken, or was tried before.
+// choosePort returns the port that is wanted, unless it is 0, taken, or was tried before.
 func choosePort(wanted, try int) (int, error) {
 	if wanted != 0 && try == 1 {
 		if l, err := net.Listen("tcp", address(wanted)); err == nil {

@@ -147,7 +147,7 @@ func launch(ctx context.Context, name string, o PostgresOptions, prepare func(co
 	}
 }
 
-// clusterName tells the server in that process from any other.
+// clusterName returns the server in that process from any other.
 func clusterName(p *process) string { return baseName(p.folder) }
 
 func (p *Postgres) waitReady(ctx context.Context, name string) error {
@@ -170,7 +170,7 @@ func (p *Postgres) waitReady(ctx context.Context, name string) error {
 	})
 }
 
-// settings gives the lines to add to postgresql.conf.
+// settings returns the lines to add to postgresql.conf.
 func settings(p *process, o PostgresOptions) string {
 	all := DefaultSettings()
 	all["cluster_name"] = "'" + clusterName(p) + "'"
@@ -324,7 +324,7 @@ func fetchPostgres(ctx context.Context, version string) (string, error) {
 		"darwin/amd64": "darwin-amd64", "darwin/arm64": "darwin-arm64v8",
 	}[runtime.GOOS+"/"+runtime.GOARCH]
 	if !ok {
-		return "", &MissingError{What: "Postgres " + version, Mend: "install it"}
+		return "", &MissingError{What: "Postgres " + version, Hint: "install it"}
 	}
 	java, err := findJDK(11)
 	if err != nil {

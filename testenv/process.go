@@ -232,7 +232,7 @@ func (p *process) close() error {
 	return err
 }
 
-// tail gives the end of the log, for an error.
+// tail returns the end of the log, for an error.
 func (p *process) tail() string {
 	text, err := os.ReadFile(p.log)
 	if err != nil {

@@ -45,10 +45,10 @@ const bootLimit = 10 * time.Minute
 // A MissingError names a prerequisite that this machine lacks.
 type MissingError struct {
 	What string // is missing
-	Mend string // what to do about it
+	Hint string // what to do about it
 }
 
-func (e *MissingError) Error() string { return fmt.Sprintf("%s is missing: %s", e.What, e.Mend) }
+func (e *MissingError) Error() string { return fmt.Sprintf("%s is missing: %s", e.What, e.Hint) }
 
 // skipOrFail ends the test for an error of a start: it is skipped only for want
 // of a prerequisite.

@@ -27,7 +27,7 @@ type Alarm struct {
 // A Reason is one thing that holds writing back.
 type Reason struct {
 	Key   string    // names the condition, for example "index products-20260131T120000Z is missing"
-	Text  string    // what happened and its mend, in the words of the last attempt
+	Text  string    // what happened and its hint, in the words of the last attempt
 	Since time.Time // when it came up
 }
 

@@ -134,7 +134,7 @@ func TestWriteFindsTheCulprit(t *testing.T) {
 	})
 }
 
-// What is wrong with the index as a whole holds everything back, until it is mended.
+// What is wrong with the index as a whole holds everything back, until it is fixed.
 // No document is refused, and nothing is created by the writes.
 func TestWriteHoldsBack(t *testing.T) {
 	do := func(t *testing.T, s *testenv.SearchServer, method, path, body string) {
@@ -151,7 +151,7 @@ func TestWriteHoldsBack(t *testing.T) {
 	}
 	cases := []struct {
 		name, alarm string
-		harm, mend  func(t *testing.T, s *testenv.SearchServer, physical string)
+		harm, hint  func(t *testing.T, s *testenv.SearchServer, physical string)
 	}{
 		{"deleted", "is missing",
 			func(t *testing.T, s *testenv.SearchServer, physical string) { do(t, s, "DELETE", "/"+physical, "") },
@@ -184,8 +184,8 @@ func TestWriteHoldsBack(t *testing.T) {
 				w := newWriter(t, connect(t, s.URL), BulkOptions{})
 				c.harm(t, s, physical)
 				done := w.start(ctx, []dbsync.Operation{store(index, "1", 5, `{"id":1}`), remove(index, "2", 5), store(healthy, "1", 5, `{"id":1}`)})
-				if line := w.lines.await(t, ctx, c.alarm); !strings.Contains(line, "mend: ") {
-					t.Errorf("no mend in %q", line)
+				if line := w.lines.await(t, ctx, c.alarm); !strings.Contains(line, "hint: ") {
+					t.Errorf("no hint in %q", line)
 				}
 				// Meanwhile other indices are written.
 				if n := len(s.Documents(t, healthy)); n != 1 {
@@ -196,14 +196,14 @@ func TestWriteHoldsBack(t *testing.T) {
 					t.Fatalf("Write returned %v while the index was %s", err, c.name)
 				default:
 				}
-				c.mend(t, s, physical)
+				c.hint(t, s, physical)
 				if err := <-done; err != nil {
 					t.Fatal(err)
 				}
 				w.wantRefused(t)
 				w.lines.await(t, ctx, "writing goes on")
 				if r := w.alarm.Reasons(); len(r) > 0 {
-					t.Errorf("alarm after the mend: %v", r)
+					t.Errorf("alarm after the hint: %v", r)
 				}
 				if n := len(s.Documents(t, index)); n != 1 {
 					t.Errorf("%d documents, want 1", n)

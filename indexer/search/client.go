@@ -79,7 +79,7 @@ type Client struct {
 func Connect(ctx context.Context, o Options) (*Client, error) {
 	c, err := newClient(o)
 	if err != nil {
-		return nil, &ConnectError{Kind: BadOptions, Mend: "correct the search section of the configuration", Err: err}
+		return nil, &ConnectError{Kind: BadOptions, Hint: "correct the search section of the configuration", Err: err}
 	}
 	startTimeout := o.StartTimeout
 	if startTimeout == 0 {
@@ -105,7 +105,7 @@ func Connect(ctx context.Context, o Options) (*Client, error) {
 			c.Close()
 			return nil, failure
 		}
-		c.logger.Warn("search server does not answer yet", "urls", c.addresses, "attempt", attempt, "next_in", pause.Round(time.Millisecond), "err", failure.Err)
+		c.logger.Warn("search server does not answer yet", "urls", c.addresses, "attempt", attempt, "next_in", pause.Round(time.Millisecond), "error", failure.Err)
 		if err := retry.Sleep(ctx, pause); err != nil {
 			c.Close()
 			return nil, fmt.Errorf("connect to search server %s: %w", c.where(), err)
@@ -173,7 +173,7 @@ func (c *Client) Close() {
 	defer cancel()
 	// The only failures are a second Close and a node's timer that does not end in time.
 	if err := c.es.Close(ctx); err != nil && !errors.Is(err, elasticsearch.ErrAlreadyClosed) {
-		c.logger.Warn("close the search client", "err", err)
+		c.logger.Warn("close the search client", "error", err)
 	}
 	c.transport.CloseIdleConnections()
 }
@@ -387,19 +387,19 @@ const (
 
 var errUnknownProduct = errors.New("what answers is neither OpenSearch nor a supported Elasticsearch")
 
-// A ConnectError says why the cluster cannot be used, and the mend.
+// A ConnectError says why the cluster cannot be used, and the hint.
 type ConnectError struct {
 	URLs string // without user and password
 	Kind ConnectKind
-	Mend string
+	Hint string
 	Err  error
 }
 
 func (e *ConnectError) Error() string {
 	if e.URLs == "" {
-		return fmt.Sprintf("search server: %v; mend: %s", e.Err, e.Mend)
+		return fmt.Sprintf("search server: %v; hint: %s", e.Err, e.Hint)
 	}
-	return fmt.Sprintf("search server %s: %v; mend: %s", e.URLs, e.Err, e.Mend)
+	return fmt.Sprintf("search server %s: %v; hint: %s", e.URLs, e.Err, e.Hint)
 }
 
 func (e *ConnectError) Unwrap() error { return e.Err }
@@ -413,17 +413,17 @@ func connectError(urls string, err error) *ConnectError {
 	server, answered := errors.AsType[*ServerError](err)
 	switch {
 	case answered && server.Status == http.StatusUnauthorized:
-		e.Kind, e.Mend = BadCredentials, "correct search.user and search.password, or search.api_key"
+		e.Kind, e.Hint = BadCredentials, "correct search.user and search.password, or search.api_key"
 	case answered && server.Status == http.StatusForbidden:
-		e.Kind, e.Mend = BadCredentials, "grant the user the cluster privilege monitor, and write and manage on the indices"
+		e.Kind, e.Hint = BadCredentials, "grant the user the cluster privilege monitor, and write and manage on the indices"
 	case isTLSError(err):
-		e.Kind, e.Mend = BadCertificate, "set search.ca_file to the certificate authority of the cluster, use a host name that is in its certificate, and http:// or https:// as the cluster listens"
+		e.Kind, e.Hint = BadCertificate, "set search.ca_file to the certificate authority of the cluster, use a host name that is in its certificate, and http:// or https:// as the cluster listens"
 	case errors.Is(err, errUnknownProduct), answered && !server.Temporary():
-		e.Kind, e.Mend = UnknownProduct, "set search.urls to the REST port of OpenSearch, or of Elasticsearch 7.17 or newer"
+		e.Kind, e.Hint = UnknownProduct, "set search.urls to the REST port of OpenSearch, or of Elasticsearch 7.17 or newer"
 	case isSyntaxError(err):
-		e.Kind, e.Mend = UnknownProduct, "set search.urls to the REST port of OpenSearch, or of Elasticsearch 7.17 or newer"
+		e.Kind, e.Hint = UnknownProduct, "set search.urls to the REST port of OpenSearch, or of Elasticsearch 7.17 or newer"
 	default:
-		e.Kind, e.Mend = Unreachable, "start the cluster, or correct search.urls (https:// where the cluster has TLS)"
+		e.Kind, e.Hint = Unreachable, "start the cluster, or correct search.urls (https:// where the cluster has TLS)"
 	}
 	return e
 }

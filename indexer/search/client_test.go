@@ -97,7 +97,7 @@ func TestConnectFails(t *testing.T) {
 			test.o.StartTimeout = 700 * time.Millisecond
 			_, err := Connect(within(t, time.Minute), test.o)
 			failure, ok := errors.AsType[*ConnectError](err)
-			if !ok || failure.Kind != test.want || failure.Configuration() != (test.want != Unreachable) || failure.Mend == "" {
+			if !ok || failure.Kind != test.want || failure.Configuration() != (test.want != Unreachable) || failure.Hint == "" {
 				t.Fatalf("Connect: %v (%+v)", err, failure)
 			}
 			if !strings.Contains(err.Error(), test.text) || strings.Contains(err.Error(), "s3cret") {

@@ -94,7 +94,7 @@ func (c *Client) CreateIndex(ctx context.Context, physical, writeAlias string, b
 		return fmt.Errorf("%s: %w", what, err)
 	}
 	if !info.HasAlias(writeAlias) {
-		return fmt.Errorf("%s: an index of this name is there without the alias %s; mend: delete or rename it", what, writeAlias)
+		return fmt.Errorf("%s: an index of this name is there without the alias %s; hint: delete or rename it", what, writeAlias)
 	}
 	return nil
 }
@@ -220,14 +220,14 @@ func (c *Client) AliasTargets(ctx context.Context, alias string) ([]string, erro
 type NameTakenError struct{ Name string }
 
 func (e *NameTakenError) Error() string {
-	return fmt.Sprintf("%s is an index, not an alias; mend: give the mapping another name, or copy that index to a new name and delete it, or let run --adopt fill another one and delete it then", e.Name)
+	return fmt.Sprintf("%s is an index, not an alias; hint: give the mapping another name, or copy that index to a new name and delete it, or let run --adopt fill another one and delete it then", e.Name)
 }
 
 // Adopt has MoveAlias replace what it otherwise refuses to touch: an index that has the name
 // of the alias is deleted in the step that makes the alias. It is called before anything else.
 func (c *Client) Adopt() { c.adopt = true }
 
-// Adopts tells whether Adopt was called.
+// Adopts reports whether Adopt was called.
 func (c *Client) Adopts() bool { return c.adopt }
 
 // CheckAliasName returns a *[NameTakenError] when an index has the name alias, unless it is
@@ -240,7 +240,7 @@ func (c *Client) CheckAliasName(ctx context.Context, alias string) error {
 	return err
 }
 
-// isTaken tells whether an index has the name alias.
+// isTaken reports whether an index has the name alias.
 func (c *Client) isTaken(ctx context.Context, alias string) (bool, error) {
 	_, err := c.GetIndex(ctx, alias)
 	if errors.Is(err, ErrNoIndex) {

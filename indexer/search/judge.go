@@ -17,7 +17,7 @@ const (
 	accepted                      // the document is as the operation wants it
 	superseded                    // a newer version is there already, which is as good
 	busy                          // the server cannot now: send again after a pause
-	held                          // somebody has to mend the index, the cluster or the rights: pause with an alarm
+	held                          // somebody has to fix the index, the cluster or the rights: pause with an alarm
 	refusedForGood                // never, for this document
 	tooLarge                      // the request as a whole is too large: send it in halves
 	malformed                     // the server cannot read the request: look for the document that is the cause

@@ -45,7 +45,7 @@ type ListenError struct {
 }
 
 func (e *ListenError) Error() string {
-	return fmt.Sprintf("admin server: cannot listen on %s: %v\n    mend: set admin.listen to another address, or end the process that has this one", e.Address, e.Err)
+	return fmt.Sprintf("admin server: cannot listen on %s: %v\n    hint: set admin.listen to another address, or end the process that has this one", e.Address, e.Err)
 }
 
 func (e *ListenError) Unwrap() error { return e.Err }
@@ -127,7 +127,7 @@ func (s *Server) Run(ctx context.Context) error {
 
 var paths = []string{"/healthz", "/metrics", "/readyz", "/status"}
 
-// answer tells whether there are reasons against it: 200 if not, else 503.
+// answer reports whether there are reasons against it: 200 if not, else 503.
 func answer(w http.ResponseWriter, what string, reasons []string) {
 	status := http.StatusOK
 	if len(reasons) > 0 {

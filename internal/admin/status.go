@@ -72,7 +72,7 @@ var states = []State{Backfilling, Live, Rebuilding}
 // An Alarm is one thing that holds writing back.
 type Alarm struct {
 	Key   string // names the condition
-	Text  string // what happened, and its mend
+	Text  string // what happened, and its hint
 	Since time.Time
 }
 

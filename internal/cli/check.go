@@ -27,7 +27,7 @@ func newCheck(stderr io.Writer) *cobra.Command {
 	c := &cobra.Command{
 		Use:   "check",
 		Short: "Hold the mapping file against database and cluster, and say what run would do",
-		Long: "Holds the mapping file against database and cluster. Everything that has to be mended is printed in one go,\n" +
+		Long: "Holds the mapping file against database and cluster. Everything that has to be fixed is printed in one go,\n" +
 			"and the exit code is 2. If nothing has to be, it is printed what run would do. Nothing is changed anywhere.",
 		Args: noArguments,
 		RunE: func(c *cobra.Command, _ []string) error {
@@ -75,13 +75,13 @@ func check(ctx context.Context, c *mapping.Config, p *prepare.Prepared, out io.W
 	for _, plan := range plans {
 		if misled(plan) {
 			stops = append(stops, fmt.Errorf("the name %s stands for %s, and not for %s, which is kept equal to the table%s", plan.Index.Name,
-				strings.Join(plan.Alias, ", "), plan.Live, withMend("remove the alias, then it is put back, or give the mapping another name")))
+				strings.Join(plan.Alias, ", "), plan.Live, withHint("remove the alias, then it is put back, or give the mapping another name")))
 		}
 	}
 	return errors.Join(stops...)
 }
 
-// misled tells whether the name of an index that is complete stands for something else, so
+// misled reports whether the name of an index that is complete stands for something else, so
 // that searchers do not see the index.
 func misled(p prepare.IndexPlan) bool {
 	return p.Need.Fill == "" && p.Building == "" && len(p.Alias) > 0 && !slices.Equal(p.Alias, []string{p.Live})

@@ -42,7 +42,7 @@ indices:
 	}
 }
 
-// as gives the URL for another user.
+// as returns the URL for another user.
 func as(t testing.TB, raw, user, password string) string {
 	t.Helper()
 	u, err := url.Parse(raw)
@@ -92,19 +92,19 @@ func TestCredentials(t *testing.T) {
 
 	f := newFile(t, as(t, d.URL, "postgres", "Wr0ng!"), search.URL, "s", indices)
 	refused(t, f, `t.yaml:2: postgres.url: wrong password for role postgres. Postgres says: password authentication failed for user "postgres"
-    mend: give the right password of role "postgres": in the file, in what it names by ${…}, or in PGPASSWORD
+    hint: give the right password of role "postgres": in the file, in what it names by ${…}, or in PGPASSWORD
 `)
 	f.write(t, as(t, d.URL, "nobody", "Wr0ng!"), search.URL, indices)
 	refused(t, f, `t.yaml:2: postgres.url: wrong password for role nobody. Postgres says: password authentication failed for user "nobody"
-    mend: give the right password of role "nobody": in the file, in what it names by ${…}, or in PGPASSWORD
+    hint: give the right password of role "nobody": in the file, in what it names by ${…}, or in PGPASSWORD
 `)
 	f.write(t, server.URL("nothing"), search.URL, indices)
 	refused(t, f, `t.yaml:2: postgres.url: there is no database nothing. Postgres says: database "nothing" does not exist
-    mend: name an existing database: SELECT datname FROM pg_database;
+    hint: name an existing database: SELECT datname FROM pg_database;
 `)
 	f.write(t, strings.Replace(d.URL, "sslmode=disable", "sslmode=require", 1), search.URL, indices)
 	refused(t, f, `t.yaml:2: postgres.url: the server has no TLS, and sslmode asks for it
-    mend: switch TLS on in the server (ssl = on), or ask for less: sslmode=prefer
+    hint: switch TLS on in the server (ssl = on), or ask for less: sslmode=prefer
 `)
 	// A cluster that speaks no TLS, in the same go.
 	f.write(t, as(t, d.URL, "postgres", "Wr0ng!"), strings.Replace(search.URL, "http:", "https:", 1), indices)
@@ -121,7 +121,7 @@ func TestServerWithoutLogicalLog(t *testing.T) {
 	d.Exec(t, "create table a (id int primary key)")
 	f := newFile(t, d.URL, search.URL, "s", "  "+search.NewPrefix(t)+"a: {table: a}\n")
 	refused(t, f, `t.yaml:1: postgres: wal_level is replica, logical replication needs logical
-    mend: ALTER SYSTEM SET wal_level = logical; then restart Postgres
+    hint: ALTER SYSTEM SET wal_level = logical; then restart Postgres
 `)
 }
 
@@ -156,41 +156,41 @@ func TestEverythingInOneGo(t *testing.T) {
 `, prefix))
 	refused(t, f, strings.NewReplacer("{role}", role, "{p}", prefix, "{database}", d.Name).Replace(
 		`t.yaml:1: postgres: role {role} may not open a replication connection. Postgres says: must be superuser or replication role to start walsender
-    mend: ALTER ROLE "{role}" REPLICATION; and a line for the database in pg_hba.conf
+    hint: ALTER ROLE "{role}" REPLICATION; and a line for the database in pg_hba.conf
 
 t.yaml:1: postgres: role {role} may not make control schema dbsync_ctrl
-    mend: CREATE SCHEMA "dbsync_ctrl" AUTHORIZATION "{role}";
+    hint: CREATE SCHEMA "dbsync_ctrl" AUTHORIZATION "{role}";
 
 t.yaml:1: postgres: role {role} may not make publication dbsync_mypub: that takes CREATE on the database and the rights of the owner of each table
-    mend: as a role that may:
+    hint: as a role that may:
           CREATE SCHEMA IF NOT EXISTS "dbsync_ctrl" AUTHORIZATION "{role}";
           CREATE TABLE "dbsync_ctrl"."dbsync_wmtable" (slot text PRIMARY KEY, token text NOT NULL, at timestamptz NOT NULL DEFAULT now()) WITH (fillfactor = 50);
           ALTER TABLE "dbsync_ctrl"."dbsync_wmtable" OWNER TO "{role}";
           CREATE PUBLICATION "dbsync_mypub" FOR TABLE "public"."orders", "public"."heap", "public"."hidden", "public"."taken", "dbsync_ctrl"."dbsync_wmtable" WITH (publish_via_partition_root = true);
 
 t.yaml:9: indices.{p}a.table: no table public.ordrs in the database (a view or a foreign table has no log of its changes)
-    mend: did you mean public.orders?
+    hint: did you mean public.orders?
 
 t.yaml:12: indices.{p}b.fields.sum: table public.orders has no column totl
-    mend: did you mean total?
+    hint: did you mean total?
 
 t.yaml:14: indices.{p}c: table public.heap has no primary key, and id is not given
-    mend: ALTER TABLE "public"."heap" ADD PRIMARY KEY (…);
+    hint: ALTER TABLE "public"."heap" ADD PRIMARY KEY (…);
           or CREATE UNIQUE INDEX over NOT NULL columns, name them in id, and in the database:
           ALTER TABLE "public"."heap" REPLICA IDENTITY FULL;
 
 t.yaml:16: indices.{p}d.table: row-level security hides rows of table public.hidden from role {role}
-    mend: ALTER ROLE "{role}" BYPASSRLS;
+    hint: ALTER ROLE "{role}" BYPASSRLS;
 
 t.yaml:18: indices.{p}e.table: role {role} may not read table public.unreadable. Postgres says: permission denied for table unreadable
-    mend: GRANT USAGE ON SCHEMA "public" TO "{role}";
+    hint: GRANT USAGE ON SCHEMA "public" TO "{role}";
           GRANT SELECT ON "public"."unreadable" TO "{role}";
 
 t.yaml:19: indices.{p}taken: {p}taken is an index of the cluster already, and cannot become an alias
-    mend: give the mapping another name, or copy that index to a new name and delete it, or let run --adopt fill another one and delete it then
+    hint: give the mapping another name, or copy that index to a new name and delete it, or let run --adopt fill another one and delete it then
 
 t.yaml:19: indices.{p}taken: the cluster refuses the index: No handler for type [longish] declared on field [id]
-    mend: correct settings, mappings and the parameters of fields, as the cluster takes them
+    hint: correct settings, mappings and the parameters of fields, as the cluster takes them
 `))
 	// Nothing was made by any of it.
 	var made int
@@ -200,8 +200,8 @@ t.yaml:19: indices.{p}taken: the cluster refuses the index: No handler for type 
 	}
 }
 
-// TestMendOfThePublication does what the mend says, and finds that it helps.
-func TestMendOfThePublication(t *testing.T) {
+// TestHintOfThePublication does what the hint says, and finds that it helps.
+func TestHintOfThePublication(t *testing.T) {
 	search := testenv.SharedSearch(t, testenv.Engines(t)[0])
 	setUp := func(t *testing.T) (*testenv.Database, *file, string) {
 		d := testenv.NewDatabase(t)
@@ -211,12 +211,12 @@ func TestMendOfThePublication(t *testing.T) {
 			fmt.Sprintf("grant create on database %s to %s", d.Name, role))
 		return d, newFile(t, as(t, d.URL, role, "right"), search.URL, d.Unique("slot"), "  "+search.NewPrefix(t)+"a: {table: a}\n"), owner
 	}
-	mend := func(t *testing.T, f *file) (first, second string) {
+	hint := func(t *testing.T, f *file) (first, second string) {
 		t.Helper()
 		code, _, wrong := tidemark(t, "check", "-c", f.path)
-		_, text, found := strings.Cut(wrong, "\n    mend: ")
+		_, text, found := strings.Cut(wrong, "\n    hint: ")
 		first, second, both := strings.Cut(text, "or, as a role that may:\n")
-		if code != exitConfig || !found || !both || strings.Contains(second, "mend:") {
+		if code != exitConfig || !found || !both || strings.Contains(second, "hint:") {
 			t.Fatalf("%d %s", code, wrong)
 		}
 		return first, second
@@ -224,30 +224,30 @@ func TestMendOfThePublication(t *testing.T) {
 	works := func(t *testing.T, f *file) {
 		t.Helper()
 		if code, _, wrong := tidemark(t, "check", "-c", f.path); code != exitDone {
-			t.Fatalf("after the mend: %d %s", code, wrong)
+			t.Fatalf("after the hint: %d %s", code, wrong)
 		}
 		if code, _, wrong := tidemark(t, "run", "--once", "-c", f.path); code != exitDone {
-			t.Fatalf("after the mend: %d %s", code, wrong)
+			t.Fatalf("after the hint: %d %s", code, wrong)
 		}
 	}
 	t.Run("grant", func(t *testing.T) {
 		d, f, owner := setUp(t)
-		grant, _ := mend(t, f)
+		grant, _ := hint(t, f)
 		if !strings.HasPrefix(grant, "GRANT \""+owner+"\" TO ") {
-			t.Errorf("mend: %s", grant)
+			t.Errorf("hint: %s", grant)
 		}
 		d.Exec(t, grant)
 		works(t, f)
 	})
 	t.Run("made by another role", func(t *testing.T) {
 		d, f, _ := setUp(t)
-		_, statements := mend(t, f)
+		_, statements := hint(t, f)
 		d.Exec(t, statements)
 		works(t, f)
 		// What it lacks later is said in the same way.
 		d.Exec(t, "alter publication dbsync_mypub drop table a")
 		code, _, wrong := tidemark(t, "check", "-c", f.path)
-		if want := "publication dbsync_mypub, which was not made by this program, lacks \"public\".\"a\"\n    mend: ALTER PUBLICATION \"dbsync_mypub\" ADD TABLE \"public\".\"a\";\n"; code != exitConfig || !strings.HasSuffix(wrong, want) {
+		if want := "publication dbsync_mypub, which was not made by this program, lacks \"public\".\"a\"\n    hint: ALTER PUBLICATION \"dbsync_mypub\" ADD TABLE \"public\".\"a\";\n"; code != exitConfig || !strings.HasSuffix(wrong, want) {
 			t.Errorf("%d %s\nwant %s", code, wrong, want)
 		}
 	})
@@ -313,7 +313,7 @@ func TestCheckSaysWhatRunDoes(t *testing.T) {
 	request("PUT", "/"+other, "{}")
 	request("POST", "/_aliases", `{"actions": [{"remove": {"index": "`+name+`-2*", "alias": "`+name+`"}}, {"add": {"index": "`+other+`", "alias": "`+name+`"}}]}`)
 	for _, args := range [][]string{{"check", "-c", f.path}, {"run", "--once", "-c", f.path}} {
-		if code, _, wrong := tidemark(t, args...); code != exitFailed || !strings.Contains(wrong, "stands for "+other) || !strings.Contains(wrong, "mend: remove the alias") {
+		if code, _, wrong := tidemark(t, args...); code != exitFailed || !strings.Contains(wrong, "stands for "+other) || !strings.Contains(wrong, "hint: remove the alias") {
 			t.Errorf("%s with another index under the name: %d %s", args[0], code, wrong)
 		}
 	}
@@ -326,7 +326,7 @@ func TestCheckSaysWhatRunDoes(t *testing.T) {
 	// Changes are missing: run refuses, and so does check.
 	d.Exec(t, "select pg_drop_replication_slot('"+d.Unique("slot")+"')")
 	for _, args := range [][]string{{"check", "-c", f.path}, {"run", "--once", "-c", f.path}} {
-		if code, _, wrong := tidemark(t, args...); code != exitFailed || !strings.Contains(wrong, "it does not exist any more") || !strings.Contains(wrong, "mend: every index") {
+		if code, _, wrong := tidemark(t, args...); code != exitFailed || !strings.Contains(wrong, "it does not exist any more") || !strings.Contains(wrong, "hint: every index") {
 			t.Errorf("%s without its slot: %d %s", args[0], code, wrong)
 		}
 	}
@@ -377,7 +377,7 @@ func TestAdminAddressInUse(t *testing.T) {
 	f := newFile(t, d.URL, search.URL, d.Unique("slot"), "  "+search.NewPrefix(t)+"a: {table: a}\n")
 	address := f.takeAdmin(t)
 	code, _, wrong := tidemark(t, "run", "-c", f.path)
-	if code != exitConfig || !strings.Contains(wrong, "cannot listen on "+address) || !strings.Contains(wrong, "mend: set admin.listen") {
+	if code != exitConfig || !strings.Contains(wrong, "cannot listen on "+address) || !strings.Contains(wrong, "hint: set admin.listen") {
 		t.Errorf("%d %s", code, wrong)
 	}
 }
@@ -401,7 +401,7 @@ func (f *file) takeAdmin(t *testing.T) (address string) {
 	return address
 }
 
-// count gives the number of documents that searchers see.
+// count returns the number of documents that searchers see.
 func count(t *testing.T, s *testenv.SearchServer, index string) int {
 	t.Helper()
 	var answer struct{ Count int }

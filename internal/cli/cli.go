@@ -1,7 +1,7 @@
 // Package cli is the command line of Tidemark: its commands and flags, what they print,
 // and their exit codes.
 //
-// An error is printed once, on the standard error, with its mend; results are on the
+// An error is printed once, on the standard error, with its hint; results are on the
 // standard output. Exit codes: 0 done, 1 failed, 2 the configuration or the command line
 // has to be changed.
 package cli

@@ -35,7 +35,7 @@ func newDeadLetters(stderr io.Writer) *cobra.Command {
 		Use:   "dead-letters",
 		Short: "List, retry or drop the documents that the search server refused",
 		Long: "A document that the search server refuses for good is kept as a dead letter, with the server's reason, and\n" +
-			"everything else goes on. When the reason is mended, have it retried.",
+			"everything else goes on. When the reason is fixed, have it retried.",
 		RunE: func(c *cobra.Command, _ []string) error {
 			return &usageError{errors.New("say what to do with them: list, retry or drop"), c.CommandPath()}
 		},
@@ -58,7 +58,7 @@ func newListLetters(stderr io.Writer) *cobra.Command {
 func newRetryLetters(stderr io.Writer) *cobra.Command {
 	o := &lettersOptions{common: common{level: level(slog.LevelWarn)}}
 	c := o.command(stderr, "retry INDEX…|all", o.retry)
-	c.Short = "Have the documents of dead letters stored, after the reason was mended"
+	c.Short = "Have the documents of dead letters stored, after the reason was fixed"
 	c.Long = "Has the rows of dead letters read again and their documents stored. If no instance is running, this command\n" +
 		"follows the slot meanwhile, as run does. A dead letter goes when its document is stored, or replaced by what\n" +
 		"was stored since. Exit code 1: some were refused again, or could not be retried."
@@ -104,7 +104,7 @@ func (o *lettersOptions) command(stderr io.Writer, use string, do func(ctx conte
 	return c
 }
 
-// anyIndex tells whether a command without names is about every index.
+// anyIndex reports whether a command without names is about every index.
 func (o *lettersOptions) anyIndex(command string) bool { return command == "list" || len(o.rows) > 0 }
 
 // open opens the table of dead letters; nil: there is none yet, and so no dead letter.
@@ -143,7 +143,7 @@ func (o *lettersOptions) filter(ctx context.Context, letters *control.DeadLetter
 	return f, nil
 }
 
-// writtenBy tells whether a write alias is one of an index.
+// writtenBy reports whether a write alias is one of an index.
 func writtenBy(ix *mapping.Index, alias string) bool {
 	_, ok := search.PhysicalOf(ix.Name, alias)
 	return ok

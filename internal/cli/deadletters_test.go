@@ -106,5 +106,5 @@ func TestDeadLetters(t *testing.T) {
 	if err := kept.Keep(t.Context(), []search.Refused{letter}); err != nil {
 		t.Fatal(err)
 	}
-	says(t, exitFailed, letters("retry", name), "has to be filled first", "mend: tidemark run")
+	says(t, exitFailed, letters("retry", name), "has to be filled first", "hint: tidemark run")
 }

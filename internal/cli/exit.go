@@ -34,8 +34,8 @@ type usageError struct {
 func (e *usageError) Error() string { return e.err.Error() }
 func (e *usageError) Unwrap() error { return e.err }
 
-// exitCode gives the exit code for what a command returned. Where several things are
-// wrong, one that has to be mended in the configuration decides: trying again is of no use
+// exitCode returns the exit code for what a command returned. Where several things are
+// wrong, one that has to be fixed in the configuration decides: trying again is of no use
 // before.
 func exitCode(err error) int {
 	if err == nil {
@@ -62,7 +62,7 @@ func is[E error](err error) bool {
 	return ok
 }
 
-// report writes what is wrong, one paragraph for each thing, with its mend on a line of
+// report writes what is wrong, one paragraph for each thing, with its hint on a line of
 // its own.
 func report(w io.Writer, err error) {
 	paragraphs := explain(err)
@@ -87,30 +87,30 @@ func explain(err error) []string {
 		}
 		return paragraphs
 	}
-	text, mend := err.Error(), ""
+	text, hint := err.Error(), ""
 	if e, ok := errors.AsType[*usageError](err); ok {
 		text = strings.Join(strings.Fields(text), " ") // suggestions come on lines of their own
-		mend = "see " + e.help + " --help"
+		hint = "see " + e.help + " --help"
 	} else if e, ok := errors.AsType[*dbsync.SetupError](err); ok {
-		text, mend = "Postgres: "+e.Text, e.Mend
+		text, hint = "Postgres: "+e.Text, e.Hint
 		if e.Err != nil {
 			text += ": " + e.Err.Error()
 		}
 	} else if e, ok := errors.AsType[*search.ConnectError](err); ok {
-		text, mend = "search server: "+e.Err.Error(), e.Mend
+		text, hint = "search server: "+e.Err.Error(), e.Hint
 		if e.URLs != "" {
 			text = "search server " + e.URLs + ": " + e.Err.Error()
 		}
 	} else if is[*dbsync.SlotLostError](err) || is[*dbsync.ClusterChangedError](err) {
-		mend = "every index has to be filled again: tidemark run --reindex all; or set on_slot_lost: reindex, and it is done without asking"
+		hint = "every index has to be filled again: tidemark run --reindex all; or set on_slot_lost: reindex, and it is done without asking"
 	}
-	return []string{"tidemark: " + text + withMend(mend)}
+	return []string{"tidemark: " + text + withHint(hint)}
 }
 
-// withMend gives the mend as the problems of a mapping file have it.
-func withMend(mend string) string {
-	if mend == "" {
+// withHint returns the hint as the problems of a mapping file have it.
+func withHint(hint string) string {
+	if hint == "" {
 		return ""
 	}
-	return "\n    mend: " + strings.ReplaceAll(mend, "\n", "\n          ")
+	return "\n    hint: " + strings.ReplaceAll(hint, "\n", "\n          ")
 }

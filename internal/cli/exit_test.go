@@ -21,7 +21,7 @@ import (
 
 func TestExitCodes(t *testing.T) {
 	problems := mapping.Problems{
-		{File: "t.yaml", Line: 3, Text: "indices.a.table: no table a", Mend: "name another\nor make it"},
+		{File: "t.yaml", Line: 3, Text: "indices.a.table: no table a", Hint: "name another\nor make it"},
 		{File: "t.yaml", Text: "search is missing"},
 	}
 	unreachable := &prepare.UnreachableError{Address: "db:5432", Err: syscall.ECONNREFUSED}
@@ -32,23 +32,23 @@ func TestExitCodes(t *testing.T) {
 		want string // on the standard error
 	}{
 		{"nothing", nil, 0, ""},
-		{"command line", &usageError{errors.New("unknown flag: --x"), "tidemark run"}, 2, "tidemark: unknown flag: --x\n    mend: see tidemark run --help\n"},
-		{"mapping file", problems, 2, "t.yaml:3: indices.a.table: no table a\n    mend: name another\n          or make it\n\nt.yaml: search is missing\n"},
-		{"setup", fmt.Errorf("begin: %w", &dbsync.SetupError{Text: "wal_level is replica", Mend: "ALTER SYSTEM …", Err: errors.New("as it says")}), 2,
-			"tidemark: Postgres: wal_level is replica: as it says\n    mend: ALTER SYSTEM …\n"},
-		{"credentials", &search.ConnectError{URLs: "http://s:9200", Kind: search.BadCredentials, Mend: "correct them", Err: errors.New("status 401")}, 2,
-			"tidemark: search server http://s:9200: status 401\n    mend: correct them\n"},
-		{"no cluster", &search.ConnectError{URLs: "http://s:9200", Kind: search.Unreachable, Mend: "start it", Err: errors.New("refused")}, 1,
-			"tidemark: search server http://s:9200: refused\n    mend: start it\n"},
-		{"no database", unreachable, 1, "tidemark: Postgres at db:5432 does not answer, tried for 0s: connection refused\n    mend: start the server, or correct postgres.url\n"},
+		{"command line", &usageError{errors.New("unknown flag: --x"), "tidemark run"}, 2, "tidemark: unknown flag: --x\n    hint: see tidemark run --help\n"},
+		{"mapping file", problems, 2, "t.yaml:3: indices.a.table: no table a\n    hint: name another\n          or make it\n\nt.yaml: search is missing\n"},
+		{"setup", fmt.Errorf("begin: %w", &dbsync.SetupError{Text: "wal_level is replica", Hint: "ALTER SYSTEM …", Err: errors.New("as it says")}), 2,
+			"tidemark: Postgres: wal_level is replica: as it says\n    hint: ALTER SYSTEM …\n"},
+		{"credentials", &search.ConnectError{URLs: "http://s:9200", Kind: search.BadCredentials, Hint: "correct them", Err: errors.New("status 401")}, 2,
+			"tidemark: search server http://s:9200: status 401\n    hint: correct them\n"},
+		{"no cluster", &search.ConnectError{URLs: "http://s:9200", Kind: search.Unreachable, Hint: "start it", Err: errors.New("refused")}, 1,
+			"tidemark: search server http://s:9200: refused\n    hint: start it\n"},
+		{"no database", unreachable, 1, "tidemark: Postgres at db:5432 does not answer, tried for 0s: connection refused\n    hint: start the server, or correct postgres.url\n"},
 		{"no database and a problem", errors.Join(problems[1:], unreachable), 2,
-			"t.yaml: search is missing\n\ntidemark: Postgres at db:5432 does not answer, tried for 0s: connection refused\n    mend: start the server, or correct postgres.url\n"},
+			"t.yaml: search is missing\n\ntidemark: Postgres at db:5432 does not answer, tried for 0s: connection refused\n    hint: start the server, or correct postgres.url\n"},
 		{"slot lost", &dbsync.SlotLostError{Slot: "s", Reason: "it is gone", Confirmed: 0x10}, 1,
-			"tidemark: replication slot s: it is gone; changes after 0/10 are missing\n    mend: every index has to be filled again: tidemark run --reindex all; or set on_slot_lost: reindex, and it is done without asking\n"},
+			"tidemark: replication slot s: it is gone; changes after 0/10 are missing\n    hint: every index has to be filled again: tidemark run --reindex all; or set on_slot_lost: reindex, and it is done without asking\n"},
 		{"another cluster", &dbsync.PermanentError{Err: &dbsync.ClusterChangedError{Slot: "s", OldSystem: "1", System: "2"}}, 1,
-			"tidemark: slot s was made in database system 1, this is 2: log positions have started over\n    mend: every index has to be filled again: tidemark run --reindex all; or set on_slot_lost: reindex, and it is done without asking\n"},
+			"tidemark: slot s was made in database system 1, this is 2: log positions have started over\n    hint: every index has to be filled again: tidemark run --reindex all; or set on_slot_lost: reindex, and it is done without asking\n"},
 		{"admin address", &admin.ListenError{Address: "127.0.0.1:1", Err: syscall.EADDRINUSE}, 2,
-			"tidemark: admin server: cannot listen on 127.0.0.1:1: address already in use\n    mend: set admin.listen to another address, or end the process that has this one\n"},
+			"tidemark: admin server: cannot listen on 127.0.0.1:1: address already in use\n    hint: set admin.listen to another address, or end the process that has this one\n"},
 		{"index that is not in the file", &service.UnknownIndexError{Name: "x"}, 2, "tidemark: there is no index x in the mapping\n"},
 		{"name taken", &search.NameTakenError{Name: "x"}, 2, ""},
 		{"password", fmt.Errorf("connect: %w", &pgconn.PgError{Code: "28P01", Message: "no"}), 2, ""},
@@ -85,15 +85,15 @@ func TestUsage(t *testing.T) {
 		{"run --help", 0, "--reindex indices", ""},
 		{"completion bash", 0, "bash completion", ""},
 		{"__complete run --log-format ", 0, "auto\ntext\njson\n", ""},
-		{"", 2, "", "no command is given\n    mend: see tidemark --help"},
+		{"", 2, "", "no command is given\n    hint: see tidemark --help"},
 		{"chek", 2, "", `unknown command "chek" for "tidemark" Did you mean this? check`},
-		{"run now", 2, "", `there is no argument here, found "now"` + "\n    mend: see tidemark run --help"},
-		{"run --onse", 2, "", "unknown flag: --onse\n    mend: see tidemark run --help"},
+		{"run now", 2, "", `there is no argument here, found "now"` + "\n    hint: see tidemark run --help"},
+		{"run --onse", 2, "", "unknown flag: --onse\n    hint: see tidemark run --help"},
 		{"run --log-level loud", 2, "", "want debug, info, warn or error"},
 		{"run --log-format xml", 2, "", "want auto, text, json"},
 		{"check -c", 2, "", "flag needs an argument"},
-		{"check -c none.yaml", 2, "", "none.yaml: cannot be read: no such file or directory\n    mend: "},
-		{"run", 2, "", "tidemark.yaml: cannot be read: no such file or directory\n    mend: "},
+		{"check -c none.yaml", 2, "", "none.yaml: cannot be read: no such file or directory\n    hint: "},
+		{"run", 2, "", "tidemark.yaml: cannot be read: no such file or directory\n    hint: "},
 	}
 	t.Chdir(t.TempDir())
 	for _, tt := range tests {

@@ -61,7 +61,7 @@ func keptEqual(ctx context.Context, config *mapping.Config, prepared *prepare.Pr
 	}
 	for _, plan := range plans {
 		if slices.Contains(indices, plan.Index) && plan.Need.Fill != "" {
-			return fmt.Errorf("index %s has to be filled first: %s%s", plan.Index.Name, plan.Need.Fill, withMend("tidemark run"))
+			return fmt.Errorf("index %s has to be filled first: %s%s", plan.Index.Name, plan.Need.Fill, withHint("tidemark run"))
 		}
 	}
 	return nil

@@ -165,7 +165,7 @@ func (e *unreachableError) Error() string {
 	return strings.ReplaceAll(e.UnreachableError.Error(), "postgres.url", e.from)
 }
 
-// hasPassword tells whether a password may be in the description of a connection.
+// hasPassword reports whether a password may be in the description of a connection.
 func hasPassword(text string) bool {
 	u, err := url.Parse(text)
 	if err != nil || u.Scheme == "" {
@@ -175,7 +175,7 @@ func hasPassword(text string) bool {
 	return set || strings.Contains(strings.ToLower(u.RawQuery), "password")
 }
 
-// searchOf gives the addresses of the cluster, and the user if one is in them.
+// searchOf returns the addresses of the cluster, and the user if one is in them.
 func searchOf(text string) (urls []string, user string, err error) {
 	if text == "" {
 		return []string{searchDefault}, "", nil
@@ -184,7 +184,7 @@ func searchOf(text string) (urls []string, user string, err error) {
 		u, err := url.Parse(strings.TrimSpace(part))
 		if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "" || u.RawQuery != "" || u.Fragment != "" {
 			// Not shown: a password may be in it.
-			return nil, "", mapping.Problems{{File: searchVariable, Text: "this is not the URL of a cluster", Mend: "https://HOST:9200, several with commas between them"}}
+			return nil, "", mapping.Problems{{File: searchVariable, Text: "this is not the URL of a cluster", Hint: "https://HOST:9200, several with commas between them"}}
 		}
 		if name := u.User.Username(); name != "" {
 			user = name
@@ -250,5 +250,5 @@ func deliver(o initOptions, d *draft.Draft, stdout io.Writer) error {
 }
 
 func alreadyThere(file string) error {
-	return mapping.Problems{{File: file, Text: "it is there already, and is not overwritten", Mend: "name another file: -o FILE"}}
+	return mapping.Problems{{File: file, Text: "it is there already, and is not overwritten", Hint: "name another file: -o FILE"}}
 }

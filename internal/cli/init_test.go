@@ -52,7 +52,7 @@ func TestInit(t *testing.T) {
 	}
 	for _, there := range []string{file, link} {
 		code, out, wrong := tidemark(t, "init", "-o", there)
-		if want := there + ": it is there already, and is not overwritten\n    mend: name another file: -o FILE\n"; code != exitConfig || out != "" || wrong != want {
+		if want := there + ": it is there already, and is not overwritten\n    hint: name another file: -o FILE\n"; code != exitConfig || out != "" || wrong != want {
 			t.Errorf("%d %s%s", code, out, wrong)
 		}
 	}
@@ -115,23 +115,23 @@ func TestInitRefuses(t *testing.T) {
 		code int
 		want string
 	}{
-		{"no database", nil, exitConfig, "tidemark: no database is given: there is no --url, and none of DATABASE_URL, PGHOST, PGDATABASE, PGUSER, PGSERVICE is set\n    mend: see tidemark init --help\n"},
-		{"an argument", []string{"x"}, exitConfig, "tidemark: there is no argument here, found \"x\"\n    mend: see tidemark init --help\n"},
-		{"no URL", []string{"--url", "S3cret"}, exitConfig, "--url: want the URL of a Postgres database\n    mend: postgres://USER:PASSWORD@HOST:PORT/DATABASE\n          or host=HOST dbname=DATABASE user=USER\n"},
-		{"another database", []string{"--url", other}, exitConfig, "--url: there is no database nothing. Postgres says: database \"nothing\" does not exist\n    mend: name an existing database: SELECT datname FROM pg_database;\n"},
+		{"no database", nil, exitConfig, "tidemark: no database is given: there is no --url, and none of DATABASE_URL, PGHOST, PGDATABASE, PGUSER, PGSERVICE is set\n    hint: see tidemark init --help\n"},
+		{"an argument", []string{"x"}, exitConfig, "tidemark: there is no argument here, found \"x\"\n    hint: see tidemark init --help\n"},
+		{"no URL", []string{"--url", "S3cret"}, exitConfig, "--url: want the URL of a Postgres database\n    hint: postgres://USER:PASSWORD@HOST:PORT/DATABASE\n          or host=HOST dbname=DATABASE user=USER\n"},
+		{"another database", []string{"--url", other}, exitConfig, "--url: there is no database nothing. Postgres says: database \"nothing\" does not exist\n    hint: name an existing database: SELECT datname FROM pg_database;\n"},
 		{"no such things", []string{"--url", d.URL, "--schema", "x", "--tables", "ordrs,public.heap,a b"}, exitConfig,
-			"--schema: no tables in a schema \"x\"\n    mend: its schemas with tables: My \"Own\", public\n\n" +
-				"--tables: no table public.ordrs in the database (a view or a foreign table has no log of its changes)\n    mend: did you mean public.orders?\n\n" +
-				"--tables: table public.heap is not in a schema of --schema\n    mend: add its schema: --schema public\n\n" +
-				"--tables: a b: a name with ' ' must be in double quotes\n    mend: public.products, or 'public.\"Weird.Name\"'\n"},
-		{"a quote", []string{"--url", d.URL, "--tables", `"a`}, exitConfig, "tidemark: \"a: a \" without its end\n    mend: see tidemark init --help\n"},
-		{"an empty name", []string{"--url", d.URL, "--tables", "a,"}, exitConfig, "tidemark: a name is missing in \"a,\"\n    mend: see tidemark init --help\n"},
+			"--schema: no tables in a schema \"x\"\n    hint: its schemas with tables: My \"Own\", public\n\n" +
+				"--tables: no table public.ordrs in the database (a view or a foreign table has no log of its changes)\n    hint: did you mean public.orders?\n\n" +
+				"--tables: table public.heap is not in a schema of --schema\n    hint: add its schema: --schema public\n\n" +
+				"--tables: a b: a name with ' ' must be in double quotes\n    hint: public.products, or 'public.\"Weird.Name\"'\n"},
+		{"a quote", []string{"--url", d.URL, "--tables", `"a`}, exitConfig, "tidemark: \"a: a \" without its end\n    hint: see tidemark init --help\n"},
+		{"an empty name", []string{"--url", d.URL, "--tables", "a,"}, exitConfig, "tidemark: a name is missing in \"a,\"\n    hint: see tidemark init --help\n"},
 		{"nothing to index", []string{"--url", as(t, d.URL, role, "right")}, exitConfig,
-			database + ": table public.heap has no primary key, and id is not given\n    mend: ALTER TABLE \"public\".\"heap\" ADD PRIMARY KEY (…);\n" +
+			database + ": table public.heap has no primary key, and id is not given\n    hint: ALTER TABLE \"public\".\"heap\" ADD PRIMARY KEY (…);\n" +
 				"          or CREATE UNIQUE INDEX over NOT NULL columns, name them in id, and in the database:\n          ALTER TABLE \"public\".\"heap\" REPLICA IDENTITY FULL;\n\n" +
-				database + ": row-level security hides rows of table public.hidden from role {role}\n    mend: ALTER ROLE \"{role}\" BYPASSRLS;\n\n" +
-				database + ": role {role} may not read table public.orders\n    mend: GRANT USAGE ON SCHEMA \"public\" TO \"{role}\";\n          GRANT SELECT ON \"public\".\"orders\" TO \"{role}\";\n\n" +
-				database + ": role {role} may not read table \"My \"\"Own\"\"\".\"a,b\"\n    mend: GRANT USAGE ON SCHEMA \"My \"\"Own\"\"\" TO \"{role}\";\n          GRANT SELECT ON \"My \"\"Own\"\"\".\"a,b\" TO \"{role}\";\n"},
+				database + ": row-level security hides rows of table public.hidden from role {role}\n    hint: ALTER ROLE \"{role}\" BYPASSRLS;\n\n" +
+				database + ": role {role} may not read table public.orders\n    hint: GRANT USAGE ON SCHEMA \"public\" TO \"{role}\";\n          GRANT SELECT ON \"public\".\"orders\" TO \"{role}\";\n\n" +
+				database + ": role {role} may not read table \"My \"\"Own\"\"\".\"a,b\"\n    hint: GRANT USAGE ON SCHEMA \"My \"\"Own\"\"\" TO \"{role}\";\n          GRANT SELECT ON \"My \"\"Own\"\"\".\"a,b\" TO \"{role}\";\n"},
 		{"one of another schema", []string{"--url", d.URL, "--schema", `"My ""Own"""`}, exitDone, ""},
 		{"one with a comma", []string{"--url", d.URL, "--tables", `orders,"a,b"`}, exitDone, ""},
 	}
@@ -148,7 +148,7 @@ func TestInitRefuses(t *testing.T) {
 		})
 	}
 	t.Setenv("SEARCH_URL", "h:9200")
-	if code, _, wrong := tidemark(t, "init", "--url", d.URL); code != exitConfig || wrong != "SEARCH_URL: this is not the URL of a cluster\n    mend: https://HOST:9200, several with commas between them\n" {
+	if code, _, wrong := tidemark(t, "init", "--url", d.URL); code != exitConfig || wrong != "SEARCH_URL: this is not the URL of a cluster\n    hint: https://HOST:9200, several with commas between them\n" {
 		t.Errorf("%d %s", code, wrong)
 	}
 }
@@ -158,7 +158,7 @@ func TestInitAnEmptyDatabase(t *testing.T) {
 	noDatabase(t)
 	d := testenv.NewDatabase(t)
 	code, out, wrong := tidemark(t, "init", "--url", d.URL)
-	if want := "database " + d.Name + ": there is no table in it to index\n    mend: name another database, or other schemas: --schema\n"; code != exitConfig || out != "" || wrong != want {
+	if want := "database " + d.Name + ": there is no table in it to index\n    hint: name another database, or other schemas: --schema\n"; code != exitConfig || out != "" || wrong != want {
 		t.Errorf("%d %s%s", code, out, wrong)
 	}
 }

@@ -226,7 +226,7 @@ func newAsker(config *mapping.Config, db *sql.DB, stdout io.Writer, log *slog.Lo
 	}
 }
 
-// isFollowed tells whether an instance follows a slot. One that does not exist nobody does.
+// isFollowed reports whether an instance follows a slot. One that does not exist nobody does.
 func isFollowed(ctx context.Context, db *sql.DB, slot string) (active bool, err error) {
 	err = db.QueryRowContext(ctx, `SELECT coalesce(bool_or(active), false) FROM pg_catalog.pg_replication_slots WHERE slot_name = $1`, slot).Scan(&active)
 	if err != nil {

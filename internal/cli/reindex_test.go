@@ -91,7 +91,7 @@ func TestReindexByItself(t *testing.T) {
 		"1 / 0 = 1":                            "division by zero",
 		"id = (select id from no_table)":       `relation "no_table" does not exist`,
 	} {
-		says(t, exitConfig, command("--where", condition), "Postgres refuses the condition of --where", want, "mend: see tidemark reindex --help")
+		says(t, exitConfig, command("--where", condition), "Postgres refuses the condition of --where", want, "hint: see tidemark reindex --help")
 	}
 	if n := count(t, search, fill(t, f, name)); n != 300 {
 		t.Errorf("%d documents", n)

@@ -100,6 +100,6 @@ func reportReload(log *slog.Logger, err error) {
 		return
 	}
 	for _, p := range problems {
-		log.Error(stays, "file", p.File, "line", p.Line, "problem", p.Text, "mend", p.Mend)
+		log.Error(stays, "file", p.File, "line", p.Line, "problem", p.Text, "hint", p.Hint)
 	}
 }

@@ -72,7 +72,7 @@ func serve(ctx context.Context, config *mapping.Config, o runOptions, options se
 	case o.once:
 		return errInterrupted
 	case err != nil && !errors.Is(err, context.Cause(ctx)):
-		options.Logger.Warn("the end was not in order", slog.Any("err", err))
+		options.Logger.Warn("the end was not in order", slog.Any("error", err))
 		return err
 	}
 	return nil

@@ -56,7 +56,7 @@ func newVerify(stderr io.Writer) *cobra.Command {
 		},
 	}
 	o.add(c)
-	c.Flags().BoolVar(&o.repair, "repair", false, "mend what differs: have rows read again, and remove documents without one")
+	c.Flags().BoolVar(&o.repair, "repair", false, "repair what differs: have rows read again, and remove documents without one")
 	c.Flags().Var(&o.sample, "sample", "look at a random `part` of the rows and documents: 1%, 0.5%")
 	c.Flags().BoolVar(&o.json, "json", false, "print every difference and the result of each index, each as a line of JSON")
 	c.Flags().IntVar(&o.show, "show", 20, "print the first `n` differences of each index")

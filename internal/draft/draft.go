@@ -3,7 +3,7 @@
 //
 // The text is for a person to go on with, and complete as it is: a table or an include
 // that [mapping.Config.Check] would refuse is in it as a comment, with the statement that
-// mends it. What is written is what was checked, so both never differ. Whether the role may
+// fixes it. What is written is what was checked, so both never differ. Whether the role may
 // follow the log, and whether the cluster takes the indices, is not looked at.
 package draft
 
@@ -60,7 +60,7 @@ func Make(ctx context.Context, db *sql.DB, o Options) (*Draft, error) {
 	d.file(o, selected)
 	if d.indices == 0 {
 		if len(d.refused) == 0 {
-			return nil, mapping.Problems{{File: "database " + c.database, Text: "there is no table in it to index", Mend: "name another database, or other schemas: --schema"}}
+			return nil, mapping.Problems{{File: "database " + c.database, Text: "there is no table in it to index", Hint: "name another database, or other schemas: --schema"}}
 		}
 		return nil, d.refused
 	}
@@ -101,13 +101,13 @@ func (d *drafter) accepted(text []byte) error {
 	return nil
 }
 
-// selected gives the tables that are to have an index.
+// selected returns the tables that are to have an index.
 func (c *survey) selected(o Options) ([]catalog.TableName, error) {
 	var problems mapping.Problems
 	in := make(map[string]bool)
 	for _, schema := range o.Schemas {
 		if in[schema] = true; !c.schemas[schema] {
-			problems = append(problems, mapping.Problem{File: "--schema", Text: fmt.Sprintf("no tables in a schema %s", catalog.QuoteIdent(schema)), Mend: "its schemas with tables: " + strings.Join(c.schemaNames(), ", ")})
+			problems = append(problems, mapping.Problem{File: "--schema", Text: fmt.Sprintf("no tables in a schema %s", catalog.QuoteIdent(schema)), Hint: "its schemas with tables: " + strings.Join(c.schemaNames(), ", ")})
 		}
 	}
 	inside := func(name catalog.TableName) bool { return len(in) == 0 || in[name.Schema] }
@@ -116,7 +116,7 @@ func (c *survey) selected(o Options) ([]catalog.TableName, error) {
 	for _, text := range o.Tables {
 		name, err := catalog.ParseTableName(text)
 		if err != nil {
-			problems = append(problems, mapping.Problem{File: "--tables", Text: fmt.Sprintf("%s: %v", text, err), Mend: `public.products, or 'public."Weird.Name"'`})
+			problems = append(problems, mapping.Problem{File: "--tables", Text: fmt.Sprintf("%s: %v", text, err), Hint: `public.products, or 'public."Weird.Name"'`})
 			continue
 		}
 		if found := c.called(name, inside); found != nil {
@@ -137,7 +137,7 @@ func (c *survey) selected(o Options) ([]catalog.TableName, error) {
 	return selected, nil
 }
 
-// called gives the table of this name, or else the only one that is called so in another
+// called returns the table of this name, or else the only one that is called so in another
 // schema.
 func (c *survey) called(name catalog.TableName, inside func(catalog.TableName) bool) *catalog.TableName {
 	if c.facts[name] != nil && inside(name) {
@@ -163,22 +163,22 @@ func (c *survey) noTable(name catalog.TableName) mapping.Problem {
 	d := drafter{survey: c}
 	p := mapping.Problem{File: "--tables"}
 	if c.facts[name] != nil {
-		p.Text, p.Mend = fmt.Sprintf("table %s is not in a schema of --schema", name), "add its schema: --schema "+name.Schema
+		p.Text, p.Hint = fmt.Sprintf("table %s is not in a schema of --schema", name), "add its schema: --schema "+name.Schema
 		return p
 	}
 	if _, err := d.judge("table: " + scalar(name.String())); err != nil {
 		if problems, ok := errors.AsType[mapping.Problems](err); ok {
-			p.Text, p.Mend = reason(problems[0]), problems[0].Mend
+			p.Text, p.Hint = reason(problems[0]), problems[0].Hint
 		}
 	}
-	if p.Mend == "" {
+	if p.Hint == "" {
 		var names []string
 		for _, name := range c.names[:min(len(c.names), maxNamed)] {
 			names = append(names, name.String())
 		}
-		p.Mend = "there are: " + strings.Join(names, ", ")
+		p.Hint = "there are: " + strings.Join(names, ", ")
 		if len(c.names) > maxNamed {
-			p.Mend += ", …"
+			p.Hint += ", …"
 		}
 	}
 	return p

@@ -238,7 +238,7 @@ func TestShop(t *testing.T) {
 		"  ## Everybody we know\n  people:",
 		"  sales_tenants:",
 		"\n  orders:",
-		"##   table public.no_key has no primary key, and id is not given\n##     mend: ALTER TABLE \"public\".\"no_key\" ADD PRIMARY KEY (…);\n",
+		"##   table public.no_key has no primary key, and id is not given\n##     hint: ALTER TABLE \"public\".\"no_key\" ADD PRIMARY KEY (…);\n",
 		"##   table public.unlogged is unlogged or temporary",
 		"table: public.by_unique\n    id: [code]\n",
 		"have no index of their own: public.friends, public.product_tags\n",

@@ -91,11 +91,11 @@ func (d *drafter) weigh(t *catalog.Table, head []string, in *include) bool {
 		return false
 	}
 	for _, p := range problems {
-		if !strings.HasPrefix(p.Mend, "ALTER ") && !strings.HasPrefix(p.Mend, "SELECT ") {
+		if !strings.HasPrefix(p.Hint, "ALTER ") && !strings.HasPrefix(p.Hint, "SELECT ") {
 			return false
 		}
-		if !slices.Contains(in.before, p.Mend) {
-			in.before = append(in.before, p.Mend)
+		if !slices.Contains(in.before, p.Hint) {
+			in.before = append(in.before, p.Hint)
 		}
 	}
 	return true
@@ -197,7 +197,7 @@ func (d *drafter) toManyThrough(k *foreignKey, name func(...string) string) *inc
 	return in
 }
 
-// referredColumns gives the columns that a foreign key refers to.
+// referredColumns returns the columns that a foreign key refers to.
 func referredColumns(k *foreignKey) []string {
 	var columns []string
 	for _, p := range k.pairs {
@@ -206,14 +206,14 @@ func referredColumns(k *foreignKey) []string {
 	return columns
 }
 
-// oneEach tells whether columns are of one row at most: they hold a key.
+// oneEach reports whether columns are of one row at most: they hold a key.
 func oneEach(t *catalog.Table, columns []string) bool {
 	return slices.ContainsFunc(append([][]string{t.PrimaryKey}, t.Unique...), func(key []string) bool {
 		return len(key) > 0 && !slices.ContainsFunc(key, func(name string) bool { return !slices.Contains(columns, name) })
 	})
 }
 
-// describing gives the columns that tell a person which row it is.
+// describing returns the columns that tell a person which row it is.
 func describing(t *catalog.Table, skip []string) []string {
 	columns := []string{}
 	for _, c := range t.Columns {
@@ -224,7 +224,7 @@ func describing(t *catalog.Table, skip []string) []string {
 	return columns
 }
 
-// useful gives the first columns that an object of the row can have.
+// useful returns the first columns that an object of the row can have.
 func useful(t *catalog.Table, skip []string, most int) []string {
 	columns := []string{}
 	for _, c := range t.Columns {
@@ -236,10 +236,10 @@ func useful(t *catalog.Table, skip []string, most int) []string {
 	return columns
 }
 
-// isField tells whether a column is put into an object under its own name.
+// isField reports whether a column is put into an object under its own name.
 func isField(column string) bool { return fitsField(column) && !secrets.MatchString(column) }
 
-// createIndex gives the statement that makes rows of t be found by columns.
+// createIndex returns the statement that makes rows of t be found by columns.
 func createIndex(t *catalog.Table, columns []string) string {
 	concurrently := " CONCURRENTLY"
 	if t.Partitioned {

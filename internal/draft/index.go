@@ -17,7 +17,7 @@ type drafter struct {
 	*survey
 	b       strings.Builder
 	indices int
-	refused mapping.Problems // of tables without an index, with what mends them
+	refused mapping.Problems // of tables without an index, with what fixes them
 	leftOut int              // the number of those tables
 }
 
@@ -77,8 +77,8 @@ postgres:
 	}
 	for _, p := range d.refused {
 		d.printf("##   %s\n", remark(p.Text))
-		for i, line := range strings.Split(p.Mend, "\n") {
-			d.printf("##     %s%s\n", []string{"mend: ", "      "}[min(i, 1)], strings.TrimRight(remarkLine(line), " "))
+		for i, line := range strings.Split(p.Hint, "\n") {
+			d.printf("##     %s%s\n", []string{"hint: ", "      "}[min(i, 1)], strings.TrimRight(remarkLine(line), " "))
 		}
 	}
 }
@@ -97,7 +97,7 @@ func (d *drafter) refuse(name catalog.TableName, problems ...mapping.Problem) {
 		if !strings.Contains(text, name.String()) {
 			text = fmt.Sprintf("table %s: %s", name, text)
 		}
-		d.refused = append(d.refused, mapping.Problem{File: "database " + d.database, Text: text, Mend: p.Mend})
+		d.refused = append(d.refused, mapping.Problem{File: "database " + d.database, Text: text, Hint: p.Hint})
 	}
 }
 
@@ -108,7 +108,7 @@ func (d *drafter) index(name catalog.TableName, taken map[string]bool) {
 		if role := catalog.QuoteIdent(d.role); !d.facts[name].readable {
 			table := catalog.QuoteIdent(name.Schema) + "." + catalog.QuoteIdent(name.Name)
 			d.refuse(name, mapping.Problem{Text: fmt.Sprintf("role %s may not read table %s", d.role, name),
-				Mend: fmt.Sprintf("GRANT USAGE ON SCHEMA %s TO %s;\nGRANT SELECT ON %s TO %s;", catalog.QuoteIdent(name.Schema), role, table, role)})
+				Hint: fmt.Sprintf("GRANT USAGE ON SCHEMA %s TO %s;\nGRANT SELECT ON %s TO %s;", catalog.QuoteIdent(name.Schema), role, table, role)})
 		}
 		return
 	}
@@ -187,7 +187,7 @@ func fieldLines(t *catalog.Table, names map[string]bool) []string {
 	return append([]string{"fields:"}, lines...)
 }
 
-// columnNames gives the columns that are fields unless the file says otherwise.
+// columnNames returns the columns that are fields unless the file says otherwise.
 func columnNames(t *catalog.Table) []string {
 	s := new(mapping.Shape)
 	var names []string
@@ -255,7 +255,7 @@ func (d *drafter) remarks(indent string, in *include) {
 	}
 }
 
-// fieldCount gives the number of fields that the index has with all includes.
+// fieldCount returns the number of fields that the index has with all includes.
 func (d *drafter) fieldCount(head []string, proposed []*include) int {
 	lines := head[:len(head):len(head)]
 	if len(proposed) > 0 {
@@ -291,5 +291,5 @@ func (d *drafter) judge(lines ...string) (*mapping.Config, error) {
 
 var ofKey = regexp.MustCompile(`^indices\.x[^ ]*: `)
 
-// reason gives the text of a problem without the key of the file that judge made up.
+// reason returns the text of a problem without the key of the file that judge made up.
 func reason(p mapping.Problem) string { return ofKey.ReplaceAllString(p.Text, "") }

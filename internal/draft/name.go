@@ -18,7 +18,7 @@ const maxName = 120
 // inTime is how a physical index ends; an index cannot.
 var inTime = regexp.MustCompile(`-\d{8}t\d{6}z$`)
 
-// indexName gives the name of a table's index, which differs from those that are taken.
+// indexName returns the name of a table's index, which differs from those that are taken.
 func indexName(name catalog.TableName, taken map[string]bool) string {
 	candidates := []string{simple(name.Name, "table")}
 	if name.Schema != "public" {
@@ -27,7 +27,7 @@ func indexName(name catalog.TableName, taken map[string]bool) string {
 	return firstFree(candidates, func(s string) bool { return taken[s] || inTime.MatchString(s) })
 }
 
-// slotName gives a slot that no other database of the server has, empty if that is the
+// slotName returns a slot that no other database of the server has, empty if that is the
 // default.
 func (c *survey) slotName() string {
 	if !c.slots[mapping.DefaultSlot] {
@@ -67,7 +67,7 @@ func simple(text, otherwise string) string {
 	return text
 }
 
-// firstFree gives the first of the names that is not taken, or the last one with a number.
+// firstFree returns the first of the names that is not taken, or the last one with a number.
 func firstFree(names []string, taken func(string) bool) string {
 	for _, name := range names {
 		if name != "" && !taken(name) {
@@ -85,13 +85,13 @@ func firstFree(names []string, taken func(string) bool) string {
 var reservedFields = []string{"_id", "_index", "_type", "_source", "_routing", "_field_names", "_ignored", "_ignored_source", "_nested_path", "_seq_no",
 	"_primary_term", "_version", "_doc_count", "_tier", "_feature", "_size", "_timestamp", "_ttl", "_tsid", "_data_stream_timestamp", "_parent", "_all", "_uid"}
 
-// fitsField tells whether a column can be a field of its own name. One with a dot would
+// fitsField reports whether a column can be a field of its own name. One with a dot would
 // be an object, inside of which another column may already lie; * stands for all columns.
 func fitsField(column string) bool {
 	return !strings.Contains(column, ".") && strings.TrimSpace(column) == column && column != "*" && !slices.Contains(reservedFields, column)
 }
 
-// fieldName gives a column's field a name that can be.
+// fieldName returns a column's field a name that can be.
 func fieldName(column string, taken func(string) bool) string {
 	name := strings.Trim(strings.ReplaceAll(column, ".", "_"), "_* \t\n\v\f\r\u00a0\u0085")
 	if !fitsField(name) || name == "" {
@@ -111,7 +111,7 @@ var (
 	refers = regexp.MustCompile(`(?i:^(.+?)(_id|_fk|_key|_no|_nr|_code|_uuid|_ref)$)|^(.*[a-z0-9])(Id|ID|Fk|FK|Uuid|UUID)$`)
 )
 
-// referred gives the name of what a column refers to: artist_id refers to an artist. It is
+// referred returns the name of what a column refers to: artist_id refers to an artist. It is
 // empty where the column is called like that itself.
 func referred(column string) string {
 	m := refers.FindStringSubmatch(column)

@@ -40,7 +40,7 @@ type foreignKey struct {
 	pairs     []mapping.Pair // Near: columns of table; Far: columns of to
 }
 
-// near gives the columns that refer to the other table.
+// near returns the columns that refer to the other table.
 func (k *foreignKey) near() []string {
 	var columns []string
 	for _, p := range k.pairs {
@@ -49,7 +49,7 @@ func (k *foreignKey) near() []string {
 	return columns
 }
 
-// reversed gives the pairs as the table sees them that is referred to.
+// reversed returns the pairs as the table sees them that is referred to.
 func (k *foreignKey) reversed() []mapping.Pair {
 	var pairs []mapping.Pair
 	for _, p := range k.pairs {
@@ -108,7 +108,7 @@ func readSurvey(ctx context.Context, q catalog.Querier) (*survey, error) {
 	}
 	if err == nil && len(c.names) > maxTables {
 		return nil, mapping.Problems{{File: "database " + c.database, Text: fmt.Sprintf("it has more than %d tables, which is too much for one file", maxTables),
-			Mend: "write the mapping by hand: config.example.yaml has every key"}}
+			Hint: "write the mapping by hand: config.example.yaml has every key"}}
 	}
 	if err == nil {
 		err = each(ctx, q, c.addKey, keysQuery, mapping.DefaultControlSchema)
@@ -185,7 +185,7 @@ func each(ctx context.Context, q catalog.Querier, do func(scan func(...any) erro
 
 func (c *survey) schemaNames() []string { return slices.Sorted(maps.Keys(c.schemas)) }
 
-// indexed tells whether rows of the table are found by columns without reading all of it.
+// indexed reports whether rows of the table are found by columns without reading all of it.
 func (c *survey) indexed(name catalog.TableName, columns []string) bool {
 	return slices.ContainsFunc(c.facts[name].indexes, func(index []string) bool {
 		return len(index) >= len(columns) && sameNames(index[:len(columns)], columns)
@@ -196,7 +196,7 @@ func sameNames(a, b []string) bool {
 	return slices.Equal(slices.Sorted(slices.Values(a)), slices.Sorted(slices.Values(b)))
 }
 
-// keysOf gives the foreign keys of a table, and those that refer to it, as far as the role
+// keysOf returns the foreign keys of a table, and those that refer to it, as far as the role
 // may read both tables.
 func (c *survey) keysOf(name catalog.TableName) (own, others []*foreignKey) {
 	for _, k := range c.keys {
@@ -213,7 +213,7 @@ func (c *survey) keysOf(name catalog.TableName) (own, others []*foreignKey) {
 	return own, others
 }
 
-// pureLink tells whether a table does nothing but link two others: all its columns belong
+// pureLink reports whether a table does nothing but link two others: all its columns belong
 // to two foreign keys, but for one that orders the rows.
 func (c *survey) pureLink(name catalog.TableName) bool {
 	t := c.tables[name]
@@ -221,7 +221,7 @@ func (c *survey) pureLink(name catalog.TableName) bool {
 	return t != nil && len(own) == 2 && len(c.linkRest(t, own)) <= 1 && !slices.ContainsFunc(c.linkRest(t, own), func(column string) bool { return !orders.MatchString(column) })
 }
 
-// linkRest gives the columns of a table that belong to none of its foreign keys.
+// linkRest returns the columns of a table that belong to none of its foreign keys.
 func (c *survey) linkRest(t *catalog.Table, own []*foreignKey) []string {
 	var rest []string
 	for _, column := range t.Columns {

@@ -28,7 +28,7 @@ func key(text string) string {
 	return strconv.Quote(text) // its escapes are those of YAML, too
 }
 
-// printable tells whether YAML takes the character as it is.
+// printable reports whether YAML takes the character as it is.
 func printable(r rune) bool { return unicode.IsPrint(r) && r != '\ufeff' }
 
 // scalar writes a text as a value: in those, ${…} is filled in.

@@ -74,7 +74,7 @@ func TestExpressions(t *testing.T) {
 	})
 }
 
-// failures gives the dead letters: ID, status and reason, each once, in the order of the ID.
+// failures returns the dead letters: ID, status and reason, each once, in the order of the ID.
 func (s *setup) failures(t *testing.T) []string {
 	t.Helper()
 	rows, err := s.db.DB.QueryContext(t.Context(), `SELECT DISTINCT format('%s %s %s', doc_id, status, reason) AS kept FROM dbsync_ctrl.dead_letters ORDER BY kept`)
@@ -183,7 +183,7 @@ func TestUnmadeDocuments(t *testing.T) {
 			s.checkSynced(t)
 			s.wantFailures(t, test.reason, bad...)
 
-			// A mended row has its document; one that is gone has none.
+			// A fixed row has its document; one that is gone has none.
 			s.db.Exec(t, `DELETE FROM a WHERE id = 8`)
 			change("3", bad...)
 			s.options["a"] = []testenv.CheckOption{testenv.WithQuery(test.query)}

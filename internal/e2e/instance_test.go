@@ -147,7 +147,7 @@ func (i *instance) mayLog(t testing.TB, text string, limit time.Duration) {
 	}
 }
 
-// outcome tells how it ended.
+// outcome returns how it ended.
 func (i *instance) outcome() string {
 	select {
 	case <-i.ended:

@@ -125,17 +125,17 @@ func (s *setup) equal(ctx context.Context) error {
 	return nil
 }
 
-// mend does what the command asks for when it refuses to start, as psql would.
-func (s *setup) mend(t *testing.T, i *instance) {
+// fix does what the command asks for when it refuses to start, as psql would.
+func (s *setup) hint(t *testing.T, i *instance) {
 	t.Helper()
-	said := strings.ReplaceAll(i.tail(100), "mend: ", "")
+	said := strings.ReplaceAll(i.tail(100), "hint: ", "")
 	found := regexp.MustCompile(`(?m)^\s*((?:ALTER TABLE|SELECT format).*(?:;|\\gexec))\s*$`).FindAllStringSubmatch(said, -1)
 	if len(found) == 0 {
-		t.Fatalf("no statement to mend it:\n%s", said)
+		t.Fatalf("no statement to fix it:\n%s", said)
 	}
 	for _, m := range found {
 		query, generated := strings.CutSuffix(m[1], `\gexec`)
-		t.Logf("mended: %s", m[1])
+		t.Logf("fixed: %s", m[1])
 		if !generated {
 			s.db.Exec(t, query)
 			continue
@@ -154,7 +154,7 @@ func (s *setup) mend(t *testing.T, i *instance) {
 }
 
 // TestReplicaIdentity has tables of every replica identity, as documents and within them:
-// what does not tell enough is refused, and what is said to mend it does.
+// what does not tell enough is refused, and what is said to fix it does.
 func TestReplicaIdentity(t *testing.T) {
 	t.Parallel()
 	const (
@@ -211,7 +211,7 @@ func TestReplicaIdentity(t *testing.T) {
 				if code := i.wait(t); code != 2 || !strings.Contains(i.tail(100), test.refused) {
 					t.Fatalf("exit code %d, want 2 and %q:\n%s", code, test.refused, i.tail(20))
 				}
-				s.mend(t, i)
+				s.hint(t, i)
 			}
 			s.once(t)
 			s.checkSynced(t)
@@ -223,7 +223,7 @@ func TestReplicaIdentity(t *testing.T) {
 }
 
 // TestReplicaIdentityTakenAway has somebody make a table's replica identity smaller while
-// the command runs. It stops at the first change that does not tell enough, and is mended
+// the command runs. It stops at the first change that does not tell enough, and is fixed
 // as it says.
 func TestReplicaIdentityTakenAway(t *testing.T) {
 	t.Parallel()
@@ -236,7 +236,7 @@ func TestReplicaIdentityTakenAway(t *testing.T) {
 			i.awaitLog(t, "following the slot")
 			identity := map[string]string{"a": "USING INDEX n", "b": "DEFAULT"}[table]
 			s.db.Exec(t, fmt.Sprintf(`ALTER TABLE %s REPLICA IDENTITY %s`, table, identity), fmt.Sprintf(`UPDATE %s SET id = -id WHERE id = 7`, table))
-			i.fail(t, 1, "public."+table+" was changed while column", "mend: ALTER TABLE public."+table+" REPLICA IDENTITY FULL, drop the replication slot, and start with on_slot_lost: reindex")
+			i.fail(t, 1, "public."+table+" was changed while column", "hint: ALTER TABLE public."+table+" REPLICA IDENTITY FULL, drop the replication slot, and start with on_slot_lost: reindex")
 			s.db.Exec(t, fmt.Sprintf(`ALTER TABLE public.%s REPLICA IDENTITY FULL`, table))
 			s.start(t, "run").fail(t, 1, "was changed while column") // what was logged stays as it is
 			s.dropSlot(t)

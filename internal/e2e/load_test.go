@@ -266,7 +266,7 @@ func names(columns []loadColumn) string {
 	return strings.Join(all, ", ")
 }
 
-// newKey gives values for the key columns.
+// newKey returns values for the key columns.
 func (w *loadWriter) newKey(t *loadTable) string {
 	var all []string
 	for range t.key {

@@ -135,7 +135,7 @@ func namesOf(columns []*propertyColumn) []string {
 	return all
 }
 
-// plainID gives the SQL for the _id made of key columns.
+// plainID returns the SQL for the _id made of key columns.
 func plainID(alias string, key []*propertyColumn) string {
 	if len(key) == 1 {
 		k := ref(alias, key[0]) + "::text"
@@ -148,7 +148,7 @@ func plainID(alias string, key []*propertyColumn) string {
 	return strings.Join(parts, " || '|' || ")
 }
 
-// templateID gives a template, and the SQL for the _id made by it.
+// templateID returns a template, and the SQL for the _id made by it.
 func templateID(alias, prefix string, key []*propertyColumn) (template, sql string) {
 	template, sql = prefix, literal(prefix)
 	for i, c := range key {
@@ -305,7 +305,7 @@ func (m *mapper) shape(t *propertyTable, alias string, depth int, prefix string,
 	return yaml, pairs
 }
 
-// expression gives one over a column, and in SQL.
+// expression returns one over a column, and in SQL.
 func expression(c *propertyColumn, alias string) (expr, sql string) {
 	name := "$env[" + fmt.Sprintf("%q", c.name) + "]"
 	switch c.kind {

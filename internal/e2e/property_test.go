@@ -144,7 +144,7 @@ func (c *propertyCase) statements() []string {
 	return all
 }
 
-// String gives the case as somebody would go through it by hand.
+// String returns the case as somebody would go through it by hand.
 func (c *propertyCase) String() string {
 	var b strings.Builder
 	for _, s := range c.statements() {

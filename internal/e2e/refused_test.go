@@ -17,7 +17,7 @@ func newRefusing(t *testing.T, search *testenv.SearchServer) *setup {
 	return s
 }
 
-// deadLetters tells what is kept of an index: ID, operation and status, in order.
+// deadLetters returns what is kept of an index: ID, operation and status, in order.
 func (s *setup) deadLetters(t *testing.T) []string {
 	t.Helper()
 	rows, err := s.db.DB.QueryContext(t.Context(), `SELECT format('%s %s %s', doc_id, operation, status) FROM dbsync_ctrl.dead_letters ORDER BY id`)
@@ -65,7 +65,7 @@ func TestRefused(t *testing.T) {
 		s.options["a"] = nil
 		s.awaitCaughtUp(t, i)
 		s.checkSynced(t)
-		// What was mended in the index is had by retrying. That drops letters, too, whose
+		// What was fixed in the index is had by retrying. That drops letters, too, whose
 		// documents were stored since.
 		s.db.Exec(t, `UPDATE a SET n = 'x' WHERE id IN (7, 50)`, `UPDATE a SET n = 'x', big = '' WHERE id = 60`)
 		s.options["a"] = []testenv.CheckOption{testenv.WithRefused("7", "50", "60")}

@@ -93,7 +93,7 @@ func (s *setup) checkIndices(t testing.TB, names ...string) {
 	}
 }
 
-// complete tells whether all indices are, by the control schema.
+// complete reports whether all indices are, by the control schema.
 func (s *setup) complete(ctx context.Context) (bool, error) {
 	conn, err := pgx.Connect(ctx, s.db.URL)
 	if err != nil {

@@ -67,7 +67,7 @@ func TestSlotDropped(t *testing.T) {
 	s.checkSynced(t)
 }
 
-// TestSlotDroppedAndAskedToRebuild mends a lost slot by hand.
+// TestSlotDroppedAndAskedToRebuild fixes a lost slot by hand.
 func TestSlotDroppedAndAskedToRebuild(t *testing.T) {
 	t.Parallel()
 	s := newSmall(t)
@@ -120,7 +120,7 @@ func TestPhysicalIndexDeletedWhileStopped(t *testing.T) {
 }
 
 // TestPhysicalIndexDeletedWhileRunning deletes the index that is written to: writing
-// pauses, nothing is made by accident, and the next start mends it.
+// pauses, nothing is made by accident, and the next start fixes it.
 func TestPhysicalIndexDeletedWhileRunning(t *testing.T) {
 	t.Parallel()
 	s := newSmall(t)

@@ -116,7 +116,7 @@ func action(name, id, routing string) string {
 }
 
 // TestVerifyUnderLoad plants a thousand differences of all kinds while rows change: they are
-// found, and nothing else; and mended.
+// found, and nothing else; and fixed.
 func TestVerifyUnderLoad(t *testing.T) {
 	t.Parallel()
 	eachEngine(t, func(t *testing.T, e testenv.Engine) {
@@ -189,7 +189,7 @@ func TestVerifyUnderLoad(t *testing.T) {
 	})
 }
 
-// shardOf tells which shard a routing leads to.
+// shardOf returns which shard a routing leads to.
 func (s *setup) shardOf(t testing.TB, index, routing string) int {
 	t.Helper()
 	_, answer, err := s.search.Do(t.Context(), http.MethodGet, "/"+url.PathEscape(s.alias(index))+"/_search_shards?routing="+url.QueryEscape(routing), nil)
@@ -271,7 +271,7 @@ func TestVerify(t *testing.T) {
 }
 
 // TestVerifyUnmade verifies indices with rows of which no document can be made, among others
-// that differ and cannot be mended; and indices that do not keep the whole document.
+// that differ and cannot be fixed; and indices that do not keep the whole document.
 func TestVerifyUnmade(t *testing.T) {
 	t.Parallel()
 	s := newSetup(t, shared(t))

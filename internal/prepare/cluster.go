@@ -68,7 +68,7 @@ func again(ctx context.Context, patience time.Duration, ask func() error) error 
 	return err
 }
 
-// connectClusterProblem points at the key of the search section that has to be mended.
+// connectClusterProblem points at the key of the search section that has to be fixed.
 func connectClusterProblem(c *mapping.Config, failure *search.ConnectError) mapping.Problem {
 	key := "search.urls"
 	switch failure.Kind {
@@ -90,7 +90,7 @@ func connectClusterProblem(c *mapping.Config, failure *search.ConnectError) mapp
 	if failure.URLs != "" {
 		where += " " + failure.URLs
 	}
-	return c.Problem(key, failure.Mend, "%s: %v", where, failure.Err)
+	return c.Problem(key, failure.Hint, "%s: %v", where, failure.Err)
 }
 
 // definitions asks the cluster whether it takes the settings and mappings of each index

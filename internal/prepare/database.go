@@ -52,7 +52,7 @@ func (p *Prepared) database(ctx context.Context, c *mapping.Config, log *slog.Lo
 		} else if wrong.Err != nil {
 			text += ": " + plain(wrong.Err).Error()
 		}
-		problems = append(problems, c.Problem("postgres", wrong.Mend, "%s", text))
+		problems = append(problems, c.Problem("postgres", wrong.Hint, "%s", text))
 	}
 	if len(problems) > 0 {
 		return problems

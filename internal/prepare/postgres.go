@@ -38,7 +38,7 @@ type UnreachableError struct {
 }
 
 func (e *UnreachableError) Error() string {
-	return fmt.Sprintf("Postgres at %s does not answer, tried for %s: %v\n    mend: start the server, or correct postgres.url",
+	return fmt.Sprintf("Postgres at %s does not answer, tried for %s: %v\n    hint: start the server, or correct postgres.url",
 		e.Address, e.Waited.Round(time.Millisecond*100), e.Err)
 }
 
@@ -52,7 +52,7 @@ type database struct {
 
 // connectPostgres connects to the database. For as long as patience lasts it tries again
 // while the server does not answer.
-// Its errors are mapping.Problems where somebody has to mend something, an
+// Its errors are mapping.Problems where somebody has to fix something, an
 // [*UnreachableError], or the end of ctx.
 func connectPostgres(ctx context.Context, c *mapping.Config, log *slog.Logger, patience time.Duration) (*database, error) {
 	config, err := pgx.ParseConfig(c.Postgres.ConnString())
@@ -90,7 +90,7 @@ func connectPostgres(ctx context.Context, c *mapping.Config, log *slog.Logger, p
 			db.Close()
 			return nil, &UnreachableError{Address: address(config), Waited: time.Since(start), Err: plain(err)}
 		}
-		log.Warn("Postgres does not answer yet", "address", address(config), "attempt", attempt, "next_in", next.Round(time.Millisecond), "err", plain(err))
+		log.Warn("Postgres does not answer yet", "address", address(config), "attempt", attempt, "next_in", next.Round(time.Millisecond), "error", plain(err))
 		if err := sleep(ctx, next); err != nil {
 			db.Close()
 			return nil, fmt.Errorf("connect to Postgres at %s: %w", address(config), err)
@@ -98,7 +98,7 @@ func connectPostgres(ctx context.Context, c *mapping.Config, log *slog.Logger, p
 	}
 }
 
-// connectProblem says what has to be mended before a connection can be had; false where
+// connectProblem says what has to be fixed before a connection can be had; false where
 // waiting may be enough.
 func connectProblem(c *mapping.Config, config *pgx.ConnConfig, err error) (mapping.Problem, bool) {
 	role := catalog.QuoteIdent(config.User)

@@ -2,8 +2,8 @@
 // it names, before anything is made or written there.
 //
 // [Prepare] is the one way to a start: run goes through it, and check prints what it
-// found. Everything that somebody has to mend comes in one go, as [mapping.Problems], each
-// with the line of the file, and the SQL or the setting that mends it. A server that does
+// found. Everything that somebody has to fix comes in one go, as [mapping.Problems], each
+// with the line of the file, and the SQL or the setting that fixes it. A server that does
 // not answer is tried again for half a minute; then it is an [*UnreachableError] or an
 // [*indexer.ConnectError], beside the problems if there are any.
 package prepare

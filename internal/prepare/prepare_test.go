@@ -176,21 +176,21 @@ func TestPublicationOfAnotherMaker(t *testing.T) {
 	}
 	_, err = Prepare(t.Context(), c, logger(t))
 	const want = `t.yaml:1: postgres: publication dbsync_mypub leaves out some kinds of change
-    mend: ALTER PUBLICATION "dbsync_mypub" SET (publish = 'insert, update, delete, truncate');
+    hint: ALTER PUBLICATION "dbsync_mypub" SET (publish = 'insert, update, delete, truncate');
 t.yaml:1: postgres: publication dbsync_mypub gives changes of "public"."p" under the names of partitions
-    mend: ALTER PUBLICATION "dbsync_mypub" SET (publish_via_partition_root = true);
+    hint: ALTER PUBLICATION "dbsync_mypub" SET (publish_via_partition_root = true);
 t.yaml:1: postgres: publication dbsync_mypub has a row filter on public.a, so that some changes would be missing
-    mend: ALTER PUBLICATION "dbsync_mypub" DROP TABLE public.a; ALTER PUBLICATION "dbsync_mypub" ADD TABLE public.a;`
+    hint: ALTER PUBLICATION "dbsync_mypub" DROP TABLE public.a; ALTER PUBLICATION "dbsync_mypub" ADD TABLE public.a;`
 	problems, ok := errors.AsType[mapping.Problems](err)
 	if !ok || err.Error() != want {
 		t.Fatalf("got\n%v\nwant\n%s", err, want)
 	}
 	for _, p := range problems {
-		d.Exec(t, p.Mend)
+		d.Exec(t, p.Hint)
 	}
 	p, err := Prepare(t.Context(), c, logger(t))
 	if err != nil {
-		t.Fatalf("after the mends: %v", err)
+		t.Fatalf("after the fixes: %v", err)
 	}
 	p.Close()
 }
@@ -207,7 +207,7 @@ func TestSlotOfAnotherKind(t *testing.T) {
 	c := config(t, d.URL, search.URL, search.NewPrefix(t)+"a")
 	c.Postgres.Slot = slot
 	_, err := Prepare(t.Context(), c, logger(t))
-	if err == nil || !strings.Contains(err.Error(), "postgres: slot "+slot+" is one of physical replication\n    mend: choose another slot name") {
+	if err == nil || !strings.Contains(err.Error(), "postgres: slot "+slot+" is one of physical replication\n    hint: choose another slot name") {
 		t.Errorf("got %v", err)
 	}
 }

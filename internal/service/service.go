@@ -176,7 +176,7 @@ func (s *Service) attached(now *catalog.Table) {
 // recheck says where the mapping does not fit tables any more.
 func (s *Service) recheck(tables catalog.Tables) {
 	for _, problem := range s.config.Check(tables) {
-		s.o.Logger.Warn("the mapping does not fit the table any more", "problem", problem.Text, "file", problem.File, "line", problem.Line, "mend", problem.Mend)
+		s.o.Logger.Warn("the mapping does not fit the table any more", "problem", problem.Text, "file", problem.File, "line", problem.Line, "fix", problem.Hint)
 	}
 }
 

@@ -15,7 +15,7 @@ import (
 // deadLetterInterval is how often the dead letters are counted. Others may drop them.
 const deadLetterInterval = 10 * time.Second
 
-// Status tells the admin server what the instance is doing. It answers from memory.
+// Status returns the admin server what the instance is doing. It answers from memory.
 func (s *Service) Status() admin.Status {
 	follow := s.syncer.Status()
 	status := admin.Status{

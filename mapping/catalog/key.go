@@ -4,7 +4,7 @@ import (
 	"slices"
 )
 
-// Ties gives what rows are ordered by that are equal in what the mapping orders them by:
+// Ties returns what rows are ordered by that are equal in what the mapping orders them by:
 // the key, or the text of all columns where nothing tells rows apart.
 func (t *Table) Ties(alias string, used map[string]bool) []string {
 	key, cast := t.OrderKey(), ""

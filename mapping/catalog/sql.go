@@ -8,7 +8,7 @@ import (
 // FirstUserOID is the first one that Postgres gives to what is not its own.
 const FirstUserOID = 16384
 
-// Operator gives how two values of the type are compared in SQL: by the operator that the
+// Operator returns how two values of the type are compared in SQL: by the operator that the
 // type's indices go by. Of a type of an extension that is one of the extension's schema,
 // which need not be in the session's search_path; Postgres would then take the operator of
 // a type that it can be cast to, citext to text, which orders rows in another way.
@@ -20,7 +20,7 @@ func (t *Type) Operator(name string) string {
 	return "OPERATOR(" + SchemaOf(root.Name) + "." + name + ")"
 }
 
-// SchemaOf gives the schema of a qualified name, quoted as it is there.
+// SchemaOf returns the schema of a qualified name, quoted as it is there.
 func SchemaOf(name string) string {
 	quoted := false
 	for i := range len(name) {
@@ -34,7 +34,7 @@ func SchemaOf(name string) string {
 	return "pg_catalog"
 }
 
-// Equal gives the condition that two columns, of which each is given by a reference and
+// Equal returns the condition that two columns, of which each is given by a reference and
 // its type, have the same value.
 func Equal(a string, at *Type, b string, bt *Type) string {
 	operator := "="
@@ -44,10 +44,10 @@ func Equal(a string, at *Type, b string, bt *Type) string {
 	return a + " " + operator + " " + b
 }
 
-// SQL gives the table's name for a statement, quoted.
+// SQL returns the table's name for a statement, quoted.
 func (t *Table) SQL() string { return QuoteIdent(t.Schema) + "." + QuoteIdent(t.Name) }
 
-// From gives what a select takes rows of the table from: a table with inheritance children
+// From returns what a select takes rows of the table from: a table with inheritance children
 // has not their rows, as the stream names those by the child; a partitioned one has those
 // of its partitions.
 func (t *Table) From() string {
@@ -60,7 +60,7 @@ func (t *Table) From() string {
 // column gives the reference to a column of the table that alias stands for.
 func ColumnRef(alias, name string) string { return alias + "." + QuoteIdent(name) }
 
-// After gives the condition for the rows whose key comes after the one in the parameters,
+// After returns the condition for the rows whose key comes after the one in the parameters,
 // of which the first one is $param. alias is that of the table in the statement.
 func (t *Table) After(alias string, key []string, param int) string {
 	names, values, types := make([]string, len(key)), make([]string, len(key)), make([]*Type, len(key))

@@ -24,7 +24,7 @@ type TableName struct {
 	Schema, Name string
 }
 
-// String gives the name as SQL takes it, quoted where it must be.
+// String returns the name as SQL takes it, quoted where it must be.
 func (n TableName) String() string {
 	return QuoteIfNeeded(n.Schema) + "." + QuoteIfNeeded(n.Name)
 }
@@ -46,10 +46,10 @@ type Table struct {
 	EstimatedRows int64      // pg_class.reltuples, of all partitions; -1: never analyzed
 }
 
-// TableName gives the name under which a mapping asks for the table.
+// TableName returns the name under which a mapping asks for the table.
 func (t *Table) TableName() TableName { return TableName{t.Schema, t.Name} }
 
-// Column gives the column called name, or nil.
+// Column returns the column called name, or nil.
 func (t *Table) Column(name string) *Column {
 	for i := range t.Columns {
 		if t.Columns[i].Name == name {
@@ -272,12 +272,12 @@ func LoadTable(ctx context.Context, q Querier, schema, name string) (*Table, err
 	return t, nil
 }
 
-// Same tells whether documents of the table are made of the same columns as before.
+// Same reports whether documents of the table are made of the same columns as before.
 func (t *Table) Same(before *Table) bool {
 	return len(t.Columns) == len(before.Columns) && t.Grown(before)
 }
 
-// Grown tells whether the table is as before, but for columns that were added and are NULL
+// Grown reports whether the table is as before, but for columns that were added and are NULL
 // in every row that was there.
 func (t *Table) Grown(before *Table) bool {
 	if len(t.Columns) < len(before.Columns) || !slices.Equal(t.PrimaryKey, before.PrimaryKey) || !t.Identity.Covers(before.Identity.Columns) {
@@ -298,7 +298,7 @@ func (t *Table) Grown(before *Table) bool {
 	return true
 }
 
-// queryText gives the one value of the first row, or nil where there is none.
+// queryText returns the one value of the first row, or nil where there is none.
 func queryText(ctx context.Context, q Querier, query string, args ...any) ([]byte, error) {
 	rows, err := q.QueryContext(ctx, query, args...)
 	if err != nil {
@@ -314,7 +314,7 @@ func queryText(ctx context.Context, q Querier, query string, args ...any) ([]byt
 	return text, rows.Err()
 }
 
-// commonIdentity gives what the old rows of all leaves carry. root is the kind
+// commonIdentity returns what the old rows of all leaves carry. root is the kind
 // of the table itself, by which the log announces it.
 func commonIdentity(root IdentityKind, leaves []leafAnswer) Identity {
 	id := Identity{Kind: root}

@@ -131,7 +131,7 @@ func TestLoadTableTypes(t *testing.T) {
 	}
 }
 
-// chain gives the kinds of a type from the outside in, with the name of a
+// chain returns the kinds of a type from the outside in, with the name of a
 // numeric at its end.
 func chain(t *catalog.Type) string {
 	text := string(t.Kind)

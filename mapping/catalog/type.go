@@ -46,13 +46,13 @@ type Attribute struct {
 	Type *Type
 }
 
-// NewBase gives a type of Postgres' own without a modifier, such as what an aggregate or an
+// NewBase returns a type of Postgres' own without a modifier, such as what an aggregate or an
 // expression comes to. name is that of format_type.
 func NewBase(oid uint32, name string) *Type {
 	return &Type{OID: oid, Name: name, Kind: KindBase, Delim: ',', Modifier: -1}
 }
 
-// Root gives the type below all domains.
+// Root returns the type below all domains.
 func (t *Type) Root() *Type {
 	for t.Kind == KindDomain && t.Base != nil {
 		t = t.Base
@@ -131,7 +131,7 @@ func newTypeSet(answers []typeAnswer) *typeSet {
 	return s
 }
 
-// resolve gives the type with all that is below it. Postgres lets no type be
+// resolve returns the type with all that is below it. Postgres lets no type be
 // part of itself, so this comes to an end.
 func (s *typeSet) resolve(oid uint32, typmod int32) (*Type, error) {
 	key := typeKey{oid, typmod}

@@ -16,14 +16,14 @@ import (
 // An expressionError says what is wrong with the text of an expression.
 type Error struct {
 	Text string // one line, with the place
-	Mend string // what to write instead, or empty
+	Hint string // what to write instead, or empty
 }
 
 func (e *Error) Error() string {
-	if e.Mend == "" {
+	if e.Hint == "" {
 		return e.Text
 	}
-	return e.Text + ": " + e.Mend
+	return e.Text + ": " + e.Hint
 }
 
 // shaped makes an [*expressionError] of an error of expr-lang.
@@ -46,7 +46,7 @@ func place(e *file.Error) string {
 	return fmt.Sprintf("(character %d)", e.Column+1)
 }
 
-// oneLine gives the beginning of a message, which may have many lines, in the
+// oneLine returns the beginning of a message, which may have many lines, in the
 // words of expressions.
 func oneLine(message string) string {
 	message, _, _ = strings.Cut(strings.TrimSpace(message), "\n")

@@ -50,11 +50,11 @@ func CompileCondition(text string, t *catalog.Table) (*Expression, error) {
 		return nil, err
 	}
 	if typ.Kind != reflect.Bool {
-		mend := ""
+		hint := ""
 		if typ.Type == nil && !typ.Nil {
-			mend = "compare it with something: … == true"
+			hint = "compare it with something: … == true"
 		}
-		return nil, &Error{fmt.Sprintf("a condition must be true or false, this is %s", typeName(typ)), mend}
+		return nil, &Error{fmt.Sprintf("a condition must be true or false, this is %s", typeName(typ)), hint}
 	}
 	return e, nil
 }
@@ -72,7 +72,7 @@ func Compile(text string, t *catalog.Table) (*Expression, error) {
 	return e, nil
 }
 
-// Field gives the field of the index that takes the results of an expression
+// Field returns the field of the index that takes the results of an expression
 // from [compileExpression] where the mapping names no other. Not to be changed.
 func (e *Expression) Field() map[string]any { return e.result }
 
@@ -242,7 +242,7 @@ func (p *parsed) compile() (*Expression, error) {
 	return e, nil
 }
 
-// newConfig gives what the parser and the checker go by, without columns.
+// newConfig returns what the parser and the checker go by, without columns.
 func newConfig() *conf.Config {
 	c := conf.New(map[string]any{})
 	c.MaxNodes = maxExpression

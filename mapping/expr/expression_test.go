@@ -51,7 +51,7 @@ var goods = &catalog.Table{Schema: "public", Name: "goods", Columns: []catalog.C
 	{Name: "Größe", Type: plainType(pgtype.TextOID)},
 }}
 
-// valuesOf gives the values of a row of goods for an expression: what the row
+// valuesOf returns the values of a row of goods for an expression: what the row
 // does not name is NULL.
 func valuesOf(e *Expression, row texts) [][]byte {
 	values := make([][]byte, len(e.Columns))

@@ -94,7 +94,7 @@ var methods = []string{
 	"Truncate", "Round", "String",
 }
 
-// functionNames gives what may be called, for a mend.
+// functionNames returns what may be called, for a hint.
 func functionNames() []string {
 	names := make([]string, 0, len(builtin.Names))
 	for _, name := range builtin.Names {
@@ -149,7 +149,7 @@ func joinTexts(args []any) (any, error) {
 	return strings.Join(parts, glue), nil
 }
 
-// sortedMembers gives the keys of a map and its values, both in the order of
+// sortedMembers returns the keys of a map and its values, both in the order of
 // the texts of the keys.
 func sortedMembers(object any) (keys, values []any, err error) {
 	v := reflect.ValueOf(object)

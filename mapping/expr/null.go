@@ -199,7 +199,7 @@ func (r *nullRule) membership(n *ast.BinaryNode) ast.Node {
 	})
 }
 
-// logic gives and and or their third value. The right side needs nothing: where
+// logic returns and and or their third value. The right side needs nothing: where
 // it is looked at, its value is the result.
 func (r *nullRule) logic(n *ast.BinaryNode) (_ ast.Node, null bool) {
 	left, null := r.apply(n.Left)

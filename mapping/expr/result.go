@@ -12,7 +12,7 @@ import (
 	"tidemark/mapping/value"
 )
 
-// resultType gives the type of what a checked expression gives. It knows more
+// resultType returns the type of what a checked expression gives. It knows more
 // than the checker of expr-lang, which gives up on a choice between int and
 // float and on what comes out of an array, and calls max(1, 2.5) an int.
 func resultType(n ast.Node, c *nature.Cache) nature.Nature {
@@ -51,7 +51,7 @@ func resultType(n ast.Node, c *nature.Cache) nature.Nature {
 	return *n.Nature()
 }
 
-// eitherType gives the type of what may be of one or the other.
+// eitherType returns the type of what may be of one or the other.
 func eitherType(a, b nature.Nature, c *nature.Cache) nature.Nature {
 	switch {
 	case a.Nil:
@@ -69,7 +69,7 @@ func eitherType(a, b nature.Nature, c *nature.Cache) nature.Nature {
 	return nature.Nature{}
 }
 
-// fieldOf gives the default field of the index for results of a type.
+// fieldOf returns the default field of the index for results of a type.
 func fieldOf(n nature.Nature) (map[string]any, error) {
 	switch {
 	case n.Nil:

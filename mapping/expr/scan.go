@@ -40,9 +40,9 @@ func (v *visitor) Visit(node *ast.Node) {
 	}
 }
 
-func (s *scan) refuse(n ast.Node, mend, format string, args ...any) error {
+func (s *scan) refuse(n ast.Node, hint, format string, args ...any) error {
 	at := (&file.Error{Location: n.Location()}).Bind(s.source)
-	return &Error{fmt.Sprintf(format, args...) + " " + place(at), mend}
+	return &Error{fmt.Sprintf(format, args...) + " " + place(at), hint}
 }
 
 // calls refuses functions and methods that are not there, gives own functions

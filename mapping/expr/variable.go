@@ -48,7 +48,7 @@ var variables = map[uint32]variable{
 	pgtype.ByteaOID:       {typ: reflect.TypeFor[string](), read: value.ReadBytea},
 }
 
-// variableOf gives the variable of a type. There is one for every type.
+// variableOf returns the variable of a type. There is one for every type.
 func variableOf(t *catalog.Type) variable {
 	t = t.Root()
 	switch {
@@ -72,7 +72,7 @@ func variableOf(t *catalog.Type) variable {
 	}
 }
 
-// nature gives the type as the checker of expressions has it.
+// nature returns the type as the checker of expressions has it.
 func (v variable) nature(c *nature.Cache) nature.Nature {
 	if v.elem != nil {
 		elem := v.elem.nature(c)

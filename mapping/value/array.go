@@ -4,7 +4,7 @@ import (
 	"bytes"
 )
 
-// arrayEncoder gives the encoder of an array whose elements elem encodes and
+// arrayEncoder returns the encoder of an array whose elements elem encodes and
 // delim parts. Dimensions become nesting, an element NULL becomes null, and
 // lower bounds are dropped. The empty array is [].
 func arrayEncoder(elem Encoder, delim byte) Encoder {
@@ -98,7 +98,7 @@ const (
 	ended         // after an element or a brace that closes
 )
 
-// quotedLen gives the length of the quoted element that text begins with, its
+// quotedLen returns the length of the quoted element that text begins with, its
 // quotes included; 0 if it has no end.
 func quotedLen(text []byte) int {
 	for i := 1; i < len(text); i++ {
@@ -132,7 +132,7 @@ func appendQuoted(dst, text []byte, elem Encoder) []byte {
 	return dst[:start+n]
 }
 
-// TextArray gives values in the text form of an array of text; nil is NULL.
+// TextArray returns values in the text form of an array of text; nil is NULL.
 func TextArray(values [][]byte) []byte {
 	dst := []byte{'{'}
 	for i, v := range values {

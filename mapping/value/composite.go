@@ -130,7 +130,7 @@ func appendComposite(dst, text []byte, parts []compositePart) (_ []byte, ok bool
 	return append(dst, '}'), true
 }
 
-// boundEnd gives the place of the comma, parenthesis or bracket that ends the
+// boundEnd returns the place of the comma, parenthesis or bracket that ends the
 // attribute or the bound of a range that begins at i, len(text) if there is
 // none, and whether it must be laid bare by [appendBare].
 func boundEnd(text []byte, i int) (end int, quoted bool) {

@@ -50,13 +50,13 @@ func ReadBool(text []byte) (any, error) {
 	return nil, unreadable(text, "a boolean")
 }
 
-// ReadBytea gives the base64 form that the document has.
+// ReadBytea returns the base64 form that the document has.
 func ReadBytea(text []byte) (any, error) {
 	quoted := appendBytea(nil, text)
 	return string(quoted[1 : len(quoted)-1]), nil
 }
 
-// ReadJSON gives maps, []any, strings, bools and nil. Numbers are int where
+// ReadJSON returns maps, []any, strings, bools and nil. Numbers are int where
 // they are whole and fit, float64 otherwise.
 func ReadJSON(text []byte) (any, error) {
 	var value any
@@ -97,7 +97,7 @@ func unreadable(text []byte, as string) error {
 	return fmt.Errorf("cannot read %q as %s", text[:min(len(text), 40)], as)
 }
 
-// ArrayDecoder gives the decoder of an array, whose text [appendArray] shows:
+// ArrayDecoder returns the decoder of an array, whose text [appendArray] shows:
 // []any, one in the other for each dimension. An element NULL is nil.
 func ArrayDecoder(elem Decoder, delim byte) Decoder {
 	return func(text []byte) (any, error) {
@@ -164,7 +164,7 @@ func readArray(text []byte, elem Decoder, delim byte, dimensions int) (_ []any, 
 	}
 }
 
-// unquoted gives what stands between the quotes of an element, where a
+// unquoted returns what stands between the quotes of an element, where a
 // backslash stands before each quote and backslash.
 func unquoted(text []byte) []byte {
 	if bytes.IndexByte(text, '\\') < 0 {

@@ -61,7 +61,7 @@ func isNumber(text []byte) bool {
 	return i == n
 }
 
-// digits gives the end of the run of digits that begins at i.
+// digits returns the end of the run of digits that begins at i.
 func digits(text []byte, i int) int {
 	for i < len(text) && text[i]-'0' <= 9 {
 		i++
@@ -139,7 +139,7 @@ func appendRepaired(dst, text []byte) []byte {
 
 func mustEscape(c byte) bool { return c < 0x20 || c == '"' || c == '\\' }
 
-// plainPrefix gives the length of the prefix without a byte that a JSON string
+// plainPrefix returns the length of the prefix without a byte that a JSON string
 // must escape, eight bytes at a time: most text has none, and long text is
 // what a document mostly consists of.
 func plainPrefix(text []byte) int {

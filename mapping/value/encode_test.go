@@ -251,7 +251,7 @@ func FuzzArray(f *testing.F) {
 	})
 }
 
-// FuzzArrayText gives the parser what no server sends.
+// FuzzArrayText returns the parser what no server sends.
 func FuzzArrayText(f *testing.F) {
 	for _, seed := range []string{"{1,2}", "{{1},{2}}", "[1:2]={a,b}", `{"a\"",NULL}`, "{", "}", "{,}", `{"`, `{"\`, "{{}}", "[=", "{}{}"} {
 		f.Add([]byte(seed))

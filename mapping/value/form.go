@@ -161,10 +161,10 @@ var textForms = map[string]*Form{"": textForm, "string": nil, "number": textToNu
 // formWords are the words for as, in the order in which a message names them.
 var formWords = [...]string{"string", "number", "boolean", "json", "iso", "base64", "hex", "geo_point"}
 
-// FormOf gives the form of a type. There is one for every type.
+// FormOf returns the form of a type. There is one for every type.
 func FormOf(t *catalog.Type) *Form { return newForm(t, "", 0) }
 
-// FormFor gives the form of a type that as asks for, "" for the default. An
+// FormFor returns the form of a type that as asks for, "" for the default. An
 // array is written with each element in that form.
 func FormFor(t *catalog.Type, as string) (*Form, error) {
 	if f := newForm(t, as, 0); f != nil {
@@ -190,7 +190,7 @@ func oneOf(words []string) string {
 // each other in a form. What is deeper becomes a string: an index takes 20 levels.
 const maxFormDepth = 8
 
-// newForm gives the form of a type, depth levels down in another; nil if the
+// newForm returns the form of a type, depth levels down in another; nil if the
 // type has none that as asks for. For "" and "string" each type has one.
 func newForm(t *catalog.Type, as string, depth int) *Form {
 	t = t.Root()
@@ -214,7 +214,7 @@ func newForm(t *catalog.Type, as string, depth int) *Form {
 	return f
 }
 
-// textOf gives the form that writes the text of a value as a string, whatever
+// textOf returns the form that writes the text of a value as a string, whatever
 // the type is.
 func textOf(t *catalog.Type) *Form {
 	switch {
@@ -226,7 +226,7 @@ func textOf(t *catalog.Type) *Form {
 	return stringForm
 }
 
-// knownForms gives the forms of a type by the words for them; asItIs one for "".
+// knownForms returns the forms of a type by the words for them; asItIs one for "".
 func knownForms(t *catalog.Type, depth int) map[string]*Form {
 	deep := depth >= maxFormDepth
 	switch {
@@ -261,7 +261,7 @@ func knownForms(t *catalog.Type, depth int) map[string]*Form {
 	return map[string]*Form{"": textOf(t)}
 }
 
-// extensionForms gives the forms of the types of extensions that are known by
+// extensionForms returns the forms of the types of extensions that are known by
 // name; nil for others.
 func extensionForms(t *catalog.Type) map[string]*Form {
 	switch {
@@ -277,7 +277,7 @@ func extensionForms(t *catalog.Type) map[string]*Form {
 	return nil
 }
 
-// numericOf gives the form of a numeric by its modifier.
+// numericOf returns the form of a numeric by its modifier.
 func numericOf(modifier int32) *Form {
 	if modifier < 4 {
 		return numericForm

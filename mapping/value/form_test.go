@@ -228,7 +228,7 @@ func TestLonLat(t *testing.T) {
 	}
 }
 
-// FuzzForms gives the parsers what no server sends.
+// FuzzForms returns the parsers what no server sends.
 func FuzzForms(f *testing.F) {
 	for _, seed := range []string{
 		"[1,5)", `("a""b",]`, "(,)", "empty", "[,", `["`, "{[1,2),(3,]}", "{}", "{[1,2)(", "[1\\", `(1,"x ""y"" \\ z",,"")`, "()", "(,", `("`, `(\`,

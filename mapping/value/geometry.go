@@ -17,7 +17,7 @@ import (
 // coordinates that are not numbers; and so does what versions of PostGIS write
 // differently or wrong: collections in collections, and parts that are empty.
 
-// geometryForms gives the forms of a geometry or geography. A column that holds
+// geometryForms returns the forms of a geometry or geography. A column that holds
 // points of longitude and latitude alone becomes a geo_point, which every build of
 // every search server has, and which takes several values. The fields for other
 // shapes do not: the default keeps them out of search.
@@ -101,7 +101,7 @@ type wkbHeader struct {
 	z, m bool
 }
 
-// take gives n bytes, at most eight.
+// take returns n bytes, at most eight.
 func (r *ewkb) take(raw *[8]byte, n int) []byte {
 	if r.bad || len(r.text)-r.at < 2*n {
 		r.bad = true

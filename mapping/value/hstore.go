@@ -38,7 +38,7 @@ func appendHstore(dst, text []byte) []byte {
 	return append(dst, '}')
 }
 
-// quotedStart gives the length of the quoted text that text begins with, 0 if
+// quotedStart returns the length of the quoted text that text begins with, 0 if
 // it does not begin with any.
 func quotedStart(text []byte) int {
 	if len(text) == 0 || text[0] != '"' {

@@ -18,7 +18,7 @@ var (
 	TimestampZone = time.FixedZone("UTC", 0)
 )
 
-// InstantDecoder gives the decoder of dates and timestamps, whose texts date.go
+// InstantDecoder returns the decoder of dates and timestamps, whose texts date.go
 // shows. The infinities are nil.
 func InstantDecoder(zone *time.Location) Decoder {
 	return func(text []byte) (any, error) {

@@ -128,7 +128,7 @@ func withoutRepeats(text []byte) (_ []byte, ok bool) {
 	return once, err == nil
 }
 
-// Marshal gives JSON with sorted keys, and `<` and `&` as they are: analyzers
+// Marshal returns JSON with sorted keys, and `<` and `&` as they are: analyzers
 // have them in patterns.
 func Marshal(value any) ([]byte, error) {
 	var b bytes.Buffer

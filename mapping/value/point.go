@@ -55,7 +55,7 @@ func lonLatJSON(ref string) string {
 	return geoPointJSON("("+ref+")[0]", "("+ref+")[1]", "Infinity")
 }
 
-// geoPointJSON gives a geo_point of two float8, NULL unless both are within limit.
+// geoPointJSON returns a geo_point of two float8, NULL unless both are within limit.
 func geoPointJSON(lon, lat, limit string) string {
 	within := func(v string) string {
 		return operate(v, ">", literal("-"+limit, "float8")) + " AND " + operate(v, "<", literal(limit, "float8"))

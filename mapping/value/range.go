@@ -45,7 +45,7 @@ type scale struct {
 	exactSQL     func(bound *Form) sqlFunc
 }
 
-// rangeForm gives the form of a range by the type of its bounds; nil if that is
+// rangeForm returns the form of a range by the type of its bounds; nil if that is
 // no scalar.
 func rangeForm(t *catalog.Type, depth int) *Form {
 	sub := t.Elem.Root()
@@ -88,7 +88,7 @@ func multirangeForm(t *catalog.Type, depth int) *Form {
 	}
 }
 
-// scaleOf gives the scale of a range whose bounds have this type.
+// scaleOf returns the scale of a range whose bounds have this type.
 func scaleOf(sub *catalog.Type) *scale {
 	switch sub.OID {
 	case pgtype.Int2OID:
@@ -378,7 +378,7 @@ func readSpan(dst, text []byte) (_ []byte, s span, ok bool) {
 	return dst, s, true
 }
 
-// readBound gives the bound that begins at i, nil if there is none, and its end.
+// readBound returns the bound that begins at i, nil if there is none, and its end.
 func readBound(dst, text []byte, i int) (_, bound []byte, end int) {
 	end, quoted := boundEnd(text, i)
 	switch {

@@ -20,7 +20,7 @@ import (
 // A sqlFunc gives the SQL for the value at ref.
 type sqlFunc func(ref string) string
 
-// SQL gives the SQL expression of the form for the value that ref refers to:
+// SQL returns the SQL expression of the form for the value that ref refers to:
 // a column such as a1."price", or an expression in parentheses. It is NULL
 // where the document has null.
 func (f *Form) SQL(ref string, _ *catalog.Type) string {
@@ -37,12 +37,12 @@ func (f *Form) SQL(ref string, _ *catalog.Type) string {
 // encoder does.
 func (f *Form) isPlain() bool { return f.sql == nil && len(f.casts) == 0 }
 
-// json gives the expression of the form with json as its type.
+// json returns the expression of the form with json as its type.
 func (f *Form) json(ref string) string {
 	return "pg_catalog.to_json(" + f.SQL(ref, nil) + ")"
 }
 
-// castTo gives ref cast to each of types in turn. With suffix "[]" each
+// castTo returns ref cast to each of types in turn. With suffix "[]" each
 // element of an array is: its dimensions and NULLs stay.
 func castTo(ref, suffix string, types []string) string {
 	for _, t := range types {
@@ -51,15 +51,15 @@ func castTo(ref, suffix string, types []string) string {
 	return ref
 }
 
-// operate gives a comparison or a calculation.
+// operate returns a comparison or a calculation.
 func operate(left, operator, right string) string {
 	return "(" + left + " OPERATOR(pg_catalog." + operator + ") " + right + ")"
 }
 
-// literal gives a constant of a type of pg_catalog.
+// literal returns a constant of a type of pg_catalog.
 func literal(value, typ string) string { return "'" + value + "'::pg_catalog." + typ }
 
-// newName gives a name for a subquery that does not occur in what it refers to.
+// newName returns a name for a subquery that does not occur in what it refers to.
 func newName(ref string) string {
 	for n := 1; ; n++ {
 		if name := fmt.Sprintf("v%d", n); !strings.Contains(ref, name) {
@@ -84,7 +84,7 @@ func finite(typ string) sqlFunc {
 	}
 }
 
-// between gives the condition that every element of an array is below end and,
+// between returns the condition that every element of an array is below end and,
 // by the operator, above first. It is not true where one is NULL.
 func between(first, operator, end, typ string) func(ref string) string {
 	return func(ref string) string {
@@ -149,7 +149,7 @@ var (
 	timestamptzText = momentText("timestamptz", "Z")
 )
 
-// momentText mends the text of a date or timestamp: a T before the time, Z for
+// momentText fixes the text of a date or timestamp: a T before the time, Z for
 // the zone +00, years before 1 and after 9999 by the proleptic calendar, and
 // NULL for the infinities.
 func momentText(typ, zone string) sqlFunc {
@@ -176,7 +176,7 @@ func momentText(typ, zone string) sqlFunc {
 	}
 }
 
-// timestampJSON spares a timestamp the mending where row_to_json does it, which
+// timestampJSON spares a timestamp the fixing where row_to_json does it, which
 // is fastest.
 func timestampJSON(ref string) string {
 	return momentJSON(ref, "timestamp", timestampText)
@@ -228,7 +228,7 @@ func arraySQL(elem *Form) sqlFunc {
 	}
 }
 
-// nestedArray gives the JSON of elements, an array of one dimension, with the
+// nestedArray returns the JSON of elements, an array of one dimension, with the
 // dimensions of the array ref. A bracket opens before each element whose place
 // is a multiple of what a dimension holds, and closes after as many.
 func nestedArray(ref, elements, name string) string {

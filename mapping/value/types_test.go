@@ -114,7 +114,7 @@ func sampleTable(t *testing.T, d *testenv.Database) []sample {
 	return kept
 }
 
-// arrayOfSample gives what the array beside a value is, by [sampleTable].
+// arrayOfSample returns what the array beside a value is, by [sampleTable].
 func arrayOfSample(s sample, row int) string {
 	value := s.values[row].json
 	switch {
@@ -128,7 +128,7 @@ func arrayOfSample(s sample, row int) string {
 	return "[" + value + ",null]"
 }
 
-// sampleColumns gives the columns of the table in each form that they can have.
+// sampleColumns returns the columns of the table in each form that they can have.
 func sampleColumns(table *catalog.Table) []typedColumn {
 	var columns []typedColumn
 	for _, c := range table.Columns {
@@ -145,7 +145,7 @@ func sampleColumns(table *catalog.Table) []typedColumn {
 // sessionSettings are those of our sessions.
 const sessionSettings = "set TimeZone = 'UTC'; set DateStyle = 'ISO, YMD'; set IntervalStyle = 'postgres'; set extra_float_digits = 1; set bytea_output = 'hex'"
 
-// readRows gives the rows of the last query in text form, nil for NULL.
+// readRows returns the rows of the last query in text form, nil for NULL.
 func readRows(t *testing.T, conn *pgconn.PgConn, query string) [][][]byte {
 	t.Helper()
 	results, err := conn.Exec(t.Context(), query).ReadAll()
@@ -413,7 +413,7 @@ func comparePostgres(t *testing.T, conn *pgconn.PgConn, table *catalog.Table, id
 	return nil
 }
 
-// postgresRows gives the JSON that Postgres makes of columns, for each row.
+// postgresRows returns the JSON that Postgres makes of columns, for each row.
 func postgresRows(t *testing.T, conn *pgconn.PgConn, table *catalog.Table, columns []typedColumn, where string) ([][][]byte, error) {
 	t.Helper()
 	var list []string

@@ -108,7 +108,7 @@ func appendMembers(dst []byte, object reflect.Value) (_ []byte, err error) {
 	return append(dst, '}'), nil
 }
 
-// KeyText gives the name that a key of a map has in JSON.
+// KeyText returns the name that a key of a map has in JSON.
 func KeyText(key any) ([]byte, error) {
 	switch k := key.(type) {
 	case string:

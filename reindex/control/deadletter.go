@@ -83,7 +83,7 @@ func (d *DeadLetters) Setup(ctx context.Context) error {
 	}
 }
 
-// Exist tells whether the table is there.
+// Exist reports whether the table is there.
 func (d *DeadLetters) Exist(ctx context.Context) (there bool, err error) {
 	if err := d.db.QueryRowContext(ctx, `SELECT pg_catalog.to_regclass($1) IS NOT NULL`, d.table).Scan(&there); err != nil {
 		return false, fmt.Errorf("look for table %s: %w", d.table, err)
@@ -315,7 +315,7 @@ func (f *LetterFilter) where() (condition string, args []any) {
 		[]any{f.After, f.UpTo, f.Indices, f.Rows}
 }
 
-// List returns up to limit dead letters in order of time; their documents only with bodies.
+// List gives up to limit dead letters in order of time; their documents only with bodies.
 func (d *DeadLetters) List(ctx context.Context, f LetterFilter, limit int, bodies bool) ([]DeadLetter, error) {
 	document := `NULL`
 	if bodies {

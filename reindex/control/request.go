@@ -80,7 +80,7 @@ func (r *Request) Of(ix *mapping.Index) []*mapping.Source {
 	return found
 }
 
-// Ended tells whether nothing more becomes of the request.
+// Ended reports whether nothing more becomes of the request.
 func (r *Request) Ended() bool { return r.Phase != PhaseWaiting && r.Phase != PhaseRunning }
 
 // Requests is the table of requests. The one who asks and the instance that is asked are
@@ -129,7 +129,7 @@ func (r *Requests) Setup(ctx context.Context) error {
 	return nil
 }
 
-// Exist tells whether the table is there.
+// Exist reports whether the table is there.
 func (r *Requests) Exist(ctx context.Context) (there bool, err error) {
 	if err := r.db.QueryRowContext(ctx, `SELECT pg_catalog.to_regclass($1) IS NOT NULL`, r.table).Scan(&there); err != nil {
 		return false, fmt.Errorf("look for table %s: %w", r.table, err)

@@ -106,7 +106,7 @@ func (s *States) Setup(ctx context.Context) error {
 	return nil
 }
 
-// Exist tells whether the table is there.
+// Exist reports whether the table is there.
 func (s *States) Exist(ctx context.Context) (there bool, err error) {
 	if err := s.db.QueryRowContext(ctx, `SELECT pg_catalog.to_regclass($1) IS NOT NULL`, s.table).Scan(&there); err != nil {
 		return false, fmt.Errorf("look for table %s: %w", s.table, err)
@@ -242,7 +242,7 @@ func (s *States) update(ctx context.Context, st *State, statement string, args .
 	return nil
 }
 
-// HasGrown tells whether the mapping is that of the index in use, and its tables have only
+// HasGrown reports whether the mapping is that of the index in use, and its tables have only
 // got columns since that are NULL in the rows that they had.
 func HasGrown(ix *mapping.Index, st *State, tables catalog.Tables) bool {
 	text, err := ix.Encode()

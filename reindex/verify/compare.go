@@ -16,7 +16,7 @@ type deviation struct {
 	more      int    // values that differ besides
 }
 
-// compareDocuments tells how a stored document differs from what it should be, nil if it
+// compareDocuments returns how a stored document differs from what it should be, nil if it
 // does not. Numbers are compared digit by digit, objects whatever the order of their
 // fields. A field that is null and one that is not there are the same: documents get those
 // of a new column when their rows change. partial says that fields may be missing: the
@@ -110,7 +110,7 @@ func (c *comparison) compare(path string, want, got any) {
 	}
 }
 
-// sameDouble tells whether two values are numbers that are the same double.
+// sameDouble reports whether two values are numbers that are the same double.
 func sameDouble(a, b any) bool {
 	x, isNumber := a.(json.Number)
 	y, areNumbers := b.(json.Number)

@@ -125,7 +125,7 @@ func (v *verifier) findRows(ctx context.Context, s *verified, documents []*suspe
 	return v.findRows(ctx, s, documents[half:], found)
 }
 
-// isRefusedKey tells whether a value is none of a type, or one that a domain leaves out.
+// isRefusedKey reports whether a value is none of a type, or one that a domain leaves out.
 func isRefusedKey(err error) bool {
 	server, ok := errors.AsType[*pgconn.PgError](err)
 	return ok && (indexer.IsDataError(err) || strings.HasPrefix(server.Code, "23"))

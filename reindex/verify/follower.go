@@ -76,7 +76,7 @@ func (f *follower) position(ctx context.Context) (at pglogrepl.LSN, active bool,
 	var text sql.NullString
 	err = f.db.QueryRowContext(ctx, `SELECT confirmed_flush_lsn::text, active FROM pg_catalog.pg_replication_slots WHERE slot_name = $1`, f.slot).Scan(&text, &active)
 	if errors.Is(err, sql.ErrNoRows) {
-		return 0, false, fmt.Errorf("there is no replication slot %s; mend: tidemark run", f.slot)
+		return 0, false, fmt.Errorf("there is no replication slot %s; hint: tidemark run", f.slot)
 	}
 	if err == nil && text.Valid {
 		at, err = pglogrepl.ParseLSN(text.String)
@@ -123,7 +123,7 @@ func (f *follower) await(ctx context.Context, end pglogrepl.LSN) error {
 		case now.Sub(followed) > idlePatience:
 			return false, fmt.Errorf("nobody follows slot %s any more, it stands at %s", f.slot, at)
 		case now.Sub(moved) > slotPatience:
-			return false, fmt.Errorf("slot %s stands at %s since %s; mend: see in the log of the instance that follows it what it waits for", f.slot, at, slotPatience)
+			return false, fmt.Errorf("slot %s stands at %s since %s; hint: see in the log of the instance that follows it what it waits for", f.slot, at, slotPatience)
 		}
 		return false, nil
 	})

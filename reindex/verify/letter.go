@@ -38,10 +38,10 @@ type Retried struct {
 }
 
 // ErrBeingRebuilt reports that every document of an index is being made anew already.
-var ErrBeingRebuilt = errors.New("it is being rebuilt, and its dead letters go with the index in use; mend: wait for that")
+var ErrBeingRebuilt = errors.New("it is being rebuilt, and its dead letters go with the index in use; hint: wait for that")
 
 // RetryLetters has the documents of dead letters stored, after what they were refused for
-// was mended.
+// was fixed.
 //
 // No document is sent as it was: the instance that follows the slot reads its row again, so
 // that it is never older than what the stream has brought since, and none comes back whose
@@ -70,7 +70,7 @@ func (r *retrier) run(ctx context.Context) (err error) {
 	case err != nil:
 		return err
 	case st == nil || st.Live == "":
-		return errors.New("the index is not complete yet; mend: tidemark run")
+		return errors.New("the index is not complete yet; hint: tidemark run")
 	case st.Building != "":
 		return ErrBeingRebuilt
 	}
@@ -105,7 +105,7 @@ func (r *retrier) retry(ctx context.Context, letters []control.DeadLetter) error
 		l := &letters[i]
 		source, key := r.keyOf(l)
 		if source < 0 {
-			r.keep(1, fmt.Errorf("of dead letter %d no row can be read again; mend: tidemark verify %s --repair, then drop it", l.Row, r.ix.Name))
+			r.keep(1, fmt.Errorf("of dead letter %d no row can be read again; hint: tidemark verify %s --repair, then drop it", l.Row, r.ix.Name))
 			continue
 		}
 		rows[source] = append(rows[source], l.Row)

@@ -382,7 +382,7 @@ func (v *verifier) move(s *suspect, to location) {
 	}
 }
 
-// difference tells how a document differs from its row, nil if it does not.
+// difference returns how a document differs from its row, nil if it does not.
 func (v *verifier) difference(s *suspect, r *seen, stored *search.Stored) (*Difference, error) {
 	there := stored.Found && stored.Routing == s.routing
 	d := &Difference{Index: v.ix.Name, ID: s.id, Routing: s.routing, Version: stored.Version}

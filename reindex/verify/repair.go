@@ -7,7 +7,7 @@ import (
 	"tidemark/indexer/search"
 )
 
-// repair mends what can be mended, and looks at it again.
+// repair repairs what can be fixed, and looks at it again.
 func (v *verifier) repair(ctx context.Context, real []different) ([]different, error) {
 	failed := make(map[*verified]error)
 	rows := make(map[*verified][][]string)

@@ -188,7 +188,7 @@ func (v *verifier) get(ctx context.Context, locations []location) (stored []sear
 	return stored, nil
 }
 
-// differs tells how a stored document differs from what it should be, nil if it does not.
+// differs returns how a stored document differs from what it should be, nil if it does not.
 func (v *verifier) differs(at location, body []byte, stored *search.Stored) (*Difference, error) {
 	d := &Difference{Index: v.ix.Name, ID: at.id, Routing: at.routing, Version: stored.Version}
 	switch {
@@ -233,5 +233,5 @@ func rowOf(plan *indexer.RowPlan, values [][]byte, whole bool) (*row, error) {
 	return r, nil
 }
 
-// sampled tells whether a document is looked at.
+// sampled reports whether a document is looked at.
 func (v *verifier) sampled() bool { return v.o.Sample == 0 || rand.Float64() < v.o.Sample }

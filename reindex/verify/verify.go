@@ -39,11 +39,11 @@ type Options struct {
 	// otherwise is not found. However many have no row, all are found.
 	Listed bool
 
-	// Repair mends what differs: rows are asked to be read again by the instance, documents
+	// Repair repairs what differs: rows are asked to be read again by the instance, documents
 	// without a row are removed.
 	Repair bool
 
-	// Found is called for each difference, when it is sure and, with Repair, when mending it
+	// Found is called for each difference, when it is sure and, with Repair, when fixing it
 	// was tried. Its error ends Verify.
 	Found func(Difference) error
 }
@@ -97,11 +97,11 @@ const maxDifferences = 100_000
 type TooDifferentError struct{ Index string }
 
 func (e *TooDifferentError) Error() string {
-	return fmt.Sprintf("index %s: there are more than %d differences, and the rest was not looked at; mend: tidemark reindex %s", e.Index, maxDifferences, e.Index)
+	return fmt.Sprintf("index %s: there are more than %d differences, and the rest was not looked at; hint: tidemark reindex %s", e.Index, maxDifferences, e.Index)
 }
 
 // ErrRebuiltMeanwhile reports that the alias was moved while its index was verified.
-var ErrRebuiltMeanwhile = errors.New("the index was rebuilt meanwhile; mend: verify it again")
+var ErrRebuiltMeanwhile = errors.New("the index was rebuilt meanwhile; hint: verify it again")
 
 // Verify compares the documents of an index with the rows of its tables, while both change.
 //
@@ -187,7 +187,7 @@ func newVerifier(ctx context.Context, ix *mapping.Index, o Options) (*verifier, 
 	return v, err
 }
 
-// storedFormOf tells what of documents of ix can be read again. Elasticsearch gives vectors
+// storedFormOf returns what of documents of ix can be read again. Elasticsearch gives vectors
 // out only when they are asked for by name, from 9.2 on.
 func storedFormOf(ix *mapping.Index, server search.Product) storedForm {
 	source, _ := ix.Mappings["_source"].(map[string]any)
@@ -202,7 +202,7 @@ func storedFormOf(ix *mapping.Index, server search.Product) storedForm {
 	return storedWhole
 }
 
-// hasVectors tells whether an object has a field of vectors that are for searching.
+// hasVectors reports whether an object has a field of vectors that are for searching.
 func hasVectors(s *mapping.Shape) bool {
 	return fieldsHaveVectors(s.Fields) || slices.ContainsFunc(s.Include, func(in *mapping.Include) bool { return hasVectors(&in.Shape) })
 }
@@ -224,10 +224,10 @@ func (v *verifier) live(ctx context.Context) (string, error) {
 		return "", err
 	}
 	if st == nil || st.Live == "" {
-		return "", errors.New("the index is not complete yet; mend: tidemark run")
+		return "", errors.New("the index is not complete yet; hint: tidemark run")
 	}
 	if st.LiveFingerprint != v.ix.Fingerprint(v.o.Tables) && !control.HasGrown(v.ix, st, v.o.Tables) {
-		return "", errors.New("the documents of the index in use are made by another mapping; mend: tidemark run, which rebuilds it")
+		return "", errors.New("the documents of the index in use are made by another mapping; hint: tidemark run, which rebuilds it")
 	}
 	var behind []string
 	err = v.retry(ctx, "look what the alias stands for", func(ctx context.Context) error {
@@ -238,7 +238,7 @@ func (v *verifier) live(ctx context.Context) (string, error) {
 		return "", err
 	}
 	if !slices.Equal(behind, []string{st.Live}) {
-		return "", fmt.Errorf("the alias stands for %q, and not for %s, which is kept equal to the table; mend: remove the alias, then run puts it back", behind, st.Live)
+		return "", fmt.Errorf("the alias stands for %q, and not for %s, which is kept equal to the table; hint: remove the alias, then run puts it back", behind, st.Live)
 	}
 	return st.Live, nil
 }
@@ -316,5 +316,5 @@ func (v *verifier) report(d Difference) error {
 	return v.o.Found(d)
 }
 
-// versionOf gives the position of the log that the version of a document is.
+// versionOf returns the position of the log that the version of a document is.
 func versionOf(version int64) pglogrepl.LSN { return pglogrepl.LSN(version) }

@@ -143,7 +143,7 @@ func (d *demo) startTidemark(ctx context.Context) (err error) {
 
 func (d *demo) mapping() string { return filepath.Join(d.sandbox.Folder, "tidemark.yaml") }
 
-// freeAddress gives HOST:PORT with the port if it is free, else with another one.
+// freeAddress returns HOST:PORT with the port if it is free, else with another one.
 func freeAddress(ctx context.Context, port int) (string, error) {
 	var config net.ListenConfig
 	l, err := config.Listen(ctx, "tcp", fmt.Sprintf("127.0.0.1:%d", port))

@@ -111,7 +111,7 @@ func startDemo(t *testing.T, args ...string) *running {
 	return r
 }
 
-// find gives what the guide has in place of the group of a pattern.
+// find returns what the guide has in place of the group of a pattern.
 func (r *running) find(t *testing.T, pattern string) []string {
 	t.Helper()
 	m := regexp.MustCompile("(?m)" + pattern).FindStringSubmatch(r.guide)

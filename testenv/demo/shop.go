@@ -151,7 +151,7 @@ func (s *shop) fillProducts(ctx context.Context) error {
 	return s.copyRows(ctx, "products", productColumns, rows)
 }
 
-// product gives the values from category_id to attributes.
+// product returns the values from category_id to attributes.
 func (s *shop) product(n int) []any {
 	f := s.fake
 	price := f.IntRange(199, 49999)

@@ -51,7 +51,7 @@ func main() {
 	os.Exit(code)
 }
 
-// run gives the exit code.
+// run returns the exit code.
 func run(signals <-chan os.Signal, engines []testenv.Engine, heap string, args []string) (code int, err error) {
 	s, err := start(signals, engines, heap)
 	defer func() {
@@ -77,7 +77,7 @@ func run(signals <-chan os.Signal, engines []testenv.Engine, heap string, args [
 	return execute(signals, args, append(os.Environ(), s.variables...))
 }
 
-// export gives the shell's line for NAME=VALUE.
+// export returns the shell's line for NAME=VALUE.
 func export(variable string) string {
 	name, value, _ := strings.Cut(variable, "=")
 	return "export " + name + "='" + strings.ReplaceAll(value, "'", `'\''`) + "'"
