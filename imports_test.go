@@ -1,0 +1,220 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"io"
+	"os/exec"
+	"slices"
+	"strings"
+	"testing"
+)
+
+const module = "tidemark"
+
+// arrows are the imports between our packages: who may import whom, and what for. Each arrow
+// points down: a package stands above all that it imports. A new arrow is added here, with
+// its reason, or it is no arrow.
+//
+// "…" after a name stands for the package and all below it.
+var arrows = map[string]map[string]string{
+	// The library stands alone.
+	"dbsync": {},
+
+	// Leaves of the mapping: what the catalog says, how a value looks, what an expression gives.
+	"mapping/catalog": {},
+	"mapping/near":    {"mapping/catalog": "the column that was probably meant"},
+	"mapping/value":   {"mapping/catalog": "a form is that of a type"},
+	"mapping/expr": {
+		"mapping/catalog": "expressions are over the columns of a table",
+		"mapping/value":   "a column's text becomes a value, and a result becomes JSON",
+		"mapping/near":    "names that are not there",
+	},
+	"mapping": {
+		"mapping/catalog": "a mapping is of tables",
+		"mapping/value":   "documents, index fields and statements are made of forms",
+		"mapping/expr":    "where and expr",
+		"mapping/near":    "names that are not there",
+	},
+
+	// The search side, which knows no Postgres.
+	"indexer/retry": {},
+	"indexer/search": {
+		"dbsync":        "operations are what a bulk request is made of",
+		"indexer/retry": "attempts, pauses, alarms",
+	},
+	"indexer": {
+		"dbsync":         "messages, operations, windows",
+		"mapping…":       "plans, statements, tables",
+		"indexer/search": "bulk requests",
+	},
+
+	// What is kept in the control schema, and what works by it.
+	"reindex/control": {
+		"dbsync":         "connections, and operations that became dead letters",
+		"mapping…":       "the mapping and the tables that an index was made by",
+		"indexer/search": "names of physical indices, refused operations",
+		"indexer/retry":  "Postgres may be away",
+	},
+	"reindex/verify": {
+		"dbsync":          "connections and positions",
+		"mapping…":        "sources, keys, tables",
+		"indexer":         "the same rows, plans and pages as the filling",
+		"indexer/search":  "documents",
+		"indexer/retry":   "attempts and alarms",
+		"reindex/control": "which index is in use, requests, dead letters",
+	},
+	"reindex": {
+		"dbsync":          "windows, generations",
+		"mapping…":        "indices, tables",
+		"indexer":         "targets of documents, the pager",
+		"indexer/search":  "physical indices and aliases",
+		"indexer/retry":   "attempts and alarms",
+		"reindex/control": "what is noted of indices, requests",
+		"reindex/verify":  "documents without a row are found by it after partitions went",
+	},
+
+	// The command.
+	"internal/version":  {},
+	"internal/logging":  {},
+	"internal/progress": {},
+	"internal/admin":    {},
+	"internal/draft":    {"mapping…": "init writes a mapping, which is checked as any other"},
+	"internal/prepare": {
+		"dbsync": "what a Syncer would find and make", "mapping…": "the file against the catalog",
+		"indexer/search": "the cluster",
+		"reindex":        "what each index needs", "reindex/control": "what is noted of indices",
+	},
+	"internal/service": {
+		"dbsync": "the stream", "mapping…": "the mapping", "indexer…": "operations and bulk requests", "reindex…": "indices and requests",
+		"internal/admin": "status, metrics, health", "internal/prepare": "everything is checked first", "internal/progress": "bars", "internal/version": "metrics",
+	},
+	"internal/cli": {
+		"dbsync": "errors that decide the exit code", "mapping…": "the file", "indexer…": "errors and requests", "reindex…": "commands on indices, letters, requests",
+		"internal/admin": "status", "internal/draft": "init", "internal/logging": "logs", "internal/prepare": "check", "internal/progress": "bars",
+		"internal/service": "run", "internal/version": "version",
+	},
+	"": {"internal/cli": "main starts the command"},
+
+	// For tests, the demo and benchmarks.
+	"testenv":                   {},
+	"testenv/demo":              {"testenv": "servers"},
+	"testenv/servers":           {"testenv": "servers"},
+	"indexer/search/searchtest": {"dbsync": "operations", "indexer/retry": "alarms", "indexer/search": "clients and indices", "testenv": "servers"},
+	"internal/e2e":              {},
+	"bench": {
+		"testenv": "servers", "mapping…": "the same documents for the plain load",
+		"internal/prepare": "databases and clusters as run opens them", "internal/progress": "numbers", "internal/service": "run in this process", "internal/version": "what was measured",
+	},
+}
+
+// soleImporters have one package each that imports them: what is ours is not made of their types.
+var soleImporters = map[string]string{
+	"gopkg.in/yaml.v3":                             "mapping",
+	"github.com/expr-lang/expr":                    "mapping/expr",
+	"github.com/elastic/go-elasticsearch/v8/esapi": "indexer/search",
+}
+
+// TestImports holds every import of the module against the list of arrows.
+func TestImports(t *testing.T) {
+	used := make(map[string]bool)
+	for _, p := range modulePackages(t) {
+		allowed, known := arrows[p.name]
+		if !known {
+			t.Errorf("package %q is in no place yet: list what it may import, and what for", p.name)
+			continue
+		}
+		for _, path := range p.imports {
+			for library, sole := range soleImporters {
+				if (path == library || strings.HasPrefix(path, library+"/")) && p.name != sole {
+					t.Errorf("%s imports %s, which is for %s alone", p.name, path, sole)
+				}
+			}
+			to, ours := strings.CutPrefix(path, module+"/")
+			if !ours {
+				continue
+			}
+			arrow := arrowTo(allowed, to)
+			if arrow == "" {
+				t.Errorf("%s imports %s: no arrow leads there", p.name, to)
+			}
+			used[p.name+" "+arrow] = true
+		}
+	}
+	for from, allowed := range arrows {
+		for to, reason := range allowed {
+			if !used[from+" "+to] {
+				t.Errorf("nothing in %q imports %s any more: take the arrow out", from, to)
+			}
+			if reason == "" {
+				t.Errorf("the arrow from %q to %s has no reason", from, to)
+			}
+		}
+	}
+}
+
+// TestArrowsPointDown makes sure that the list itself has no circle, also over "…".
+func TestArrowsPointDown(t *testing.T) {
+	state := make(map[string]int) // 1: being visited, 2: done
+	var visit func(name string, path []string)
+	visit = func(name string, path []string) {
+		path = append(path, name)
+		if state[name] == 1 {
+			t.Fatalf("a circle: %s", strings.Join(path, " -> "))
+		}
+		if state[name] == 2 {
+			return
+		}
+		state[name] = 1
+		for to := range arrows {
+			if to != name && arrowTo(arrows[name], to) != "" {
+				visit(to, slices.Clip(path))
+			}
+		}
+		state[name] = 2
+	}
+	for name := range arrows {
+		visit(name, nil)
+	}
+}
+
+// arrowTo returns the arrow of those from a package that leads to another one, "" if none does.
+func arrowTo(allowed map[string]string, to string) string {
+	for arrow := range allowed {
+		tree, all := strings.CutSuffix(arrow, "…")
+		if to == tree || all && strings.HasPrefix(to, tree+"/") && to != "indexer/search/searchtest" {
+			return arrow
+		}
+	}
+	return ""
+}
+
+type goPackage struct {
+	name    string // below the module
+	imports []string
+}
+
+func modulePackages(t *testing.T) (found []goPackage) {
+	t.Helper()
+	out, err := exec.CommandContext(t.Context(), "go", "list", "-e", "-json=ImportPath,Imports", "./...").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for d := json.NewDecoder(strings.NewReader(string(out))); ; {
+		var p struct {
+			ImportPath string
+			Imports    []string
+		}
+		if err := d.Decode(&p); errors.Is(err, io.EOF) {
+			break
+		} else if err != nil {
+			t.Fatal(err)
+		}
+		name, _ := strings.CutPrefix(strings.TrimPrefix(p.ImportPath, module), "/")
+		found = append(found, goPackage{name, p.Imports})
+	}
+	if len(found) < 20 {
+		t.Errorf("go list has found %d packages", len(found))
+	}
+	return found
+}
