@@ -1,0 +1,142 @@
+-- Commits: 13b4723 to 6110dfa (the one of this dump).
+-- New: the leaves are below "leaves", beside "unlisted".
+-- State: the indices products and events are complete; orders is complete and is being filled anew,
+-- its note of how far it is in order_lines. Dead letters: products 3 (filling) and 4 (stream),
+-- line 2 of order 3 in either index of orders. Requests: a refresh of events is done, one
+-- of products is running, a rebuild of events and a refresh of two order lines are waiting.
+
+CREATE SCHEMA dbsync_ctrl;
+
+CREATE TABLE dbsync_ctrl.dbsync_slots (
+    slot text NOT NULL,
+    generation text NOT NULL,
+    system_identifier text NOT NULL,
+    timeline integer NOT NULL,
+    confirmed pg_lsn NOT NULL,
+    lost text,
+    made_at timestamp with time zone DEFAULT now() NOT NULL,
+    confirmed_at timestamp with time zone DEFAULT now() NOT NULL
+)
+WITH (fillfactor='50');
+
+CREATE TABLE dbsync_ctrl.dbsync_wmtable (
+    slot text NOT NULL,
+    token text NOT NULL,
+    at timestamp with time zone DEFAULT now() NOT NULL
+)
+WITH (fillfactor='50');
+
+CREATE TABLE dbsync_ctrl.dead_letters (
+    id bigint NOT NULL,
+    document_key bytea NOT NULL,
+    index_name text NOT NULL,
+    doc_id text NOT NULL,
+    routing text NOT NULL,
+    operation text NOT NULL,
+    version pg_lsn NOT NULL,
+    status integer NOT NULL,
+    type text NOT NULL,
+    reason text NOT NULL,
+    document text,
+    created_at timestamp with time zone DEFAULT now() NOT NULL,
+    attempts integer DEFAULT 1 NOT NULL,
+    CONSTRAINT dead_letters_operation_check CHECK ((operation = ANY (ARRAY['index'::text, 'delete'::text])))
+);
+
+ALTER TABLE dbsync_ctrl.dead_letters ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME dbsync_ctrl.dead_letters_id_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
+
+CREATE TABLE dbsync_ctrl.indices (
+    name text NOT NULL,
+    generation text NOT NULL,
+    live text DEFAULT ''::text NOT NULL,
+    live_fingerprint text DEFAULT ''::text NOT NULL,
+    live_mapping text DEFAULT ''::text NOT NULL,
+    live_tables text DEFAULT ''::text NOT NULL,
+    live_partitions text DEFAULT ''::text NOT NULL,
+    building text DEFAULT ''::text NOT NULL,
+    building_fingerprint text DEFAULT ''::text NOT NULL,
+    building_mapping text DEFAULT ''::text NOT NULL,
+    building_tables text DEFAULT ''::text NOT NULL,
+    building_partitions text DEFAULT ''::text NOT NULL,
+    source integer DEFAULT 0 NOT NULL,
+    cursor text[],
+    rows_done bigint DEFAULT 0 NOT NULL,
+    rows_total bigint DEFAULT '-1'::integer NOT NULL,
+    started_at timestamp with time zone DEFAULT now() NOT NULL,
+    resumed_at timestamp with time zone DEFAULT now() NOT NULL,
+    resumed_rows bigint DEFAULT 0 NOT NULL,
+    finished_at timestamp with time zone
+);
+
+CREATE TABLE dbsync_ctrl.requests (
+    id bigint NOT NULL,
+    slot text NOT NULL,
+    kind text NOT NULL,
+    index_name text NOT NULL,
+    source text DEFAULT ''::text NOT NULL,
+    condition text DEFAULT ''::text NOT NULL,
+    keys text[],
+    phase text DEFAULT 'waiting'::text NOT NULL,
+    message text DEFAULT ''::text NOT NULL,
+    rows_done bigint DEFAULT 0 NOT NULL,
+    created_at timestamp with time zone DEFAULT now() NOT NULL,
+    finished_at timestamp with time zone
+);
+
+ALTER TABLE dbsync_ctrl.requests ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME dbsync_ctrl.requests_id_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
+
+INSERT INTO dbsync_ctrl.dbsync_slots (slot, generation, system_identifier, timeline, confirmed, lost, made_at, confirmed_at) VALUES ('control_g11', 'RUUZFH7XFEFQPTXAF5A7K2NVGD', '{{system}}', 1, '{{confirmed}}', NULL, '2026-11-27 12:30:20.793145+00', '2026-11-27 12:30:24.914141+00');
+
+INSERT INTO dbsync_ctrl.dbsync_wmtable (slot, token, at) VALUES ('control_g11', 'low:6IKKDA4EED7HYQNIX6THXGO6F5', '2026-11-27 12:30:24.979044+00');
+
+INSERT INTO dbsync_ctrl.dead_letters (id, document_key, index_name, doc_id, routing, operation, version, status, type, reason, document, created_at, attempts) OVERRIDING SYSTEM VALUE VALUES (1, '\x20ee0d5fbc9a5ea5ff08bc8b6c8f293cd0ddbb3ff9331542a96a7f24db1f9b8c', 'g11-products-20261127T123020Z', '3', '', 'index', '{{confirmed}}', 400, 'mapper_parsing_exception', 'failed to parse field [sku] of type [integer] in document with id ''3''. Preview of field''s value: ''none yet'': For input string: "none yet"', '{"id":3,"title":"product 3","price_cents":300,"category_id":4,"sku":"none yet","category":{"name":"category 4"}}', '2026-11-27 12:30:21.071664+00', 1);
+INSERT INTO dbsync_ctrl.dead_letters (id, document_key, index_name, doc_id, routing, operation, version, status, type, reason, document, created_at, attempts) OVERRIDING SYSTEM VALUE VALUES (2, '\x995cbdf38ecf543db4e6016e9494b47d1421abf484adb3a5f13b7c058baaa6f8', 'g11-orders-20261127T123020Z', 'line-2-3', '', 'index', '{{confirmed}}', 400, 'mapper_parsing_exception', 'failed to parse field [quantity] of type [byte] in document with id ''line-2-3''. Preview of field''s value: ''1000'': Value [1000] is out of range for a byte', '{"order_id":3,"line":2,"product_id":7,"quantity":1000,"note":"note 3 2"}', '2026-11-27 12:30:21.46219+00', 1);
+INSERT INTO dbsync_ctrl.dead_letters (id, document_key, index_name, doc_id, routing, operation, version, status, type, reason, document, created_at, attempts) OVERRIDING SYSTEM VALUE VALUES (3, '\x268366c870732d057298fc50f5d4cc0cff78c6bc9573114eb193516cbf12831e', 'g11-products-20261127T123020Z', '4', '', 'index', '{{confirmed}}', 400, 'mapper_parsing_exception', 'failed to parse field [sku] of type [integer] in document with id ''4''. Preview of field''s value: ''lost'': For input string: "lost"', '{"id":4,"title":"product 4","price_cents":400,"category_id":5,"sku":"lost","category":{"name":"category 5"}}', '2026-11-27 12:30:22.49663+00', 1);
+INSERT INTO dbsync_ctrl.dead_letters (id, document_key, index_name, doc_id, routing, operation, version, status, type, reason, document, created_at, attempts) OVERRIDING SYSTEM VALUE VALUES (4, '\xb6c710ec290067455711b36ca9323c25462031f61038c1ba877c58666e705cf7', 'g11-orders-20261127T123023Z', 'line-2-3', '', 'index', '{{confirmed}}', 400, 'mapper_parsing_exception', 'failed to parse field [quantity] of type [byte] in document with id ''line-2-3''. Preview of field''s value: ''1000'': Value [1000] is out of range for a byte', '{"order_id":3,"line":2,"product_id":7,"quantity":1000,"note":"note 3 2"}', '2026-11-27 12:30:24.446783+00', 1);
+
+INSERT INTO dbsync_ctrl.indices (name, generation, live, live_fingerprint, live_mapping, live_tables, live_partitions, building, building_fingerprint, building_mapping, building_tables, building_partitions, source, cursor, rows_done, rows_total, started_at, resumed_at, resumed_rows, finished_at) VALUES ('g11-products', 'RUUZFH7XFEFQPTXAF5A7K2NVGD/{{publication}}/{{oid categories}}/{{member categories}} RUUZFH7XFEFQPTXAF5A7K2NVGD/{{publication}}/{{oid products}}/{{member products}}', 'g11-products-20261127t123020z', 'b411091d6b2f8511a69984020ddb6647', '{"Name":"g11-products","Sources":[{"Table":{"Schema":"public","Name":"products"},"ID":null,"Routing":"","Where":"","Fields":[{"Name":"sku","Omit":false,"Column":"sku","As":"","Params":{"type":"integer"},"Expr":"","Constant":null,"Group":null}],"Listed":false,"Include":[{"Name":"category","Table":{"Schema":"public","Name":"categories"},"On":[{"Near":"category_id","Far":"id"}],"Through":null,"Many":"","Value":"","Aggregate":"","Column":"","Fields":[{"Name":"name","Omit":false,"Column":"name","As":"","Params":null,"Expr":"","Constant":null,"Group":null}],"Listed":true,"Include":null,"OrderBy":null,"Limit":0,"Where":""}],"Literals":null}],"Settings":null,"Mappings":null,"Reindex":{"Chunk":10000,"KeepOld":0,"MaxRowsPerSecond":0}}', '{"public.categories":{"OID":{{oid categories}},"Schema":"public","Name":"categories","Columns":[{"Name":"id","Type":{"OID":23,"Name":"integer","Schema":"pg_catalog","Plain":"int4","Extension":"","Kind":98,"Category":78,"Elem":null,"Base":null,"Attributes":null,"Canonical":false,"Delim":44,"Modifier":-1,"Fraction":0},"NotNull":true,"Generated":false,"Default":false},{"Name":"name","Type":{"OID":25,"Name":"text","Schema":"pg_catalog","Plain":"text","Extension":"","Kind":98,"Category":83,"Elem":null,"Base":null,"Attributes":null,"Canonical":false,"Delim":44,"Modifier":-1,"Fraction":0},"NotNull":true,"Generated":false,"Default":false}],"PrimaryKey":["id"],"Identity":{"Kind":100,"Columns":["id"]},"Unique":null,"RowSecurity":false,"User":"{{user}}","Unlogged":false,"Partitioned":false,"Root":{"Schema":"","Name":""},"EstimatedRows":5},"public.products":{"OID":{{oid products}},"Schema":"public","Name":"products","Columns":[{"Name":"id","Type":{"OID":20,"Name":"bigint","Schema":"pg_catalog","Plain":"int8","Extension":"","Kind":98,"Category":78,"Elem":null,"Base":null,"Attributes":null,"Canonical":false,"Delim":44,"Modifier":-1,"Fraction":0},"NotNull":true,"Generated":false,"Default":false},{"Name":"title","Type":{"OID":25,"Name":"text","Schema":"pg_catalog","Plain":"text","Extension":"","Kind":98,"Category":83,"Elem":null,"Base":null,"Attributes":null,"Canonical":false,"Delim":44,"Modifier":-1,"Fraction":0},"NotNull":true,"Generated":false,"Default":false},{"Name":"price_cents","Type":{"OID":23,"Name":"integer","Schema":"pg_catalog","Plain":"int4","Extension":"","Kind":98,"Category":78,"Elem":null,"Base":null,"Attributes":null,"Canonical":false,"Delim":44,"Modifier":-1,"Fraction":0},"NotNull":true,"Generated":false,"Default":false},{"Name":"category_id","Type":{"OID":23,"Name":"integer","Schema":"pg_catalog","Plain":"int4","Extension":"","Kind":98,"Category":78,"Elem":null,"Base":null,"Attributes":null,"Canonical":false,"Delim":44,"Modifier":-1,"Fraction":0},"NotNull":false,"Generated":false,"Default":false},{"Name":"sku","Type":{"OID":25,"Name":"text","Schema":"pg_catalog","Plain":"text","Extension":"","Kind":98,"Category":83,"Elem":null,"Base":null,"Attributes":null,"Canonical":false,"Delim":44,"Modifier":-1,"Fraction":0},"NotNull":false,"Generated":false,"Default":false}],"PrimaryKey":["id"],"Identity":{"Kind":100,"Columns":["id"]},"Unique":null,"RowSecurity":false,"User":"{{user}}","Unlogged":false,"Partitioned":false,"Root":{"Schema":"","Name":""},"EstimatedRows":30}}', '{}', '', '', '', '', '', 0, NULL, 30, 30, '2026-11-27 12:30:20.82855+00', '2026-11-27 12:30:21.059943+00', 0, '2026-11-27 12:30:21.18207+00');
+INSERT INTO dbsync_ctrl.indices (name, generation, live, live_fingerprint, live_mapping, live_tables, live_partitions, building, building_fingerprint, building_mapping, building_tables, building_partitions, source, cursor, rows_done, rows_total, started_at, resumed_at, resumed_rows, finished_at) VALUES ('g11-events', 'RUUZFH7XFEFQPTXAF5A7K2NVGD/{{publication}}/{{oid events}}/{{member events}}', 'g11-events-20261127t123020z', '8aaa17c268406d44148c95c40bf3cb5c', '{"Name":"g11-events","Sources":[{"Table":{"Schema":"public","Name":"events"},"ID":null,"Routing":"","Where":"","Fields":null,"Listed":false,"Include":null,"Literals":null}],"Settings":null,"Mappings":null,"Reindex":{"Chunk":10000,"KeepOld":0,"MaxRowsPerSecond":0}}', '{"public.events":{"OID":{{oid events}},"Schema":"public","Name":"events","Columns":[{"Name":"id","Type":{"OID":20,"Name":"bigint","Schema":"pg_catalog","Plain":"int8","Extension":"","Kind":98,"Category":78,"Elem":null,"Base":null,"Attributes":null,"Canonical":false,"Delim":44,"Modifier":-1,"Fraction":0},"NotNull":true,"Generated":false,"Default":false},{"Name":"day","Type":{"OID":1082,"Name":"date","Schema":"pg_catalog","Plain":"date","Extension":"","Kind":98,"Category":68,"Elem":null,"Base":null,"Attributes":null,"Canonical":false,"Delim":44,"Modifier":-1,"Fraction":0},"NotNull":true,"Generated":false,"Default":false},{"Name":"kind","Type":{"OID":25,"Name":"text","Schema":"pg_catalog","Plain":"text","Extension":"","Kind":98,"Category":83,"Elem":null,"Base":null,"Attributes":null,"Canonical":false,"Delim":44,"Modifier":-1,"Fraction":0},"NotNull":true,"Generated":false,"Default":false}],"PrimaryKey":["id","day"],"Identity":{"Kind":100,"Columns":["id","day"]},"Unique":null,"RowSecurity":false,"User":"{{user}}","Unlogged":false,"Partitioned":true,"Root":{"Schema":"","Name":""},"EstimatedRows":20}}', '{"leaves":{"public.events":{"{{oid events_2024}}":"{{leaf events_2024}}","{{oid events_2025}}":"{{leaf events_2025}}"}}}', '', '', '', '', '', 0, NULL, 20, 20, '2026-11-27 12:30:20.919572+00', '2026-11-27 12:30:21.056484+00', 0, '2026-11-27 12:30:21.227392+00');
+INSERT INTO dbsync_ctrl.indices (name, generation, live, live_fingerprint, live_mapping, live_tables, live_partitions, building, building_fingerprint, building_mapping, building_tables, building_partitions, source, cursor, rows_done, rows_total, started_at, resumed_at, resumed_rows, finished_at) VALUES ('g11-orders', 'RUUZFH7XFEFQPTXAF5A7K2NVGD/{{publication}}/{{oid orders}}/{{member orders}} RUUZFH7XFEFQPTXAF5A7K2NVGD/{{publication}}/{{oid order_lines}}/{{member order_lines}}', 'g11-orders-20261127t123020z', '99db6d4b74ca101f2bca015d0c83f8de', '{"Name":"g11-orders","Sources":[{"Table":{"Schema":"public","Name":"orders"},"ID":["id"],"Routing":"","Where":"","Fields":null,"Listed":false,"Include":null,"Literals":["order-",""]},{"Table":{"Schema":"public","Name":"order_lines"},"ID":["line","order_id"],"Routing":"","Where":"","Fields":[{"Name":"quantity","Omit":false,"Column":"quantity","As":"","Params":{"type":"byte"},"Expr":"","Constant":null,"Group":null},{"Name":"note","Omit":false,"Column":"note","As":"","Params":{"type":"keyword"},"Expr":"","Constant":null,"Group":null}],"Listed":false,"Include":null,"Literals":["line-","-",""]}],"Settings":null,"Mappings":null,"Reindex":{"Chunk":1,"KeepOld":0,"MaxRowsPerSecond":0}}', '{"public.order_lines":{"OID":{{oid order_lines}},"Schema":"public","Name":"order_lines","Columns":[{"Name":"order_id","Type":{"OID":20,"Name":"bigint","Schema":"pg_catalog","Plain":"int8","Extension":"","Kind":98,"Category":78,"Elem":null,"Base":null,"Attributes":null,"Canonical":false,"Delim":44,"Modifier":-1,"Fraction":0},"NotNull":true,"Generated":false,"Default":false},{"Name":"line","Type":{"OID":23,"Name":"integer","Schema":"pg_catalog","Plain":"int4","Extension":"","Kind":98,"Category":78,"Elem":null,"Base":null,"Attributes":null,"Canonical":false,"Delim":44,"Modifier":-1,"Fraction":0},"NotNull":true,"Generated":false,"Default":false},{"Name":"product_id","Type":{"OID":20,"Name":"bigint","Schema":"pg_catalog","Plain":"int8","Extension":"","Kind":98,"Category":78,"Elem":null,"Base":null,"Attributes":null,"Canonical":false,"Delim":44,"Modifier":-1,"Fraction":0},"NotNull":true,"Generated":false,"Default":false},{"Name":"quantity","Type":{"OID":23,"Name":"integer","Schema":"pg_catalog","Plain":"int4","Extension":"","Kind":98,"Category":78,"Elem":null,"Base":null,"Attributes":null,"Canonical":false,"Delim":44,"Modifier":-1,"Fraction":0},"NotNull":true,"Generated":false,"Default":false},{"Name":"note","Type":{"OID":25,"Name":"text","Schema":"pg_catalog","Plain":"text","Extension":"","Kind":98,"Category":83,"Elem":null,"Base":null,"Attributes":null,"Canonical":false,"Delim":44,"Modifier":-1,"Fraction":0},"NotNull":true,"Generated":false,"Default":false}],"PrimaryKey":["order_id","line"],"Identity":{"Kind":100,"Columns":["order_id","line"]},"Unique":null,"RowSecurity":false,"User":"{{user}}","Unlogged":false,"Partitioned":true,"Root":{"Schema":"","Name":""},"EstimatedRows":200},"public.orders":{"OID":{{oid orders}},"Schema":"public","Name":"orders","Columns":[{"Name":"id","Type":{"OID":20,"Name":"bigint","Schema":"pg_catalog","Plain":"int8","Extension":"","Kind":98,"Category":78,"Elem":null,"Base":null,"Attributes":null,"Canonical":false,"Delim":44,"Modifier":-1,"Fraction":0},"NotNull":true,"Generated":false,"Default":false},{"Name":"status","Type":{"OID":25,"Name":"text","Schema":"pg_catalog","Plain":"text","Extension":"","Kind":98,"Category":83,"Elem":null,"Base":null,"Attributes":null,"Canonical":false,"Delim":44,"Modifier":-1,"Fraction":0},"NotNull":true,"Generated":false,"Default":false}],"PrimaryKey":["id"],"Identity":{"Kind":100,"Columns":["id"]},"Unique":null,"RowSecurity":false,"User":"{{user}}","Unlogged":false,"Partitioned":false,"Root":{"Schema":"","Name":""},"EstimatedRows":40}}', '{"leaves":{"public.order_lines":{"{{oid order_lines_1}}":"{{leaf order_lines_1}}","{{oid order_lines_2}}":"{{leaf order_lines_2}}"}},"unlisted":true}', 'g11-orders-20261127t123023z', '0ad31120dadd7acb5be467d21b4636ab', '{"Name":"g11-orders","Sources":[{"Table":{"Schema":"public","Name":"orders"},"ID":["id"],"Routing":"","Where":"","Fields":null,"Listed":false,"Include":null,"Literals":["order-",""]},{"Table":{"Schema":"public","Name":"order_lines"},"ID":["line","order_id"],"Routing":"","Where":"","Fields":[{"Name":"quantity","Omit":false,"Column":"quantity","As":"","Params":{"type":"byte"},"Expr":"","Constant":null,"Group":null},{"Name":"note","Omit":false,"Column":"note","As":"","Params":{"type":"text"},"Expr":"","Constant":null,"Group":null}],"Listed":false,"Include":null,"Literals":["line-","-",""]}],"Settings":null,"Mappings":null,"Reindex":{"Chunk":1,"KeepOld":0,"MaxRowsPerSecond":0}}', '{"public.order_lines":{"OID":{{oid order_lines}},"Schema":"public","Name":"order_lines","Columns":[{"Name":"order_id","Type":{"OID":20,"Name":"bigint","Schema":"pg_catalog","Plain":"int8","Extension":"","Kind":98,"Category":78,"Elem":null,"Base":null,"Attributes":null,"Canonical":false,"Delim":44,"Modifier":-1,"Fraction":0},"NotNull":true,"Generated":false,"Default":false},{"Name":"line","Type":{"OID":23,"Name":"integer","Schema":"pg_catalog","Plain":"int4","Extension":"","Kind":98,"Category":78,"Elem":null,"Base":null,"Attributes":null,"Canonical":false,"Delim":44,"Modifier":-1,"Fraction":0},"NotNull":true,"Generated":false,"Default":false},{"Name":"product_id","Type":{"OID":20,"Name":"bigint","Schema":"pg_catalog","Plain":"int8","Extension":"","Kind":98,"Category":78,"Elem":null,"Base":null,"Attributes":null,"Canonical":false,"Delim":44,"Modifier":-1,"Fraction":0},"NotNull":true,"Generated":false,"Default":false},{"Name":"quantity","Type":{"OID":23,"Name":"integer","Schema":"pg_catalog","Plain":"int4","Extension":"","Kind":98,"Category":78,"Elem":null,"Base":null,"Attributes":null,"Canonical":false,"Delim":44,"Modifier":-1,"Fraction":0},"NotNull":true,"Generated":false,"Default":false},{"Name":"note","Type":{"OID":25,"Name":"text","Schema":"pg_catalog","Plain":"text","Extension":"","Kind":98,"Category":83,"Elem":null,"Base":null,"Attributes":null,"Canonical":false,"Delim":44,"Modifier":-1,"Fraction":0},"NotNull":true,"Generated":false,"Default":false}],"PrimaryKey":["order_id","line"],"Identity":{"Kind":100,"Columns":["order_id","line"]},"Unique":null,"RowSecurity":false,"User":"{{user}}","Unlogged":false,"Partitioned":true,"Root":{"Schema":"","Name":""},"EstimatedRows":200},"public.orders":{"OID":{{oid orders}},"Schema":"public","Name":"orders","Columns":[{"Name":"id","Type":{"OID":20,"Name":"bigint","Schema":"pg_catalog","Plain":"int8","Extension":"","Kind":98,"Category":78,"Elem":null,"Base":null,"Attributes":null,"Canonical":false,"Delim":44,"Modifier":-1,"Fraction":0},"NotNull":true,"Generated":false,"Default":false},{"Name":"status","Type":{"OID":25,"Name":"text","Schema":"pg_catalog","Plain":"text","Extension":"","Kind":98,"Category":83,"Elem":null,"Base":null,"Attributes":null,"Canonical":false,"Delim":44,"Modifier":-1,"Fraction":0},"NotNull":true,"Generated":false,"Default":false}],"PrimaryKey":["id"],"Identity":{"Kind":100,"Columns":["id"]},"Unique":null,"RowSecurity":false,"User":"{{user}}","Unlogged":false,"Partitioned":false,"Root":{"Schema":"","Name":""},"EstimatedRows":40}}', '{"leaves":{"public.order_lines":{"{{oid order_lines_1}}":"{{leaf order_lines_1}}","{{oid order_lines_2}}":"{{leaf order_lines_2}}"}},"unlisted":true}', 1, '{13,2}', 102, 240, '2026-11-27 12:30:23.657084+00', '2026-11-27 12:30:23.920301+00', 0, '2026-11-27 12:30:22.241364+00');
+
+INSERT INTO dbsync_ctrl.requests (id, slot, kind, index_name, source, condition, keys, phase, message, rows_done, created_at, finished_at) OVERRIDING SYSTEM VALUE VALUES (1, 'control_g11', 'refresh', 'g11-events', 'public.events', 'id <= 3', NULL, 'done', '', 3, '2026-11-27 12:30:22.620336+00', '2026-11-27 12:30:22.668965+00');
+INSERT INTO dbsync_ctrl.requests (id, slot, kind, index_name, source, condition, keys, phase, message, rows_done, created_at, finished_at) OVERRIDING SYSTEM VALUE VALUES (2, 'control_g11', 'refresh', 'g11-products', '', 'id <= 20', NULL, 'running', '', 0, '2026-11-27 12:30:24.069255+00', NULL);
+INSERT INTO dbsync_ctrl.requests (id, slot, kind, index_name, source, condition, keys, phase, message, rows_done, created_at, finished_at) OVERRIDING SYSTEM VALUE VALUES (3, 'control_g11', 'reindex', 'g11-events', '', '', NULL, 'waiting', '', 0, '2026-11-27 12:30:25.014772+00', NULL);
+INSERT INTO dbsync_ctrl.requests (id, slot, kind, index_name, source, condition, keys, phase, message, rows_done, created_at, finished_at) OVERRIDING SYSTEM VALUE VALUES (4, 'control_g11', 'refresh', 'g11-orders', 'public.order_lines', '', '{{1,2},{3,4}}', 'waiting', '', 0, '2026-11-27 12:30:25.069361+00', NULL);
+
+SELECT pg_catalog.setval('dbsync_ctrl.dead_letters_id_seq', 4, true);
+
+SELECT pg_catalog.setval('dbsync_ctrl.requests_id_seq', 4, true);
+
+ALTER TABLE ONLY dbsync_ctrl.dbsync_slots
+    ADD CONSTRAINT dbsync_slots_pkey PRIMARY KEY (slot);
+
+ALTER TABLE ONLY dbsync_ctrl.dbsync_wmtable
+    ADD CONSTRAINT dbsync_wmtable_pkey PRIMARY KEY (slot);
+
+ALTER TABLE ONLY dbsync_ctrl.dead_letters
+    ADD CONSTRAINT dead_letters_document_key_version_key UNIQUE (document_key, version);
+
+ALTER TABLE ONLY dbsync_ctrl.dead_letters
+    ADD CONSTRAINT dead_letters_pkey PRIMARY KEY (id);
+
+ALTER TABLE ONLY dbsync_ctrl.indices
+    ADD CONSTRAINT indices_pkey PRIMARY KEY (name);
+
+ALTER TABLE ONLY dbsync_ctrl.requests
+    ADD CONSTRAINT requests_pkey PRIMARY KEY (id);
+
+ALTER PUBLICATION dbsync_mypub ADD TABLE dbsync_ctrl.dbsync_wmtable;
