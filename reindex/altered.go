@@ -50,7 +50,7 @@ func (m *Manager) takeAltered(index string) bool {
 func (m *Manager) follow(ctx context.Context, d *indexer.Documents) error {
 	st := m.State(d.Index.Name)
 	tables := m.o.Catalog.Tables()
-	if st.LiveFingerprint == d.Index.Fingerprint(tables) {
+	if st.Live.Fingerprint == d.Index.Fingerprint(tables) {
 		return nil
 	}
 	if control.HasGrown(d.Index, st, tables) {
@@ -75,10 +75,10 @@ func isRefusedMapping(err error) bool {
 func (m *Manager) grow(ctx context.Context, d *indexer.Documents, st *control.State) (*control.State, error) {
 	tables := m.o.Catalog.Tables()
 	grown := *st
-	grown.LiveFingerprint = d.Index.Fingerprint(tables)
+	grown.Live.Fingerprint = d.Index.Fingerprint(tables)
 	body, err := d.Index.Body(tables)
 	if err == nil {
-		grown.LiveMapping, grown.LiveTables, err = encode(d.Index, tables)
+		grown.Live.Mapping, grown.Live.Tables, err = encode(d.Index, tables)
 	}
 	if err != nil {
 		return nil, err
@@ -95,8 +95,8 @@ func (m *Manager) grow(ctx context.Context, d *indexer.Documents, st *control.St
 	if err != nil {
 		return nil, err
 	}
-	err = m.retry(ctx, "add fields to "+st.Live, func(ctx context.Context) error {
-		if err := m.o.Client.PutMapping(ctx, st.Live, fields); err != nil {
+	err = m.retry(ctx, "add fields to "+st.Live.Physical, func(ctx context.Context) error {
+		if err := m.o.Client.PutMapping(ctx, st.Live.Physical, fields); err != nil {
 			return err
 		}
 		return m.o.States.Adopt(ctx, &grown)
@@ -105,6 +105,6 @@ func (m *Manager) grow(ctx context.Context, d *indexer.Documents, st *control.St
 		return nil, err
 	}
 	m.set(&grown)
-	m.o.Logger.Info("the index has the fields of new columns", "index", st.Name, "physical", st.Live)
+	m.o.Logger.Info("the index has the fields of new columns", "index", st.Name, "physical", st.Live.Physical)
 	return &grown, nil
 }

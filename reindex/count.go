@@ -25,15 +25,15 @@ const (
 func (m *Manager) awaitCluster(ctx context.Context, st *control.State) error {
 	for end := time.Now().Add(clusterPatience); ; {
 		allocated := false
-		err := m.retry(ctx, "wait for the shards of "+st.Building, func(ctx context.Context) (err error) {
-			allocated, err = m.o.Client.AwaitAllocated(ctx, st.Building, clusterInterval)
+		err := m.retry(ctx, "wait for the shards of "+st.Building.Physical, func(ctx context.Context) (err error) {
+			allocated, err = m.o.Client.AwaitAllocated(ctx, st.Building.Physical, clusterInterval)
 			return err
 		})
 		if err != nil || allocated {
 			return err
 		}
 		if time.Now().After(end) {
-			m.o.Logger.Warn("the alias moves before all copies of the index are there", "index", st.Name, "physical", st.Building, "waited", clusterPatience)
+			m.o.Logger.Warn("the alias moves before all copies of the index are there", "index", st.Name, "physical", st.Building.Physical, "waited", clusterPatience)
 			return nil
 		}
 	}
@@ -45,7 +45,7 @@ func (m *Manager) awaitCluster(ctx context.Context, st *control.State) error {
 func (m *Manager) checkCount(ctx context.Context, d *indexer.Documents, st *control.State) error {
 	const attempts = 3
 	for attempt := 1; ; attempt++ {
-		err := m.retry(ctx, "count the rows and documents of "+st.Building, func(ctx context.Context) error { return m.countOnce(ctx, d, st) })
+		err := m.retry(ctx, "count the rows and documents of "+st.Building.Physical, func(ctx context.Context) error { return m.countOnce(ctx, d, st) })
 		var wrong *CountError
 		if !errors.As(err, &wrong) || attempt == attempts {
 			return err
@@ -77,10 +77,10 @@ func (m *Manager) countOnce(ctx context.Context, d *indexer.Documents, st *contr
 	if err := m.o.Syncer.Barrier(ctx); err != nil {
 		return err
 	}
-	if err := m.o.Client.Refresh(ctx, st.Building); err != nil {
+	if err := m.o.Client.Refresh(ctx, st.Building.Physical); err != nil {
 		return err
 	}
-	documents, err := m.o.Client.Count(ctx, st.Building)
+	documents, err := m.o.Client.Count(ctx, st.Building.Physical)
 	if err != nil {
 		return err
 	}
@@ -89,20 +89,20 @@ func (m *Manager) countOnce(ctx context.Context, d *indexer.Documents, st *contr
 		return err
 	}
 	slack := d.Changed() - before
-	missing := rows - documents - letters[search.WriteAlias(st.Name, st.Building)]
-	if missing > slack && !filtered || -missing > slack+letters[search.WriteAlias(st.Name, st.Building)] {
+	missing := rows - documents - letters[search.WriteAlias(st.Name, st.Building.Physical)]
+	if missing > slack && !filtered || -missing > slack+letters[search.WriteAlias(st.Name, st.Building.Physical)] {
 		now, err := readPartitions(ctx, m.o.Syncer.DB(), d.Index, m.o.Catalog.Tables())
 		if err != nil {
 			return err
 		}
-		noted := parsePartitions(st.BuildingPartitions)
-		if now.Unlisted = noted.Unlisted; now.String() != st.BuildingPartitions || noted.Unlisted && missing < 0 {
+		noted := parsePartitions(st.Building.Partitions)
+		if now.Unlisted = noted.Unlisted; now.String() != st.Building.Partitions || noted.Unlisted && missing < 0 {
 			m.o.Logger.Warn("the numbers of rows and documents say nothing: a partition came or went", "index", st.Name, "rows", rows, "documents", documents)
 			return nil // watchPartitions sees to it
 		}
-		return &CountError{Index: st.Name, Physical: st.Building, Rows: rows, Documents: documents, Slack: slack}
+		return &CountError{Index: st.Name, Physical: st.Building.Physical, Rows: rows, Documents: documents, Slack: slack}
 	}
-	m.o.Logger.Info("counted", "index", st.Name, "physical", st.Building, "rows", rows, "documents", documents, "changes_meanwhile", slack)
+	m.o.Logger.Info("counted", "index", st.Name, "physical", st.Building.Physical, "rows", rows, "documents", documents, "changes_meanwhile", slack)
 	return nil
 }
 

@@ -23,7 +23,7 @@ func (m *Manager) fill(ctx context.Context, d *indexer.Documents) error {
 	st := *m.State(d.Index.Name)
 	bar := m.bar(&st)
 	defer bar.Stop()
-	if err := m.retry(ctx, "note that the filling of "+st.Building+" goes on", func(ctx context.Context) error {
+	if err := m.retry(ctx, "note that the filling of "+st.Building.Physical+" goes on", func(ctx context.Context) error {
 		return m.o.States.Resume(ctx, &st)
 	}); err != nil {
 		return err
@@ -54,7 +54,7 @@ func (m *Manager) fill(ctx context.Context, d *indexer.Documents) error {
 
 // fillSource reads one table.
 func (m *Manager) fillSource(ctx context.Context, d *indexer.Documents, st *control.State, bar verify.Bar) error {
-	plan, err := indexer.NewRowPlan(d, d.Index.Sources[st.Source], m.o.Catalog.Tables(), search.WriteAlias(st.Name, st.Building))
+	plan, err := indexer.NewRowPlan(d, d.Index.Sources[st.Source], m.o.Catalog.Tables(), search.WriteAlias(st.Name, st.Building.Physical))
 	if err != nil {
 		return err
 	}
@@ -64,7 +64,7 @@ func (m *Manager) fillSource(ctx context.Context, d *indexer.Documents, st *cont
 			st.Cursor = append(st.Cursor, string(v))
 		}
 		st.Done += int64(chunk.window.Len())
-		if err := m.retry(ctx, "note the progress of "+st.Building, func(ctx context.Context) error {
+		if err := m.retry(ctx, "note the progress of "+st.Building.Physical, func(ctx context.Context) error {
 			return m.o.States.Advance(ctx, st)
 		}); err != nil {
 			return err
@@ -156,7 +156,7 @@ func (m *Manager) cancellable(ctx context.Context, index string) (_ context.Cont
 // abandon gives up what is being filled: nothing more is written to it, and it is removed.
 func (m *Manager) abandon(ctx context.Context, d *indexer.Documents) error {
 	st := *m.State(d.Index.Name)
-	building := st.Building
+	building := st.Building.Physical
 	if err := m.retry(ctx, "note that "+building+" is given up", func(ctx context.Context) error {
 		return m.o.States.Abandon(ctx, &st)
 	}); err != nil {
@@ -220,11 +220,11 @@ func (m *Manager) complete(ctx context.Context, d *indexer.Documents, st *contro
 	if err := m.o.Syncer.Barrier(ctx); err != nil {
 		return err
 	}
-	if err := m.retry(ctx, "end the filling of "+st.Building, func(ctx context.Context) error {
-		if err := m.o.Client.PutSettings(ctx, st.Building, settings); err != nil {
+	if err := m.retry(ctx, "end the filling of "+st.Building.Physical, func(ctx context.Context) error {
+		if err := m.o.Client.PutSettings(ctx, st.Building.Physical, settings); err != nil {
 			return err
 		}
-		return m.o.Client.Refresh(ctx, st.Building)
+		return m.o.Client.Refresh(ctx, st.Building.Physical)
 	}); err != nil {
 		return err
 	}
@@ -234,25 +234,25 @@ func (m *Manager) complete(ctx context.Context, d *indexer.Documents, st *contro
 	if err := m.checkCount(ctx, d, st); err != nil {
 		return err
 	}
-	if err := m.retry(ctx, "put "+st.Building+" behind alias "+st.Name, func(ctx context.Context) error {
-		_, err := m.o.Client.MoveAlias(ctx, st.Name, st.Building)
+	if err := m.retry(ctx, "put "+st.Building.Physical+" behind alias "+st.Name, func(ctx context.Context) error {
+		_, err := m.o.Client.MoveAlias(ctx, st.Name, st.Building.Physical)
 		return err
 	}); err != nil {
 		return err
 	}
-	if err := m.retry(ctx, "note that "+st.Building+" is complete", func(ctx context.Context) error {
+	if err := m.retry(ctx, "note that "+st.Building.Physical+" is complete", func(ctx context.Context) error {
 		return m.o.States.Finish(ctx, st)
 	}); err != nil {
 		return err
 	}
 	finished := *st
-	finished.Live, finished.LiveFingerprint, finished.LiveMapping, finished.LiveTables, finished.LivePartitions = st.Building, st.BuildingFingerprint, st.BuildingMapping, st.BuildingTables, st.BuildingPartitions
+	finished.Live = st.Building
 	finished.NotBuilding()
 	m.set(&finished)
 	if err := m.split(d, &finished); err != nil {
 		return err
 	}
-	m.o.Logger.Info("index is complete, the alias stands for it", "index", st.Name, "physical", finished.Live, "rows", st.Done)
+	m.o.Logger.Info("index is complete, the alias stands for it", "index", st.Name, "physical", finished.Live.Physical, "rows", st.Done)
 	return m.dropOld(ctx, d, &finished)
 }
 
@@ -268,9 +268,9 @@ func (m *Manager) dropOld(ctx context.Context, d *indexer.Documents, st *control
 		var old, left []string
 		for _, physical := range all {
 			switch {
-			case physical < st.Live: // in order of time
+			case physical < st.Live.Physical: // in order of time
 				old = append(old, physical)
-			case physical != st.Live && physical != st.Building: // given up, by a process that ended then
+			case physical != st.Live.Physical && physical != st.Building.Physical: // given up, by a process that ended then
 				left = append(left, physical)
 			}
 		}

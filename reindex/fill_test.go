@@ -56,14 +56,14 @@ func TestResumeAtEveryChunk(t *testing.T) {
 		}
 		p.crash()
 		st := r.state(t, "t")
-		if st.Building == "" {
+		if st.Building.Physical == "" {
 			break
 		}
 		if building == "" {
-			building = st.Building
+			building = st.Building.Physical
 		}
-		if st.Building != building {
-			t.Fatalf("process %d fills %s, the one before %s", n, st.Building, building)
+		if st.Building.Physical != building {
+			t.Fatalf("process %d fills %s, the one before %s", n, st.Building.Physical, building)
 		}
 		if begun > st.Done || st.Done <= begun && begun > 0 || n > 20 {
 			t.Fatalf("process %d began with %d rows and ended with %d", n, begun, st.Done)
@@ -261,8 +261,8 @@ func TestEditedMappingAfterTheAliasHasMoved(t *testing.T) {
 	if err := hold.Await(within(t, patience), 1); err != nil {
 		t.Fatal(err)
 	}
-	if _, live := r.physical(t, "t"); live != st.Live {
-		t.Errorf("while the new index is being filled the alias stands for %q, want %s", live, st.Live)
+	if _, live := r.physical(t, "t"); live != st.Live.Physical {
+		t.Errorf("while the new index is being filled the alias stands for %q, want %s", live, st.Live.Physical)
 	}
 	hold.Lift()
 	p.complete(t)
@@ -275,7 +275,7 @@ func TestFinishIsRepeatable(t *testing.T) {
 	r := newRig(t, `PREFIXt: {table: t}`, tableT)
 	p := r.start(t, options{})
 	p.complete(t)
-	st := &control.State{Name: "x", Generation: "g", Building: "x-1", BuildingFingerprint: "f"}
+	st := &control.State{Name: "x", Generation: "g", Building: control.Version{Physical: "x-1", Fingerprint: "f"}}
 	ctx := t.Context()
 	if err := p.states.Begin(ctx, st); err != nil {
 		t.Fatal(err)
@@ -286,10 +286,10 @@ func TestFinishIsRepeatable(t *testing.T) {
 		}
 	}
 	got, err := p.states.Read(ctx, "x")
-	if err != nil || got.Live != "x-1" || got.LiveFingerprint != "f" || got.Building != "" || got.BuildingFingerprint != "" {
+	if err != nil || got.Live.Physical != "x-1" || got.Live.Fingerprint != "f" || got.Building.Physical != "" || got.Building.Fingerprint != "" {
 		t.Errorf("state: %+v, %v", got, err)
 	}
-	next := &control.State{Name: "x", Generation: "g", Live: "x-1", LiveFingerprint: "f", Building: "x-2", BuildingFingerprint: "f"}
+	next := &control.State{Name: "x", Generation: "g", Live: control.Version{Physical: "x-1", Fingerprint: "f"}, Building: control.Version{Physical: "x-2", Fingerprint: "f"}}
 	if err := p.states.Begin(ctx, next); err != nil {
 		t.Fatal(err)
 	}
@@ -338,7 +338,7 @@ func TestRebuildWithoutAGap(t *testing.T) {
 	r.db.Exec(t, `UPDATE t SET v = 'changed' WHERE id % 10 = 0`)
 	p.settle(t)
 	testenv.CheckSynced(t, r.db, r.search, old, "t")
-	building := p.manager.State(r.prefix + "t").Building
+	building := p.manager.State(r.prefix + "t").Building.Physical
 	changed := 0
 	for _, d := range r.search.Documents(t, building) {
 		if strings.Contains(string(d.Source), "changed") {
@@ -388,7 +388,7 @@ func TestTransactionThatWasOpenAtTheStart(t *testing.T) {
 
 	r.indices += "\nPREFIXt: {table: t, reindex: {chunk: 5}}"
 	p := r.start(t, options{})
-	await(t, "the building begins", func() bool { st := r.state(t, "t"); return st != nil && st.Building != "" })
+	await(t, "the building begins", func() bool { st := r.state(t, "t"); return st != nil && st.Building.Physical != "" })
 	p.settle(t)
 	time.Sleep(200 * time.Millisecond) // in which the table could be read, were that not held back
 	exec(`INSERT INTO t VALUES (1000, 'published')`)
@@ -504,7 +504,7 @@ func TestNewConnectionWhileCompleting(t *testing.T) {
 	p.complete(t)
 	// What complete has noted in the database and not yet in memory.
 	st := *p.manager.State(r.prefix + "t")
-	st.Building, st.BuildingFingerprint, st.Live, st.LiveFingerprint = st.Live, st.LiveFingerprint, "", ""
+	st.Building, st.Live = st.Live, control.Version{}
 	p.manager.set(&st)
 	if err := p.manager.Begin(within(t, patience)); err != nil {
 		t.Error(err)

@@ -291,8 +291,8 @@ func (r *rig) settled(t testing.TB, index string) {
 	t.Helper()
 	st := r.state(t, index)
 	all, live := r.physical(t, index)
-	if st.Building != "" || st.Live == "" || live != st.Live || !slices.Equal(all, []string{live}) {
-		t.Errorf("index %s: the state has live %q, building %q; the alias stands for %q; there are %q", index, st.Live, st.Building, live, all)
+	if st.Building.Physical != "" || st.Live.Physical == "" || live != st.Live.Physical || !slices.Equal(all, []string{live}) {
+		t.Errorf("index %s: the state has live %q, building %q; the alias stands for %q; there are %q", index, st.Live.Physical, st.Building.Physical, live, all)
 	}
 }
 

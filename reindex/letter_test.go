@@ -104,7 +104,7 @@ func TestRetryLetters(t *testing.T) {
 
 	// Where the instance cannot read rows again, their letters stay.
 	letter := search.Refused{Err: &search.DocError{Status: 400}}
-	letter.Operation.Index, letter.Operation.ID, letter.Operation.Version = search.WriteAlias(r.prefix+"t", r.state(t, "t").Live), "u-none-b", 1
+	letter.Operation.Index, letter.Operation.ID, letter.Operation.Version = search.WriteAlias(r.prefix+"t", r.state(t, "t").Live.Physical), "u-none-b", 1
 	if err := p.dead.Keep(t.Context(), []search.Refused{letter}); err != nil {
 		t.Fatal(err)
 	}

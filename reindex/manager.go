@@ -104,7 +104,7 @@ func (m *Manager) Begin(ctx context.Context) error {
 		}
 		if again {
 			if mine := m.State(d.Index.Name); !m.continues(st, mine) {
-				return &dbsync.PermanentError{Err: &control.TakenOverError{Index: d.Index.Name, Building: mine.Building}}
+				return &dbsync.PermanentError{Err: &control.TakenOverError{Index: d.Index.Name, Building: mine.Building.Physical}}
 			}
 			continue
 		}
@@ -142,9 +142,9 @@ func (m *Manager) continues(noted, mine *control.State) bool {
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return noted.Building == mine.Building && noted.Live == mine.Live ||
-		mine.Building != "" && noted.Building == "" && noted.Live == mine.Building ||
-		m.planned[noted.Building]
+	return noted.Building.Physical == mine.Building.Physical && noted.Live.Physical == mine.Live.Physical ||
+		mine.Building.Physical != "" && noted.Building.Physical == "" && noted.Live.Physical == mine.Building.Physical ||
+		m.planned[noted.Building.Physical]
 }
 
 // lasting marks the errors that repeating cannot cure.
@@ -168,7 +168,7 @@ func isLasting(err error) bool {
 // targets returns the write aliases of an index's physical indices.
 func targets(st *control.State) []string {
 	var out []string
-	for _, physical := range []string{st.Live, st.Building} {
+	for _, physical := range []string{st.Live.Physical, st.Building.Physical} {
 		if physical != "" {
 			out = append(out, search.WriteAlias(st.Name, physical))
 		}
@@ -209,8 +209,8 @@ func (m *Manager) begin(ctx context.Context, d *indexer.Documents, st *control.S
 	if need.Fill != "" {
 		return m.build(ctx, d, st, need.Fill, generation)
 	}
-	if st.Building != "" {
-		m.o.Logger.Info("going on with filling an index", "index", d.Index.Name, "physical", st.Building, "rows", st.Done)
+	if st.Building.Physical != "" {
+		m.o.Logger.Info("going on with filling an index", "index", d.Index.Name, "physical", st.Building.Physical, "rows", st.Done)
 	}
 	return st, nil
 }
@@ -230,7 +230,7 @@ func (m *Manager) build(ctx context.Context, d *indexer.Documents, st *control.S
 	if st == nil {
 		st = &control.State{Name: d.Index.Name}
 	} else {
-		abandoned = st.Building
+		abandoned = st.Building.Physical
 		copied := *st
 		st = &copied
 	}
@@ -242,25 +242,25 @@ func (m *Manager) build(ctx context.Context, d *indexer.Documents, st *control.S
 			return nil, err
 		}
 		if slices.Contains(of, abandoned) {
-			st.Live, st.LiveFingerprint, st.LiveMapping, st.LiveTables, st.LivePartitions = abandoned, st.BuildingFingerprint, st.BuildingMapping, st.BuildingTables, st.BuildingPartitions
+			st.Live = st.Building
 			abandoned = ""
 		}
 	}
-	if st.Live != "" {
-		if there, err := m.o.Client.IndexExists(ctx, st.Live, search.WriteAlias(st.Name, st.Live)); err != nil {
+	if st.Live.Physical != "" {
+		if there, err := m.o.Client.IndexExists(ctx, st.Live.Physical, search.WriteAlias(st.Name, st.Live.Physical)); err != nil {
 			return nil, err
 		} else if !there {
-			st.Live, st.LiveFingerprint, st.LiveMapping, st.LiveTables, st.LivePartitions = "", "", "", "", ""
+			st.Live = control.Version{}
 		}
 	}
-	if st.Live == "" && !m.o.Client.Adopts() {
+	if st.Live.Physical == "" && !m.o.Client.Adopts() {
 		if err := m.checkForeign(ctx, st.Name); err != nil {
 			return nil, err
 		}
 	}
 	m.plan(name)
-	st.Building, st.BuildingFingerprint, st.Generation = name, fingerprint, generation
-	if st.BuildingMapping, st.BuildingTables, err = encode(d.Index, tables); err != nil {
+	st.Building.Physical, st.Building.Fingerprint, st.Generation = name, fingerprint, generation
+	if st.Building.Mapping, st.Building.Tables, err = encode(d.Index, tables); err != nil {
 		return nil, err
 	}
 	// Rows of partitions that are attached from here on may not be in the chunks.
@@ -269,7 +269,7 @@ func (m *Manager) build(ctx context.Context, d *indexer.Documents, st *control.S
 		return nil, err
 	}
 	now.Unlisted = len(now.Leaves) > 0
-	st.BuildingPartitions = now.String()
+	st.Building.Partitions = now.String()
 	st.Total = mapping.EstimatedRows(d.Index, tables)
 	// Noted before it is made: a crash in between leaves a note of an index that does not
 	// exist, which the next start sees, and never an index that nobody knows of.
@@ -283,10 +283,10 @@ func (m *Manager) build(ctx context.Context, d *indexer.Documents, st *control.S
 	if err != nil {
 		return nil, err
 	}
-	if err := m.o.Client.CreateIndex(ctx, st.Building, search.WriteAlias(st.Name, st.Building), body); err != nil {
+	if err := m.o.Client.CreateIndex(ctx, st.Building.Physical, search.WriteAlias(st.Name, st.Building.Physical), body); err != nil {
 		return nil, err
 	}
-	m.o.Logger.Info("made a physical index, to be filled", "index", d.Index.Name, "physical", st.Building, "why", why, "rows", st.Total)
+	m.o.Logger.Info("made a physical index, to be filled", "index", d.Index.Name, "physical", st.Building.Physical, "why", why, "rows", st.Total)
 	if abandoned != "" {
 		if err := m.drop(ctx, st.Name, abandoned); err != nil {
 			return nil, err
@@ -332,7 +332,7 @@ func (m *Manager) newName(ctx context.Context, index string, st *control.State) 
 		return "", err
 	}
 	if st != nil {
-		known = append(known, st.Live, st.Building)
+		known = append(known, st.Live.Physical, st.Building.Physical)
 	}
 	at := time.Now().Truncate(time.Second)
 	for _, physical := range known {
@@ -348,7 +348,7 @@ func (m *Manager) newName(ctx context.Context, index string, st *control.State) 
 func (m *Manager) need(ctx context.Context, d *indexer.Documents, st *control.State, generation string) (Need, error) {
 	need, err := Judge(ctx, m.o.Client, d.Index, st, m.o.Catalog.Tables(), generation)
 	switch {
-	case err != nil || need.Fill != "" || st.Building != "":
+	case err != nil || need.Fill != "" || st.Building.Physical != "":
 		return need, err
 	case m.o.Rebuild != nil && m.o.Rebuild(d.Index.Name):
 		return Need{Fill: "it was asked for"}, nil
@@ -359,15 +359,15 @@ func (m *Manager) need(ctx context.Context, d *indexer.Documents, st *control.St
 // checkAlias makes sure that searchers see the index that is kept.
 func (m *Manager) checkAlias(ctx context.Context, st *control.State) error {
 	of, err := m.o.Client.AliasTargets(ctx, st.Name)
-	if err != nil || slices.Equal(of, []string{st.Live}) {
+	if err != nil || slices.Equal(of, []string{st.Live.Physical}) {
 		return err
 	}
 	if len(of) > 0 {
 		return &dbsync.PermanentError{Err: fmt.Errorf("the alias stands for %s, and not for %s, which is kept equal to the table; "+
-			"hint: remove the alias, then it is put back, or give the mapping another name", strings.Join(of, ", "), st.Live)}
+			"hint: remove the alias, then it is put back, or give the mapping another name", strings.Join(of, ", "), st.Live.Physical)}
 	}
-	m.o.Logger.Warn("the alias was gone, it is put back", "index", st.Name, "physical", st.Live)
-	_, err = m.o.Client.MoveAlias(ctx, st.Name, st.Live)
+	m.o.Logger.Warn("the alias was gone, it is put back", "index", st.Name, "physical", st.Live.Physical)
+	_, err = m.o.Client.MoveAlias(ctx, st.Name, st.Live.Physical)
 	return err
 }
 
@@ -488,7 +488,7 @@ func (m *Manager) Run(ctx context.Context) error {
 // settle has an index be complete, and drops what was left of it.
 func (m *Manager) settle(ctx context.Context, d *indexer.Documents) error {
 	st := m.State(d.Index.Name)
-	if st.Building == "" {
+	if st.Building.Physical == "" {
 		if err := m.dropOld(ctx, d, st); err != nil {
 			return fmt.Errorf("index %s: %w", d.Index.Name, err)
 		}
@@ -513,7 +513,7 @@ func (m *Manager) slot(ctx context.Context) (release func(), err error) {
 // Complete reports whether every index is.
 func (m *Manager) Complete() bool {
 	for _, d := range m.o.Documents {
-		if st := m.State(d.Index.Name); st == nil || st.Building != "" {
+		if st := m.State(d.Index.Name); st == nil || st.Building.Physical != "" {
 			return false
 		}
 	}

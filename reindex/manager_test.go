@@ -174,10 +174,10 @@ func TestAbandonedFilling(t *testing.T) {
 	<-stored
 	r.crashAll(t)
 	first := r.state(t, "t")
-	if first.Building == "" {
+	if first.Building.Physical == "" {
 		t.Fatal("it is complete already")
 	}
-	dead(t, r, first.Building)
+	dead(t, r, first.Building.Physical)
 	r.indices = `PREFIXt: {table: t, fields: {v: {type: keyword}}, reindex: {chunk: 5}}`
 	r.start(t, options{}).complete(t)
 	r.check(t, "t")
@@ -269,7 +269,7 @@ func TestIndexGoneWhileFilling(t *testing.T) {
 		}
 	}})
 	<-chunk
-	building := r.state(t, "t").Building
+	building := r.state(t, "t").Building.Physical
 	r.put(t, http.MethodDelete, "/"+building, ``)
 	close(goOn)
 	await(t, "an alarm", func() bool { return len(p.manager.o.Alarm.Reasons()) > 0 })
@@ -314,7 +314,7 @@ func TestSettings(t *testing.T) {
 			t.Error(err)
 			return
 		}
-		during = append(during, settings(st.Building))
+		during = append(during, settings(st.Building.Physical))
 	}})
 	p.complete(t)
 	for _, s := range during {

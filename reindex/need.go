@@ -32,9 +32,9 @@ func Judge(ctx context.Context, client *search.Client, ix *mapping.Index, st *co
 	case st.Generation != generation:
 		return Need{Fill: "changes may be missing: the slot or a table is another one, or one of them was not followed for a while"}, nil
 	}
-	physical, of := st.Live, st.LiveFingerprint
-	if st.Building != "" {
-		physical, of = st.Building, st.BuildingFingerprint
+	physical, of := st.Live.Physical, st.Live.Fingerprint
+	if st.Building.Physical != "" {
+		physical, of = st.Building.Physical, st.Building.Fingerprint
 	}
 	need := Need{}
 	if of != ix.Fingerprint(tables) {
@@ -42,7 +42,7 @@ func Judge(ctx context.Context, client *search.Client, ix *mapping.Index, st *co
 			return Need{Fill: "the mapping or a table changed"}, nil
 		}
 	}
-	for _, physical := range []string{physical, st.Live} {
+	for _, physical := range []string{physical, st.Live.Physical} {
 		if physical == "" {
 			continue
 		}

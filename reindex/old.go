@@ -29,32 +29,32 @@ func (m *Manager) split(d *indexer.Documents, st *control.State) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	old := m.old[st.Name]
-	edited := st.Live != "" && st.LiveMapping != "" && st.LiveMapping != now && st.LiveFingerprint != d.Index.Fingerprint(m.o.Catalog.Tables())
+	edited := st.Live.Physical != "" && st.Live.Mapping != "" && st.Live.Mapping != now && st.Live.Fingerprint != d.Index.Fingerprint(m.o.Catalog.Tables())
 	if edited && old == nil && !m.hasBegun() {
-		ix, err := mapping.DecodeIndex(st.LiveMapping)
+		ix, err := mapping.DecodeIndex(st.Live.Mapping)
 		if err != nil {
 			return err
 		}
 		if m.followed(ix) {
-			old = &oldDocuments{&indexer.Documents{Index: ix}, st.LiveMapping}
+			old = &oldDocuments{&indexer.Documents{Index: ix}, st.Live.Mapping}
 			m.o.Keep(old.Documents)
 			m.old[st.Name] = old
 		} else {
 			m.o.Logger.Warn("the index in use gets documents of the edited mapping until it is replaced: the mapping before reads tables or columns that are not followed any more", "index", st.Name)
 		}
 	}
-	if !edited || old == nil || old.mapping != st.LiveMapping {
+	if !edited || old == nil || old.mapping != st.Live.Mapping {
 		d.SetTargets(targets(st)...)
 		if old != nil {
 			old.SetTargets() // its documents have been replaced
 		}
 		return nil
 	}
-	old.SetTargets(search.WriteAlias(st.Name, st.Live))
-	if st.Building == "" {
+	old.SetTargets(search.WriteAlias(st.Name, st.Live.Physical))
+	if st.Building.Physical == "" {
 		d.SetTargets()
 	} else {
-		d.SetTargets(search.WriteAlias(st.Name, st.Building))
+		d.SetTargets(search.WriteAlias(st.Name, st.Building.Physical))
 	}
 	return nil
 }

@@ -198,17 +198,17 @@ func (m *Manager) followPartitions(ctx context.Context, ix *mapping.Index) (stan
 		return asNoted, nil
 	}
 	st := m.State(ix.Name)
-	if settled, _ := m.isSettled(ix.Name); !settled || st.Building != "" {
+	if settled, _ := m.isSettled(ix.Name); !settled || st.Building.Physical != "" {
 		return notNow, nil // what is filled now has the rows that are there now
 	}
 	now, err := readPartitions(ctx, m.o.Syncer.DB(), ix, tables)
 	if err != nil {
 		return notNow, err
 	}
-	if now.String() == st.LivePartitions {
+	if now.String() == st.Live.Partitions {
 		return asNoted, nil
 	}
-	before := parsePartitions(st.LivePartitions)
+	before := parsePartitions(st.Live.Partitions)
 	list := before.Unlisted
 	for _, t := range parted {
 		name := t.TableName().String()
@@ -231,7 +231,7 @@ func (m *Manager) followPartitions(ctx context.Context, ix *mapping.Index) (stan
 // notePartitions notes that the index in use is as the partitions are, if it is the same still.
 func (m *Manager) notePartitions(ctx context.Context, st *control.State, now string) (standing, error) {
 	noted := *st
-	noted.LivePartitions = now
+	noted.Live.Partitions = now
 	if err := m.o.States.NotePartitions(ctx, &noted); err != nil {
 		if _, taken := errors.AsType[*control.TakenOverError](err); taken {
 			return followed, nil // it was rebuilt meanwhile
@@ -240,8 +240,8 @@ func (m *Manager) notePartitions(ctx context.Context, st *control.State, now str
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if current := *m.states[st.Name]; current.Live == st.Live {
-		current.LivePartitions = now
+	if current := *m.states[st.Name]; current.Live.Physical == st.Live.Physical {
+		current.Live.Partitions = now
 		m.states[st.Name] = &current
 	}
 	return followed, nil

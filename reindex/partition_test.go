@@ -35,7 +35,7 @@ func (r *rig) followed(t *testing.T, p *process, index string) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		return r.state(t, index).LivePartitions == now.String()
+		return r.state(t, index).Live.Partitions == now.String()
 	})
 	p.settle(t)
 }

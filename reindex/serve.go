@@ -154,13 +154,13 @@ func (m *Manager) cancel(index string) error {
 	defer m.mu.Unlock()
 	st, cancel := m.states[index], m.cancels[index]
 	switch {
-	case cancel == nil && (m.asked[index] || !m.settled[index] && st.Building != ""):
+	case cancel == nil && (m.asked[index] || !m.settled[index] && st.Building.Physical != ""):
 		return errNotYet
 	case cancel == nil:
 		return errors.New("the index is not being rebuilt, or is complete but for its alias")
-	case st.Live == "":
+	case st.Live.Physical == "":
 		return errors.New("the index is filled for the first time: there is nothing to go back to")
-	case st.LiveFingerprint != st.BuildingFingerprint:
+	case st.Live.Fingerprint != st.Building.Fingerprint:
 		return errors.New("the index is rebuilt because the mapping or a table is another one than that of the index in use; put the mapping back instead")
 	}
 	cancel(errCancelled)
@@ -250,7 +250,7 @@ func (m *Manager) rebuild(ctx context.Context, d *indexer.Documents, q *control.
 	delete(m.asked, st.Name) // a cancellable filling has done so already
 	m.mu.Unlock()
 	m.poke()
-	if _, taken := errors.AsType[*control.TakenOverError](err); err == nil || taken || ctx.Err() != nil || m.State(st.Name).Building == "" {
+	if _, taken := errors.AsType[*control.TakenOverError](err); err == nil || taken || ctx.Err() != nil || m.State(st.Name).Building.Physical == "" {
 		return err
 	}
 	return errors.Join(err, m.abandon(ctx, d))

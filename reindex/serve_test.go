@@ -66,7 +66,7 @@ func (r *rig) building(t testing.TB, index string) (st *control.State) {
 	t.Helper()
 	await(t, "a chunk of "+index+" is stored", func() bool {
 		st = r.state(t, index)
-		return st != nil && st.Building != "" && st.Done > 0
+		return st != nil && st.Building.Physical != "" && st.Done > 0
 	})
 	return st
 }
@@ -168,7 +168,7 @@ func TestRequestOutlivesProcesses(t *testing.T) {
 	r.start(t, options{serve: true}).complete(t)
 	_, before := r.physical(t, "t")
 	id := r.ask(t, control.Request{Kind: control.KindReindex, Index: "t"})
-	building := r.building(t, "t").Building
+	building := r.building(t, "t").Building.Physical
 	for range 3 {
 		r.crashAll(t)
 		if q := r.request(t, id); q.Phase != control.PhaseRunning {
@@ -266,7 +266,7 @@ func TestCancelAmidABatch(t *testing.T) {
 	p := r.start(t, options{serve: true})
 	p.complete(t)
 	id := r.ask(t, control.Request{Kind: control.KindReindex, Index: "t"})
-	building := r.building(t, "t").Building
+	building := r.building(t, "t").Building.Physical
 	held := proxy.Inject(testenv.Hold(-1, func(q *testenv.Request) bool {
 		return slices.ContainsFunc(q.Items, func(i testenv.Item) bool { return i.ID == "499" }) // the chunks are not there yet
 	}))
@@ -275,7 +275,7 @@ func TestCancelAmidABatch(t *testing.T) {
 		t.Fatal(err)
 	}
 	cancel := r.ask(t, control.Request{Kind: control.KindCancel, Index: "t"})
-	await(t, "it is given up", func() bool { return r.state(t, "t").Building == "" })
+	await(t, "it is given up", func() bool { return r.state(t, "t").Building.Physical == "" })
 	time.Sleep(300 * time.Millisecond) // for what must not happen
 	if all, _ := r.physical(t, "t"); !slices.Contains(all, building) {
 		t.Errorf("%s is dropped while it is written to: %v", building, all)
@@ -319,7 +319,7 @@ func TestNothingToGoBackTo(t *testing.T) {
 	r.start(t, options{serve: true})
 	r.building(t, "t")
 	r.ended(t, r.ask(t, control.Request{Kind: control.KindCancel, Index: "t"}), control.PhaseFailed, "put the mapping back")
-	if st := r.state(t, "t"); st.Building == "" || st.Live == "" {
+	if st := r.state(t, "t"); st.Building.Physical == "" || st.Live.Physical == "" {
 		t.Errorf("%+v", st)
 	}
 }
@@ -364,7 +364,7 @@ func TestMissingDocument(t *testing.T) {
 	o := options{serve: true, stored: func(int64) {
 		st := r.state(t, "t")
 		if sabotage.Load() && st.Done >= 20 {
-			_, _, _ = r.search.Do(t.Context(), http.MethodDelete, "/"+st.Building+"/_doc/7?refresh=true", nil) // the count tells
+			_, _, _ = r.search.Do(t.Context(), http.MethodDelete, "/"+st.Building.Physical+"/_doc/7?refresh=true", nil) // the count tells
 		}
 	}}
 	p := r.start(t, o)
@@ -424,10 +424,10 @@ func TestOldMapping(t *testing.T) {
 		t.Helper()
 		p.settle(t)
 		st := r.state(t, "t")
-		if doc, _ := r.document(t, st.Live, id); doc == nil || doc["v"] != value || doc["w"] != nil {
+		if doc, _ := r.document(t, st.Live.Physical, id); doc == nil || doc["v"] != value || doc["w"] != nil {
 			t.Errorf("document %s of the index in use is %v", id, doc)
 		}
-		if doc, _ := r.document(t, st.Building, id); doc == nil || doc["w"] != value || doc["v"] != nil {
+		if doc, _ := r.document(t, st.Building.Physical, id); doc == nil || doc["w"] != value || doc["v"] != nil {
 			t.Errorf("document %s of the index that is filled is %v", id, doc)
 		}
 	}
@@ -439,7 +439,7 @@ func TestOldMapping(t *testing.T) {
 		for _, id := range []string{"1000", "3", "299"} {
 			want(p, id, value)
 		}
-		if doc, _ := r.document(t, r.state(t, "t").Live, "5"); doc != nil {
+		if doc, _ := r.document(t, r.state(t, "t").Live.Physical, "5"); doc != nil {
 			t.Errorf("a deleted row is in the index in use: %v", doc)
 		}
 		r.crashAll(t)
@@ -479,7 +479,7 @@ func TestOldMappingIsGone(t *testing.T) {
 	st := r.building(t, "t")
 	r.db.Exec(t, `UPDATE t SET v = 'changed' WHERE id = 3`)
 	p.settle(t)
-	for _, physical := range []string{st.Live, st.Building} {
+	for _, physical := range []string{st.Live.Physical, st.Building.Physical} {
 		if doc, _ := r.document(t, physical, "3"); doc == nil || doc["v"] != "changed" || doc["bs"] != nil {
 			t.Errorf("document of %s: %v", physical, doc)
 		}

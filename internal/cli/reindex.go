@@ -294,7 +294,7 @@ func (a *asker) giveUp(ctx context.Context, wanted []*control.Request, running, 
 				return err
 			}
 			asked := slices.ContainsFunc(open, func(other *control.Request) bool { return other.Index == q.Index && other.Kind == control.KindReindex })
-			if asked || st != nil && st.Building != "" {
+			if asked || st != nil && st.Building.Physical != "" {
 				left = append(left, q)
 			}
 		}
@@ -478,7 +478,7 @@ func (a *asker) look(ctx context.Context, f *followed) error {
 		if err != nil {
 			return err
 		}
-		if st == nil || st.Building == "" || st.StartedAt.Before(now.CreatedAt) {
+		if st == nil || st.Building.Physical == "" || st.StartedAt.Before(now.CreatedAt) {
 			return nil
 		}
 		done, total = st.Done, st.Total
@@ -531,7 +531,7 @@ func (a *asker) report(ctx context.Context, q *control.Request) (err error) {
 		if st == nil {
 			return fmt.Errorf("index %s: the control schema does not know it any more", q.Index)
 		}
-		_, err = fmt.Fprintf(a.stdout, "%s: rebuilt as %s, %d rows\n", q.Index, st.Live, st.Done)
+		_, err = fmt.Fprintf(a.stdout, "%s: rebuilt as %s, %d rows\n", q.Index, st.Live.Physical, st.Done)
 		return err
 	}
 	return err

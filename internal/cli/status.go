@@ -236,19 +236,19 @@ func statusOf(ix *mapping.Index, st *control.State, tables catalog.Tables, lette
 	if st == nil {
 		return s
 	}
-	s.Physical, s.Building, s.RowsDone = st.Live, st.Building, st.Done
-	for _, physical := range []string{st.Live, st.Building} {
+	s.Physical, s.Building, s.RowsDone = st.Live.Physical, st.Building.Physical, st.Done
+	for _, physical := range []string{st.Live.Physical, st.Building.Physical} {
 		if physical != "" {
 			s.DeadLetters += letters[search.WriteAlias(ix.Name, physical)]
 		}
 	}
-	of := st.LiveFingerprint
+	of := st.Live.Fingerprint
 	switch {
-	case st.Building != "" && st.Live != "":
-		s.State, of = stateRebuilding, st.BuildingFingerprint
-	case st.Building != "":
-		s.State, of = stateFilling, st.BuildingFingerprint
-	case st.Live != "":
+	case st.Building.Physical != "" && st.Live.Physical != "":
+		s.State, of = stateRebuilding, st.Building.Fingerprint
+	case st.Building.Physical != "":
+		s.State, of = stateFilling, st.Building.Fingerprint
+	case st.Live.Physical != "":
 		s.State = stateLive
 	}
 	known := true
@@ -261,7 +261,7 @@ func statusOf(ix *mapping.Index, st *control.State, tables catalog.Tables, lette
 			s.Mapping = "same"
 		}
 	}
-	if st.Building == "" {
+	if st.Building.Physical == "" {
 		return s
 	}
 	if st.Total >= 0 {

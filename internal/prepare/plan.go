@@ -50,8 +50,8 @@ func (p *Prepared) Plan(ctx context.Context, c *mapping.Config) ([]IndexPlan, er
 			}
 		}
 		if st != nil {
-			plan.Live, plan.Building, plan.Done = st.Live, st.Building, st.Done
-			if took := st.FinishedAt.Sub(st.StartedAt).Seconds(); took > 0 && st.Building == "" {
+			plan.Live, plan.Building, plan.Done = st.Live.Physical, st.Building.Physical, st.Done
+			if took := st.FinishedAt.Sub(st.StartedAt).Seconds(); took > 0 && st.Building.Physical == "" {
 				plan.RowsPerSecond = float64(st.Done) / took
 			}
 		}

@@ -51,19 +51,19 @@ func (s *Service) indexStatus(name string) admin.Index {
 	if st == nil {
 		return status // the slot is another instance's
 	}
-	status.RowsDone, status.RowsTotal, status.Building = st.Done, st.Total, st.Building
-	if st.Building != "" {
+	status.RowsDone, status.RowsTotal, status.Building = st.Done, st.Total, st.Building.Physical
+	if st.Building.Physical != "" {
 		status.RowsPerSecond = s.o.Display.RowsPerSecond(name)
 	}
 	switch {
-	case st.Building == "":
-		status.State, status.Physical = admin.Live, st.Live
-	case st.Live == "":
-		status.Physical = st.Building
+	case st.Building.Physical == "":
+		status.State, status.Physical = admin.Live, st.Live.Physical
+	case st.Live.Physical == "":
+		status.Physical = st.Building.Physical
 	default:
-		status.State, status.Physical = admin.Rebuilding, st.Live
+		status.State, status.Physical = admin.Rebuilding, st.Live.Physical
 	}
-	for _, physical := range []string{st.Live, st.Building} {
+	for _, physical := range []string{st.Live.Physical, st.Building.Physical} {
 		if physical != "" {
 			status.DeadLetters += s.letters.of(search.WriteAlias(name, physical))
 		}

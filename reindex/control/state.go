@@ -17,6 +17,17 @@ import (
 // Table is the name of the table of states in the control schema.
 const Table = "indices"
 
+// A Version is one physical index of an index, and what its documents are made by.
+type Version struct {
+	Physical    string // its name; "" is none
+	Fingerprint string // see [mapping.Index.Fingerprint]
+	Mapping     string // see [mapping.Index.Encode]
+	Tables      string // what the tables were by their names, JSON
+
+	// Partitions is what partitions the tables had when the index had all of their rows, JSON.
+	Partitions string
+}
+
 // A State is what the control schema knows of one index.
 type State struct {
 	Name string // the alias
@@ -25,17 +36,9 @@ type State struct {
 	// [dbsync.Syncer.TableGeneration]; "" when it has missed some.
 	Generation string
 
-	// Live is the physical index behind the alias, "" before the first one is complete. Its
-	// documents are made by LiveMapping, see [mapping.Index.Encode], of LiveTables, JSON of
-	// what the tables were by their names.
-	Live, LiveFingerprint, LiveMapping, LiveTables string
-
-	// LivePartitions is what partitions its tables had when the index had all of their rows,
-	// JSON, see partitions.
-	LivePartitions string
-
-	// Building is the physical index that is being filled, "" if none is.
-	Building, BuildingFingerprint, BuildingMapping, BuildingTables, BuildingPartitions string
+	// Live is behind the alias, zero before the first one is complete. Building is being filled,
+	// zero if none is.
+	Live, Building Version
 
 	// Source is which of the index's tables is being read, from 0. Cursor is the key of the
 	// last row of it that is stored in Building, the text of its columns; nil at the
@@ -57,7 +60,7 @@ type State struct {
 
 // NotBuilding has nothing being filled.
 func (st *State) NotBuilding() {
-	st.Building, st.BuildingFingerprint, st.BuildingMapping, st.BuildingTables, st.BuildingPartitions = "", "", "", "", ""
+	st.Building = Version{}
 	st.Source, st.Cursor = 0, nil
 }
 
@@ -120,7 +123,7 @@ func (s *States) Read(ctx context.Context, name string) (*State, error) {
 	var finished sql.NullTime
 	err := s.db.QueryRowContext(ctx, `SELECT generation, live, live_fingerprint, live_mapping, live_tables, live_partitions, building, building_fingerprint, building_mapping, building_tables, building_partitions, source, cursor,
 		rows_done, rows_total, started_at, resumed_at, resumed_rows, finished_at FROM `+s.table+` WHERE name = $1`, name).
-		Scan(&st.Generation, &st.Live, &st.LiveFingerprint, &st.LiveMapping, &st.LiveTables, &st.LivePartitions, &st.Building, &st.BuildingFingerprint, &st.BuildingMapping, &st.BuildingTables, &st.BuildingPartitions, &st.Source, pgtype.NewMap().SQLScanner(&st.Cursor),
+		Scan(&st.Generation, &st.Live.Physical, &st.Live.Fingerprint, &st.Live.Mapping, &st.Live.Tables, &st.Live.Partitions, &st.Building.Physical, &st.Building.Fingerprint, &st.Building.Mapping, &st.Building.Tables, &st.Building.Partitions, &st.Source, pgtype.NewMap().SQLScanner(&st.Cursor),
 			&st.Done, &st.Total, &st.StartedAt, &st.ResumedAt, &st.ResumedRows, &finished)
 	if errors.Is(err, sql.ErrNoRows) {
 		return nil, nil
@@ -142,9 +145,9 @@ func (s *States) Begin(ctx context.Context, st *State) error {
 			live_partitions = excluded.live_partitions, building_partitions = excluded.building_partitions,
 			source = 0, cursor = NULL, rows_done = 0, rows_total = excluded.rows_total, started_at = now()
 		RETURNING started_at`,
-		st.Name, st.Generation, st.Live, st.LiveFingerprint, st.LiveMapping, st.LiveTables, st.Building, st.BuildingFingerprint, st.BuildingMapping, st.BuildingTables, st.Total, st.LivePartitions, st.BuildingPartitions).Scan(&st.StartedAt)
+		st.Name, st.Generation, st.Live.Physical, st.Live.Fingerprint, st.Live.Mapping, st.Live.Tables, st.Building.Physical, st.Building.Fingerprint, st.Building.Mapping, st.Building.Tables, st.Total, st.Live.Partitions, st.Building.Partitions).Scan(&st.StartedAt)
 	if err != nil {
-		return fmt.Errorf("note that %s is being filled: %w", st.Building, err)
+		return fmt.Errorf("note that %s is being filled: %w", st.Building.Physical, err)
 	}
 	st.Source, st.Cursor, st.Done = 0, nil, 0
 	return nil
@@ -165,14 +168,14 @@ func (s *States) Forget(ctx context.Context, slotGeneration string, kept []strin
 
 // Resume notes that the filling begins, or goes on, now.
 func (s *States) Resume(ctx context.Context, st *State) error {
-	return s.update(ctx, st, `UPDATE `+s.table+` SET resumed_at = now(), resumed_rows = rows_done WHERE name = $1 AND building = $2`, st.Name, st.Building)
+	return s.update(ctx, st, `UPDATE `+s.table+` SET resumed_at = now(), resumed_rows = rows_done WHERE name = $1 AND building = $2`, st.Name, st.Building.Physical)
 }
 
 // RowsPerSecond is how many rows of the filling were stored in a second since it began or
 // went on; 0 while that is not known.
 func (st *State) RowsPerSecond(now time.Time) float64 {
 	took := now.Sub(st.ResumedAt).Seconds()
-	if st.Building == "" || took <= 0 {
+	if st.Building.Physical == "" || took <= 0 {
 		return 0
 	}
 	return float64(st.Done-st.ResumedRows) / took
@@ -181,7 +184,7 @@ func (st *State) RowsPerSecond(now time.Time) float64 {
 // Advance notes how far the filling is: everything up to the cursor is stored.
 func (s *States) Advance(ctx context.Context, st *State) error {
 	return s.update(ctx, st, `UPDATE `+s.table+` SET source = $3, cursor = $4, rows_done = $5 WHERE name = $1 AND building = $2`,
-		st.Name, st.Building, st.Source, st.Cursor, st.Done)
+		st.Name, st.Building.Physical, st.Source, st.Cursor, st.Done)
 }
 
 // Finish notes that the index that was filled is the one behind the alias. It can be
@@ -191,9 +194,9 @@ func (s *States) Finish(ctx context.Context, st *State) error {
 		building = '', building_fingerprint = '', building_mapping = '', building_tables = '', building_partitions = '',
 		source = 0, cursor = NULL, rows_done = $4, finished_at = now() WHERE name = $1 AND (building = $2 OR building = '' AND live = $2)
 		RETURNING finished_at`,
-		st.Name, st.Building, st.BuildingFingerprint, st.Done, st.BuildingMapping, st.BuildingTables, st.BuildingPartitions).Scan(&st.FinishedAt)
+		st.Name, st.Building.Physical, st.Building.Fingerprint, st.Done, st.Building.Mapping, st.Building.Tables, st.Building.Partitions).Scan(&st.FinishedAt)
 	if errors.Is(err, sql.ErrNoRows) {
-		return &TakenOverError{Index: st.Name, Building: st.Building}
+		return &TakenOverError{Index: st.Name, Building: st.Building.Physical}
 	}
 	if err != nil {
 		return fmt.Errorf("note the state of index %s: %w", st.Name, err)
@@ -204,18 +207,18 @@ func (s *States) Finish(ctx context.Context, st *State) error {
 // Abandon notes that nothing is being filled any more.
 func (s *States) Abandon(ctx context.Context, st *State) error {
 	return s.update(ctx, st, `UPDATE `+s.table+` SET building = '', building_fingerprint = '', building_mapping = '', building_tables = '', building_partitions = '', source = 0, cursor = NULL
-		WHERE name = $1 AND building IN ($2, '')`, st.Name, st.Building)
+		WHERE name = $1 AND building IN ($2, '')`, st.Name, st.Building.Physical)
 }
 
 // NotePartitions notes that the index in use has all rows of these partitions, and no others.
 func (s *States) NotePartitions(ctx context.Context, st *State) error {
-	return s.update(ctx, st, `UPDATE `+s.table+` SET live_partitions = $3 WHERE name = $1 AND live = $2`, st.Name, st.Live, st.LivePartitions)
+	return s.update(ctx, st, `UPDATE `+s.table+` SET live_partitions = $3 WHERE name = $1 AND live = $2`, st.Name, st.Live.Physical, st.Live.Partitions)
 }
 
 // Adopt notes that the index in use is as another mapping, or other tables, have it.
 func (s *States) Adopt(ctx context.Context, st *State) error {
 	return s.update(ctx, st, `UPDATE `+s.table+` SET live_fingerprint = $3, live_mapping = $4, live_tables = $5 WHERE name = $1 AND live = $2 AND building = ''`,
-		st.Name, st.Live, st.LiveFingerprint, st.LiveMapping, st.LiveTables)
+		st.Name, st.Live.Physical, st.Live.Fingerprint, st.Live.Mapping, st.Live.Tables)
 }
 
 // A TakenOverError reports that another process works on the index: the control schema
@@ -237,7 +240,7 @@ func (s *States) update(ctx context.Context, st *State, statement string, args .
 		return fmt.Errorf("note the state of index %s: %w", st.Name, err)
 	}
 	if n != 1 {
-		return &TakenOverError{Index: st.Name, Building: st.Building}
+		return &TakenOverError{Index: st.Name, Building: st.Building.Physical}
 	}
 	return nil
 }
@@ -246,11 +249,11 @@ func (s *States) update(ctx context.Context, st *State, statement string, args .
 // got columns since that are NULL in the rows that they had.
 func HasGrown(ix *mapping.Index, st *State, tables catalog.Tables) bool {
 	text, err := ix.Encode()
-	if err != nil || st.Building != "" || st.Live == "" || text != st.LiveMapping {
+	if err != nil || st.Building.Physical != "" || st.Live.Physical == "" || text != st.Live.Mapping {
 		return false
 	}
 	var before map[string]*catalog.Table
-	if err := json.Unmarshal([]byte(st.LiveTables), &before); err != nil {
+	if err := json.Unmarshal([]byte(st.Live.Tables), &before); err != nil {
 		return false // of an earlier version; it costs a rebuild
 	}
 	for _, name := range ix.Tables() {

@@ -69,9 +69,9 @@ func (r *retrier) run(ctx context.Context) (err error) {
 	switch {
 	case err != nil:
 		return err
-	case st == nil || st.Live == "":
+	case st == nil || st.Live.Physical == "":
 		return errors.New("the index is not complete yet; hint: tidemark run")
-	case st.Building != "":
+	case st.Building.Physical != "":
 		return ErrBeingRebuilt
 	}
 	if r.slot, err = NewFollower(ctx, r.o.DB, r.o.Schema, r.o.Slot); err != nil {
@@ -83,7 +83,7 @@ func (r *retrier) run(ctx context.Context) (err error) {
 	if err != nil || last == 0 {
 		return err
 	}
-	filter := control.LetterFilter{Indices: []string{search.WriteAlias(st.Name, st.Live)}, Rows: r.o.Rows, UpTo: last}
+	filter := control.LetterFilter{Indices: []string{search.WriteAlias(st.Name, st.Live.Physical)}, Rows: r.o.Rows, UpTo: last}
 	for {
 		page, err := r.letters.List(ctx, filter, letterPage, false)
 		if err != nil || len(page) == 0 {

@@ -223,10 +223,10 @@ func (v *verifier) live(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	if st == nil || st.Live == "" {
+	if st == nil || st.Live.Physical == "" {
 		return "", errors.New("the index is not complete yet; hint: tidemark run")
 	}
-	if st.LiveFingerprint != v.ix.Fingerprint(v.o.Tables) && !control.HasGrown(v.ix, st, v.o.Tables) {
+	if st.Live.Fingerprint != v.ix.Fingerprint(v.o.Tables) && !control.HasGrown(v.ix, st, v.o.Tables) {
 		return "", errors.New("the documents of the index in use are made by another mapping; hint: tidemark run, which rebuilds it")
 	}
 	var behind []string
@@ -237,10 +237,10 @@ func (v *verifier) live(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	if !slices.Equal(behind, []string{st.Live}) {
-		return "", fmt.Errorf("the alias stands for %q, and not for %s, which is kept equal to the table; hint: remove the alias, then run puts it back", behind, st.Live)
+	if !slices.Equal(behind, []string{st.Live.Physical}) {
+		return "", fmt.Errorf("the alias stands for %q, and not for %s, which is kept equal to the table; hint: remove the alias, then run puts it back", behind, st.Live.Physical)
 	}
-	return st.Live, nil
+	return st.Live.Physical, nil
 }
 
 func (v *verifier) retry(ctx context.Context, what string, f func(ctx context.Context) error) error {
