@@ -1,5 +1,9 @@
 # make help   what there is
 
+# Everything is built and checked with the release of Go that go.mod names, fetched if the
+# installed one is another: make GOTOOLCHAIN=local takes that one.
+export GOTOOLCHAIN := $(shell sed -n 's/^toolchain //p' go.mod)
+
 # The search servers that `make test` runs every suite against, separated by commas.
 ENGINES ?= opensearch,elasticsearch8,elasticsearch7
 

@@ -2,6 +2,8 @@ module tidemark
 
 go 1.26.0
 
+toolchain go1.26.10
+
 require (
 	github.com/brianvoe/gofakeit/v7 v7.18.1
 	github.com/cenkalti/backoff/v5 v5.0.3
