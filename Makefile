@@ -13,10 +13,10 @@ PKG ?= ./...
 ARGS ?=
 
 .DEFAULT_GOAL := build
-.PHONY: help build demo test lint fmt bench clean
+.PHONY: help build demo test test-unit lint fmt bench clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "%-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 build: ## bin/tidemark
 	go build -trimpath -o bin/tidemark .
@@ -26,6 +26,9 @@ demo: ## a small shop in Postgres, searchable, until Ctrl-C
 
 test: ## the whole suite on real servers, with the race detector
 	go run ./testenv/servers -engines $(ENGINES) -- go test -race -timeout 20m $(ARGS) $(PKG)
+
+test-unit: ## the tests that need no server, in seconds
+	go test -short $(ARGS) $(PKG)
 
 lint: ## gofmt, go vet, staticcheck
 	@unformatted=$$(gofmt -l .); if [ -n "$$unformatted" ]; then \

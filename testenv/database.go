@@ -31,6 +31,7 @@ type Database struct {
 // SharedPostgres is the server that the tests of this process share.
 func SharedPostgres(t testing.TB) *Postgres {
 	t.Helper()
+	SkipShort(t)
 	p, err := sharedPostgres.get(func(ctx context.Context) (*Postgres, error) {
 		if text := os.Getenv("TIDEMARK_TEST_POSTGRES_URL"); text != "" {
 			u, err := url.Parse(text)

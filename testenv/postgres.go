@@ -82,6 +82,7 @@ func (p *Postgres) Close() error { return p.close() }
 // StartPostgres starts a server for this test alone.
 func StartPostgres(t testing.TB, o PostgresOptions) *Postgres {
 	t.Helper()
+	SkipShort(t)
 	ctx, cancel := context.WithTimeout(t.Context(), bootLimit)
 	defer cancel()
 	p, err := LaunchPostgres(ctx, o)

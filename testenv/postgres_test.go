@@ -68,6 +68,7 @@ func TestPostgresPassword(t *testing.T) {
 
 // Somebody may listen on the port between the choice and the start.
 func TestPostgresPortTaken(t *testing.T) {
+	SkipShort(t)
 	bin, err := postgresBin(t.Context(), "")
 	if err != nil {
 		skipOrFail(t, err)
@@ -91,6 +92,7 @@ func TestPostgresPortTaken(t *testing.T) {
 }
 
 func TestPostgresThatCannotStartSaysWhy(t *testing.T) {
+	SkipShort(t)
 	_, err := LaunchPostgres(t.Context(), PostgresOptions{Settings: map[string]string{"max_wal_senders": "many"}})
 	if err == nil || !strings.Contains(err.Error(), "max_wal_senders") {
 		t.Errorf("error is %v", err)

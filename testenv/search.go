@@ -87,6 +87,7 @@ type SearchServer struct {
 // SharedSearch is the server that the tests of this process share.
 func SharedSearch(t testing.TB, e Engine) *SearchServer {
 	t.Helper()
+	SkipShort(t)
 	shared, ok := sharedSearch[e]
 	if !ok {
 		t.Fatalf("no engine %q", e)
@@ -113,6 +114,7 @@ func SharedSearch(t testing.TB, e Engine) *SearchServer {
 // StartSearch starts a server for this test alone.
 func StartSearch(t testing.TB, e Engine, o SearchOptions) *SearchServer {
 	t.Helper()
+	SkipShort(t)
 	ctx, cancel := context.WithTimeout(t.Context(), bootLimit)
 	defer cancel()
 	s, err := LaunchSearch(ctx, e, o)

@@ -41,6 +41,8 @@ type victim struct {
 }
 
 func startVictim(t *testing.T, what string) *victim {
+	t.Helper()
+	SkipShort(t)
 	self, err := os.Executable()
 	must(t, err)
 	v := &victim{cmd: exec.Command(self, "-test.run=^TestVictim$", "-test.v")}

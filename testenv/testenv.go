@@ -23,7 +23,8 @@
 //
 // TIDEMARK_TEST_ENGINES names the engines that suites run against (default:
 // opensearch). TIDEMARK_TEST_REQUIRE=1 makes a test fail instead of being
-// skipped where a prerequisite is absent.
+// skipped where a prerequisite is absent. With go test -short no server is started
+// and no test may use one: they are skipped, whatever else is set.
 package testenv
 
 import (
@@ -49,6 +50,15 @@ type MissingError struct {
 }
 
 func (e *MissingError) Error() string { return fmt.Sprintf("%s is missing: %s", e.What, e.Hint) }
+
+// SkipShort skips a test that takes servers where the tests are run by go test -short.
+// What gives a test a server calls it; a test that comes by one otherwise does so itself.
+func SkipShort(t testing.TB) {
+	t.Helper()
+	if testing.Short() {
+		t.Skip("it takes servers, which -short leaves out")
+	}
+}
 
 // skipOrFail ends the test for an error of a start: it is skipped only for want
 // of a prerequisite.

@@ -315,9 +315,6 @@ func TestWriteSplitsWhatIsTooLarge(t *testing.T) {
 
 // A server that is set to 1 MB says so in its own way, with and without compression.
 func TestWriteOverTheServersLimit(t *testing.T) {
-	if testing.Short() {
-		t.Skip("starts a server of its own")
-	}
 	for _, engine := range testenv.Engines(t) {
 		t.Run(string(engine), func(t *testing.T) {
 			s := testenv.StartSearch(t, engine, testenv.SearchOptions{Heap: "512m", Settings: map[string]string{"http.max_content_length": "1mb"}})

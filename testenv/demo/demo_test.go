@@ -47,6 +47,7 @@ type running struct {
 // startDemo starts a demo, and reads what it prints to the end of the guide.
 func startDemo(t *testing.T, args ...string) *running {
 	t.Helper()
+	testenv.SkipShort(t)
 	// Not the test's own: the servers' account must be able to reach it.
 	folder, err := os.MkdirTemp("", "demo")
 	if err == nil {
