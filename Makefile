@@ -12,8 +12,12 @@ ENGINES ?= opensearch,elasticsearch8,elasticsearch7
 PKG ?= ./...
 ARGS ?=
 
+# The version of the database that `make audit` asks. One is named, so that a commit is judged
+# alike on every day; to see what has become known since: make audit VULNDB=latest
+VULNDB ?= v0.0.0-20261105234957-e22db6528018
+
 .DEFAULT_GOAL := build
-.PHONY: help build demo test test-unit lint fmt bench clean
+.PHONY: help build demo test test-unit lint audit fmt bench clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -30,14 +34,19 @@ test: ## the whole suite on real servers, with the race detector
 test-unit: ## the tests that need no server, in seconds
 	go test -short $(ARGS) $(PKG)
 
-lint: ## gofmt, go vet, staticcheck
+lint: ## gofmt, go vet, staticcheck; go.mod is tidy
 	@unformatted=$$(gofmt -l .); if [ -n "$$unformatted" ]; then \
-		echo "not formatted, fix it with: make fmt"; echo "$$unformatted"; exit 1; fi
+		echo "not formatted, run: make fmt"; echo "$$unformatted"; exit 1; fi
 	go vet ./...
 	go tool staticcheck ./...
+	go mod tidy -diff
 
-fmt: ## format all Go files
+audit: ## known vulnerabilities in what the code calls, by govulncheck
+	go run ./testenv/vulncheck -database $(VULNDB) ./...
+
+fmt: ## gofmt, go mod tidy
 	gofmt -w .
+	go mod tidy
 
 bench: ## throughput beside a plain bulk load, memory and latency; ARGS='-runs 1 -only backfill'
 	go run ./bench $(ARGS)

@@ -44,10 +44,10 @@ func cacheFolder() (string, error) {
 	return folder, nil
 }
 
-// cached returns the folder of that name in the cache, filled by fill if it is not
+// Cached returns the folder of that name in the cache, filled by fill if it is not
 // there. Of several processes one makes it, the others wait; a process
 // killed meanwhile leaves nothing that counts.
-func cached(ctx context.Context, name string, fill func(ctx context.Context, folder string) error) (string, error) {
+func Cached(ctx context.Context, name string, fill func(ctx context.Context, folder string) error) (string, error) {
 	root, err := cacheFolder()
 	if err != nil {
 		return "", err

@@ -25,7 +25,7 @@ func TestCachedFillsOnce(t *testing.T) {
 	var all sync.WaitGroup
 	for range 5 {
 		all.Go(func() {
-			folder, err := cached(t.Context(), "a", func(_ context.Context, folder string) error {
+			folder, err := Cached(t.Context(), "a", func(_ context.Context, folder string) error {
 				fills++ // one at a time: the lock holds off the others
 				return os.WriteFile(filepath.Join(folder, "file"), nil, 0o600)
 			})
@@ -53,7 +53,7 @@ func TestCachedFailureLeavesNothing(t *testing.T) {
 	root := tempCache(t)
 	broken := errors.New("broken")
 	fail := func(context.Context, string) error { return broken }
-	if _, err := cached(t.Context(), "a", fail); !errors.Is(err, broken) {
+	if _, err := Cached(t.Context(), "a", fail); !errors.Is(err, broken) {
 		t.Errorf("error is %v", err)
 	}
 	if left, _ := filepath.Glob(filepath.Join(root, "a*")); len(left) != 1 { // the lock's file

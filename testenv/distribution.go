@@ -38,7 +38,7 @@ func prepareDistribution(ctx context.Context, e Engine) (*distribution, error) {
 	}
 	d := &distribution{engine: e, java: java}
 	name := string(e) + "-" + recipe(string(e))
-	d.folder, err = cached(ctx, name, func(ctx context.Context, folder string) error {
+	d.folder, err = Cached(ctx, name, func(ctx context.Context, folder string) error {
 		if e == Elasticsearch8 {
 			return d.assemble8(ctx, folder)
 		}
@@ -47,7 +47,7 @@ func prepareDistribution(ctx context.Context, e Engine) (*distribution, error) {
 	if err != nil {
 		return nil, err
 	}
-	classes, err := cached(ctx, name+"-classes-"+java.build, d.archiveClasses)
+	classes, err := Cached(ctx, name+"-classes-"+java.build, d.archiveClasses)
 	if err != nil {
 		return nil, err
 	}

@@ -331,7 +331,7 @@ func fetchPostgres(ctx context.Context, version string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	folder, err := cached(ctx, "postgres-"+artifact+"-"+recipe("postgres"), func(ctx context.Context, folder string) error {
+	folder, err := Cached(ctx, "postgres-"+artifact+"-"+recipe("postgres"), func(ctx context.Context, folder string) error {
 		work, err := os.MkdirTemp("", "tidemark-postgres-")
 		if err != nil {
 			return err
