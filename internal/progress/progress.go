@@ -15,7 +15,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/schollz/progressbar/v3"
 	"golang.org/x/term"
 )
 
@@ -68,22 +67,10 @@ func (d *Display) Index(name string, done, total int64) *Bar {
 	now := d.now()
 	b := &Bar{display: d, name: name, total: total, before: done, rows: done, start: now, rate: newRate(now), last: now, lastRows: done}
 	d.bars = append(d.bars, b)
-	if !d.terminal {
-		return b
+	if d.terminal {
+		b.raiseTotal()
+		b.drawError = d.draw(nil)
 	}
-	if total < 1 {
-		total = -1
-	}
-	b.bar = progressbar.NewOptions64(total,
-		progressbar.OptionSetWriter(io.Discard), // draw takes the text and writes it
-		progressbar.OptionSetDescription(fmt.Sprintf("%-20s", name)),
-		progressbar.OptionSetWidth(20),
-		progressbar.OptionShowCount(),
-		progressbar.OptionSetPredictTime(false),       // its rate would be that of done, too: see line
-		progressbar.OptionSetSpinnerChangeInterval(0), // else it starts a goroutine
-		progressbar.OptionSetRenderBlankState(true),
-	)
-	b.drawError = cmp.Or(b.show(done), d.draw(nil))
 	return b
 }
 
@@ -138,10 +125,9 @@ func (d *Display) width() int {
 type Bar struct {
 	display *Display
 	name    string
-	bar     *progressbar.ProgressBar // nil elsewhere than on a terminal
 
 	// Guarded by the Display's mutex.
-	total     int64
+	total     int64 // below 1 if it is not known
 	before    int64 // rows of an earlier run
 	rows      int64 // with those
 	start     time.Time
@@ -163,8 +149,8 @@ func (b *Bar) Add(n int64) {
 	now := d.now()
 	b.rows += n
 	b.rate.add(now, n)
-	if b.bar != nil {
-		b.drawError = cmp.Or(b.drawError, b.show(n))
+	if d.terminal {
+		b.raiseTotal()
 		if now.Sub(d.drawn) >= drawInterval {
 			b.drawError = cmp.Or(b.drawError, d.draw(nil))
 		}
@@ -176,14 +162,11 @@ func (b *Bar) Add(n int64) {
 	}
 }
 
-// show adds n rows to what is drawn; they are among b.rows already.
-func (b *Bar) show(n int64) error {
+// raiseTotal keeps a bar from being full before Done says so: the estimate was too low.
+func (b *Bar) raiseTotal() {
 	if b.total > 0 && b.rows >= b.total {
-		// The estimate was too low: full is what Done says, not the count.
 		b.total = b.rows + max(1, b.rows/100)
-		b.bar.ChangeMax64(b.total)
 	}
-	return b.bar.Add64(n)
 }
 
 // Done says that all rows were counted. Only the first call of Done or Stop counts.
@@ -202,7 +185,7 @@ func (b *Bar) end(complete bool) {
 	}
 	b.ended = true
 	d.bars = slices.DeleteFunc(d.bars, func(other *Bar) bool { return other == b })
-	if b.bar == nil {
+	if !d.terminal {
 		message := "stopped"
 		if complete {
 			message = "done"
@@ -211,9 +194,8 @@ func (b *Bar) end(complete bool) {
 		b.log(message, d.now())
 		return
 	}
-	if complete && b.total > 0 && b.rows > 0 {
-		b.bar.ChangeMax64(b.rows) // the count is what there was, not the estimate
-		b.drawError = cmp.Or(b.drawError, b.bar.Finish())
+	if complete && b.total > 0 {
+		b.total = b.rows // what there was, not the estimate
 	}
 	last := b.line(d.width()) // becomes text above those that go on
 	if complete && b.rows == 0 {
@@ -233,7 +215,7 @@ func (b *Bar) Err() error {
 // line is the bar as text of at most width columns.
 func (b *Bar) line(width int) string {
 	now := b.display.now()
-	text := strings.TrimRight(strings.TrimLeft(b.bar.String(), "\r"), " ")
+	text := fmt.Sprintf("%-20s %s", b.name, b.graph())
 	elapsed := now.Sub(b.start)
 	if b.ended {
 		if s := elapsed.Seconds(); s > 0 {
@@ -248,6 +230,18 @@ func (b *Bar) line(width int) string {
 	}
 	columns := []rune(text)
 	return string(columns[:min(len(columns), width)])
+}
+
+// graph is the bar itself: "25% |█████               | (250/1000)", or the rows alone if
+// their total is not known.
+func (b *Bar) graph() string {
+	if b.total < 1 {
+		return fmt.Sprintf("(%d/-)", b.rows)
+	}
+	const width = 20
+	part := float64(b.rows) / float64(b.total)
+	full := int(part * width)
+	return fmt.Sprintf("%3d%% |%s%s| (%d/%d)", int(part*100), strings.Repeat("█", full), strings.Repeat(" ", width-full), b.rows, b.total)
 }
 
 // left is how long the rest takes at the present rate, if that can be said.

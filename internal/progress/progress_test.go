@@ -258,3 +258,23 @@ func TestConcurrent(t *testing.T) {
 		t.Errorf("%d lines on the screen, want 400 of text and 4 bars", len(got))
 	}
 }
+
+func TestGraph(t *testing.T) {
+	for _, test := range []struct {
+		rows, total int64
+		want        string
+	}{
+		{0, 10, "  0% |                    | (0/10)"},
+		{5, 10, " 50% |██████████          | (5/10)"},
+		{9999, 10_000, " 99% |███████████████████ | (9999/10000)"}, // never full before its end
+		{10, 10, "100% |████████████████████| (10/10)"},
+		{7, 0, "(7/-)"},
+		{7, -1, "(7/-)"},
+		{1 << 61, 1 << 62, " 50% |██████████          | (2305843009213693952/4611686018427387904)"},
+	} {
+		b := &Bar{rows: test.rows, total: test.total}
+		if got := b.graph(); got != test.want {
+			t.Errorf("%d of %d: got %q, want %q", test.rows, test.total, got, test.want)
+		}
+	}
+}
