@@ -34,19 +34,22 @@ test: ## the whole suite on real servers, with the race detector
 test-unit: ## the tests that need no server, in seconds
 	go test -short $(ARGS) $(PKG)
 
-lint: ## gofmt, go vet, staticcheck; go.mod is tidy
+# stringsbuilder would have each text that is put together in a few steps be a Builder.
+lint: ## gofmt, go vet, staticcheck; go.mod is tidy, go fix has nothing to do
 	@unformatted=$$(gofmt -l .); if [ -n "$$unformatted" ]; then \
 		echo "not formatted, run: make fmt"; echo "$$unformatted"; exit 1; fi
 	go vet ./...
 	go tool staticcheck ./...
 	go mod tidy -diff
+	go fix -stringsbuilder=false -diff ./...
 
 audit: ## known vulnerabilities in what the code calls, by govulncheck
 	go run ./testenv/vulncheck -database $(VULNDB) ./...
 
-fmt: ## gofmt, go mod tidy
+fmt: ## gofmt, go mod tidy, go fix
 	gofmt -w .
 	go mod tidy
+	go fix -stringsbuilder=false ./...
 
 bench: ## throughput beside a plain bulk load, memory and latency; ARGS='-runs 1 -only backfill'
 	go run ./bench $(ARGS)
