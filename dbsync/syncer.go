@@ -79,7 +79,7 @@ type Syncer struct {
 	config                                *pgx.ConnConfig
 	db                                    *sql.DB
 	namespace, wmTable, publication, slot string
-	tables                                []string
+	tables                                []string // quoted names
 	newSlot                               bool
 	slotTimeout                           time.Duration // 0: none
 	onSlot                                func(context.Context) error
@@ -189,11 +189,12 @@ func WithReplicationSlot(name string) SyncerOpt {
 func ForTables(tableNames ...string) SyncerOpt {
 	return func(s *Syncer) error {
 		for _, name := range tableNames {
-			if _, err := splitTable(name); err != nil {
+			quoted, err := quoteTable(name)
+			if err != nil {
 				return fmt.Errorf("ForTables: %w", err)
 			}
+			s.tables = append(s.tables, quoted)
 		}
-		s.tables = append(s.tables, tableNames...)
 		return nil
 	}
 }
@@ -602,7 +603,7 @@ func (s *Syncer) slotNow(ctx context.Context) (slot slotState, err error) {
 		if s.generation != "" && known.generation != s.generation {
 			return &SlotLostError{Slot: s.slot, Reason: "another process has made it anew", Confirmed: s.Position()}
 		}
-		return s.judgeSlot(slot, known)
+		return s.lossOf(slot, known)
 	})
 	return slot, err
 }
