@@ -19,7 +19,8 @@ const module = "tidemark"
 // "…" after a name stands for the package and all below it.
 var arrows = map[string]map[string]string{
 	// The library stands alone.
-	"dbsync": {},
+	"dbsync/internal/pgvalue": {},
+	"dbsync":                  {"dbsync/internal/pgvalue": "values of columns"},
 
 	// Leaves of the mapping: what the catalog says, how a value looks, what an expression gives.
 	"mapping/catalog": {},
@@ -100,6 +101,7 @@ var arrows = map[string]map[string]string{
 	"testenv":                   {},
 	"testenv/demo":              {"testenv": "servers"},
 	"testenv/servers":           {"testenv": "servers"},
+	"testenv/vulncheck":         {"testenv": "the cache of downloads"},
 	"indexer/search/searchtest": {"dbsync": "operations", "indexer/retry": "alarms", "indexer/search": "clients and indices", "testenv": "servers"},
 	"internal/e2e":              {},
 	"bench": {

@@ -1,8 +1,9 @@
 package dbsync
 
 import (
-	"bytes"
 	"fmt"
+
+	"tidemark/dbsync/internal/pgvalue"
 )
 
 // PGColumnInfo describes one column of a table and turns its values into Go values.
@@ -54,18 +55,8 @@ type PGColumnInfo struct {
 // the text as a string together with an error; DecodeText never panics, never keeps
 // input, and its errors never quote the value.
 func (c *PGColumnInfo) DecodeText(input []byte) (out interface{}, err error) {
-	if input == nil {
-		return nil, nil
-	}
-	t := lookupType(c.ColumnType)
-	if t == nil || t.decode == nil {
-		return string(input), nil
-	}
-	v, ok := t.decode(input)
-	if !ok {
-		return string(input), fmt.Errorf("decode column %s: not a valid %s in text form", c.path(), c.ColumnType)
-	}
-	return v, nil
+	out, err = pgvalue.FromText(c.ColumnType, input)
+	return out, c.decodeError(err)
 }
 
 // DecodeBytes turns a value in Postgres' binary form into the Go value that
@@ -80,36 +71,14 @@ func (c *PGColumnInfo) DecodeText(input []byte) (out interface{}, err error) {
 // planner's own pg_ndistinct, pg_dependencies, pg_mcv_list and pg_brin_* types, and
 // aclitem and gtsvector, which have no binary form. DecodeBytes never panics and never keeps input.
 func (c *PGColumnInfo) DecodeBytes(input []byte) (out interface{}, err error) {
-	if input == nil {
-		return nil, nil
-	}
-	text, err := c.binaryText(input)
-	if err != nil {
-		return bytes.Clone(input), err
-	}
-	// The text form is the only one that is turned into Go values, so the two forms of a
-	// value cannot give different ones.
-	out, err = c.DecodeText(text)
-	if err != nil {
-		return bytes.Clone(input), fmt.Errorf("decode column %s: not a valid %s in binary form", c.path(), c.ColumnType)
-	}
-	return out, nil
+	out, err = pgvalue.FromBinary(c.ColumnType, input)
+	return out, c.decodeError(err)
 }
 
-// binaryText returns the text form of a value in binary form, never nil without an error.
-func (c *PGColumnInfo) binaryText(input []byte) ([]byte, error) {
-	t := lookupType(c.ColumnType)
-	if t == nil || t.render == nil {
-		return nil, fmt.Errorf("decode column %s: the binary form of type %s is not known", c.path(), c.ColumnType)
+// decodeError says which column err is about.
+func (c *PGColumnInfo) decodeError(err error) error {
+	if err == nil {
+		return nil
 	}
-	text, ok := t.render(make([]byte, 0, len(input)+16), input)
-	if !ok {
-		return nil, fmt.Errorf("decode column %s: not a valid %s in binary form", c.path(), c.ColumnType)
-	}
-	return text, nil
-}
-
-// path names the column in errors.
-func (c *PGColumnInfo) path() string {
-	return c.Namespace + "." + c.TableName + "." + c.ColumnName
+	return fmt.Errorf("decode column %s.%s.%s: %w", c.Namespace, c.TableName, c.ColumnName, err)
 }

@@ -52,6 +52,96 @@ func TestSetupIsRepeatable(t *testing.T) {
 	}
 }
 
+// What an inspection says is what the setup does, from whatever is there.
+func TestPlan(t *testing.T) {
+	t.Parallel()
+	const schema, watermarks, notes = "make control schema dbsync_ctrl", "make table dbsync_ctrl.dbsync_wmtable", "make table dbsync_ctrl.dbsync_slots"
+	for name, test := range map[string]struct {
+		before string // $SLOT is the slot
+		made   bool   // everything was there before that
+		opts   []dbsync.SyncerOpt
+		want   []string // $SLOT is the slot
+	}{
+		"nothing is there": {"", false, nil, []string{schema, watermarks, notes, "make publication dbsync_mypub for 2 tables", "make slot $SLOT"}},
+		"a schema":         {"CREATE SCHEMA dbsync_ctrl", false, nil, []string{watermarks, notes, "make publication dbsync_mypub for 2 tables", "make slot $SLOT"}},
+		"a slot of a user's": {"SELECT pg_create_logical_replication_slot('$SLOT', 'pgoutput')", false, nil,
+			[]string{schema, watermarks, notes, "make publication dbsync_mypub for 2 tables"}},
+		"everything":    {"", true, nil, nil},
+		"another table": {"CREATE TABLE u (id int PRIMARY KEY)", true, []dbsync.SyncerOpt{dbsync.ForTables("u")}, []string{"change publication dbsync_mypub: add 1 tables, remove 0"}},
+		"no watermarks": {"DROP TABLE dbsync_ctrl.dbsync_wmtable", true, nil, []string{watermarks, "change publication dbsync_mypub: add 1 tables, remove 0"}},
+		"no note":       {"DELETE FROM dbsync_ctrl.dbsync_slots", true, nil, nil},
+		"a lost slot":   {"SELECT pg_drop_replication_slot('$SLOT')", true, []dbsync.SyncerOpt{dbsync.WithNewSlot()}, []string{"make slot $SLOT anew"}},
+		"a lost publication": {"DROP PUBLICATION dbsync_mypub", true, []dbsync.SyncerOpt{dbsync.WithNewSlot()},
+			[]string{"make publication dbsync_mypub for 2 tables", "make slot $SLOT anew"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			db := newDatabase(t, table(3))
+			s := &syncer{db: db, slot: db.Unique("slot"), store: newStore(), opts: options(t, db, "t")}
+			if test.made {
+				s.open(t)
+				s.Close()
+			}
+			if test.before != "" {
+				db.Exec(t, strings.ReplaceAll(test.before, "$SLOT", s.slot))
+			}
+			s.opts = append(s.opts, test.opts...)
+			inspect := func(want string) {
+				t.Helper()
+				found, err := dbsync.Inspect(t.Context(), s.opts...)
+				if err != nil || len(found.Wrong) > 0 {
+					t.Fatalf("an inspection finds %+v, %v", found, err)
+				}
+				if got := strings.Join(found.Steps, "\n"); got != want {
+					t.Errorf("an inspection says\n%s\nwant\n%s", got, want)
+				}
+			}
+			want := strings.ReplaceAll(strings.Join(test.want, "\n"), "$SLOT", s.slot)
+			inspect(want)
+			inspect(want) // it has changed nothing
+			s.open(t)
+			inspect("")
+		})
+	}
+}
+
+// What the plan cannot be made without is refused before anything is made.
+func TestPlanIsRefused(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct{ lose, reason string }{
+		"the schema":     {"REVOKE USAGE ON SCHEMA dbsync_ctrl FROM $ROLE", "may not make its tables in control schema"},
+		"the slot table": {"REVOKE SELECT ON dbsync_ctrl.dbsync_slots FROM $ROLE", "may not use table dbsync_ctrl.dbsync_slots"},
+		"the watermarks": {"REVOKE UPDATE ON dbsync_ctrl.dbsync_wmtable FROM $ROLE", "may not use table dbsync_ctrl.dbsync_wmtable"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			db := newDatabase(t, table(3))
+			role := db.Unique("role")
+			newSyncer(t, db, "t")
+			db.Exec(t, strings.ReplaceAll(`CREATE ROLE $ROLE LOGIN REPLICATION; GRANT USAGE, CREATE ON SCHEMA dbsync_ctrl TO $ROLE;
+				GRANT ALL ON ALL TABLES IN SCHEMA dbsync_ctrl TO $ROLE`, "$ROLE", role), strings.ReplaceAll(test.lose, "$ROLE", role))
+			defer db.Exec(t, fmt.Sprintf("DROP OWNED BY %[1]s CASCADE; DROP ROLE %[1]s", role))
+			u, err := url.Parse(db.URL)
+			if err != nil {
+				t.Fatal(err)
+			}
+			u.User = url.User(role)
+			s := &syncer{db: db, slot: db.Unique("another"), store: newStore(), opts: append(options(t, db, "t"), dbsync.WithPGConnStr(u.String()))}
+			s.opts = append(s.opts, dbsync.WithReplicationSlot(s.slot))
+			e := setupError(t, s.tryOpen(t), test.reason)
+			if query[int](t, db, "SELECT count(*) FROM pg_replication_slots WHERE slot_name = $1", s.slot) != 0 {
+				t.Error("the slot was made")
+			}
+			found, err := dbsync.Inspect(t.Context(), s.opts...)
+			if err != nil || len(found.Wrong) != 1 || found.Wrong[0].Error() != e.Error() {
+				t.Errorf("an inspection finds %+v, %v; want %v", found, err, e)
+			}
+			db.Exec(t, e.Hint)
+			s.open(t)
+		})
+	}
+}
+
 // Two processes that start at once make everything once.
 func TestSetupAtOnce(t *testing.T) {
 	t.Parallel()

@@ -4,6 +4,8 @@ import (
 	"slices"
 
 	"github.com/jackc/pglogrepl"
+
+	"tidemark/dbsync/internal/pgvalue"
 )
 
 // PGTableInfo describes a table of the publication.
@@ -99,7 +101,7 @@ func (t *PGTableInfo) columnText(name string, binary []byte) ([]byte, bool) {
 	if t == nil || t.ColInfo[name] == nil {
 		return nil, false
 	}
-	text, err := t.ColInfo[name].binaryText(binary)
+	text, err := pgvalue.TextOfBinary(t.ColInfo[name].ColumnType, binary)
 	return text, err == nil
 }
 

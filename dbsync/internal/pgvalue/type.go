@@ -1,4 +1,4 @@
-package dbsync
+package pgvalue
 
 import "strings"
 
@@ -117,7 +117,7 @@ func builtinTypes() map[string]*valueType {
 		add(name+"multirange", comma, valueType{nil, renderMultirange(bound)})
 	}
 
-	// Text only: see DecodeBytes.
+	// aclitem and gtsvector have no binary form; that of the others is the planner's own.
 	for _, name := range []string{"aclitem", "gtsvector", "pg_ndistinct", "pg_dependencies", "pg_mcv_list",
 		"pg_brin_bloom_summary", "pg_brin_minmax_multi_summary"} {
 		add(name, comma, valueType{})

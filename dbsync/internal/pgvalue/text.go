@@ -1,4 +1,4 @@
-package dbsync
+package pgvalue
 
 import (
 	"bytes"

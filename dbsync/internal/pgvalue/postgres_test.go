@@ -1,41 +1,46 @@
-package dbsync
+package pgvalue_test
 
 import (
-	"context"
+	"errors"
 	"testing"
 
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgtype"
+	"github.com/jackc/pgx/v5/stdlib"
 
+	"tidemark/dbsync"
+	"tidemark/dbsync/internal/pgvalue"
 	"tidemark/testenv"
 )
 
+func TestMain(m *testing.M) { testenv.Main(m) }
+
 // What a server of any version sends for a sample is what the sample says.
 func TestSamplesOnPostgres(t *testing.T) {
-	conn := connectColumns(t)
-	for _, s := range samples() {
-		query := `SELECT $1::pg_catalog."` + s.name + `"`
+	conn := connect(t)
+	for _, s := range pgvalue.Samples() {
+		query := `SELECT $1::pg_catalog."` + s.Name + `"`
 		read := func(format int16) []byte {
-			result := conn.ExecParams(t.Context(), query, [][]byte{[]byte(s.text)}, nil, nil, []int16{format}).Read()
+			result := conn.ExecParams(t.Context(), query, [][]byte{[]byte(s.Text)}, nil, nil, []int16{format}).Read()
 			if result.Err != nil {
-				t.Errorf("%s %q: %v", s.name, s.text, result.Err)
+				t.Errorf("%s %q: %v", s.Name, s.Text, result.Err)
 				return nil
 			}
 			return result.Rows[0][0]
 		}
 		if text := read(pgtype.TextFormatCode); text != nil {
-			got, err := column(s.format).DecodeText(text)
-			if err != nil || !equal(got, s.want) {
-				t.Errorf("%s text %q: got %T %v, %v, want %T %v", s.format, text, got, got, err, s.want, s.want)
+			got, err := pgvalue.FromText(s.Format, text)
+			if err != nil || !pgvalue.Equal(got, s.Want) {
+				t.Errorf("%s text %q: got %T %v, %v, want %T %v", s.Format, text, got, got, err, s.Want, s.Want)
 			}
 		}
-		if s.name == "regclass" {
+		if s.Name == "regclass" {
 			continue // a number in binary form
 		}
 		if binary := read(pgtype.BinaryFormatCode); binary != nil {
-			got, err := column(s.format).DecodeBytes(binary)
-			if err != nil || !equal(got, s.want) {
-				t.Errorf("%s binary of %q: got %T %v, %v, want %T %v", s.format, s.text, got, got, err, s.want, s.want)
+			got, err := pgvalue.FromBinary(s.Format, binary)
+			if err != nil || !pgvalue.Equal(got, s.Want) {
+				t.Errorf("%s binary of %q: got %T %v, %v, want %T %v", s.Format, s.Text, got, got, err, s.Want, s.Want)
 			}
 		}
 	}
@@ -43,7 +48,7 @@ func TestSamplesOnPostgres(t *testing.T) {
 
 // Every type that the server has built in is known by both of its names.
 func TestBuiltinTypesOfPostgres(t *testing.T) {
-	conn := connectColumns(t)
+	conn := connect(t)
 	result := conn.ExecParams(t.Context(), `
 		SELECT format_type(t.oid, NULL), t.typname
 		FROM pg_type t LEFT JOIN pg_type elem ON elem.oid = t.typelem
@@ -57,35 +62,38 @@ func TestBuiltinTypesOfPostgres(t *testing.T) {
 	for _, row := range result.Rows {
 		format, name := string(row[0]), string(row[1])
 		for _, n := range []string{format, name} {
-			known, ok := valueTypes[n]
-			if !ok {
-				t.Errorf("type %s (%s) is not known", n, name)
-				continue
-			}
-			if known != valueTypes[name] {
-				t.Errorf("%s and %s are two types", n, name)
-			}
-			if known.render == nil && !withoutBinary[name] {
+			switch {
+			case !pgvalue.IsSameType(n, name):
+				t.Errorf("type %s (%s) is not known, or %s is another one", n, name, name)
+			case !pgvalue.HasBinary(n) && !withoutBinary[name]:
 				t.Errorf("the binary form of %s is not known", n)
 			}
 		}
 	}
 }
 
-func connectColumns(t *testing.T) *pgconn.PgConn {
+// connect has the session of a Syncer: the forms are those that come with its settings.
+func connect(t *testing.T) *pgconn.PgConn {
 	t.Helper()
-	cfg, err := connectConfig(testenv.NewDatabase(t).URL)
+	db, err := dbsync.OpenDB(testenv.NewDatabase(t).URL)
 	if err != nil {
 		t.Fatal(err)
 	}
-	conn, err := pgconn.ConnectConfig(t.Context(), &cfg.Config)
+	session, err := db.Conn(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		if err := conn.Close(context.WithoutCancel(t.Context())); err != nil {
+		if err := errors.Join(session.Close(), db.Close()); err != nil {
 			t.Error(err)
 		}
 	})
+	var conn *pgconn.PgConn
+	if err := session.Raw(func(c any) error {
+		conn = c.(*stdlib.Conn).Conn().PgConn()
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
 	return conn
 }

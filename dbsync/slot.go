@@ -1,0 +1,301 @@
+package dbsync
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pglogrepl"
+	"github.com/jackc/pgx/v5"
+)
+
+// A SlotLostError reports that changes are missing: the slot is gone, was invalidated,
+// or is not the one that was used before. Everything that was made from its changes has
+// to be made anew; [WithNewSlot] begins that.
+type SlotLostError struct {
+	Slot   string
+	Reason string
+	// Confirmed is the position up to which changes were received and stored.
+	Confirmed pglogrepl.LSN
+}
+
+func (e *SlotLostError) Error() string {
+	return fmt.Sprintf("replication slot %s: %s; changes after %s are missing", e.Slot, e.Reason, e.Confirmed)
+}
+
+// Permanent marks it for [IsPermanent].
+func (e *SlotLostError) Permanent() bool { return true }
+
+// A ClusterChangedError reports that the database is not the one that the slot was made
+// in, or was restored: positions in its log have started over, and say nothing about
+// what is newer than what was stored before.
+type ClusterChangedError struct {
+	Slot                  string
+	OldSystem, System     string
+	OldTimeline, Timeline int32
+}
+
+func (e *ClusterChangedError) Error() string {
+	if e.OldSystem != e.System {
+		return fmt.Sprintf("slot %s was made in database system %s, this is %s: log positions have started over", e.Slot, e.OldSystem, e.System)
+	}
+	return fmt.Sprintf("slot %s was made on timeline %d, the database is on timeline %d after a restore or a failover: log positions have started over",
+		e.Slot, e.OldTimeline, e.Timeline)
+}
+
+// Permanent marks it for [IsPermanent].
+func (e *ClusterChangedError) Permanent() bool { return true }
+
+// slotState is what the server says of a slot.
+type slotState struct {
+	exists    bool
+	plugin    string
+	database  string
+	confirmed pglogrepl.LSN
+	status    string // wal_status: reserved, extended, unreserved, lost
+	active    bool   // a process follows it at the moment
+	published bool   // the publication exists
+}
+
+func (s *Syncer) readSlot(ctx context.Context, q querier) (slotState, error) {
+	st := slotState{exists: true}
+	var confirmed *pglogrepl.LSN
+	err := q.QueryRow(ctx, `SELECT coalesce(plugin, ''), coalesce(database, ''), confirmed_flush_lsn, coalesce(wal_status, ''), active,
+		EXISTS (SELECT FROM pg_catalog.pg_publication WHERE pubname = $2)
+		FROM pg_catalog.pg_replication_slots WHERE slot_name = $1`, s.slot, s.publication).
+		Scan(&st.plugin, &st.database, &confirmed, &st.status, &st.active, &st.published)
+	switch {
+	case errors.Is(err, pgx.ErrNoRows):
+		return slotState{}, nil
+	case err != nil:
+		return slotState{}, fmt.Errorf("read the state of slot %s: %w", s.slot, err)
+	}
+	if confirmed != nil {
+		st.confirmed = *confirmed
+	}
+	return st, nil
+}
+
+// querier is what pgx connections and transactions have in common.
+type querier interface {
+	QueryRow(ctx context.Context, sql string, args ...any) pgx.Row
+}
+
+// planSlot plans to make the slot if it was never made, and makes sure that one that is there
+// is the one that was used before, so that no change is missing. younger means that the
+// publication has to be made.
+func (p *plan) planSlot(ctx context.Context, conn *pgx.Conn, younger bool) error {
+	s := p.s
+	slot, err := s.readSlot(ctx, conn)
+	if err != nil {
+		return err
+	}
+	var free bool
+	err = conn.QueryRow(ctx, `SELECT CASE WHEN pg_catalog.pg_is_in_recovery() THEN pg_catalog.pg_last_wal_replay_lsn() ELSE pg_catalog.pg_current_wal_flush_lsn() END,
+		(SELECT pg_catalog.count(*) FROM pg_catalog.pg_replication_slots) < pg_catalog.current_setting('max_replication_slots')::int`).Scan(&p.walEnd, &free)
+	if err != nil {
+		return fmt.Errorf("read the end of the log: %w", err)
+	}
+	p.found = SlotInspection{Exists: slot.exists, Active: slot.active, Confirmed: slot.confirmed}
+	if slot.exists && slot.confirmed > 0 && slot.confirmed < p.walEnd {
+		p.found.Retained = int64(p.walEnd - slot.confirmed)
+	}
+	if slot.exists && (slot.plugin != "pgoutput" || slot.database != s.dbName) {
+		p.slot.refuse(s.foreignSlot(slot))
+		return nil
+	}
+	if !slot.exists && !free {
+		p.slot.warn(noFreeSlot(nil))
+	}
+
+	var known *slotRow
+	if p.state.readable && s.system != "" {
+		if known, err = s.readSlotRow(ctx, conn); err != nil {
+			return err
+		}
+	}
+	if p.lost = s.lossOf(slot, known); p.lost != nil {
+		if s.newSlot {
+			p.forget = []step{{do: func(ctx context.Context, conn *pgx.Conn) error { return s.forgetSlot(ctx, conn, slot) }}}
+			p.slot.step("make slot "+s.slot+" anew", s.createSlot)
+		}
+		return nil
+	}
+	switch {
+	case known != nil:
+		p.generation = known.generation
+	case !slot.exists:
+		p.slot.step("make slot "+s.slot, s.createSlot)
+	case younger:
+		p.slot.step("", s.advanceSlot)
+	default:
+		p.slot.step("", func(ctx context.Context, conn *pgx.Conn) error { return s.noteSlot(ctx, conn, slot.confirmed) })
+	}
+	return nil
+}
+
+// forgetSlot drops a slot that has lost changes. A crash between its two statements leaves a
+// note of a slot that is gone, which is lost as well.
+func (s *Syncer) forgetSlot(ctx context.Context, conn *pgx.Conn, slot slotState) error {
+	if slot.exists {
+		if _, err := conn.Exec(ctx, "SELECT pg_catalog.pg_drop_replication_slot($1)", s.slot); err != nil {
+			return fmt.Errorf("drop slot %s: %w", s.slot, err)
+		}
+	}
+	if _, err := conn.Exec(ctx, `DELETE FROM `+s.control(slotTable)+` WHERE slot = $1`, s.slot); err != nil {
+		return fmt.Errorf("forget slot %s: %w", s.slot, err)
+	}
+	return nil
+}
+
+// noteSlot notes a slot of a new generation, as the last of all. A crash before it leaves a
+// slot without a note: the next start takes it as one that the user made, from where it
+// stands.
+func (s *Syncer) noteSlot(ctx context.Context, conn *pgx.Conn, confirmed pglogrepl.LSN) error {
+	s.generation = newToken()
+	_, err := conn.Exec(ctx, `INSERT INTO `+s.control(slotTable)+` (slot, generation, system_identifier, timeline, confirmed) VALUES ($1, $2, $3, $4, $5::pg_lsn)
+		ON CONFLICT (slot) DO UPDATE SET generation = excluded.generation, system_identifier = excluded.system_identifier,
+			timeline = excluded.timeline, confirmed = excluded.confirmed, made_at = now(), confirmed_at = now(), lost = NULL`,
+		s.slot, s.generation, s.system, s.timeline, confirmed.String())
+	if err != nil {
+		return fmt.Errorf("note slot %s in the control schema: %w", s.slot, err)
+	}
+	return nil
+}
+
+func (s *Syncer) foreignSlot(slot slotState) *SetupError {
+	text := fmt.Sprintf("slot %s belongs to plugin %s in database %s, not to pgoutput in %s", s.slot, slot.plugin, slot.database, s.dbName)
+	if slot.plugin == "" {
+		text = fmt.Sprintf("slot %s is one of physical replication", s.slot)
+	}
+	return &SetupError{Text: text, Hint: "choose another slot name"}
+}
+
+func noFreeSlot(err error) *SetupError {
+	return &SetupError{Text: "all replication slots of the server are in use", Err: err,
+		Hint: "raise max_replication_slots, or drop a slot that nobody needs: SELECT slot_name FROM pg_replication_slots WHERE NOT active;"}
+}
+
+// slotRow is what the control schema says of the slot.
+type slotRow struct {
+	generation string
+	system     string
+	timeline   int32
+	confirmed  pglogrepl.LSN
+	lost       string // why changes are missing, "" if none are known to be
+}
+
+func (s *Syncer) readSlotRow(ctx context.Context, q querier) (*slotRow, error) {
+	var row slotRow
+	var confirmed string
+	err := q.QueryRow(ctx, `SELECT generation, system_identifier, timeline, confirmed::text, coalesce(lost, '') FROM `+s.control(slotTable)+` WHERE slot = $1`, s.slot).
+		Scan(&row.generation, &row.system, &row.timeline, &confirmed, &row.lost)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return nil, nil
+	}
+	if err == nil {
+		row.confirmed, err = pglogrepl.ParseLSN(confirmed)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read the control schema's note of slot %s: %w", s.slot, err)
+	}
+	return &row, nil
+}
+
+// lossOf returns why the slot cannot be the one that known describes, and so lacks changes; nil
+// when it is that one, or nothing is known.
+func (s *Syncer) lossOf(slot slotState, known *slotRow) error {
+	if known == nil {
+		return nil
+	}
+	lost := func(reason string) error {
+		return &SlotLostError{Slot: s.slot, Reason: reason, Confirmed: known.confirmed}
+	}
+	switch {
+	case known.system != s.system || known.timeline != s.timeline:
+		return &ClusterChangedError{Slot: s.slot, OldSystem: known.system, System: s.system, OldTimeline: known.timeline, Timeline: s.timeline}
+	case !slot.exists:
+		return lost("it does not exist any more")
+	case !slot.published:
+		return lost("publication " + s.publication + " does not exist any more")
+	case slot.status == "lost":
+		return lost("the server has invalidated it (see max_slot_wal_keep_size)")
+	case known.lost != "":
+		return lost(known.lost)
+	case slot.confirmed > known.confirmed:
+		return lost(fmt.Sprintf("it stands at %s, where this client never was: it was made anew, or moved by somebody else", slot.confirmed))
+	}
+	return nil
+}
+
+// advanceSlot moves a slot that is older than the publication to where the log ends: what
+// was written before the publication cannot be read by it.
+func (s *Syncer) advanceSlot(ctx context.Context, conn *pgx.Conn) error {
+	var lsn pglogrepl.LSN
+	err := conn.QueryRow(ctx, "SELECT end_lsn FROM pg_catalog.pg_replication_slot_advance($1, pg_catalog.pg_current_wal_flush_lsn())", s.slot).Scan(&lsn)
+	if err != nil {
+		return fmt.Errorf("move slot %s to the end of the log: %w", s.slot, err)
+	}
+	s.log.Info("moved replication slot to the end of the log, the publication is younger", "slot", s.slot, "lsn", lsn)
+	return s.noteSlot(ctx, conn, lsn)
+}
+
+// createSlot makes the slot. Postgres waits in it for every transaction to end that is
+// writing at the moment, which is said when it takes long.
+func (s *Syncer) createSlot(ctx context.Context, conn *pgx.Conn) error {
+	slow := time.AfterFunc(5*time.Second, func() {
+		s.log.Warn("Postgres makes the slot only when the transactions that are writing now have ended; see pg_stat_activity.backend_xid", "slot", s.slot)
+	})
+	defer slow.Stop()
+	var lsn pglogrepl.LSN
+	err := conn.QueryRow(ctx, "SELECT lsn FROM pg_catalog.pg_create_logical_replication_slot($1, 'pgoutput')", s.slot).Scan(&lsn)
+	switch sqlState(err) {
+	case "42501":
+		return &SetupError{Text: fmt.Sprintf("role %s may not make a replication slot", s.config.User), Err: err,
+			Hint: fmt.Sprintf("ALTER ROLE %s REPLICATION;", quoteIdent(s.config.User))}
+	case "53400":
+		return noFreeSlot(err)
+	}
+	if err != nil {
+		return fmt.Errorf("make slot %s: %w", s.slot, err)
+	}
+	s.log.Info("made replication slot", "slot", s.slot, "lsn", lsn.String())
+	return s.noteSlot(ctx, conn, lsn)
+}
+
+// recordConfirmed notes in the control schema that the slot is about to stand at lsn,
+// and returns a snapshot of the moment and where the log ends.
+func (s *Syncer) recordConfirmed(ctx context.Context, lsn pglogrepl.LSN) (snapshot Snapshot, end pglogrepl.LSN, err error) {
+	var text string
+	err = s.db.QueryRowContext(ctx, `UPDATE `+s.control(slotTable)+` SET confirmed = greatest(confirmed, $2::pg_lsn), confirmed_at = now()
+		WHERE slot = $1 RETURNING pg_catalog.pg_current_snapshot()::text, pg_catalog.pg_current_wal_lsn()`, s.slot, lsn.String()).Scan(&text, &end)
+	if errors.Is(err, sql.ErrNoRows) {
+		return Snapshot{}, 0, &SlotLostError{Slot: s.slot, Reason: "the control schema's note of it is gone", Confirmed: lsn}
+	}
+	if err != nil {
+		return Snapshot{}, 0, fmt.Errorf("note position %s of slot %s: %w", lsn, s.slot, err)
+	}
+	snapshot, err = ParseSnapshot(text)
+	return snapshot, end, err
+}
+
+// readWALEnd returns where the server's log ends.
+func (s *Syncer) readWALEnd(ctx context.Context) (end pglogrepl.LSN, err error) {
+	if err := s.db.QueryRowContext(ctx, "SELECT pg_catalog.pg_current_wal_lsn()").Scan(&end); err != nil {
+		return 0, fmt.Errorf("read where the log ends: %w", err)
+	}
+	return end, nil
+}
+
+// noteLost notes that changes are missing although the slot is where it was, so that the
+// next start knows. If that fails, the stream will say it again.
+func (s *Syncer) noteLost(ctx context.Context, reason string) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), statusInterval/2)
+	defer cancel()
+	_, err := s.db.ExecContext(ctx, `UPDATE `+s.control(slotTable)+` SET lost = $3 WHERE slot = $1 AND generation = $2 AND lost IS NULL`, s.slot, s.generation, reason)
+	if err != nil {
+		s.log.Warn("the loss of the slot was not noted", "slot", s.slot, "error", err)
+	}
+}
