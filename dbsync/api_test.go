@@ -171,6 +171,8 @@ var (
 	_ func(i *dbsync.InMemSelection, key, value any)                                              = (*dbsync.InMemSelection).AddItem
 	_ interface{ Unwrap() error }                                                                 = (*dbsync.PermanentError)(nil)
 	_ interface{ Unwrap() error }                                                                 = (*dbsync.SetupError)(nil)
+	_ func(error) bool                                                                            = dbsync.IsPermanent
+	_ interface{ Permanent() bool }                                                               = (*dbsync.PermanentError)(nil)
 	_ error                                                                                       = (*dbsync.SlotLostError)(nil)
 	_ error                                                                                       = (*dbsync.ClusterChangedError)(nil)
 	_ error                                                                                       = (*dbsync.UnchangedError)(nil)

@@ -150,31 +150,3 @@ func sqlState(err error) string {
 	}
 	return ""
 }
-
-// A PermanentError wraps an error that repeating cannot cure. A [Batcher] or a handler
-// that returns one ends the run; any other error of theirs is tried again.
-type PermanentError struct{ Err error }
-
-func (e *PermanentError) Error() string { return e.Err.Error() }
-func (e *PermanentError) Unwrap() error { return e.Err }
-
-// permanent reports whether repeating cannot cure err: it says so itself, or Postgres
-// refuses what was asked for, not the moment it was asked in.
-// Classes: https://www.postgresql.org/docs/current/errcodes-appendix.html
-func permanent(err error) bool {
-	var p *PermanentError
-	var lost *SlotLostError
-	var cluster *ClusterChangedError
-	if errors.As(err, &p) || errors.As(err, &lost) || errors.As(err, &cluster) {
-		return true
-	}
-	state := sqlState(err)
-	if len(state) != 5 {
-		return false
-	}
-	switch state[:2] {
-	case "0A", "22", "3F", "42": // not supported, data, no such schema, syntax or missing right
-		return true
-	}
-	return false
-}

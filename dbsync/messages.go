@@ -123,7 +123,7 @@ func (s *Syncer) Process(ctx context.Context, f EventsProcessor) error {
 	delay := s.DelayBetweenPeekRetries
 	for ctx.Err() == nil {
 		msgs, err := s.getMessages(ctx, s.MaxMessagesToRead, false, nil)
-		if permanent(err) {
+		if IsPermanent(err) {
 			return err
 		}
 		if err != nil || len(msgs) > 0 {

@@ -186,6 +186,9 @@ func (e *SlotLostError) Error() string {
 	return fmt.Sprintf("replication slot %s: %s; changes after %s are missing", e.Slot, e.Reason, e.Confirmed)
 }
 
+// Permanent marks it for [IsPermanent].
+func (e *SlotLostError) Permanent() bool { return true }
+
 // A ClusterChangedError reports that the database is not the one that the slot was made
 // in, or was restored: positions in its log have started over, and say nothing about
 // what is newer than what was stored before.
@@ -202,6 +205,9 @@ func (e *ClusterChangedError) Error() string {
 	return fmt.Sprintf("slot %s was made on timeline %d, the database is on timeline %d after a restore or a failover: log positions have started over",
 		e.Slot, e.OldTimeline, e.Timeline)
 }
+
+// Permanent marks it for [IsPermanent].
+func (e *ClusterChangedError) Permanent() bool { return true }
 
 // slotState is what the server says of a slot.
 type slotState struct {

@@ -208,7 +208,7 @@ func WithLogger(log *slog.Logger) SyncerOpt {
 
 // OnSlot has f called whenever the slot is this process's to follow: at the start, after
 // having waited for another process, and after a broken connection. No message is handled
-// before f returns nil. Its error is tried again, unless it is a [*PermanentError].
+// before f returns nil. Its error is tried again, unless [IsPermanent] says that this is of no use.
 func OnSlot(f func(ctx context.Context) error) SyncerOpt {
 	return func(s *Syncer) error {
 		s.onSlot = f
@@ -420,7 +420,7 @@ func (s *Syncer) Run(ctx context.Context) (err error) {
 			return err
 		}
 		err := s.follow(run)
-		if permanent(err) || errors.Is(err, ErrStopProcessingMessages) || run.Err() != nil {
+		if IsPermanent(err) || errors.Is(err, ErrStopProcessingMessages) || run.Err() != nil {
 			return err
 		}
 		s.log.Warn("the replication stream broke, connecting again", "slot", s.slot, "error", err)
@@ -458,7 +458,7 @@ func (s *Syncer) begin(ctx context.Context) (context.Context, error) {
 func (s *Syncer) finish(err error) error {
 	s.state.Lock()
 	run, ended := s.run, s.ended
-	if permanent(err) {
+	if IsPermanent(err) {
 		s.cancel(err) // those who wait for the run learn why it ended
 	} else {
 		s.cancel(errStopped)
@@ -475,9 +475,9 @@ func (s *Syncer) finish(err error) error {
 	s.link.Lock()
 	s.q = s.newQueue(s.q.position())
 	s.link.Unlock()
-	if cause := context.Cause(run); !permanent(err) {
+	if cause := context.Cause(run); !IsPermanent(err) {
 		err = nil // it was asked for
-		if permanent(cause) {
+		if IsPermanent(cause) {
 			err = cause
 		}
 	}
@@ -544,7 +544,7 @@ func (s *Syncer) tryConnect(ctx context.Context) error {
 	st, err := startStream(ctx, conn, s.slot, s.publication, q, slot.confirmed, s, s.log)
 	if err != nil {
 		// It may have been dropped or invalidated since it was looked at, which says more.
-		if _, now := s.slotNow(ctx); permanent(now) {
+		if _, now := s.slotNow(ctx); IsPermanent(now) {
 			return now
 		}
 		return err

@@ -3,7 +3,6 @@ package dbsync
 import (
 	"bytes"
 	"encoding/binary"
-	"fmt"
 	"strings"
 	"testing"
 
@@ -199,23 +198,6 @@ func TestQuotePublication(t *testing.T) {
 	for name, want := range map[string]string{"a": `"a"`, `a"b`: `"a""b"`, "a'b": `"a''b"`, `a,b`: `"a,b"`} {
 		if got := quotePublication(name); got != want {
 			t.Errorf("%s: got %s, want %s", name, got, want)
-		}
-	}
-}
-
-func TestPermanent(t *testing.T) {
-	for _, test := range []struct {
-		err  error
-		want bool
-	}{
-		{nil, false},
-		{fmt.Errorf("x"), false},
-		{&PermanentError{fmt.Errorf("x")}, true},
-		{fmt.Errorf("x: %w", &SlotLostError{}), true},
-		{&ClusterChangedError{}, true},
-	} {
-		if got := permanent(test.err); got != test.want {
-			t.Errorf("%v: got %v", test.err, got)
 		}
 	}
 }

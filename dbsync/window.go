@@ -204,7 +204,7 @@ func retry[T any](ctx context.Context, log logger, what string, f func() (T, err
 	pause.InitialInterval, pause.MaxInterval = 100*time.Millisecond, 30*time.Second
 	for {
 		v, err := f()
-		if err == nil || permanent(err) {
+		if err == nil || IsPermanent(err) {
 			return v, err
 		}
 		if ctx.Err() != nil {

@@ -67,6 +67,9 @@ func (e *CountError) Error() string {
 		e.Index, e.Physical, e.Documents, e.Rows, e.Slack)
 }
 
+// Permanent marks it for dbsync.IsPermanent.
+func (e *CountError) Permanent() bool { return true }
+
 func (m *Manager) countOnce(ctx context.Context, d *indexer.Documents, st *control.State) error {
 	before := d.Changed()
 	rows, filtered, err := m.countRows(ctx, d)

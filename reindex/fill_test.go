@@ -486,7 +486,7 @@ func TestTakenOver(t *testing.T) {
 				`SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots WHERE slot_name = '`+r.db.Unique("slot")+`'`)
 			select {
 			case err := <-p.ran:
-				if permanent := (*dbsync.PermanentError)(nil); !errors.As(err, &permanent) || !errors.As(err, new(*control.TakenOverError)) {
+				if !dbsync.IsPermanent(err) || !errors.As(err, new(*control.TakenOverError)) {
 					t.Errorf("Syncer.Run: %v", err)
 				}
 			case <-time.After(patience):

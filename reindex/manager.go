@@ -104,7 +104,7 @@ func (m *Manager) Begin(ctx context.Context) error {
 		}
 		if again {
 			if mine := m.State(d.Index.Name); !m.continues(st, mine) {
-				return &dbsync.PermanentError{Err: &control.TakenOverError{Index: d.Index.Name, Building: mine.Building}}
+				return &control.TakenOverError{Index: d.Index.Name, Building: mine.Building}
 			}
 			continue
 		}
@@ -156,13 +156,8 @@ func lasting(err error) error {
 }
 
 func isLasting(err error) bool {
-	var permanent *dbsync.PermanentError
-	var taken *search.NameTakenError
-	var other *control.TakenOverError
-	var server *search.ServerError
-	var count *CountError
-	return errors.As(err, &count) || errors.As(err, &permanent) || errors.As(err, &taken) || errors.As(err, &other) ||
-		errors.As(err, &server) && !server.Temporary() || control.IsLastingPostgresError(err)
+	server, ok := errors.AsType[*search.ServerError](err)
+	return ok && !server.Temporary() || dbsync.IsPermanent(err)
 }
 
 // targets returns the write aliases of an index's physical indices.

@@ -223,6 +223,9 @@ func (e *NameTakenError) Error() string {
 	return fmt.Sprintf("%s is an index, not an alias; hint: give the mapping another name, or copy that index to a new name and delete it, or let run --adopt fill another one and delete it then", e.Name)
 }
 
+// Permanent marks it for dbsync.IsPermanent.
+func (e *NameTakenError) Permanent() bool { return true }
+
 // Adopt has MoveAlias replace what it otherwise refuses to touch: an index that has the name
 // of the alias is deleted in the step that makes the alias. It is called before anything else.
 func (c *Client) Adopt() { c.adopt = true }

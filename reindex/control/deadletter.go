@@ -213,14 +213,14 @@ func (d *DeadLetters) keep(ctx context.Context, refused []search.Refused) error 
 	})
 }
 
-// retry repeats f while Postgres is away or recovering. A commit whose answer was lost
+// retry repeats f until Postgres has done it, or refuses it for good. A commit whose answer was lost
 // is repeated, too, which costs a wrong number of attempts and nothing else.
 func (d *DeadLetters) retry(ctx context.Context, f func(context.Context) error) error {
 	var hold *retry.Hold
 	wait := retry.NewBackoff(retry.MinBackoff, retry.MaxBackoff)
 	for failures := 1; ; failures++ {
 		err := f(ctx)
-		if err == nil || ctx.Err() == nil && IsLastingPostgresError(err) {
+		if err == nil || ctx.Err() == nil && dbsync.IsPermanent(err) {
 			if hold != nil {
 				hold.Release()
 			}
@@ -236,20 +236,6 @@ func (d *DeadLetters) retry(ctx context.Context, f func(context.Context) error) 
 			return ended
 		}
 	}
-}
-
-// IsLastingPostgresError reports whether err is Postgres' own word and a repetition cannot cure it. Anything that is
-// not the server's own word is a connection that broke.
-func IsLastingPostgresError(err error) bool {
-	pg, ok := errors.AsType[*pgconn.PgError](err)
-	if !ok {
-		return false
-	}
-	switch pg.Code[:min(2, len(pg.Code))] {
-	case "08", "25", "40", "53", "55", "57", "58": // connection, read-only standby, deadlock, no room, locks, shutdown, system
-		return false
-	}
-	return true
 }
 
 // documentKey is the same for two operations exactly when they are of one document.

@@ -270,7 +270,7 @@ func (r *Requests) Listen(ctx context.Context, alarm *retry.Alarm, found func())
 	for ctx.Err() == nil {
 		err := search.Retry(ctx, alarm, "listen for requests", func(ctx context.Context) error {
 			err := dbsync.WithConn(ctx, r.db, func(conn *pgx.Conn) error { return r.wait(ctx, conn, found) })
-			if err != nil && !IsLastingPostgresError(err) {
+			if err != nil && !dbsync.IsPermanent(err) {
 				return &search.LostError{Err: err}
 			}
 			return err

@@ -226,6 +226,9 @@ func (e *TakenOverError) Error() string {
 	return fmt.Sprintf("index %s: %s is not being filled any more, another process has taken over", e.Index, e.Building)
 }
 
+// Permanent marks it for dbsync.IsPermanent.
+func (e *TakenOverError) Permanent() bool { return true }
+
 // update runs a statement that must change the one row of the state.
 func (s *States) update(ctx context.Context, st *State, statement string, args ...any) error {
 	result, err := s.db.ExecContext(ctx, statement, args...)
