@@ -38,7 +38,7 @@ var arrows = map[string]map[string]string{
 	},
 
 	// The search side, which knows no Postgres.
-	"indexer/retry": {},
+	"indexer/retry": {"dbsync": "which errors are not worth repeating"},
 	"indexer/search": {
 		"dbsync":        "operations are what a bulk request is made of",
 		"indexer/retry": "attempts, pauses, alarms",
@@ -47,6 +47,7 @@ var arrows = map[string]map[string]string{
 		"dbsync":         "messages, operations, windows",
 		"mapping…":       "plans, statements, tables",
 		"indexer/search": "bulk requests",
+		"indexer/retry":  "truncations, which are written by other requests than bulk",
 	},
 
 	// What is kept in the control schema, and what works by it.

@@ -109,11 +109,11 @@ func (m *Manager) Begin(ctx context.Context) error {
 			continue
 		}
 		if st, err = m.begin(ctx, d, st); err != nil {
-			return fmt.Errorf("index %s: %w", d.Index.Name, lasting(err))
+			return fmt.Errorf("index %s: %w", d.Index.Name, err)
 		}
 		m.set(st)
 		if err := m.split(d, st); err != nil {
-			return fmt.Errorf("index %s: %w", d.Index.Name, lasting(err))
+			return fmt.Errorf("index %s: %w", d.Index.Name, err)
 		}
 	}
 	m.once.Do(func() { close(m.begun) })
@@ -145,19 +145,6 @@ func (m *Manager) continues(noted, mine *control.State) bool {
 	return noted.Building == mine.Building && noted.Live == mine.Live ||
 		mine.Building != "" && noted.Building == "" && noted.Live == mine.Building ||
 		m.planned[noted.Building]
-}
-
-// lasting marks the errors that repeating cannot cure.
-func lasting(err error) error {
-	if isLasting(err) {
-		return &dbsync.PermanentError{Err: err}
-	}
-	return err
-}
-
-func isLasting(err error) bool {
-	server, ok := errors.AsType[*search.ServerError](err)
-	return ok && !server.Temporary() || dbsync.IsPermanent(err)
 }
 
 // targets returns the write aliases of an index's physical indices.

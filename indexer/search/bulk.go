@@ -415,7 +415,7 @@ func (b *Bulk) judgeItems(ops []dbsync.Operation, items []item) outcome {
 
 // judgeRequest says what to do after an answer other than 2xx to the request as a whole.
 func (b *Bulk) judgeRequest(ops []dbsync.Operation, answer *ServerError) outcome {
-	out := outcome{left: ops, retryAfter: answer.RetryAfter}
+	out := outcome{left: ops, retryAfter: answer.After}
 	switch kind := judgeAnswer(answer); {
 	case (kind == tooLarge || kind == malformed) && len(ops) > 1:
 		out.halve = true

@@ -10,6 +10,7 @@ import (
 
 	"github.com/cenkalti/backoff/v5"
 
+	"tidemark/dbsync"
 	"tidemark/indexer/search"
 	"tidemark/mapping"
 	"tidemark/mapping/catalog"
@@ -60,7 +61,7 @@ func (p *Prepared) cluster(ctx context.Context, c *mapping.Config, log *slog.Log
 func again(ctx context.Context, patience time.Duration, ask func() error) error {
 	_, err := backoff.Retry(ctx, func() (struct{}, error) {
 		err := ask()
-		if err != nil && !search.Temporary(err) {
+		if err != nil && dbsync.IsPermanent(err) {
 			err = backoff.Permanent(err)
 		}
 		return struct{}{}, err

@@ -205,37 +205,14 @@ func (d *DeadLetters) keep(ctx context.Context, refused []search.Refused) error 
 		ON CONFLICT (document_key, version) DO UPDATE
 		SET attempts = d.attempts + 1, operation = excluded.operation, status = excluded.status,
 		    type = excluded.type, reason = excluded.reason, document = excluded.document`
-	return d.retry(ctx, func(ctx context.Context) error {
+	// A commit whose answer was lost is repeated, too, which costs a wrong number of attempts
+	// and nothing else.
+	return retry.Do(ctx, d.alarm, "Postgres does not take dead letters", func(ctx context.Context) error {
 		return d.local(ctx, func(tx *sql.Tx) error {
 			_, err := tx.ExecContext(ctx, statement, keys, indices, ids, routings, kinds, versions, statuses, types, reasons, documents)
 			return err
 		})
 	})
-}
-
-// retry repeats f until Postgres has done it, or refuses it for good. A commit whose answer was lost
-// is repeated, too, which costs a wrong number of attempts and nothing else.
-func (d *DeadLetters) retry(ctx context.Context, f func(context.Context) error) error {
-	var hold *retry.Hold
-	wait := retry.NewBackoff(retry.MinBackoff, retry.MaxBackoff)
-	for failures := 1; ; failures++ {
-		err := f(ctx)
-		if err == nil || ctx.Err() == nil && dbsync.IsPermanent(err) {
-			if hold != nil {
-				hold.Release()
-			}
-			return err
-		}
-		if hold != nil {
-			hold.Again(err.Error())
-		} else if failures >= retry.Patience {
-			hold = d.alarm.Raise("Postgres does not take dead letters", err.Error())
-			defer hold.Release()
-		}
-		if ended := retry.Sleep(ctx, wait.NextBackOff()); ended != nil {
-			return ended
-		}
-	}
 }
 
 // documentKey is the same for two operations exactly when they are of one document.
