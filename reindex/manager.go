@@ -491,13 +491,3 @@ func (m *Manager) slot(ctx context.Context) (release func(), err error) {
 		return nil, context.Cause(ctx)
 	}
 }
-
-// Complete reports whether every index is.
-func (m *Manager) Complete() bool {
-	for _, d := range m.o.Documents {
-		if st := m.State(d.Index.Name); st == nil || st.Building != "" {
-			return false
-		}
-	}
-	return true
-}

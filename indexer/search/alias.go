@@ -42,11 +42,8 @@ func (e *NameTakenError) Error() string {
 // Permanent marks it for dbsync.IsPermanent.
 func (e *NameTakenError) Permanent() bool { return true }
 
-// Adopt has MoveAlias replace what it otherwise refuses to touch: an index that has the name
-// of the alias is deleted in the step that makes the alias. It is called before anything else.
-func (c *Client) Adopt() { c.adopt = true }
-
-// Adopts reports whether Adopt was called.
+// Adopts reports whether indices and aliases that somebody else made may be replaced, see
+// [Options].
 func (c *Client) Adopts() bool { return c.adopt }
 
 // CheckAliasName returns a *[NameTakenError] when an index has the name alias, unless it is
@@ -69,24 +66,27 @@ func (c *Client) isTaken(ctx context.Context, alias string) (bool, error) {
 }
 
 // MoveAlias makes alias stand for the index to, and for no other, in one step that no
-// search sees the middle of, see also [Client.Adopt]. It returns the indices that alias stood for before. When
-// it stands for to alone already, nothing is sent and nothing returned.
+// search sees the middle of. An index that has the name alias is a *[NameTakenError], or is
+// deleted in that step, see [Options]. It returns the indices that alias stood for before.
+// When it stands for to alone already, nothing is sent and nothing returned.
 func (c *Client) MoveAlias(ctx context.Context, alias, to string) (old []string, err error) {
-	if err := c.CheckAliasName(ctx, alias); err != nil {
-		return nil, err
-	}
 	type target struct {
 		Index string `json:"index"`
 		Alias string `json:"alias,omitempty"`
 	}
 	actions := []map[string]target{}
 	var targets []string
-	if taken, err := c.isTaken(ctx, alias); err != nil {
+	switch taken, err := c.isTaken(ctx, alias); {
+	case err != nil:
 		return nil, err
-	} else if taken {
+	case taken && !c.adopt:
+		return nil, &NameTakenError{Name: alias}
+	case taken:
 		actions = append(actions, map[string]target{"remove_index": {Index: alias}})
-	} else if targets, err = c.AliasTargets(ctx, alias); err != nil {
-		return nil, err
+	default:
+		if targets, err = c.AliasTargets(ctx, alias); err != nil {
+			return nil, err
+		}
 	}
 	if !slices.Contains(targets, to) {
 		actions = append(actions, map[string]target{"add": {to, alias}})

@@ -44,6 +44,10 @@ type Options struct {
 	// task list and slow logs (default "tidemark").
 	OpaqueID string
 
+	// Adopt lets MoveAlias replace what it otherwise refuses to touch: an index that has the
+	// name of the alias is deleted in the step that makes the alias.
+	Adopt bool
+
 	Logger *slog.Logger // required
 }
 
@@ -56,7 +60,7 @@ type Client struct {
 	timeout   time.Duration
 	addresses []string // without user and password
 	product   Product
-	adopt     bool // see Adopt
+	adopt     bool // see Options
 }
 
 func newClient(o Options) (*Client, error) {
@@ -103,7 +107,7 @@ func newClient(o Options) (*Client, error) {
 	if err != nil {
 		return nil, errors.New("the search client refuses its options")
 	}
-	return &Client{es: es, transport: transport, logger: o.Logger, timeout: o.RequestTimeout, addresses: addresses}, nil
+	return &Client{es: es, transport: transport, logger: o.Logger, timeout: o.RequestTimeout, addresses: addresses, adopt: o.Adopt}, nil
 }
 
 // Product returns what answered at start.

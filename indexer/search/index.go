@@ -24,7 +24,6 @@ var ErrNoIndex error = &dbsync.PermanentError{Err: errors.New("no such index")}
 // An IndexInfo is what the cluster knows of a physical index.
 type IndexInfo struct {
 	Name    string
-	UUID    string // a deleted index made again has another one
 	Aliases []string
 	Meta    json.RawMessage // mappings._meta, nil if there is none
 }
@@ -92,15 +91,10 @@ func (c *Client) GetIndex(ctx context.Context, physical string) (*IndexInfo, err
 		Mappings struct {
 			Meta json.RawMessage `json:"_meta"`
 		} `json:"mappings"`
-		Settings struct {
-			Index struct {
-				UUID string `json:"uuid"`
-			} `json:"index"`
-		} `json:"settings"`
 	}
 	err := c.call(ctx, what, esapi.IndicesGetRequest{
 		Index:      []string{url.PathEscape(physical)},
-		FilterPath: []string{"*.aliases", "*.mappings._meta", "*.settings.index.uuid"},
+		FilterPath: []string{"*.aliases", "*.mappings._meta", "*.settings.index.uuid"}, // the last, so that each index is in the answer
 	}, &answer)
 	if notFound(err) {
 		return nil, fmt.Errorf("%s: %w", what, ErrNoIndex)
@@ -112,7 +106,7 @@ func (c *Client) GetIndex(ctx context.Context, physical string) (*IndexInfo, err
 	if !ok {
 		return nil, fmt.Errorf("%s: %w", what, ErrNoIndex)
 	}
-	info := &IndexInfo{Name: physical, UUID: found.Settings.Index.UUID, Meta: found.Mappings.Meta}
+	info := &IndexInfo{Name: physical, Meta: found.Mappings.Meta}
 	for alias := range found.Aliases {
 		info.Aliases = append(info.Aliases, alias)
 	}

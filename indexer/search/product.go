@@ -16,7 +16,6 @@ type Product struct {
 	Name        string // "OpenSearch" or "Elasticsearch"
 	Version     string
 	ClusterName string
-	ClusterUUID string
 }
 
 func (p Product) String() string { return p.Name + " " + p.Version }
@@ -28,7 +27,6 @@ func (c *Client) readProduct(ctx context.Context, timeout time.Duration) (Produc
 	defer cancel()
 	var root struct {
 		ClusterName string `json:"cluster_name"`
-		ClusterUUID string `json:"cluster_uuid"`
 		Tagline     string `json:"tagline"`
 		Version     struct {
 			Number       string `json:"number"`
@@ -38,7 +36,7 @@ func (c *Client) readProduct(ctx context.Context, timeout time.Duration) (Produc
 	if err := c.call(ctx, "read product and version", esapi.InfoRequest{}, &root); err != nil {
 		return Product{}, err
 	}
-	p := Product{Version: root.Version.Number, ClusterName: root.ClusterName, ClusterUUID: root.ClusterUUID}
+	p := Product{Version: root.Version.Number, ClusterName: root.ClusterName}
 	major, _, _ := strings.Cut(p.Version, ".")
 	number, err := strconv.Atoi(major)
 	switch {

@@ -25,6 +25,7 @@ func (p *Prepared) cluster(ctx context.Context, c *mapping.Config, log *slog.Log
 		APIKey:       c.Search.APIKey.Reveal(),
 		CAFile:       c.Search.CAFile,
 		StartTimeout: patience,
+		Adopt:        p.adopt,
 		Logger:       log,
 	})
 	if failure, ok := errors.AsType[*search.ConnectError](err); ok && failure.Configuration() {
@@ -34,9 +35,6 @@ func (p *Prepared) cluster(ctx context.Context, c *mapping.Config, log *slog.Log
 		return err
 	}
 	p.Client = client
-	if p.adopt {
-		client.Adopt()
-	}
 	var problems mapping.Problems
 	for _, ix := range c.Indices {
 		err := again(ctx, patience, func() error { return client.CheckAliasName(ctx, ix.Name) })

@@ -50,11 +50,6 @@ type DeadLetter struct {
 	Attempts  int // how often the same version was refused
 }
 
-// Operation is the dead letter as it was sent.
-func (d *DeadLetter) Operation() dbsync.Operation {
-	return dbsync.Operation{Index: d.Index, ID: d.ID, Routing: d.Routing, Version: d.Version, Delete: d.Delete, Body: d.Body}
-}
-
 // NewDeadLetters returns the dead letters of a control schema. alarm shows when
 // Postgres does not take them.
 func NewDeadLetters(db *sql.DB, schema string, alarm *retry.Alarm) *DeadLetters {
@@ -230,15 +225,6 @@ func documentKey(op *dbsync.Operation) []byte {
 // storable makes s fit a text column: a server may quote half a rune, or a NUL.
 func storable(s string) string {
 	return strings.ReplaceAll(strings.ToValidUTF8(s, "\uFFFD"), "\x00", "")
-}
-
-// Count returns how many dead letters there are.
-func (d *DeadLetters) Count(ctx context.Context) (int64, error) {
-	var n int64
-	if err := d.db.QueryRowContext(ctx, `SELECT count(*) FROM `+d.table).Scan(&n); err != nil {
-		return 0, fmt.Errorf("count dead letters: %w", err)
-	}
-	return n, nil
 }
 
 // Counts returns how many of the dead letters that are meant each index has that has any.
