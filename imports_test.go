@@ -35,13 +35,17 @@ var arrows = map[string]map[string]string{
 		"mapping/value":   "documents, index fields and statements are made of forms",
 		"mapping/expr":    "where and expr",
 		"mapping/near":    "names that are not there",
+
+		"indexer/search/limit": "bounds of bulk requests, which the YAML may not exceed",
 	},
 
 	// The search side, which knows no Postgres.
-	"indexer/retry": {"dbsync": "which errors are not worth repeating"},
+	"indexer/retry":        {"dbsync": "which errors are not worth repeating"},
+	"indexer/search/limit": {},
 	"indexer/search": {
-		"dbsync":        "operations are what a bulk request is made of",
-		"indexer/retry": "attempts, pauses, alarms",
+		"dbsync":               "operations are what a bulk request is made of",
+		"indexer/retry":        "attempts, pauses, alarms",
+		"indexer/search/limit": "bounds of bulk requests",
 	},
 	"indexer": {
 		"dbsync":         "messages, operations, windows",
