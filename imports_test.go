@@ -36,18 +36,23 @@ var arrows = map[string]map[string]string{
 		"mapping/value":   "documents, index fields and statements are made of forms",
 		"mapping/expr":    "where and expr",
 		"mapping/near":    "names that are not there",
+
+		"indexer/search/limit": "bounds of bulk requests, which the YAML may not exceed",
 	},
 
 	// The search side, which knows no Postgres.
-	"indexer/retry": {},
+	"indexer/retry":        {"dbsync": "which errors are not worth repeating"},
+	"indexer/search/limit": {},
 	"indexer/search": {
-		"dbsync":        "operations are what a bulk request is made of",
-		"indexer/retry": "attempts, pauses, alarms",
+		"dbsync":               "operations are what a bulk request is made of",
+		"indexer/retry":        "attempts, pauses, alarms",
+		"indexer/search/limit": "bounds of bulk requests",
 	},
 	"indexer": {
 		"dbsync":         "messages, operations, windows",
 		"mapping…":       "plans, statements, tables",
 		"indexer/search": "bulk requests",
+		"indexer/retry":  "truncations, which are written by other requests than bulk",
 	},
 
 	// What is kept in the control schema, and what works by it.

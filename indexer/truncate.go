@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"tidemark/dbsync"
+	"tidemark/indexer/retry"
 	"tidemark/indexer/search"
 )
 
@@ -14,19 +15,25 @@ import (
 // and removed like any others.
 func (h *Handler) truncate(ctx context.Context, op *dbsync.Operation) error {
 	h.o.Logger.Info("removing all documents, the table was truncated", "index", op.Index, "version", op.Version.String())
-	return search.Retry(ctx, h.o.Bulk.Alarm(), "remove all documents of "+op.Index, func(ctx context.Context) error {
+	return retry.Do(ctx, h.o.Bulk.Alarm(), "remove all documents of "+op.Index, func(ctx context.Context) error {
 		// What was written before must be in the list.
 		if err := h.o.Client.Refresh(ctx, op.Index); err != nil {
-			return err
+			return search.Held(op.Index, err)
 		}
-		return h.o.Client.Scroll(ctx, op.Index, func(page []search.Listed) error {
+		var failed error // of Write, which itself has waited for whatever passes
+		err := h.o.Client.Scroll(ctx, op.Index, func(page []search.Listed) error {
 			ops := make([]dbsync.Operation, 0, len(page))
 			for _, d := range page {
 				if strings.HasPrefix(d.ID, op.ID) {
 					ops = append(ops, dbsync.Operation{Index: op.Index, ID: d.ID, Routing: d.Routing, Version: op.Version, Xid: op.Xid, Delete: true})
 				}
 			}
-			return h.o.Bulk.Write(ctx, ops)
+			failed = h.o.Bulk.Write(ctx, ops)
+			return failed
 		})
+		if failed != nil {
+			return failed
+		}
+		return search.Held(op.Index, err)
 	})
 }

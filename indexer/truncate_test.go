@@ -118,22 +118,50 @@ func TestTruncateIsRepeated(t *testing.T) {
 }
 
 // A list that the server has dropped, because writing was held back for long or the
-// server was started again, ends the attempt. The batch comes again, as a Syncer does it.
+// server was started again, is asked for anew.
 func TestTruncateWhenTheListIsGone(t *testing.T) {
 	searchtest.EachEngine(t, func(t *testing.T, engine *testenv.SearchServer) {
 		_, index := searchtest.NewIndex(t, engine, loose)
 		fill(t, engine.URL, index, "d", 6000, unchangedOperation)
 		proxy := engine.NewProxy(t)
-		proxy.Inject(testenv.Answer(http.StatusNotFound, 1, func(r *testenv.Request) bool { return strings.HasSuffix(r.Path, "/_search/scroll") }))
-		write := truncation(t, proxy.URL)
-		if err := write(dbsync.Operation{Index: index, Version: 200}); err == nil {
-			t.Error("no error for a list that is gone")
+		gone := proxy.Inject(testenv.Answer(http.StatusNotFound, 1, func(r *testenv.Request) bool { return strings.HasSuffix(r.Path, "/_search/scroll") }))
+		if err := truncation(t, proxy.URL)(dbsync.Operation{Index: index, Version: 200}); err != nil {
+			t.Fatal(err)
 		}
-		if left := len(engine.Documents(t, index)); left != 6000-search.TruncatePage {
-			t.Errorf("%d documents are left", left)
+		if gone.Hits() != 1 {
+			t.Errorf("the list was gone %d times", gone.Hits())
 		}
-		if err := write(dbsync.Operation{Index: index, Version: 200}); err != nil {
-			t.Error(err)
+		if docs := engine.Documents(t, index); len(docs) > 0 {
+			t.Errorf("%d documents are left", len(docs))
+		}
+	})
+}
+
+// An index that somebody has closed is waited for, with the alarm, as Bulk.Write does it.
+func TestTruncateHoldsBack(t *testing.T) {
+	searchtest.EachEngine(t, func(t *testing.T, engine *testenv.SearchServer) {
+		physical, index := searchtest.NewIndex(t, engine, loose)
+		fill(t, engine.URL, index, "d", 10, unchangedOperation)
+		do := func(path string) {
+			t.Helper()
+			if status, answer, err := engine.Do(t.Context(), "POST", "/"+physical+path, nil); err != nil || status != 200 {
+				t.Fatalf("%s: %d %s %v", path, status, answer, err)
+			}
+		}
+		client := searchtest.Connect(t, engine.URL)
+		w := searchtest.NewWriter(t, client, search.BulkOptions{})
+		h := NewHandler(HandlerOptions{Client: client, Bulk: w.Bulk, Logger: searchtest.Logger(t)})
+		op := dbsync.Operation{Index: index, Version: 200, Truncate: true, Tag: &streamPlan{root: root{source: new(mapping.Source)}}}
+		do("/_close")
+		ctx := searchtest.Within(t, time.Minute)
+		done := make(chan error, 1)
+		go func() { done <- h.BatchOperations(ctx, []dbsync.Operation{op}) }()
+		if line := w.Lines.Await(t, ctx, "remove all documents of "+index); !strings.Contains(line, "_open") {
+			t.Errorf("the alarm has no hint: %s", line)
+		}
+		do("/_open")
+		if err := <-done; err != nil {
+			t.Fatal(err)
 		}
 		if docs := engine.Documents(t, index); len(docs) > 0 {
 			t.Errorf("%d documents are left", len(docs))

@@ -121,7 +121,7 @@ type Search struct {
 // Bulk bounds the requests that write documents.
 type Bulk struct {
 	Requests  int // at the same time, 1 to 64; default 4
-	Bytes     int // of one request before compression, 64 KiB to 100 MiB; default 8 MiB. A larger document goes alone
+	Bytes     int // of one request before compression, 64 KiB to 90 MiB; default 8 MiB. A larger document goes alone
 	Documents int // of one request, 1 to 100,000; default 5,000
 }
 

@@ -323,8 +323,9 @@ var sizeText = regexp.MustCompile(`^([0-9]{1,12}) ?([A-Za-z]*)$`)
 
 var sizeUnits = map[string]int{"": 1, "B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
 
-// size reads a number of bytes within bounds, bare or with a unit: 8MiB.
-func (r *reader) size(into *int, least, most int) keyReader {
+// size reads a number of bytes within bounds, bare or with a unit: 8MiB. why is the hint for
+// one above the bounds.
+func (r *reader) size(into *int, least, most int, why string) keyReader {
 	return func(n *yaml.Node, path string) {
 		want := fmt.Sprintf("a size from %s to %s", sizeString(least), sizeString(most))
 		text, ok := r.scalar(n, path, want)
@@ -342,7 +343,11 @@ func (r *reader) size(into *int, least, most int) keyReader {
 			return
 		}
 		number, _ := strconv.Atoi(m[1]) // twelve digits fit
-		if number > most/unit || number*unit < least {
+		switch {
+		case number > most/unit:
+			r.problem(n, why, "%s: want %s, found %s", path, want, r.show(n))
+			return
+		case number*unit < least:
 			r.problem(n, "", "%s: want %s, found %s", path, want, r.show(n))
 			return
 		}

@@ -15,6 +15,7 @@ import (
 
 	"gopkg.in/yaml.v3"
 
+	"tidemark/indexer/search/limit"
 	"tidemark/mapping/catalog"
 )
 
@@ -24,9 +25,6 @@ const (
 	DefaultPublication   = "dbsync_mypub"
 	DefaultControlSchema = "dbsync_ctrl"
 	DefaultListen        = "127.0.0.1:9630"
-	DefaultRequests      = 4
-	DefaultBytes         = 8 << 20
-	DefaultDocuments     = 5000
 	DefaultChunk         = 10000
 )
 
@@ -57,7 +55,7 @@ func Parse(name string, text []byte, lookupEnv func(string) (string, bool)) (*Co
 	c := &Config{
 		File:       name,
 		Postgres:   Postgres{Slot: DefaultSlot, Publication: DefaultPublication, ControlSchema: DefaultControlSchema},
-		Search:     Search{Bulk: Bulk{Requests: DefaultRequests, Bytes: DefaultBytes, Documents: DefaultDocuments}},
+		Search:     Search{Bulk: Bulk{Requests: limit.DefaultRequests, Bytes: limit.DefaultBytes, Documents: limit.DefaultDocuments}},
 		Admin:      Admin{Listen: DefaultListen},
 		OnError:    OnErrorDeadLetter,
 		OnSlotLost: OnSlotLostStop,
@@ -239,9 +237,9 @@ func (r *reader) caFile(n *yaml.Node, path string, into *string) {
 
 func (r *reader) bulk(n *yaml.Node, path string, b *Bulk) {
 	r.object(n, path, map[string]keyReader{
-		"requests":  r.integer(&b.Requests, 1, 64),
-		"bytes":     r.size(&b.Bytes, 64<<10, 100<<20),
-		"documents": r.integer(&b.Documents, 1, 100000),
+		"requests":  r.integer(&b.Requests, 1, limit.MaxRequests),
+		"bytes":     r.size(&b.Bytes, limit.MinBytes, limit.MaxBytes, "search servers take requests of 100 MiB (http.max_content_length) at the most"),
+		"documents": r.integer(&b.Documents, 1, limit.MaxDocuments),
 	})
 }
 

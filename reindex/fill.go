@@ -3,10 +3,10 @@ package reindex
 import (
 	"context"
 	"errors"
-	"fmt"
 
 	"tidemark/dbsync"
 	"tidemark/indexer"
+	"tidemark/indexer/retry"
 	"tidemark/indexer/search"
 	"tidemark/mapping/catalog"
 	"tidemark/reindex/control"
@@ -290,19 +290,9 @@ func (m *Manager) dropOld(ctx context.Context, d *indexer.Documents, st *control
 	})
 }
 
-// retry repeats what may fail in passing, at either server.
+// retry repeats what may fail in passing, at either server, see [retry.Do].
 func (m *Manager) retry(ctx context.Context, what string, f func(ctx context.Context) error) error {
-	err := search.Retry(ctx, m.o.Alarm, what, func(ctx context.Context) error {
-		err := f(ctx)
-		if err != nil && !isLasting(err) {
-			return &search.LostError{Err: err}
-		}
-		return err
-	})
-	if err != nil {
-		return fmt.Errorf("%s: %w", what, err)
-	}
-	return nil
+	return retry.Do(ctx, m.o.Alarm, what, f)
 }
 
 // bar returns what shows the progress of an index.

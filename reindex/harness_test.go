@@ -224,8 +224,10 @@ func (p *process) complete(t testing.TB) {
 	if err := p.filled(t); err != nil {
 		t.Fatalf("%s: Manager.Run: %v", p.name, err)
 	}
-	if !p.manager.Complete() {
-		t.Errorf("%s: the manager has ended and is not complete", p.name)
+	for _, d := range p.manager.o.Documents {
+		if st := p.manager.State(d.Index.Name); st == nil || st.Building.Physical != "" {
+			t.Errorf("%s: the manager has ended, and index %s is not complete", p.name, d.Index.Name)
+		}
 	}
 	p.settle(t)
 }

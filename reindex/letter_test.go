@@ -143,8 +143,8 @@ func TestRetryManyLetters(t *testing.T) {
 	}
 	p.settle(t)
 	r.check(t, "t")
-	if n, err := p.dead.Count(t.Context()); err != nil || n != 0 {
-		t.Errorf("%d dead letters are left, %v", n, err)
+	if n, err := p.dead.Counts(t.Context(), control.LetterFilter{}); err != nil || len(n) != 0 {
+		t.Errorf("dead letters are left: %v, %v", n, err)
 	}
 }
 

@@ -109,11 +109,11 @@ func (m *Manager) Begin(ctx context.Context) error {
 			continue
 		}
 		if st, err = m.begin(ctx, d, st); err != nil {
-			return fmt.Errorf("index %s: %w", d.Index.Name, lasting(err))
+			return fmt.Errorf("index %s: %w", d.Index.Name, err)
 		}
 		m.set(st)
 		if err := m.split(d, st); err != nil {
-			return fmt.Errorf("index %s: %w", d.Index.Name, lasting(err))
+			return fmt.Errorf("index %s: %w", d.Index.Name, err)
 		}
 	}
 	m.once.Do(func() { close(m.begun) })
@@ -145,19 +145,6 @@ func (m *Manager) continues(noted, mine *control.State) bool {
 	return noted.Building.Physical == mine.Building.Physical && noted.Live.Physical == mine.Live.Physical ||
 		mine.Building.Physical != "" && noted.Building.Physical == "" && noted.Live.Physical == mine.Building.Physical ||
 		m.planned[noted.Building.Physical]
-}
-
-// lasting marks the errors that repeating cannot cure.
-func lasting(err error) error {
-	if isLasting(err) {
-		return &dbsync.PermanentError{Err: err}
-	}
-	return err
-}
-
-func isLasting(err error) bool {
-	server, ok := errors.AsType[*search.ServerError](err)
-	return ok && !server.Temporary() || dbsync.IsPermanent(err)
 }
 
 // targets returns the write aliases of an index's physical indices.
@@ -503,14 +490,4 @@ func (m *Manager) slot(ctx context.Context) (release func(), err error) {
 	case <-ctx.Done():
 		return nil, context.Cause(ctx)
 	}
-}
-
-// Complete reports whether every index is.
-func (m *Manager) Complete() bool {
-	for _, d := range m.o.Documents {
-		if st := m.State(d.Index.Name); st == nil || st.Building.Physical != "" {
-			return false
-		}
-	}
-	return true
 }

@@ -17,11 +17,10 @@ import (
 
 	"tidemark/dbsync"
 	"tidemark/indexer/retry"
+	"tidemark/indexer/search/limit"
 )
 
 const (
-	maxRequests = 64 // concurrent requests of one Bulk
-
 	// A request is worth splitting for the sake of concurrency from twice this on.
 	minOperations = 500
 
@@ -48,7 +47,7 @@ const (
 )
 
 // BulkOptions says how operations are written. A zero number means the default; a
-// number out of bounds is refused by [NewBulk].
+// number out of bounds is refused by [NewBulk], see package limit.
 type BulkOptions struct {
 	Requests  int // concurrent requests (default 4, at most 64)
 	Bytes     int // of one request before compression (default 8 MiB, 64 KiB to 90 MiB); a larger document goes alone
@@ -105,9 +104,9 @@ func NewBulk(c *Client, o BulkOptions) (*Bulk, error) {
 		return nil
 	}
 	if err := errors.Join(
-		fill(&o.Requests, "requests", 4, 1, maxRequests),
-		fill(&o.Bytes, "bytes", 8<<20, 64<<10, 90<<20), // servers stop at 100 MB
-		fill(&o.Documents, "documents", 5000, 1, 100_000),
+		fill(&o.Requests, "requests", limit.DefaultRequests, 1, limit.MaxRequests),
+		fill(&o.Bytes, "bytes", limit.DefaultBytes, limit.MinBytes, limit.MaxBytes),
+		fill(&o.Documents, "documents", limit.DefaultDocuments, 1, limit.MaxDocuments),
 	); err != nil {
 		return nil, err
 	}
@@ -415,7 +414,7 @@ func (b *Bulk) judgeItems(ops []dbsync.Operation, items []item) outcome {
 
 // judgeRequest says what to do after an answer other than 2xx to the request as a whole.
 func (b *Bulk) judgeRequest(ops []dbsync.Operation, answer *ServerError) outcome {
-	out := outcome{left: ops, retryAfter: answer.RetryAfter}
+	out := outcome{left: ops, retryAfter: answer.After}
 	switch kind := judgeAnswer(answer); {
 	case (kind == tooLarge || kind == malformed) && len(ops) > 1:
 		out.halve = true

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"net/http"
 	"slices"
 	"strings"
 	"testing"
@@ -504,18 +503,6 @@ func TestSplitUsesAllRequests(t *testing.T) {
 		}
 		if !slices.Equal(got, test.want) {
 			t.Errorf("%d operations of %d bytes in parts of %v, want %v", test.operations, test.size, got, test.want)
-		}
-	}
-}
-
-func TestRetryAfter(t *testing.T) {
-	for value, want := range map[string]time.Duration{
-		"": 0, "7": 7 * time.Second, "-1": 0, "100000": maxRetryAfter, "99999999999999999999": 0, "soon": 0,
-		time.Now().Add(-time.Hour).UTC().Format(http.TimeFormat): 0,
-		time.Now().Add(time.Hour).UTC().Format(http.TimeFormat):  maxRetryAfter,
-	} {
-		if got := retryAfter(value); got != want {
-			t.Errorf("Retry-After: %s gives %s, want %s", value, got, want)
 		}
 	}
 }

@@ -15,7 +15,6 @@ import (
 	"testing"
 	"time"
 
-	"tidemark/indexer/retry"
 	"tidemark/testenv"
 )
 
@@ -27,7 +26,7 @@ func TestConnect(t *testing.T) {
 		if s.Engine == testenv.OpenSearch3 {
 			want = "OpenSearch"
 		}
-		if p.Name != want || p.Version == "" || p.ClusterName == "" || p.ClusterUUID == "" {
+		if p.Name != want || p.Version == "" || p.ClusterName == "" {
 			t.Errorf("product %+v", p)
 		}
 		if err := c.Ping(within(t, 10*time.Second)); err != nil {
@@ -159,54 +158,5 @@ func TestDeadNodeIsSkipped(t *testing.T) {
 		if err := c.Ping(within(t, 10*time.Second)); err != nil {
 			t.Error(err)
 		}
-	}
-}
-
-func TestTemporary(t *testing.T) {
-	for _, test := range []struct {
-		err  error
-		want bool
-	}{
-		{nil, false},
-		{errors.New("anything"), false},
-		{context.Canceled, false},
-		{&ServerError{Status: 400}, false},
-		{&ServerError{Status: 404}, false},
-		{&ServerError{Status: 429}, true},
-		{&ServerError{Status: 503}, true},
-		{&LostError{context.DeadlineExceeded}, true},
-		{&LostError{errors.New("connection reset")}, true},
-		{&LostError{errors.New("http: server gave HTTP response to HTTPS client")}, false},
-	} {
-		if got := Temporary(test.err); got != test.want {
-			t.Errorf("Temporary(%v) is %t", test.err, got)
-		}
-	}
-}
-
-func TestRetry(t *testing.T) {
-	alarm := retry.NewAlarm(testLogger(t))
-	calls := 0
-	err := Retry(within(t, time.Minute), alarm, "index p is not created", func(context.Context) error {
-		if calls++; calls <= retry.Patience+1 {
-			if n := len(alarm.Reasons()); n != calls/(retry.Patience+1) {
-				t.Errorf("call %d with %d reasons", calls, n)
-			}
-			return &ServerError{Status: 503}
-		}
-		return nil
-	})
-	if err != nil || calls != retry.Patience+2 || len(alarm.Reasons()) != 0 {
-		t.Errorf("Retry: %v after %d calls, reasons %v", err, calls, alarm.Reasons())
-	}
-	lasting := errors.New("never")
-	if err := Retry(within(t, time.Minute), alarm, "x", func(context.Context) error { return lasting }); err != lasting {
-		t.Errorf("Retry: %v", err)
-	}
-	ctx, cancel := context.WithCancelCause(context.Background())
-	stopped := errors.New("told to stop")
-	err = Retry(ctx, alarm, "x", func(context.Context) error { cancel(stopped); return &LostError{lasting} })
-	if !errors.Is(err, stopped) {
-		t.Errorf("Retry: %v", err)
 	}
 }

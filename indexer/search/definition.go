@@ -12,6 +12,8 @@ import (
 	"strings"
 
 	"github.com/elastic/go-elasticsearch/v8/esapi"
+
+	"tidemark/dbsync"
 )
 
 // A DefinitionError reports that the cluster does not take the settings or mappings of an
@@ -21,6 +23,9 @@ type DefinitionError struct {
 }
 
 func (e *DefinitionError) Error() string { return "the cluster refuses the index: " + e.Reason }
+
+// Permanent marks it for dbsync.IsPermanent.
+func (e *DefinitionError) Permanent() bool { return true }
 
 // CheckDefinition asks the cluster whether it would create the index physical with body,
 // the settings and mappings as JSON, and creates nothing. A *[DefinitionError] says that it
@@ -37,7 +42,7 @@ func (c *Client) CheckDefinition(ctx context.Context, physical string, body []by
 		"template":       json.RawMessage(body),
 	})
 	if err != nil {
-		return fmt.Errorf("check the definition of an index: %w", err)
+		return &dbsync.PermanentError{Err: fmt.Errorf("check the definition of an index: %w", err)}
 	}
 	err = c.call(ctx, "check the definition of an index", esapi.IndicesSimulateTemplateRequest{Body: bytes.NewReader(template)}, nil)
 	server, answered := errors.AsType[*ServerError](err)
@@ -49,7 +54,7 @@ func (c *Client) CheckDefinition(ctx context.Context, physical string, body []by
 			return err
 		}
 		return &DefinitionError{Reason: withoutTemplate(server.Reason)}
-	case server.Temporary():
+	case !server.Permanent():
 		return err
 	}
 	return nil
@@ -68,7 +73,7 @@ func (c *Client) templateAnalyzers(ctx context.Context, physical string) (bool, 
 		} `json:"template"`
 	}
 	err := c.call(ctx, "look for templates of "+physical, esapi.IndicesSimulateIndexTemplateRequest{Name: url.PathEscape(physical)}, &answer)
-	if server, ok := errors.AsType[*ServerError](err); ok && !server.Temporary() {
+	if server, ok := errors.AsType[*ServerError](err); ok && server.Permanent() {
 		return false, nil
 	}
 	return len(answer.Template.Settings.Index.Analysis) > 0, err

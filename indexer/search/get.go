@@ -10,6 +10,8 @@ import (
 	"net/url"
 
 	"github.com/elastic/go-elasticsearch/v8/esapi"
+
+	"tidemark/dbsync"
 )
 
 // maxDocument bounds what is read of the answer that has one document: servers take no
@@ -28,7 +30,8 @@ type Stored struct {
 }
 
 // Get returns the documents of some ids and routings, in the order in which they are asked
-// for. With a routing other than its own a document may be found, or not.
+// for; with an error, none of them. With a routing other than its own a document may be
+// found, or not.
 func (c *Client) Get(ctx context.Context, index string, documents []Listed) ([]Stored, error) {
 	type reference struct {
 		ID      string `json:"_id"`
@@ -62,13 +65,16 @@ func (c *Client) Get(ctx context.Context, index string, documents []Listed) ([]S
 			return nil, err
 		}
 		second, err := c.Get(ctx, index, documents[half:])
-		return append(first, second...), err
+		if err != nil {
+			return nil, err
+		}
+		return append(first, second...), nil
 	}
 	if err != nil {
 		return nil, err
 	}
 	if len(answer.Docs) != len(documents) {
-		return nil, fmt.Errorf("%s: the answer has %d", what, len(answer.Docs))
+		return nil, &dbsync.PermanentError{Err: fmt.Errorf("%s: the answer has %d", what, len(answer.Docs))}
 	}
 	found := make([]Stored, len(documents))
 	for i := range answer.Docs {
@@ -80,7 +86,7 @@ func (c *Client) Get(ctx context.Context, index string, documents []Listed) ([]S
 			// A shard that is not there now, most often.
 			return nil, fmt.Errorf("%s: %w", what, &ServerError{Status: http.StatusServiceUnavailable, Type: d.Error.Type, Reason: d.Error.text()})
 		case d.ID != documents[i].ID:
-			return nil, fmt.Errorf("%s: the answer has %q where %q was asked for", what, d.ID, documents[i].ID)
+			return nil, &dbsync.PermanentError{Err: fmt.Errorf("%s: the answer has %q where %q was asked for", what, d.ID, documents[i].ID)}
 		}
 		found[i] = d.Stored
 	}

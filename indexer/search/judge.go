@@ -123,7 +123,7 @@ func judgeAnswer(e *ServerError) verdict {
 		return tooLarge
 	case heldBack(e.Status, e.Type, &itemError{Reason: e.Reason}):
 		return held
-	case e.Temporary():
+	case !e.Permanent():
 		return busy
 	case e.Status == http.StatusBadRequest && e.Type != "":
 		return malformed

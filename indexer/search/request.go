@@ -230,13 +230,13 @@ func (r *bulkRequest) send(ctx context.Context, c *Client, path string, n int) e
 	}
 	res, err := c.Perform(req)
 	if err != nil {
-		return lost(ctx, err)
+		return endOr(ctx, err)
 	}
 	defer res.Body.Close()
 	r.answer.Reset()
 	limit := int64(maxAnswer) + int64(n)*(2*maxReason)
 	if _, err := r.answer.ReadFrom(io.LimitReader(res.Body, limit)); err != nil {
-		return lost(ctx, err)
+		return endOr(ctx, &LostError{err})
 	}
 	if res.StatusCode < 200 || res.StatusCode > 299 {
 		return newServerError(res.StatusCode, res.Header, r.answer.Bytes())

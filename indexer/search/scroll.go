@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"net/http"
 	"net/url"
 	"time"
 
@@ -42,7 +44,7 @@ func (c *Client) Scroll(ctx context.Context, index string, f func(page []Listed)
 	size := TruncatePage
 	err := c.call(ctx, what, esapi.SearchRequest{Index: []string{url.PathEscape(index)}, Scroll: scrollKeep, Size: &size,
 		Body: bytes.NewReader([]byte(`{"sort":["_doc"],"_source":false}`))}, &answer)
-	for ; err == nil; err = c.call(ctx, what, scrollRequest(answer.ScrollID), &answer) {
+	for ; err == nil; err = c.scroll(ctx, what, answer.ScrollID, &answer) {
 		if answer.TimedOut || answer.Shards.Failed > 0 {
 			err = fmt.Errorf("%s: %d shards did not answer", what, answer.Shards.Failed)
 			break
@@ -61,6 +63,16 @@ func (c *Client) Scroll(ctx context.Context, index string, f func(page []Listed)
 		if e := c.call(end, what, esapi.ClearScrollRequest{ScrollID: []string{answer.ScrollID}}, nil); e != nil {
 			c.logger.Debug("the list of documents was not ended", "index", index, "error", e)
 		}
+	}
+	return err
+}
+
+// scroll asks for the next page. A list that the server does not have any more is asked for
+// anew by whoever repeats, so that is not permanent.
+func (c *Client) scroll(ctx context.Context, what, id string, answer any) error {
+	err := c.call(ctx, what, scrollRequest(id), answer)
+	if server, ok := errors.AsType[*ServerError](err); ok && server.Status == http.StatusNotFound {
+		return fmt.Errorf("%s: the server has given up the list, which it keeps for %s between two pages: %s", what, scrollKeep, server.Reason)
 	}
 	return err
 }

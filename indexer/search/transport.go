@@ -10,6 +10,8 @@ import (
 	"os"
 	"strings"
 	"time"
+
+	"tidemark/indexer/search/limit"
 )
 
 // productTransport makes one client serve both products. go-elasticsearch refuses
@@ -50,7 +52,7 @@ func newTransport(o Options) (productTransport, error) {
 		TLSClientConfig:       tlsConfig,
 		TLSHandshakeTimeout:   10 * time.Second,
 		Protocols:             protocols,
-		MaxIdleConnsPerHost:   maxRequests + 4, // bulk requests, and those beside them
+		MaxIdleConnsPerHost:   limit.MaxRequests + 4, // bulk requests, and those beside them
 		IdleConnTimeout:       90 * time.Second,
 		ResponseHeaderTimeout: 0,    // each request has its own deadline
 		DisableCompression:    true, // answers are filtered to a few bytes per item

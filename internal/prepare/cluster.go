@@ -10,6 +10,7 @@ import (
 
 	"github.com/cenkalti/backoff/v5"
 
+	"tidemark/dbsync"
 	"tidemark/indexer/search"
 	"tidemark/mapping"
 	"tidemark/mapping/catalog"
@@ -24,6 +25,7 @@ func (p *Prepared) cluster(ctx context.Context, c *mapping.Config, log *slog.Log
 		APIKey:       c.Search.APIKey.Reveal(),
 		CAFile:       c.Search.CAFile,
 		StartTimeout: patience,
+		Adopt:        p.adopt,
 		Logger:       log,
 	})
 	if failure, ok := errors.AsType[*search.ConnectError](err); ok && failure.Configuration() {
@@ -33,9 +35,6 @@ func (p *Prepared) cluster(ctx context.Context, c *mapping.Config, log *slog.Log
 		return err
 	}
 	p.Client = client
-	if p.adopt {
-		client.Adopt()
-	}
 	var problems mapping.Problems
 	for _, ix := range c.Indices {
 		err := again(ctx, patience, func() error { return client.CheckAliasName(ctx, ix.Name) })
@@ -60,7 +59,7 @@ func (p *Prepared) cluster(ctx context.Context, c *mapping.Config, log *slog.Log
 func again(ctx context.Context, patience time.Duration, ask func() error) error {
 	_, err := backoff.Retry(ctx, func() (struct{}, error) {
 		err := ask()
-		if err != nil && !search.Temporary(err) {
+		if err != nil && dbsync.IsPermanent(err) {
 			err = backoff.Permanent(err)
 		}
 		return struct{}{}, err

@@ -94,7 +94,8 @@ func TestClusterHasTooMuchToDo(t *testing.T) {
 	}
 	// It is no longer waited for than is allowed.
 	proxy.Inject(testenv.Answer(429, 0, func(r *testenv.Request) bool { return r.Path != "/" }))
-	if _, err := prepare(t.Context(), config(t, d.URL, proxy.URL, engine.NewPrefix(t)+"a"), logger(t), time.Second); !search.Temporary(err) {
+	_, err = prepare(t.Context(), config(t, d.URL, proxy.URL, engine.NewPrefix(t)+"a"), logger(t), time.Second)
+	if server, ok := errors.AsType[*search.ServerError](err); !ok || server.Status != 429 || dbsync.IsPermanent(err) {
 		t.Errorf("got %v", err)
 	}
 }

@@ -50,11 +50,6 @@ type DeadLetter struct {
 	Attempts  int // how often the same version was refused
 }
 
-// Operation is the dead letter as it was sent.
-func (d *DeadLetter) Operation() dbsync.Operation {
-	return dbsync.Operation{Index: d.Index, ID: d.ID, Routing: d.Routing, Version: d.Version, Delete: d.Delete, Body: d.Body}
-}
-
 // NewDeadLetters returns the dead letters of a control schema. alarm shows when
 // Postgres does not take them.
 func NewDeadLetters(db *sql.DB, schema string, alarm *retry.Alarm) *DeadLetters {
@@ -205,37 +200,14 @@ func (d *DeadLetters) keep(ctx context.Context, refused []search.Refused) error 
 		ON CONFLICT (document_key, version) DO UPDATE
 		SET attempts = d.attempts + 1, operation = excluded.operation, status = excluded.status,
 		    type = excluded.type, reason = excluded.reason, document = excluded.document`
-	return d.retry(ctx, func(ctx context.Context) error {
+	// A commit whose answer was lost is repeated, too, which costs a wrong number of attempts
+	// and nothing else.
+	return retry.Do(ctx, d.alarm, "Postgres does not take dead letters", func(ctx context.Context) error {
 		return d.local(ctx, func(tx *sql.Tx) error {
 			_, err := tx.ExecContext(ctx, statement, keys, indices, ids, routings, kinds, versions, statuses, types, reasons, documents)
 			return err
 		})
 	})
-}
-
-// retry repeats f until Postgres has done it, or refuses it for good. A commit whose answer was lost
-// is repeated, too, which costs a wrong number of attempts and nothing else.
-func (d *DeadLetters) retry(ctx context.Context, f func(context.Context) error) error {
-	var hold *retry.Hold
-	wait := retry.NewBackoff(retry.MinBackoff, retry.MaxBackoff)
-	for failures := 1; ; failures++ {
-		err := f(ctx)
-		if err == nil || ctx.Err() == nil && dbsync.IsPermanent(err) {
-			if hold != nil {
-				hold.Release()
-			}
-			return err
-		}
-		if hold != nil {
-			hold.Again(err.Error())
-		} else if failures >= retry.Patience {
-			hold = d.alarm.Raise("Postgres does not take dead letters", err.Error())
-			defer hold.Release()
-		}
-		if ended := retry.Sleep(ctx, wait.NextBackOff()); ended != nil {
-			return ended
-		}
-	}
 }
 
 // documentKey is the same for two operations exactly when they are of one document.
@@ -253,15 +225,6 @@ func documentKey(op *dbsync.Operation) []byte {
 // storable makes s fit a text column: a server may quote half a rune, or a NUL.
 func storable(s string) string {
 	return strings.ReplaceAll(strings.ToValidUTF8(s, "\uFFFD"), "\x00", "")
-}
-
-// Count returns how many dead letters there are.
-func (d *DeadLetters) Count(ctx context.Context) (int64, error) {
-	var n int64
-	if err := d.db.QueryRowContext(ctx, `SELECT count(*) FROM `+d.table).Scan(&n); err != nil {
-		return 0, fmt.Errorf("count dead letters: %w", err)
-	}
-	return n, nil
 }
 
 // Counts returns how many of the dead letters that are meant each index has that has any.

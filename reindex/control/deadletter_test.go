@@ -29,6 +29,15 @@ func newDeadLetters(t *testing.T, db *sql.DB, schema string) *DeadLetters {
 	return d
 }
 
+// count returns how many dead letters there are.
+func count(ctx context.Context, d *DeadLetters) (n int64, err error) {
+	counts, err := d.Counts(ctx, LetterFilter{})
+	for _, of := range counts {
+		n += of
+	}
+	return n, err
+}
+
 func refusal(op dbsync.Operation) search.Refused {
 	return search.Refused{Operation: op, Err: &search.DocError{Index: op.Index, ID: op.ID, Status: 400, Type: "document_parsing_exception", Reason: "half a rune \xff and a \x00"}}
 }
@@ -55,7 +64,7 @@ func TestDeadLetters(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if n, err := d.Count(ctx); err != nil || n != 5 {
+	if n, err := count(ctx, d); err != nil || n != 5 {
 		t.Fatalf("Count: %d, %v; want 5", n, err)
 	}
 	all, err := d.List(ctx, LetterFilter{}, 100, true)
@@ -64,7 +73,7 @@ func TestDeadLetters(t *testing.T) {
 	}
 	for i, l := range all {
 		want := batch[i].Operation
-		if op := l.Operation(); op.Index != want.Index || op.ID != want.ID || op.Routing != want.Routing || op.Version != want.Version || op.Delete != want.Delete || string(op.Body) != string(want.Body) {
+		if op := &l; op.Index != want.Index || op.ID != want.ID || op.Routing != want.Routing || op.Version != want.Version || op.Delete != want.Delete || string(op.Body) != string(want.Body) {
 			t.Errorf("dead letter %d is %+v, want %+v", i, op, want)
 		}
 		if l.Attempts != 2 || l.Status != 400 || l.Reason != "half a rune \uFFFD and a " || time.Since(l.CreatedAt) > time.Hour {
@@ -95,7 +104,7 @@ func TestDeadLetters(t *testing.T) {
 	if n, err := d.Drop(ctx, LetterFilter{Indices: []string{"P"}}); err != nil || n != 1 {
 		t.Errorf("Drop: %d, %v", n, err)
 	}
-	if n, err := d.Count(ctx); err != nil || n != 1 {
+	if n, err := count(ctx, d); err != nil || n != 1 {
 		t.Errorf("Count: %d, %v; want 1", n, err)
 	}
 }
@@ -111,7 +120,7 @@ func TestDeadLettersOfAWholeBatch(t *testing.T) {
 	if err := d.Keep(ctx, batch); err != nil {
 		t.Fatal(err)
 	}
-	if n, err := d.Count(ctx); err != nil || n != 2500 {
+	if n, err := count(ctx, d); err != nil || n != 2500 {
 		t.Errorf("Count: %d, %v", n, err)
 	}
 }
@@ -182,7 +191,7 @@ func TestDeadLettersOutlastPostgres(t *testing.T) {
 	if err := <-done; err != nil {
 		t.Fatal(err)
 	}
-	if n, err := d.Count(ctx); err != nil || n != 1 {
+	if n, err := count(ctx, d); err != nil || n != 1 {
 		t.Errorf("Count: %d, %v", n, err)
 	}
 	if r := d.alarm.Reasons(); len(r) > 0 {

@@ -14,7 +14,6 @@ import (
 
 	"tidemark/dbsync"
 	"tidemark/indexer/retry"
-	"tidemark/indexer/search"
 	"tidemark/mapping"
 	"tidemark/mapping/catalog"
 )
@@ -268,12 +267,8 @@ const listenInterval = 10 * time.Second
 // the database does not answer it tries again.
 func (r *Requests) Listen(ctx context.Context, alarm *retry.Alarm, found func()) error {
 	for ctx.Err() == nil {
-		err := search.Retry(ctx, alarm, "listen for requests", func(ctx context.Context) error {
-			err := dbsync.WithConn(ctx, r.db, func(conn *pgx.Conn) error { return r.wait(ctx, conn, found) })
-			if err != nil && !dbsync.IsPermanent(err) {
-				return &search.LostError{Err: err}
-			}
-			return err
+		err := retry.Do(ctx, alarm, "listen for requests", func(ctx context.Context) error {
+			return dbsync.WithConn(ctx, r.db, func(conn *pgx.Conn) error { return r.wait(ctx, conn, found) })
 		})
 		if err != nil {
 			return err

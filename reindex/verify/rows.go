@@ -175,14 +175,15 @@ func (v *verifier) get(ctx context.Context, locations []location) (stored []sear
 		for i, l := range locations[:n] {
 			listed[i] = search.Listed{ID: l.id, Routing: l.routing}
 		}
-		err := v.retry(ctx, "read documents of "+v.physical, func(ctx context.Context) error {
-			found, err := v.o.Client.Get(ctx, v.physical, listed)
-			stored = append(stored, found...)
+		var found []search.Stored
+		err := v.retry(ctx, "read documents of "+v.physical, func(ctx context.Context) (err error) {
+			found, err = v.o.Client.Get(ctx, v.physical, listed)
 			return err
 		})
 		if err != nil {
 			return nil, err
 		}
+		stored = append(stored, found...)
 		locations = locations[n:]
 	}
 	return stored, nil

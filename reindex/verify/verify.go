@@ -244,7 +244,7 @@ func (v *verifier) live(ctx context.Context) (string, error) {
 }
 
 func (v *verifier) retry(ctx context.Context, what string, f func(ctx context.Context) error) error {
-	return search.Retry(ctx, v.alarm, what, f)
+	return retry.Do(ctx, v.alarm, what, f)
 }
 
 func (v *verifier) run(ctx context.Context) error {
