@@ -22,14 +22,10 @@ type oldDocuments struct {
 // they were made by, where that is another one than the mapping now and can be followed
 // still.
 func (m *Manager) split(d *indexer.Documents, st *control.State) error {
-	now, err := d.Index.Encode()
-	if err != nil {
-		return err
-	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	old := m.old[st.Name]
-	edited := st.Live != "" && st.LiveMapping != "" && st.LiveMapping != now && st.LiveFingerprint != d.Index.Fingerprint(m.o.Catalog.Tables())
+	edited := st.Live != "" && st.LiveMapping != "" && !d.Index.EncodedAs(st.LiveMapping) && st.LiveFingerprint != d.Index.Fingerprint(m.o.Catalog.Tables())
 	if edited && old == nil && !m.hasBegun() {
 		ix, err := mapping.DecodeIndex(st.LiveMapping)
 		if err != nil {

@@ -3,7 +3,6 @@ package control
 import (
 	"context"
 	"database/sql"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"time"
@@ -26,8 +25,8 @@ type State struct {
 	Generation string
 
 	// Live is the physical index behind the alias, "" before the first one is complete. Its
-	// documents are made by LiveMapping, see [mapping.Index.Encode], of LiveTables, JSON of
-	// what the tables were by their names.
+	// documents are made by LiveMapping, see [mapping.Index.Encode], of LiveTables, see
+	// [catalog.Tables.Encode].
 	Live, LiveFingerprint, LiveMapping, LiveTables string
 
 	// LivePartitions is what partitions its tables had when the index had all of their rows,
@@ -243,18 +242,18 @@ func (s *States) update(ctx context.Context, st *State, statement string, args .
 }
 
 // HasGrown reports whether the mapping is that of the index in use, and its tables have only
-// got columns since that are NULL in the rows that they had.
+// got columns since that are NULL in the rows that they had. The texts may be of an earlier
+// version; one that cannot be read costs a rebuild.
 func HasGrown(ix *mapping.Index, st *State, tables catalog.Tables) bool {
-	text, err := ix.Encode()
-	if err != nil || st.Building != "" || st.Live == "" || text != st.LiveMapping {
+	if st.Building != "" || st.Live == "" || !ix.EncodedAs(st.LiveMapping) {
 		return false
 	}
-	var before map[string]*catalog.Table
-	if err := json.Unmarshal([]byte(st.LiveTables), &before); err != nil {
-		return false // of an earlier version; it costs a rebuild
+	before, err := catalog.DecodeTables(st.LiveTables)
+	if err != nil {
+		return false
 	}
 	for _, name := range ix.Tables() {
-		if was := before[name.String()]; was == nil || !tables[name].Grown(was) {
+		if was := before[name]; was == nil || !tables[name].Grown(was) {
 			return false
 		}
 	}
