@@ -25,7 +25,7 @@ func (m *Manager) split(d *indexer.Documents, st *control.State) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	old := m.old[st.Name]
-	edited := st.Live != "" && st.LiveMapping != "" && !d.Index.EncodedAs(st.LiveMapping) && st.LiveFingerprint != d.Index.Fingerprint(m.o.Catalog.Tables())
+	edited := st.Live != "" && st.LiveMapping != "" && !d.Index.EncodedAs(st.LiveMapping) && !d.Index.Matches(st.LiveFingerprint, m.o.Catalog.Tables())
 	if edited && old == nil && !m.hasBegun() {
 		ix, err := mapping.DecodeIndex(st.LiveMapping)
 		if err != nil {

@@ -226,7 +226,7 @@ func (v *verifier) live(ctx context.Context) (string, error) {
 	if st == nil || st.Live == "" {
 		return "", errors.New("the index is not complete yet; hint: tidemark run")
 	}
-	if st.LiveFingerprint != v.ix.Fingerprint(v.o.Tables) && !control.HasGrown(v.ix, st, v.o.Tables) {
+	if !v.ix.Matches(st.LiveFingerprint, v.o.Tables) && !control.HasGrown(v.ix, st, v.o.Tables) {
 		return "", errors.New("the documents of the index in use are made by another mapping; hint: tidemark run, which rebuilds it")
 	}
 	var behind []string
