@@ -17,7 +17,7 @@ import (
 // [Config.Tables]; nil says that [LoadTable] found none. More entries are welcome:
 // a table that is missing may have been meant to be one of them.
 func (c *Config) Check(tables catalog.Tables) Problems {
-	k := checker{file: c.File, tables: tables, needs: make(map[catalog.TableName]*need)}
+	k := checker{file: c.File, places: c.places, tables: tables, needs: make(map[catalog.TableName]*need)}
 	for _, ix := range c.Indices {
 		for _, s := range ix.Sources {
 			k.demand(s)
@@ -37,17 +37,19 @@ func (c *Config) Check(tables catalog.Tables) Problems {
 // A checker collects what is wrong with the indices of one file.
 type checker struct {
 	file     string
+	places   places
 	tables   catalog.Tables
 	problems Problems
 	needs    map[catalog.TableName]*need // what all sources demand of replica identities
 }
 
-func (k *checker) problem(line int, hint, format string, args ...any) {
-	k.problems = append(k.problems, Problem{File: k.file, Line: line, Text: fmt.Sprintf(format, args...), Hint: hint})
+// problem reports what is wrong at a path of the file.
+func (k *checker) problem(path, hint, format string, args ...any) {
+	k.problems = append(k.problems, Problem{File: k.file, Line: k.places.line(path), Text: fmt.Sprintf(format, args...), Hint: hint})
 }
 
 func (k *checker) source(s *Source) {
-	t := k.table(s.Table, s.lines.table, s.path)
+	t := k.table(s.Table, s.path)
 	if t == nil {
 		return
 	}
@@ -57,51 +59,51 @@ func (k *checker) source(s *Source) {
 	}
 	if s.Where != "" {
 		if _, err := expr.CompileCondition(s.Where, t); err != nil {
-			k.expression(s.lines.where, s.path+".where", err)
+			k.expression(s.Key("where"), s.Key("where"), err)
 		}
 	}
-	k.fields(&s.Shape, t, s.path, s.lines.fields, s.lines.table, false)
+	k.fields(&s.Shape, t, s.path, k.entry)
 	for _, in := range s.Include {
 		k.include(in, t)
 	}
 }
 
-// expression reports what is wrong with an expression.
-func (k *checker) expression(line int, path string, err error) {
+// expression reports at path what is wrong with the expression of key.
+func (k *checker) expression(path, key string, err error) {
 	text, hint := err.Error(), ""
 	if wrong, ok := errors.AsType[*expr.Error](err); ok {
 		text, hint = wrong.Text, wrong.Hint
 	}
-	k.problem(line, hint, "%s: %s", path, text)
+	k.problem(path, hint, "%s: %s", key, text)
 }
 
 // table returns the table called name, or reports that there is none. It reports what keeps
-// the log, or our role, from seeing all of its rows, too.
-func (k *checker) table(name catalog.TableName, line int, path string) *catalog.Table {
+// the log, or our role, from seeing all of its rows, too. path is that of what has the key table.
+func (k *checker) table(name catalog.TableName, path string) *catalog.Table {
 	t := k.tables[name]
 	if t == nil {
-		k.problem(line, k.nearTable(name), "%s.table: no table %s in the database (a view or a foreign table has no log of its changes)", path, name)
+		k.problem(path+".table", k.nearTable(name), "%s.table: no table %s in the database (a view or a foreign table has no log of its changes)", path, name)
 		return nil
 	}
 	if t.Root != (catalog.TableName{}) {
-		k.problem(line, "table: "+t.Root.String(), "%s.table: table %s is a partition of %s, under whose name its changes are published", path, t.TableName(), t.Root)
+		k.problem(path+".table", "table: "+t.Root.String(), "%s.table: table %s is a partition of %s, under whose name its changes are published", path, t.TableName(), t.Root)
 	}
 	if t.Unlogged {
-		k.problem(line, fmt.Sprintf("ALTER TABLE %s SET LOGGED;", t.SQL()), "%s.table: table %s is unlogged or temporary: the log does not carry it", path, t.TableName())
+		k.problem(path+".table", fmt.Sprintf("ALTER TABLE %s SET LOGGED;", t.SQL()), "%s.table: table %s is unlogged or temporary: the log does not carry it", path, t.TableName())
 	}
 	if t.RowSecurity {
-		k.problem(line, fmt.Sprintf("ALTER ROLE %s BYPASSRLS;", catalog.QuoteIdent(t.User)), "%s.table: row-level security hides rows of table %s from role %s", path, t.TableName(), t.User)
+		k.problem(path+".table", fmt.Sprintf("ALTER ROLE %s BYPASSRLS;", catalog.QuoteIdent(t.User)), "%s.table: row-level security hides rows of table %s from role %s", path, t.TableName(), t.User)
 	}
 	return t
 }
 
 // include reports what is wrong with an include in rows of the table outer.
 func (k *checker) include(in *Include, outer *catalog.Table) {
-	t := k.table(in.Table, in.lines.table, in.path)
+	t := k.table(in.Table, in.path)
 	near, far, farPath := outer, t, in.path+".on"
 	var link *catalog.Table
 	if in.Through != nil {
-		if link = k.table(in.Through.Table, in.lines.through, in.path+".through"); link == nil {
+		if link = k.table(in.Through.Table, in.path+".through"); link == nil {
 			return
 		}
 		far, farPath = link, in.path+".through.on"
@@ -109,53 +111,54 @@ func (k *checker) include(in *Include, outer *catalog.Table) {
 	if t == nil {
 		return
 	}
-	line := in.lines.on
 	if link != nil {
-		line = in.lines.through
+		toPath := in.path + ".through.to"
 		for _, p := range in.Through.To {
-			k.column(link, line, in.path+".through.to", p.Near)
-			k.far(t, line, in.path+".through.to", p.Far)
+			k.column(link, toPath, toPath, p.Near)
+			k.far(t, toPath, p.Far)
 		}
 	}
 	for _, p := range in.On {
-		k.column(near, line, farPath, p.Near)
-		k.far(far, line, farPath, p.Far)
+		k.column(near, farPath, farPath, p.Near)
+		k.far(far, farPath, p.Far)
 	}
 	for _, o := range in.OrderBy {
 		if link == nil || link.Column(o.Column) == nil {
-			k.column(t, in.lines.orderBy, in.path+".order_by", o.Column)
+			k.column(t, in.path+".order_by", in.path+".order_by", o.Column)
 		}
 	}
 	if in.Value != "" {
-		k.column(t, in.lines.value, in.path+".value", in.Value)
+		k.column(t, in.path+".value", in.path+".value", in.Value)
 		return
 	}
 	if in.Aggregate != "" {
 		if in.Column != "" {
-			k.column(t, in.lines.column, in.path+".column", in.Column)
+			k.column(t, in.path+".column", in.path+".column", in.Column)
 		}
 		return
 	}
 	if in.single() && !in.lone(k.tables) && len(in.OrderBy) == 0 {
-		k.problem(in.lines.include, "many: object, many: nested, or order_by to take the first one",
+		k.problem(in.path, "many: object, many: nested, or order_by to take the first one",
 			"%s: several rows of table %s can belong to one of table %s", in.path, t.TableName(), outer.TableName())
 	}
 	if in.single() && in.lone(k.tables) && len(in.OrderBy) > 0 {
-		k.problem(in.lines.orderBy, "leave it out", "%s.order_by: one row of table %s at most belongs to one of table %s", in.path, t.TableName(), outer.TableName())
+		k.problem(in.path+".order_by", "leave it out", "%s.order_by: one row of table %s at most belongs to one of table %s", in.path, t.TableName(), outer.TableName())
 	}
-	k.fields(&in.Shape, t, in.path, in.lines.fields, in.lines.table, true)
+	k.longNames(in.Fields)
+	k.fields(&in.Shape, t, in.path, k.includedEntry)
 	for _, below := range in.Include {
 		if len(below.Name) > maxName {
-			k.longName(below.lines.include, below.path, below.Name)
+			k.longName(below.path, below.Name)
 		}
 		k.include(below, t)
 	}
 }
 
-// far reports what keeps rows before one of t from being found by the column called name.
-func (k *checker) far(t *catalog.Table, line int, path, name string) {
-	if c := k.column(t, line, path, name); c != nil && c.Generated {
-		k.problem(line, "link by another column", "%s: column %s of table %s is generated: the log does not carry it", path, name, t.TableName())
+// far reports what keeps rows before one of t from being found by the column called name, which
+// stands at path.
+func (k *checker) far(t *catalog.Table, path, name string) {
+	if c := k.column(t, path, path, name); c != nil && c.Generated {
+		k.problem(path, "link by another column", "%s: column %s of table %s is generated: the log does not carry it", path, name, t.TableName())
 	}
 }
 
@@ -240,7 +243,7 @@ func (k *checker) related(c *Config) {
 		if len(n.indices) > 1 {
 			documents = "indices " + strings.Join(n.indices, ", ")
 		}
-		k.problem(n.in.lines.include, hint,
+		k.problem(n.in.path, hint,
 			"%s: the replica identity of table %s does not hold %s: when a row is deleted or moved, it would not be known which documents of %s it was in",
 			n.in.path, t.TableName(), strings.Join(n.missing, ", "), documents)
 	}
@@ -264,11 +267,12 @@ func (k *checker) nearTable(missing catalog.TableName) string {
 	return near.DidYouMean(missing.String(), candidates)
 }
 
-// column returns the column called name, or reports that there is none.
-func (k *checker) column(t *catalog.Table, line int, path, name string) *catalog.Column {
+// column returns the column called name, or reports at path that there is none; key is what
+// the problem begins with.
+func (k *checker) column(t *catalog.Table, path, key, name string) *catalog.Column {
 	c := t.Column(name)
 	if c == nil {
-		k.problem(line, near.Column(t, name), "%s: table %s has no column %s", path, t.TableName(), name)
+		k.problem(path, near.Column(t, name), "%s: table %s has no column %s", key, t.TableName(), name)
 	}
 	return c
 }
@@ -279,24 +283,21 @@ func (k *checker) key(s *Source, t *catalog.Table) bool {
 	path := s.path
 	if len(s.ID) == 0 {
 		if len(t.PrimaryKey) == 0 {
-			k.problem(s.lines.table, noKeyHint(t), "%s: table %s has no primary key, and id is not given", path, t.TableName())
+			k.problem(s.Key("table"), noKeyHint(t), "%s: table %s has no primary key, and id is not given", path, t.TableName())
 		}
 		return len(t.PrimaryKey) > 0
 	}
 	ok := true
 	for i, name := range s.ID {
-		line := s.lines.source
-		if i < len(s.lines.id) {
-			line = s.lines.id[i]
-		}
-		switch c := k.column(t, line, path+".id", name); {
+		at := s.Key(fmt.Sprintf("id[%d]", i))
+		switch c := k.column(t, at, path+".id", name); {
 		case c == nil:
 			ok = false
 		case c.Generated:
-			k.problem(line, "name other columns", "%s.id: column %s is generated: the log does not carry it", path, name)
+			k.problem(at, "name other columns", "%s.id: column %s is generated: the log does not carry it", path, name)
 			ok = false
 		case !c.NotNull:
-			k.problem(line, fmt.Sprintf("ALTER TABLE %s ALTER COLUMN %s SET NOT NULL;", t.SQL(), catalog.QuoteIdent(name)), "%s.id: column %s can be NULL", path, name)
+			k.problem(at, fmt.Sprintf("ALTER TABLE %s ALTER COLUMN %s SET NOT NULL;", t.SQL(), catalog.QuoteIdent(name)), "%s.id: column %s can be NULL", path, name)
 		}
 	}
 	unique := sameColumns(t.PrimaryKey, s.ID)
@@ -308,7 +309,7 @@ func (k *checker) key(s *Source, t *catalog.Table) bool {
 		if t.Partitioned {
 			concurrently = "" // Postgres cannot
 		}
-		k.problem(s.idLine(), fmt.Sprintf("CREATE UNIQUE INDEX%s ON %s (%s);", concurrently, t.SQL(), listOf(s.ID, catalog.QuoteIdent)),
+		k.problem(k.idPath(s), fmt.Sprintf("CREATE UNIQUE INDEX%s ON %s (%s);", concurrently, t.SQL(), listOf(s.ID, catalog.QuoteIdent)),
 			"%s.id: table %s has no unique index on exactly %s", path, t.TableName(), strings.Join(s.ID, ", "))
 	}
 	return ok
@@ -336,9 +337,9 @@ func (k *checker) routing(s *Source, t *catalog.Table) bool {
 	if s.Routing == "" {
 		return false
 	}
-	c := k.column(t, s.lines.routing, path+".routing", s.Routing)
+	c := k.column(t, s.Key("routing"), path+".routing", s.Routing)
 	if c != nil && c.Generated {
-		k.problem(s.lines.routing, "name another column, or make it an ordinary one", "%s.routing: column %s is generated: the log does not carry it", path, s.Routing)
+		k.problem(s.Key("routing"), "name another column, or make it an ordinary one", "%s.routing: column %s is generated: the log does not carry it", path, s.Routing)
 	}
 	return c != nil && !c.Generated && !slices.Contains(s.KeyColumns(t), s.Routing)
 }
@@ -350,13 +351,13 @@ func (k *checker) identity(s *Source, t *catalog.Table, routed bool) {
 	hint := identityHint(t, k.identityForm(t))
 	switch {
 	case t.Identity.Kind == catalog.IdentityMixed && !t.Identity.Usable():
-		k.problem(s.idLine(), hint, "%s: the partitions of table %s have no replica identity in common: deletes could not be found", path, t.TableName())
+		k.problem(k.idPath(s), hint, "%s: the partitions of table %s have no replica identity in common: deletes could not be found", path, t.TableName())
 	case !t.Identity.Usable():
-		k.problem(s.idLine(), hint, "%s: table %s has no replica identity: its updates and deletes are not logged", path, t.TableName())
+		k.problem(k.idPath(s), hint, "%s: table %s has no replica identity: its updates and deletes are not logged", path, t.TableName())
 	case !t.Identity.Covers(id):
-		k.problem(s.idLine(), hint, "%s: the replica identity of table %s does not hold all of %s: deletes could not be found", path, t.TableName(), strings.Join(id, ", "))
+		k.problem(k.idPath(s), hint, "%s: the replica identity of table %s does not hold all of %s: deletes could not be found", path, t.TableName(), strings.Join(id, ", "))
 	case routed && !t.Identity.Covers([]string{s.Routing}):
-		k.problem(s.lines.routing, hint, "%s.routing: the replica identity of table %s does not hold %s: deletes could not be found", path, t.TableName(), s.Routing)
+		k.problem(s.Key("routing"), hint, "%s.routing: the replica identity of table %s does not hold %s: deletes could not be found", path, t.TableName(), s.Routing)
 	}
 }
 
@@ -364,53 +365,75 @@ func (k *checker) identity(s *Source, t *catalog.Table, routed bool) {
 // of a column in a statement.
 const maxName = 63
 
-// fields reports entries without a column, and objects that no index takes. entries is the
-// line of fields, table that of the table.
-func (k *checker) fields(s *Shape, t *catalog.Table, path string, entries, table int, included bool) {
-	var walk func(fields []Field, path string)
-	walk = func(fields []Field, path string) {
-		for i := range fields {
-			f := &fields[i]
-			here := path + "." + f.Name
-			if included && len(f.Name) > maxName && !f.Omit {
-				k.longName(f.line, here, f.Name)
-			}
-			switch {
-			case f.Group != nil:
-				walk(f.Group, here+".fields")
-			case f.Expr != "" && included:
-				k.problem(f.line, "a generated column in the table, or the expression in the root row", "%s.expr: inside of include Postgres makes the objects, so there are no expressions", here)
-			case f.Expr != "":
-				if f.Column != "" {
-					k.column(t, f.line, here, f.Column)
-				}
-				if _, err := expr.Compile(f.Expr, t); err != nil {
-					k.expression(f.line, here+".expr", err)
-				}
-			case f.Column != "":
-				c := k.column(t, f.line, here, f.Column)
-				if c == nil {
-					continue
-				}
-				if _, err := value.FormFor(c.Type, f.As); err != nil {
-					k.problem(f.line, "", "%s.as: %v", here, err)
-				}
-			}
+// entries calls do with every entry of fields, those in groups too.
+func entries(fields []Field, do func(f *Field)) {
+	for i := range fields {
+		if f := &fields[i]; f.Group != nil {
+			entries(f.Group, do)
+		} else {
+			do(f)
 		}
 	}
+}
+
+// entry reports what keeps a field from being made of rows of t.
+func (k *checker) entry(f *Field, t *catalog.Table) {
+	switch {
+	case f.Expr != "":
+		if f.Column != "" {
+			k.column(t, f.path, f.path, f.Column)
+		}
+		if _, err := expr.Compile(f.Expr, t); err != nil {
+			k.expression(f.path, f.path+".expr", err)
+		}
+	case f.Column != "":
+		c := k.column(t, f.path, f.path, f.Column)
+		if c == nil {
+			return
+		}
+		if _, err := value.FormFor(c.Type, f.As); err != nil {
+			k.problem(f.path, "", "%s.as: %v", f.path, err)
+		}
+	}
+}
+
+// includedEntry is entry for a field of an object that Postgres makes.
+func (k *checker) includedEntry(f *Field, t *catalog.Table) {
+	if f.Expr == "" {
+		k.entry(f, t)
+		return
+	}
+	k.problem(f.path, "a generated column in the table, or the expression in the root row", "%s.expr: inside of include Postgres makes the objects, so there are no expressions", f.path)
+}
+
+// longNames reports names that are too long inside of include, those of groups too.
+func (k *checker) longNames(fields []Field) {
+	for i := range fields {
+		f := &fields[i]
+		if len(f.Name) > maxName && !f.Omit {
+			k.longName(f.path, f.Name)
+		}
+		k.longNames(f.Group)
+	}
+}
+
+func (k *checker) longName(path, name string) {
+	k.problem(path, "a shorter name", "%s: a name inside of include has at most %d bytes, this one has %d", path, maxName, len(name))
+}
+
+// fields reports entries of which no field can be made, by entry, and objects that no index
+// takes. path is that of the source or the include whose shape it is.
+func (k *checker) fields(s *Shape, t *catalog.Table, path string, entry func(*Field, *catalog.Table)) {
 	before := len(k.problems)
-	walk(s.Fields, path+".fields")
+	entries(s.Fields, func(f *Field) { entry(f, t) })
 	fields := s.DocumentFields(t)
 	if len(fields) == 0 && len(s.Include) == 0 && len(k.problems) == before {
-		k.problem(entries, "list one, such as id: true", "%s.fields: no field is left", path)
+		k.problem(path+".fields", "list one, such as id: true", "%s.fields: no field is left", path)
 	}
-	var flat []Field // with their paths as names
-	eachField(fields, "", func(path string, f *Field) {
+	var flat []Field // with their paths in the document as names
+	eachField(fields, "", func(name string, f *Field) {
 		g := *f
-		g.Name = path
-		if g.line == 0 {
-			g.line = table
-		}
+		g.Name, g.path = name, cmp.Or(f.path, path+".table")
 		flat = append(flat, g)
 	})
 	for _, f := range flat {
@@ -419,7 +442,7 @@ func (k *checker) fields(s *Shape, t *catalog.Table, path string, entries, table
 			name = name[strings.LastIndexByte(name, '.')+1:] // in a group
 		}
 		if err := checkFieldName(Field{Name: name, Column: name}); err != nil {
-			k.problem(f.line, otherName(f.Column), "%s: column %s cannot be a field of this name: %v", path, f.Column, err)
+			k.problem(f.path, otherName(f.Column), "%s: column %s cannot be a field of this name: %v", path, f.Column, err)
 		}
 	}
 	// Sorted by their parts, whatever lies inside a field follows it directly.
@@ -428,23 +451,24 @@ func (k *checker) fields(s *Shape, t *catalog.Table, path string, entries, table
 	})
 	for i := 1; i < len(flat); i++ {
 		outer, inner := flat[i-1], flat[i]
-		if inner.Name == outer.Name || strings.HasPrefix(inner.Name, outer.Name+".") {
-			k.problem(max(outer.line, inner.line), otherName(inner.Column), "%s: field %s lies inside field %s", path, inner.Name, outer.Name)
-			flat[i] = outer // the next one may lie inside it, too
+		if inner.Name != outer.Name && !strings.HasPrefix(inner.Name, outer.Name+".") {
+			continue
 		}
+		later := inner
+		if k.places.line(outer.path) > k.places.line(inner.path) {
+			later = outer
+		}
+		k.problem(later.path, otherName(inner.Column), "%s: field %s lies inside field %s", path, inner.Name, outer.Name)
+		flat[i] = outer // the next one may lie inside it, too
 	}
 }
 
-func (k *checker) longName(line int, path, name string) {
-	k.problem(line, "a shorter name", "%s: a name inside of include has at most %d bytes, this one has %d", path, maxName, len(name))
-}
-
-// idLine returns the line of id, or else of the table whose primary key it is.
-func (s *Source) idLine() int {
-	if len(s.lines.id) > 0 {
-		return s.lines.id[0]
+// idPath returns the path of id, or else of the table whose primary key it is.
+func (k *checker) idPath(s *Source) string {
+	if len(s.ID) > 0 {
+		return s.Key("id[0]")
 	}
-	return s.lines.table
+	return s.Key("table")
 }
 
 // identityHint returns the SQL that sets the replica identity of t. Partitions do

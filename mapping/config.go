@@ -1,13 +1,11 @@
 package mapping
 
 import (
-	"encoding/json"
 	"fmt"
 	"strconv"
 	"strings"
 
 	"tidemark/mapping/catalog"
-	"tidemark/mapping/value"
 )
 
 // A Config is a mapping file, read, filled in and found to be right by itself.
@@ -21,32 +19,18 @@ type Config struct {
 	OnSlotLost OnSlotLost
 	Indices    []*Index // in the order of the file; at least one
 
-	lines map[string]int // of the keys, by path
+	places places
 }
 
 // Problem makes a problem of what turned out about a key only in use, such as
 // postgres.url or indices.products.table. Its line is that of the key, or of the
 // closest one around it that the file has.
 func (c *Config) Problem(key, hint, format string, args ...any) Problem {
-	p := Problem{File: c.File, Text: key + ": " + fmt.Sprintf(format, args...), Hint: hint}
-	for path := key; ; {
-		if line, ok := c.lines[path]; ok {
-			p.Line = line
-			return p
-		}
-		dot := strings.LastIndexByte(path, '.')
-		if dot < 0 {
-			return p
-		}
-		path = path[:dot]
-	}
+	return Problem{File: c.File, Line: c.places.line(key), Text: key + ": " + fmt.Sprintf(format, args...), Hint: hint}
 }
 
 // Has reports whether the file has the key, such as postgres.url.
-func (c *Config) Has(key string) bool {
-	_, ok := c.lines[key]
-	return ok
-}
+func (c *Config) Has(key string) bool { return c.places.has(key) }
 
 // OnError says what becomes of an operation that the search server refuses for good.
 type OnError string
@@ -138,8 +122,6 @@ type Index struct {
 	Settings map[string]any
 	Mappings map[string]any
 	Reindex  Reindex
-
-	line int
 }
 
 // A Source is a root table: each of its rows is a document of an index.
@@ -155,31 +137,6 @@ type Source struct {
 	// one more than there are columns. Without them the columns are joined, see id.go.
 	Literals []string
 	path     string // of its keys: indices.products, or indices.products.tables[1]
-	lines    lines
-}
-
-// Encode returns the mapping of the index as a text, for [DecodeIndex].
-func (ix *Index) Encode() (string, error) {
-	text, err := value.Marshal(ix)
-	if err != nil {
-		return "", fmt.Errorf("index %s: %w", ix.Name, err)
-	}
-	return string(text), nil
-}
-
-// DecodeIndex returns the mapping that Encode has made a text of. It knows nothing of the
-// places in the file that it came from.
-func DecodeIndex(text string) (*Index, error) {
-	ix := new(Index)
-	decoder := json.NewDecoder(strings.NewReader(text))
-	decoder.UseNumber()
-	if err := decoder.Decode(ix); err != nil {
-		return nil, fmt.Errorf("mapping of an index: %w", err)
-	}
-	for _, s := range ix.Sources {
-		s.Index = ix
-	}
-	return ix, nil
 }
 
 // Prefix returns what the _id of every document of the source begins with, and of no other
@@ -198,12 +155,6 @@ func (s *Source) Name() string {
 		return s.Index.Name
 	}
 	return s.Index.Name + " (" + s.Table.String() + ")"
-}
-
-// lines are the places of a source in its file, for what [Config.Check] finds.
-type lines struct {
-	source, table, fields, routing, where int
-	id                                    []int // of each entry of ID; nil without id
 }
 
 // A Shape says what of a row is in an object: in the document of a root row, or in that of
@@ -226,7 +177,7 @@ type Field struct {
 	Constant *Constant // a value that is the same in every object
 	Group    []Field   // an object of its own, of columns of the same row; not nil
 
-	line int
+	path string // of its entry in the file: indices.products.fields.title; empty: it has none
 }
 
 // A Constant is the value of a field as JSON has it.

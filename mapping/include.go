@@ -20,13 +20,7 @@ type Include struct {
 	Limit   int    // rows at most; 0: all
 	Where   string // a condition in SQL over the columns of the related table; empty: none
 
-	path  string // of its keys: indices.products.include.reviews
-	lines includeLines
-}
-
-// includeLines are the places of an include in its file.
-type includeLines struct {
-	include, table, on, through, fields, value, column, orderBy, where int
+	path string // of its keys: indices.products.include.reviews
 }
 
 // A Pair is two columns that have the same value: one of the table nearer to the root, and

@@ -33,12 +33,17 @@ type reader struct {
 	nodes    int                   // visited by flatten
 	expanded map[*yaml.Node]string // scalars with ${…}: their text as the file has it
 	broken   map[*yaml.Node]bool   // scalars whose ${…} failed: reported already
-	lines    map[string]int        // of the keys, by path
+	places   places                // of keys and items
 }
 
 // problem reports what is wrong at n.
 func (r *reader) problem(n *yaml.Node, hint, format string, args ...any) {
 	r.problems = append(r.problems, Problem{File: r.file, Line: n.Line, Text: fmt.Sprintf(format, args...), Hint: hint})
+}
+
+// problemAt reports what is wrong at a path that was read before.
+func (r *reader) problemAt(path, hint, format string, args ...any) {
+	r.problems = append(r.problems, Problem{File: r.file, Line: r.places.line(path), Text: fmt.Sprintf(format, args...), Hint: hint})
 }
 
 // tree parses text into nodes without aliases and merges, every ${…} filled in,
@@ -188,7 +193,7 @@ func (r *reader) entries(n *yaml.Node, path string, do func(key, value *yaml.Nod
 		return
 	}
 	for i := 0; i+1 < len(n.Content); i += 2 {
-		r.lines[join(path, n.Content[i].Value)] = n.Content[i].Line
+		r.places[join(path, n.Content[i].Value)] = n.Content[i].Line
 		do(n.Content[i], n.Content[i+1])
 	}
 }
@@ -377,7 +382,9 @@ func (r *reader) list(n *yaml.Node, path, want string, do func(item *yaml.Node, 
 	}
 	if n.Kind == yaml.SequenceNode {
 		for i, item := range n.Content {
-			do(item, fmt.Sprintf("%s[%d]", path, i))
+			below := fmt.Sprintf("%s[%d]", path, i)
+			r.places[below] = item.Line
+			do(item, below)
 		}
 	}
 }
@@ -462,13 +469,6 @@ func kindOf(n *yaml.Node) string {
 		return "a date"
 	}
 	return "a value with a tag"
-}
-
-func join(path, key string) string {
-	if path == "" {
-		return key
-	}
-	return path + "." + key
 }
 
 func orFile(path string) string {

@@ -50,7 +50,7 @@ func Parse(name string, text []byte, lookupEnv func(string) (string, bool)) (*Co
 		expander: expander{dir: filepath.Dir(name), lookupEnv: lookupEnv},
 		expanded: make(map[*yaml.Node]string),
 		broken:   make(map[*yaml.Node]bool),
-		lines:    make(map[string]int),
+		places:   make(places),
 	}
 	c := &Config{
 		File:       name,
@@ -67,7 +67,7 @@ func Parse(name string, text []byte, lookupEnv func(string) (string, bool)) (*Co
 		r.problems.Sort()
 		return nil, r.problems
 	}
-	c.lines = r.lines
+	c.places = r.places
 	return c, nil
 }
 
@@ -93,7 +93,7 @@ func (r *reader) config(root *yaml.Node, c *Config) {
 		for _, s := range ix.Sources {
 			for _, name := range s.Tables() {
 				if name.Schema == c.Postgres.ControlSchema {
-					r.problem(&yaml.Node{Line: s.lines.table}, "name a table of another schema, or another control_schema", "%s: the schema of table %s is where Tidemark keeps its own state", s.path, name)
+					r.problemAt(s.Key("table"), "name a table of another schema, or another control_schema", "%s: the schema of table %s is where Tidemark keeps its own state", s.path, name)
 				}
 			}
 		}
@@ -268,14 +268,14 @@ func (r *reader) indices(n *yaml.Node, path string, c *Config) {
 
 // index reads one index: a table, or several in a list, and what the server is to know.
 func (r *reader) index(key, n *yaml.Node, path string) *Index {
-	ix := &Index{Name: key.Value, Reindex: Reindex{Chunk: DefaultChunk}, line: key.Line}
+	ix := &Index{Name: key.Value, Reindex: Reindex{Chunk: DefaultChunk}}
 	var properties map[string]*yaml.Node // of mappings
-	own := newSource(ix, key, path)
+	own := &Source{Index: ix, path: path}
 	keys := r.sourceKeys(own)
 	of := slices.Sorted(maps.Keys(keys)) // that belong to a table
 	keys["tables"] = func(n *yaml.Node, path string) {
 		r.list(n, path, "a list of tables, each with what belongs to it", func(item *yaml.Node, path string) {
-			s := newSource(ix, item, path)
+			s := &Source{Index: ix, path: path}
 			if given := r.object(item, path, r.sourceKeys(s)); given["table"] == nil && item.Kind == yaml.MappingNode {
 				r.problem(item, "table: public.products", "%s.table is missing", path)
 			}
@@ -308,53 +308,40 @@ func (r *reader) index(key, n *yaml.Node, path string) *Index {
 				r.problem(given[name], "put it into an entry of tables", "%s.%s: tables is given as well", path, name)
 			}
 		}
-		r.prefixes(ix, given["tables"])
+		r.prefixes(ix)
 	}
 	for _, s := range ix.Sources {
 		for _, f := range s.Fields {
 			if p := properties[f.Name]; p != nil && len(f.Params) > 0 {
-				r.problem(p, "keep one of them", "%s.mappings.properties.%s: fields describes this field as well, in line %d", path, f.Name, f.line)
+				r.problem(p, "keep one of them", "%s.mappings.properties.%s: fields describes this field as well, in line %d", path, f.Name, r.places.line(f.path))
 			}
 		}
 	}
 	return ix
 }
 
-func newSource(ix *Index, at *yaml.Node, path string) *Source {
-	return &Source{Index: ix, path: path, lines: lines{source: at.Line, table: at.Line, fields: at.Line, routing: at.Line, where: at.Line}}
-}
-
 // sourceKeys reads what belongs to one table of an index.
 func (r *reader) sourceKeys(s *Source) map[string]keyReader {
 	return map[string]keyReader{
-		"table": func(n *yaml.Node, path string) { r.table(n, path, &s.Table, &s.lines.table) },
-		"id":    func(n *yaml.Node, path string) { r.id(n, path, s) },
-		"routing": func(n *yaml.Node, path string) {
-			s.lines.routing = n.Line
-			r.checked(&s.Routing, catalog.CheckIdent, "")(n, path)
-		},
-		"where": func(n *yaml.Node, path string) {
-			s.lines.where = n.Line
-			r.text(&s.Where)(n, path)
-		},
-		"fields": func(n *yaml.Node, path string) {
-			s.lines.fields = n.Line
-			r.fields(n, path, &s.Shape)
-		},
+		"table":   r.table(&s.Table),
+		"id":      func(n *yaml.Node, path string) { r.id(n, path, s) },
+		"routing": r.checked(&s.Routing, catalog.CheckIdent, ""),
+		"where":   r.text(&s.Where),
+		"fields":  func(n *yaml.Node, path string) { r.fields(n, path, &s.Shape) },
 		"include": func(n *yaml.Node, path string) { r.includes(n, path, &s.Shape, 1) },
 	}
 }
 
 // prefixes makes sure that the documents of several tables cannot have the same _id: what
 // each of them begins with is the beginning of no other.
-func (r *reader) prefixes(ix *Index, at *yaml.Node) {
+func (r *reader) prefixes(ix *Index) {
 	for i, a := range ix.Sources {
 		for _, b := range ix.Sources[:i] {
 			if a.Table.Name == "" || b.Table.Name == "" {
 				continue // reported
 			}
 			if strings.HasPrefix(a.Prefix(), b.Prefix()) || strings.HasPrefix(b.Prefix(), a.Prefix()) {
-				r.problem(&yaml.Node{Line: a.lines.source}, fmt.Sprintf("an id of its own for each table, such as id: %q", a.Table.Name+"-{id}"),
+				r.problemAt(a.path, fmt.Sprintf("an id of its own for each table, such as id: %q", a.Table.Name+"-{id}"),
 					"%s: documents of table %s could have the _id of one of table %s", a.path, a.Table, b.Table)
 				break
 			}
@@ -375,22 +362,24 @@ func entriesOf(n *yaml.Node, key string) map[string]*yaml.Node {
 	return keys
 }
 
-func (r *reader) table(n *yaml.Node, path string, into *catalog.TableName, line *int) {
-	*line = n.Line
-	var text string
-	if r.text(&text)(n, path); text == "" {
-		return
+// table reads the name of a table.
+func (r *reader) table(into *catalog.TableName) keyReader {
+	return func(n *yaml.Node, path string) {
+		var text string
+		if r.text(&text)(n, path); text == "" {
+			return
+		}
+		name, err := catalog.ParseTableName(text)
+		if err != nil {
+			r.problem(n, `public.products, or 'public."Weird.Name"'`, "%s: %s: %v", path, r.show(n), err)
+			return
+		}
+		if strings.HasPrefix(name.Schema, "pg_") || name.Schema == "information_schema" {
+			r.problem(n, "", "%s: %s: Postgres does not log changes of its catalog for others", path, r.show(n))
+			return
+		}
+		*into = name
 	}
-	name, err := catalog.ParseTableName(text)
-	if err != nil {
-		r.problem(n, `public.products, or 'public."Weird.Name"'`, "%s: %s: %v", path, r.show(n), err)
-		return
-	}
-	if strings.HasPrefix(name.Schema, "pg_") || name.Schema == "information_schema" {
-		r.problem(n, "", "%s: %s: Postgres does not log changes of its catalog for others", path, r.show(n))
-		return
-	}
-	*into = name
 }
 
 // id reads the columns of the _id, or a text that has them in braces.
@@ -398,11 +387,7 @@ func (r *reader) id(n *yaml.Node, path string, s *Source) {
 	if n.Kind == yaml.ScalarNode && strings.ContainsAny(n.Value, "{}") {
 		r.checked(new(string), func(text string) error {
 			var err error
-			if s.Literals, s.ID, err = parseTemplate(text); err == nil {
-				for range s.ID {
-					s.lines.id = append(s.lines.id, n.Line)
-				}
-			}
+			s.Literals, s.ID, err = parseTemplate(text)
 			return err
 		}, `id: "product-{id}"`)(n, path)
 		return
@@ -416,7 +401,7 @@ func (r *reader) id(n *yaml.Node, path string, s *Source) {
 			r.problem(item, "keep one of them", "%s: %s stands twice", path, r.show(item))
 			return
 		}
-		s.ID, s.lines.id = append(s.ID, column), append(s.lines.id, item.Line)
+		s.ID = append(s.ID, column)
 	})
 }
 
@@ -425,10 +410,15 @@ func (r *reader) id(n *yaml.Node, path string, s *Source) {
 func (r *reader) fields(n *yaml.Node, path string, s *Shape) {
 	if n.Kind == yaml.SequenceNode {
 		s.Listed = true
+		list := path
 		r.list(n, path, "a list of columns", func(item *yaml.Node, path string) {
 			var column string
 			if r.checked(&column, catalog.CheckIdent, "")(item, path); column != "" {
-				r.add(item, path, &s.Fields, Field{Name: column, Column: column, line: item.Line})
+				below := join(list, column)
+				if !r.places.has(below) { // else it stands twice
+					r.places[below] = item.Line
+				}
+				r.add(item, path, &s.Fields, Field{Name: column, Column: column, path: below})
 			}
 		})
 		return
@@ -451,7 +441,7 @@ func (r *reader) fields(n *yaml.Node, path string, s *Shape) {
 // field reads one entry of fields: false, true, or a mapping that says what the field is
 // made of, with parameters of the index field.
 func (r *reader) field(key, n *yaml.Node, path string, into *[]Field) {
-	f := Field{Name: key.Value, Column: key.Value, line: key.Line}
+	f := Field{Name: key.Value, Column: key.Value, path: path}
 	var yes bool
 	switch {
 	case n.Kind == yaml.ScalarNode && n.Tag == "!!bool" && n.Decode(&yes) == nil:

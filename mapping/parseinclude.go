@@ -26,7 +26,7 @@ func (r *reader) includes(n *yaml.Node, path string, s *Shape, depth int) {
 			r.problem(key, "another name", "%s: the search server takes no field of this name", below)
 		}
 		if i := slices.IndexFunc(s.Fields, func(f Field) bool { return f.Name == in.Name && !f.Omit }); i >= 0 {
-			r.problem(key, "give one of them another name", "%s: fields has this name as well, in line %d", below, s.Fields[i].line)
+			r.problem(key, "give one of them another name", "%s: fields has this name as well, in line %d", below, r.places.line(s.Fields[i].path))
 		}
 		s.Include = append(s.Include, in)
 	})
@@ -34,28 +34,20 @@ func (r *reader) includes(n *yaml.Node, path string, s *Shape, depth int) {
 
 func (r *reader) include(key, n *yaml.Node, path string, depth int) *Include {
 	in := &Include{Name: key.Value, path: path}
-	l := &in.lines
-	*l = includeLines{key.Line, key.Line, key.Line, key.Line, key.Line, key.Line, key.Line, key.Line, key.Line}
 	var near []Pair // of through
 	given := r.object(n, path, map[string]keyReader{
-		"table":   func(n *yaml.Node, path string) { r.table(n, path, &in.Table, &l.table) },
-		"on":      func(n *yaml.Node, path string) { l.on = n.Line; r.pairs(n, path, &in.On) },
-		"through": func(n *yaml.Node, path string) { l.through = n.Line; in.Through = r.through(n, path, &near) },
-		"many":    choice(r, &in.Many, ManyObject, ManyNested),
-		"value": func(n *yaml.Node, path string) {
-			l.value = n.Line
-			r.checked(&in.Value, catalog.CheckIdent, "")(n, path)
-		},
+		"table":     r.table(&in.Table),
+		"on":        func(n *yaml.Node, path string) { r.pairs(n, path, &in.On) },
+		"through":   func(n *yaml.Node, path string) { in.Through = r.through(n, path, &near) },
+		"many":      choice(r, &in.Many, ManyObject, ManyNested),
+		"value":     r.checked(&in.Value, catalog.CheckIdent, ""),
 		"aggregate": choice(r, &in.Aggregate, AggregateCount, AggregateSum, AggregateAvg, AggregateMin, AggregateMax),
-		"column": func(n *yaml.Node, path string) {
-			l.column = n.Line
-			r.checked(&in.Column, catalog.CheckIdent, "")(n, path)
-		},
-		"fields":   func(n *yaml.Node, path string) { l.fields = n.Line; r.fields(n, path, &in.Shape) },
-		"include":  func(n *yaml.Node, path string) { r.includes(n, path, &in.Shape, depth+1) },
-		"order_by": func(n *yaml.Node, path string) { l.orderBy = n.Line; r.orders(n, path, &in.OrderBy) },
-		"limit":    r.integer(&in.Limit, 1, 1000000),
-		"where":    func(n *yaml.Node, path string) { l.where = n.Line; r.text(&in.Where)(n, path) },
+		"column":    r.checked(&in.Column, catalog.CheckIdent, ""),
+		"fields":    func(n *yaml.Node, path string) { r.fields(n, path, &in.Shape) },
+		"include":   func(n *yaml.Node, path string) { r.includes(n, path, &in.Shape, depth+1) },
+		"order_by":  func(n *yaml.Node, path string) { r.orders(n, path, &in.OrderBy) },
+		"limit":     r.integer(&in.Limit, 1, 1000000),
+		"where":     r.text(&in.Where),
 	})
 	if n.Kind != yaml.MappingNode && !isNull(n) {
 		return in
@@ -115,9 +107,8 @@ func (r *reader) kind(in *Include, path string, given map[string]*yaml.Node) {
 // through reads the table between two others.
 func (r *reader) through(n *yaml.Node, path string, on *[]Pair) *Link {
 	link := new(Link)
-	var line int
 	given := r.object(n, path, map[string]keyReader{
-		"table": func(n *yaml.Node, path string) { r.table(n, path, &link.Table, &line) },
+		"table": r.table(&link.Table),
 		"on":    func(n *yaml.Node, path string) { r.pairs(n, path, on) },
 		"to":    func(n *yaml.Node, path string) { r.pairs(n, path, &link.To) },
 	})

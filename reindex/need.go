@@ -2,7 +2,6 @@ package reindex
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 
 	"tidemark/indexer/search"
@@ -37,7 +36,7 @@ func Judge(ctx context.Context, client *search.Client, ix *mapping.Index, st *co
 		physical, of = st.Building.Physical, st.Building.Fingerprint
 	}
 	need := Need{}
-	if of != ix.Fingerprint(tables) {
+	if !ix.Matches(of, tables) {
 		if need.Grow = control.HasGrown(ix, st, tables); !need.Grow {
 			return Need{Fill: "the mapping or a table changed"}, nil
 		}
@@ -62,13 +61,12 @@ func encode(ix *mapping.Index, tables catalog.Tables) (mappingText, tablesText s
 	if mappingText, err = ix.Encode(); err != nil {
 		return "", "", err
 	}
-	of := make(map[string]*catalog.Table)
+	of := make(catalog.Tables)
 	for _, name := range ix.Tables() {
-		of[name.String()] = tables[name]
+		of[name] = tables[name]
 	}
-	text, err := json.Marshal(of)
-	if err != nil {
+	if tablesText, err = of.Encode(); err != nil {
 		return "", "", fmt.Errorf("index %s: %w", ix.Name, err)
 	}
-	return mappingText, string(text), nil
+	return mappingText, tablesText, nil
 }
