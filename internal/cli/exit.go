@@ -10,7 +10,6 @@ import (
 
 	"tidemark/dbsync"
 	"tidemark/indexer/search"
-	"tidemark/internal/admin"
 	"tidemark/internal/service"
 	"tidemark/mapping"
 )
@@ -42,7 +41,7 @@ func exitCode(err error) int {
 		return exitDone
 	}
 	if is[*usageError](err) || is[mapping.Problems](err) || is[*dbsync.SetupError](err) ||
-		is[*admin.ListenError](err) || is[*service.UnknownIndexError](err) || is[*search.NameTakenError](err) {
+		is[*service.UnknownIndexError](err) || is[*search.NameTakenError](err) {
 		return exitConfig
 	}
 	if e, ok := errors.AsType[*search.ConnectError](err); ok && e.Configuration() {

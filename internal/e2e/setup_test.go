@@ -24,6 +24,7 @@ type setup struct {
 
 	postgresURL string // as the file has it: a proxy may stand in between
 	searchURL   string
+	adminListen string
 	slot        string
 	prefix      string // of the indices' names
 	top         string // more lines of the file
@@ -43,7 +44,7 @@ func newSetupOn(t testing.TB, postgres *testenv.Postgres, search *testenv.Search
 	t.Helper()
 	db := postgres.NewDatabase(t)
 	return &setup{
-		db: db, search: search, postgresURL: db.URL, searchURL: search.URL, slot: db.Unique("slot"), prefix: search.NewPrefix(t),
+		db: db, search: search, postgresURL: db.URL, searchURL: search.URL, adminListen: "127.0.0.1:0", slot: db.Unique("slot"), prefix: search.NewPrefix(t),
 		indices: make(map[string]string), options: make(map[string][]testenv.CheckOption), tables: make(map[string]string),
 		file: filepath.Join(t.TempDir(), "tidemark.yaml"),
 	}
@@ -64,7 +65,7 @@ func (s *setup) alias(name string) string { return s.prefix + name }
 func (s *setup) write(t testing.TB) {
 	t.Helper()
 	var b strings.Builder
-	fmt.Fprintf(&b, "postgres: {url: %q, slot: %s}\nsearch: {urls: [%q]}\nadmin: {listen: \"127.0.0.1:0\"}\n%s\nindices:\n", s.postgresURL, s.slot, s.searchURL, s.top)
+	fmt.Fprintf(&b, "postgres: {url: %q, slot: %s}\nsearch: {urls: [%q]}\nadmin: {listen: %q}\n%s\nindices:\n", s.postgresURL, s.slot, s.searchURL, s.adminListen, s.top)
 	for _, name := range slices.Sorted(maps.Keys(s.indices)) {
 		fmt.Fprintf(&b, "  %s: %s\n", s.alias(name), s.indices[name])
 	}

@@ -113,16 +113,6 @@ func (s *Service) countLetters(ctx context.Context) {
 // observe adds up what bulk requests take.
 func (s *Service) observe(r search.Request) { s.bulkTime.Add(int64(r.Duration)) }
 
-// listenAdmin makes the admin server, and has it listen, so that an address in use is said
-// at once.
-func (s *Service) listenAdmin(ctx context.Context) (*admin.Server, error) {
-	server := admin.New(s.o.Admin, s, s.o.Logger)
-	if _, err := server.Listen(ctx); err != nil {
-		return nil, err
-	}
-	return server, nil
-}
-
 // counters are what Status reads besides the parts' own.
 type counters struct {
 	failure  atomic.Pointer[error] // why the instance is about to end
