@@ -47,7 +47,7 @@ func working() Status {
 		Version: "1.2.3", Product: "OpenSearch 3.3.2", Slot: "shop", Connected: true,
 		Confirmed: 0x100, WALEnd: 0x180, NewestCommit: time.UnixMilli(1_769_860_800_250),
 		QueueMessages: 3, QueueBytes: 4096,
-		Indices: []Index{{Name: "products", Physical: "products-20260131t120000z", State: Live, RowsDone: 42, RowsTotal: -1, DeadLetters: 2}},
+		Indices: []Index{{Name: "products", Physical: "products-20260131t120000z", State: Live, RowsDone: 42, RowsExpected: -1, DeadLetters: 2}},
 		Bulk: Bulk{Stored: 10, Deleted: 4, Superseded: 3, Refused: 2, Retried: 7, Requests: 6, FailedRequests: 1,
 			Bytes: 1000, RawBytes: 9000, Duration: 1500 * time.Millisecond},
 	}
@@ -112,9 +112,9 @@ func TestHealthAndReadiness(t *testing.T) {
 	}{
 		{"all is well", func(*Status) {}, nil, nil},
 		{"another process has the slot", func(s *Status) { s.Connected = false }, nil, []string{"not connected to slot shop"}},
-		{"first filling", func(s *Status) { s.Indices[0].State, s.Indices[0].RowsTotal = Backfilling, 100 }, nil,
-			[]string{"index products is being filled: 42 of about 100 rows"}},
-		{"first filling of unknown length", func(s *Status) { s.Indices[0].State = Backfilling }, nil, []string{"index products is being filled: 42 rows"}},
+		{"first backfill", func(s *Status) { s.Indices[0].State, s.Indices[0].RowsExpected = Backfilling, 100 }, nil,
+			[]string{"index products is backfilling: 42 of about 100 rows"}},
+		{"first backfill of unknown length", func(s *Status) { s.Indices[0].State = Backfilling }, nil, []string{"index products is backfilling: 42 rows"}},
 		{"a rebuild beside the live one", func(s *Status) { s.Indices[0].State = Rebuilding }, nil, nil},
 		{"writing is held back", func(s *Status) { s.Alarms = []Alarm{{Key: "index x is missing", Text: "make it"}} }, nil, []string{"index x is missing: make it"}},
 		{"failed for good", func(s *Status) { s.Failure, s.Connected = "slot shop is lost", false },
@@ -155,7 +155,7 @@ func TestMetrics(t *testing.T) {
 	url := start(t, src)
 	src.set(func(s *Status) {
 		s.Alarms = []Alarm{{Key: "no answer", Since: time.Unix(1_769_860_900, 0)}}
-		s.Indices = append(s.Indices, Index{Name: "orders", Building: "orders-20260131t120000z", State: Backfilling, RowsDone: 5, RowsTotal: 50, RowsPerSecond: 2.5})
+		s.Indices = append(s.Indices, Index{Name: "orders", Building: "orders-20260131t120000z", State: Backfilling, RowsDone: 5, RowsExpected: 50, RowsPerSecond: 2.5})
 	})
 	status, body := get(t, url+"/metrics")
 	if status != http.StatusOK {
@@ -215,13 +215,13 @@ func TestStatus(t *testing.T) {
 	src := &source{status: working()}
 	src.set(func(s *Status) {
 		s.Alarms = []Alarm{{Key: "no answer", Text: "start it", Since: time.Unix(1_769_860_900, 0).UTC()}}
-		s.Indices = append(s.Indices, Index{Name: "orders", Physical: "orders-20260131t120000z", Building: "orders-20260131t120000z", State: Backfilling, RowsDone: 5, RowsTotal: 50, RowsPerSecond: 2.5})
+		s.Indices = append(s.Indices, Index{Name: "orders", Building: "orders-20260131t120000z", State: Backfilling, RowsDone: 5, RowsExpected: 50, RowsPerSecond: 2.5})
 	})
 	status, body := get(t, start(t, src)+"/status")
 	const want = `{"version":"1.2.3","product":"OpenSearch 3.3.2","failure":"",` +
-		`"slot":{"name":"shop","connected":true,"confirmed":"0/100","lag_bytes":128,"newest_commit":"2026-01-31T12:00:00.25Z"},` +
-		`"indices":[{"name":"products","state":"live","physical":"products-20260131t120000z","dead_letters":2,"rows_done":42},` +
-		`{"name":"orders","state":"backfilling","physical":"orders-20260131t120000z","building":"orders-20260131t120000z","dead_letters":0,"rows_done":5,"rows_total":50,"rows_per_second":2.5,"seconds_left":18}],` +
+		`"slot":{"name":"shop","connected":true,"confirmed_position":"0/100","lag_bytes":128,"newest_commit_at":"2026-01-31T12:00:00.25Z"},` +
+		`"indices":[{"index":"products","state":"live","physical":"products-20260131t120000z","dead_letters":2,"rows_done":42},` +
+		`{"index":"orders","state":"backfilling","building":"orders-20260131t120000z","dead_letters":0,"rows_done":5,"rows_expected":50,"rows_per_second":2.5,"remaining_seconds":18}],` +
 		`"alarms":[{"reason":"no answer","text":"start it","since":"2026-01-31T12:01:40Z"}]}` + "\n"
 	if status != http.StatusOK || body != want {
 		t.Errorf("%d\n%s\nwant\n%s", status, body, want)

@@ -27,7 +27,7 @@ var errInterrupted = errors.New("interrupted before it was done")
 // A usageError is a command line that makes no sense.
 type usageError struct {
 	err  error
-	help string // the command that tells more
+	help string // the command whose --help says more
 }
 
 func (e *usageError) Error() string { return e.err.Error() }

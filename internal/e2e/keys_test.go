@@ -258,7 +258,7 @@ func TestCategory(t *testing.T) {
 		testenv.WithQuery(`SELECT id, json_build_object('id', id, 'title', title, 'category', (SELECT name FROM category c WHERE c.id = category)) FROM product`))
 	proxy := s.search.NewProxy(t)
 	s.searchURL = proxy.URL
-	i := s.startBinary(t, binary(t, false), "run")
+	i := s.startBinary(t, plainBinary(t), "run")
 	s.awaitCaughtUp(t, i)
 	before := i.peak(t)
 
@@ -278,7 +278,7 @@ func TestCategory(t *testing.T) {
 	i.kill()
 	held.Lift()
 
-	i = s.startBinary(t, binary(t, false), "run")
+	i = s.startBinary(t, plainBinary(t), "run")
 	s.awaitCaughtUp(t, i)
 	s.checkSynced(t)
 	s.db.Exec(t, `UPDATE category SET name = 'newer'`)

@@ -5,7 +5,7 @@
 // found. Everything that somebody has to fix comes in one go, as [mapping.Problems], each
 // with the line of the file, and the SQL or the setting that fixes it. A server that does
 // not answer is tried again for half a minute; then it is an [*UnreachableError] or an
-// [*indexer.ConnectError], beside the problems if there are any.
+// [*search.ConnectError], beside the problems if there are any.
 package prepare
 
 import (
@@ -50,8 +50,7 @@ const startTimeout = 30 * time.Second
 // An Option changes what Prepare takes exception to.
 type Option func(*Prepared)
 
-// Adopt lets indices and aliases that somebody else made be replaced, see
-// [indexer.Client.Adopt].
+// Adopt lets indices and aliases that somebody else made be replaced.
 func Adopt() Option { return func(p *Prepared) { p.adopt = true } }
 
 // Prepare connects to the database and to the cluster of c, and holds c against both.

@@ -127,7 +127,7 @@ func TestRefusedOptions(t *testing.T) {
 	f.noSlot(t)
 }
 
-// TestRunUntilDone ends it in order while it follows, and gives the slot free.
+// TestRunUntilDone ends it in order while it follows the slot, and lets that go.
 func TestRunUntilDone(t *testing.T) {
 	f := newFixture(t, testenv.Engines(t)[0], "", "")
 	ctx, cancel := context.WithCancel(t.Context())
