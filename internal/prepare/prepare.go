@@ -50,7 +50,8 @@ const startTimeout = 30 * time.Second
 // An Option changes what Prepare takes exception to.
 type Option func(*Prepared)
 
-// Adopt lets indices and aliases that somebody else made be replaced.
+// Adopt lets indices and aliases that somebody else made be replaced, see
+// [search.Options].
 func Adopt() Option { return func(p *Prepared) { p.adopt = true } }
 
 // Prepare connects to the database and to the cluster of c, and holds c against both.

@@ -266,5 +266,5 @@ func (s *Service) run(ctx context.Context) error {
 // Bars shows on a Display how far work on indices is.
 type Bars struct{ *progress.Display }
 
-// Begin adds a bar, see [verify.Progress].
+// Begin adds a bar, see [reindex.Progress].
 func (b Bars) Begin(index string, done, total int64) verify.Bar { return b.Index(index, done, total) }
