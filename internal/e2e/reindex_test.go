@@ -318,3 +318,21 @@ func TestProgress(t *testing.T) {
 	}
 	i.stop(t)
 }
+
+// TestComparedAtRest has the tests' own comparison begin while a rebuild is asked for that takes
+// its time: it waits until that is done.
+func TestComparedAtRest(t *testing.T) {
+	t.Parallel()
+	s := newSetup(t, shared(t))
+	s.newItems(t, 3000)
+	s.index("items", "items", ", fields: {always: {type: keyword}}, reindex: {chunk: 200, max_rows_per_second: 2000}")
+	i := s.start(t, "run")
+	s.awaitComplete(t, i)
+	before := s.physicalName(t, "items")
+	s.start(t, "reindex", s.alias("items"), "--no-wait").succeed(t)
+	s.checkSynced(t)
+	if now := s.physicalName(t, "items"); now == before {
+		t.Errorf("compared is %s, the rebuild was not waited for", now)
+	}
+	i.stop(t)
+}
