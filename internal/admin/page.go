@@ -75,13 +75,13 @@ func (s *Status) page() page {
 	return p
 }
 
-func (ix *Index) page() IndexPage {
-	p := IndexPage{Index: ix.Name, State: ix.State, Physical: ix.Physical, Building: ix.Building, DeadLetters: ix.DeadLetters, RowsDone: ix.RowsDone}
-	if ix.RowsExpected >= 0 {
-		p.RowsExpected = &ix.RowsExpected
+func (i *Index) page() IndexPage {
+	p := IndexPage{Index: i.Name, State: i.State, Physical: i.Physical, Building: i.Building, DeadLetters: i.DeadLetters, RowsDone: i.RowsDone}
+	if i.RowsExpected >= 0 {
+		p.RowsExpected = &i.RowsExpected
 	}
-	if ix.Building != "" {
-		p.Expect(ix.RowsPerSecond)
+	if i.Building != "" {
+		p.Expect(i.RowsPerSecond)
 	}
 	return p
 }

@@ -116,9 +116,9 @@ func (s *Status) unready() []string {
 	return reasons
 }
 
-func (ix *Index) rows() string {
-	if ix.RowsExpected < 0 {
-		return fmt.Sprintf("%d rows", ix.RowsDone)
+func (i *Index) rows() string {
+	if i.RowsExpected < 0 {
+		return fmt.Sprintf("%d rows", i.RowsDone)
 	}
-	return fmt.Sprintf("%d of about %d rows", ix.RowsDone, ix.RowsExpected)
+	return fmt.Sprintf("%d of about %d rows", i.RowsDone, i.RowsExpected)
 }

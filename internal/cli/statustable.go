@@ -88,21 +88,21 @@ func (r *statusReport) table() []byte {
 	return b.Bytes()
 }
 
-func (ix *indexStatus) progress() string {
+func (s *indexStatus) progress() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%d rows", ix.RowsDone)
-	if ix.RowsExpected != nil {
+	fmt.Fprintf(&b, "%d rows", s.RowsDone)
+	if s.RowsExpected != nil {
 		percent := int64(100)
-		if *ix.RowsExpected > 0 {
-			percent = min(99, ix.RowsDone*100 / *ix.RowsExpected)
+		if *s.RowsExpected > 0 {
+			percent = min(99, s.RowsDone*100 / *s.RowsExpected)
 		}
-		fmt.Fprintf(&b, " of about %d (%d %%)", *ix.RowsExpected, percent)
+		fmt.Fprintf(&b, " of about %d (%d %%)", *s.RowsExpected, percent)
 	}
-	if ix.RowsPerSecond > 0 {
-		fmt.Fprintf(&b, ", %.0f rows/s", ix.RowsPerSecond)
+	if s.RowsPerSecond > 0 {
+		fmt.Fprintf(&b, ", %.0f rows/s", s.RowsPerSecond)
 	}
-	if ix.RemainingSeconds != nil {
-		fmt.Fprintf(&b, ", about %s left", time.Duration(*ix.RemainingSeconds)*time.Second)
+	if s.RemainingSeconds != nil {
+		fmt.Fprintf(&b, ", about %s left", time.Duration(*s.RemainingSeconds)*time.Second)
 	}
 	return b.String()
 }
