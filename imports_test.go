@@ -84,12 +84,12 @@ var arrows = map[string]map[string]string{
 	"internal/version":  {},
 	"internal/logging":  {},
 	"internal/progress": {},
-	"internal/admin":    {},
+	"internal/admin":    {"indexer/retry": "pauses while another process has the address"},
 	"internal/draft":    {"mapping…": "init writes a mapping, which is checked as any other"},
 	"internal/prepare": {
 		"dbsync": "what a Syncer would find and make", "mapping…": "the file against the catalog",
-		"indexer/search": "the cluster",
-		"reindex":        "what each index needs", "reindex/control": "what is noted of indices",
+		"indexer/search": "the cluster", "indexer/retry": "pauses while a server is away",
+		"reindex": "what each index needs", "reindex/control": "what is noted of indices",
 	},
 	"internal/service": {
 		"dbsync": "the stream", "mapping…": "the mapping", "indexer…": "operations and bulk requests", "reindex…": "indices and requests",
@@ -97,7 +97,7 @@ var arrows = map[string]map[string]string{
 	},
 	"internal/cli": {
 		"dbsync": "errors that decide the exit code", "mapping…": "the file", "indexer…": "errors and requests", "reindex…": "commands on indices, letters, requests",
-		"internal/admin": "status", "internal/draft": "init", "internal/logging": "logs", "internal/prepare": "check", "internal/progress": "bars",
+		"internal/admin": "what status says of an index", "internal/draft": "init", "internal/logging": "logs", "internal/prepare": "check", "internal/progress": "bars",
 		"internal/service": "run", "internal/version": "version",
 	},
 	"": {"internal/cli": "main starts the command"},

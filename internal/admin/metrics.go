@@ -13,7 +13,7 @@ func metric(name, help string, labels ...string) *prometheus.Desc {
 }
 
 var (
-	infoMetric      = metric("info", "Always 1; the labels tell what runs.", "version", "product", "slot")
+	infoMetric      = metric("info", "Always 1; the labels say what runs.", "version", "product", "slot")
 	healthyMetric   = metric("healthy", "1 while /healthz answers 200.")
 	readyMetric     = metric("ready", "1 while /readyz answers 200.")
 	connectedMetric = metric("connected", "1 while changes are received from the replication slot.")
@@ -26,12 +26,12 @@ var (
 	queueMessagesMetric = metric("queue_messages", "Changes that were received and are not confirmed.")
 	queueBytesMetric    = metric("queue_bytes", "Memory that these changes take.")
 
-	stateMetric       = metric("index_state", "1 for the state that the index is in, 0 for the others.", "index", "state")
-	rowsDoneMetric    = metric("index_rows_done", "Rows that the filling under way, or the last one, has stored.", "index")
-	rowsTotalMetric   = metric("index_rows_expected", "Estimate of the rows that it will store; absent if there is none.", "index")
-	rowsRateMetric    = metric("index_rows_per_second", "How fast the filling under way was in the last half minute; absent if none is under way.", "index")
-	leftMetric        = metric("index_remaining_seconds", "How long the filling under way still takes, about; absent if that is not known.", "index")
-	deadLettersMetric = metric("dead_letters", "Operations that the search server refused for good and that wait for somebody.", "index")
+	stateMetric        = metric("index_state", "1 for the state that the index is in, 0 for the others.", "index", "state")
+	rowsDoneMetric     = metric("index_rows_done", "Rows that the backfill under way, or the last one, has stored.", "index")
+	rowsExpectedMetric = metric("index_rows_expected", "Estimate of the rows that it will store; absent if there is none.", "index")
+	rowsRateMetric     = metric("index_rows_per_second", "How fast the backfill under way was in the last half minute; absent if none is under way.", "index")
+	remainingMetric    = metric("index_remaining_seconds", "How long the backfill under way still takes, about; absent if that is not known.", "index")
+	deadLettersMetric  = metric("dead_letters", "Operations that the search server refused for good and that wait for somebody.", "index")
 
 	alarmsMetric = metric("alarms", "Reasons that hold writing back at the moment.")
 	alarmMetric  = metric("alarm_since_timestamp_seconds", "When the reason came up.", "reason")
@@ -84,14 +84,14 @@ func (c collector) Collect(to chan<- prometheus.Metric) {
 			gauge(stateMetric, oneIf(ix.State == state), ix.Name, string(state))
 		}
 		gauge(rowsDoneMetric, float64(ix.RowsDone), ix.Name)
-		if ix.RowsTotal >= 0 {
-			gauge(rowsTotalMetric, float64(ix.RowsTotal), ix.Name)
+		if ix.RowsExpected >= 0 {
+			gauge(rowsExpectedMetric, float64(ix.RowsExpected), ix.Name)
 		}
 		if ix.Building != "" {
 			gauge(rowsRateMetric, ix.RowsPerSecond, ix.Name)
 		}
-		if left, known := ix.Left(); known {
-			gauge(leftMetric, left.Seconds(), ix.Name)
+		if left := ix.page().RemainingSeconds; left != nil {
+			gauge(remainingMetric, float64(*left), ix.Name)
 		}
 		gauge(deadLettersMetric, float64(ix.DeadLetters), ix.Name)
 	}

@@ -2,34 +2,49 @@ package admin
 
 import "time"
 
-// A page is what /status answers. docs/reindex.md describes it.
+// A page is what /status answers. docs/reindex.md describes it, and what tidemark status --json
+// prints beside it: what is the same in both has the same key.
 type page struct {
 	Version string      `json:"version"`
 	Product string      `json:"product"`
 	Failure string      `json:"failure"` // "" while the process can go on
 	Slot    slotPage    `json:"slot"`
-	Indices []indexPage `json:"indices"`
+	Indices []IndexPage `json:"indices"`
 	Alarms  []alarmPage `json:"alarms"`
 }
 
 type slotPage struct {
-	Name         string     `json:"name"`
-	Connected    bool       `json:"connected"`
-	Confirmed    string     `json:"confirmed"`
-	LagBytes     *int64     `json:"lag_bytes,omitempty"`
-	NewestCommit *time.Time `json:"newest_commit,omitempty"`
+	Name              string     `json:"name"`
+	Connected         bool       `json:"connected"`
+	ConfirmedPosition string     `json:"confirmed_position"`
+	LagBytes          *int64     `json:"lag_bytes,omitempty"`
+	NewestCommitAt    *time.Time `json:"newest_commit_at,omitempty"`
 }
 
-type indexPage struct {
-	Name          string  `json:"name"`
-	State         State   `json:"state"`
-	Physical      string  `json:"physical,omitempty"`
-	Building      string  `json:"building,omitempty"`
-	DeadLetters   int64   `json:"dead_letters"`
-	RowsDone      int64   `json:"rows_done"`
-	RowsTotal     *int64  `json:"rows_total,omitempty"`
-	RowsPerSecond float64 `json:"rows_per_second,omitempty"`
-	SecondsLeft   *int64  `json:"seconds_left,omitempty"`
+// An IndexPage is what is said of one index as JSON. The rows are those of the backfill under
+// way, or of the last one.
+type IndexPage struct {
+	Index            string  `json:"index"` // the alias
+	State            State   `json:"state"`
+	Physical         string  `json:"physical,omitempty"`
+	Building         string  `json:"building,omitempty"`
+	DeadLetters      int64   `json:"dead_letters"`
+	RowsDone         int64   `json:"rows_done"`
+	RowsExpected     *int64  `json:"rows_expected,omitempty"`
+	RowsPerSecond    float64 `json:"rows_per_second,omitempty"`
+	RemainingSeconds *int64  `json:"remaining_seconds,omitempty"`
+}
+
+// Expect has the backfill under way go on at so many rows a second.
+func (p *IndexPage) Expect(rowsPerSecond float64) {
+	if rowsPerSecond <= 0 {
+		return
+	}
+	p.RowsPerSecond = rowsPerSecond
+	if p.RowsExpected != nil {
+		seconds := int64(float64(max(0, *p.RowsExpected-p.RowsDone)) / rowsPerSecond)
+		p.RemainingSeconds = &seconds
+	}
 }
 
 type alarmPage struct {
@@ -41,29 +56,32 @@ type alarmPage struct {
 func (s *Status) page() page {
 	p := page{
 		Version: s.Version, Product: s.Product, Failure: s.Failure,
-		Slot:    slotPage{Name: s.Slot, Connected: s.Connected, Confirmed: s.Confirmed.String()},
-		Indices: []indexPage{}, Alarms: []alarmPage{},
+		Slot:    slotPage{Name: s.Slot, Connected: s.Connected, ConfirmedPosition: s.Confirmed.String()},
+		Indices: []IndexPage{}, Alarms: []alarmPage{},
 	}
 	if lag, known := s.Lag(); known {
 		p.Slot.LagBytes = &lag
 	}
 	if !s.NewestCommit.IsZero() {
 		at := s.NewestCommit.UTC()
-		p.Slot.NewestCommit = &at
+		p.Slot.NewestCommitAt = &at
 	}
-	for _, ix := range s.Indices {
-		i := indexPage{Name: ix.Name, State: ix.State, Physical: ix.Physical, Building: ix.Building, DeadLetters: ix.DeadLetters, RowsDone: ix.RowsDone, RowsPerSecond: ix.RowsPerSecond}
-		if ix.RowsTotal >= 0 {
-			i.RowsTotal = &ix.RowsTotal
-		}
-		if left, known := ix.Left(); known {
-			seconds := int64(left.Seconds())
-			i.SecondsLeft = &seconds
-		}
-		p.Indices = append(p.Indices, i)
+	for i := range s.Indices {
+		p.Indices = append(p.Indices, s.Indices[i].page())
 	}
 	for _, a := range s.Alarms {
 		p.Alarms = append(p.Alarms, alarmPage{Reason: a.Key, Text: a.Text, Since: a.Since.UTC()})
+	}
+	return p
+}
+
+func (i *Index) page() IndexPage {
+	p := IndexPage{Index: i.Name, State: i.State, Physical: i.Physical, Building: i.Building, DeadLetters: i.DeadLetters, RowsDone: i.RowsDone}
+	if i.RowsExpected >= 0 {
+		p.RowsExpected = &i.RowsExpected
+	}
+	if i.Building != "" {
+		p.Expect(i.RowsPerSecond)
 	}
 	return p
 }

@@ -12,11 +12,14 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"syscall"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"tidemark/indexer/retry"
 )
 
 const (
@@ -28,27 +31,54 @@ const (
 
 	// stopGrace is how long requests under way may take after the end was asked for.
 	stopGrace = 2 * time.Second
+
+	// minPause and maxPause are the pauses between attempts to listen, before chance makes
+	// them up to half shorter or longer: 30 s is the longest.
+	minPause = time.Second
+	maxPause = 20 * time.Second
 )
 
-// A Server answers at one address. Its methods are called by one goroutine.
+// A Server answers at one address.
 type Server struct {
-	address  string
-	log      *slog.Logger
-	http     http.Server
-	listener net.Listener // nil before Listen
+	address string
+	log     *slog.Logger
+	http    http.Server
 }
 
-// A ListenError says that the address cannot be listened on.
+// A ListenError says that an address cannot be listened on, whatever other processes do: it
+// is none of this host's, or not allowed to this process.
 type ListenError struct {
 	Address string
 	Err     error
 }
 
 func (e *ListenError) Error() string {
-	return fmt.Sprintf("admin server: cannot listen on %s: %v\n    hint: set admin.listen to another address, or end the process that has this one", e.Address, e.Err)
+	return fmt.Sprintf("cannot listen on %s: %v", e.Address, e.Err)
 }
 
 func (e *ListenError) Unwrap() error { return e.Err }
+
+// CheckAddress finds out whether address, HOST:PORT, can be listened on. One that another
+// process has now can be: see [Server.Run]. Its error is a *[ListenError].
+func CheckAddress(ctx context.Context, address string) error {
+	l, err := listen(ctx, address)
+	if errors.Is(err, syscall.EADDRINUSE) {
+		return nil
+	}
+	if err != nil {
+		return &ListenError{Address: address, Err: err}
+	}
+	return l.Close()
+}
+
+func listen(ctx context.Context, address string) (net.Listener, error) {
+	var config net.ListenConfig
+	l, err := config.Listen(ctx, "tcp", address)
+	if op, ok := errors.AsType[*net.OpError](err); ok {
+		err = op.Err // the address is said already
+	}
+	return l, err
+}
 
 // New makes a server for the address listen, HOST:PORT.
 func New(listen string, source Source, log *slog.Logger) *Server {
@@ -83,37 +113,47 @@ func New(listen string, source Source, log *slog.Logger) *Server {
 	}}
 }
 
-// Listen takes the address, so that one in use is known before anything else is begun.
-// It returns what is listened on: the port is another one where 0 was asked for. Run
-// follows, and closes it. Its error is a *[ListenError].
-func (s *Server) Listen(ctx context.Context) (net.Addr, error) {
-	var config net.ListenConfig
-	l, err := config.Listen(ctx, "tcp", s.address)
+// Run serves until ctx is done, then lets the requests under way end, and returns nil. While
+// another process has the address, as the instance before does until this one takes over, it
+// tries again. Any error comes before ctx is done.
+func (s *Server) Run(ctx context.Context) error {
+	l, err := s.awaitAddress(ctx)
 	if err != nil {
-		if op, ok := errors.AsType[*net.OpError](err); ok {
-			err = op.Err // the address is said already
-		}
-		return nil, &ListenError{Address: s.address, Err: err}
+		return nil // ctx is done
 	}
-	s.listener = l
-	return l.Addr(), nil
+	return s.serve(ctx, l)
 }
 
-// Run serves until ctx is done, then lets the requests under way end, and returns nil. It
-// listens first where [Server.Listen] was not called. Any error comes before ctx is done.
-func (s *Server) Run(ctx context.Context) error {
-	if s.listener == nil {
-		if _, err := s.Listen(ctx); err != nil {
-			return err
+// awaitAddress listens as soon as it can. Its error is the end of ctx.
+func (s *Server) awaitAddress(ctx context.Context) (net.Listener, error) {
+	pause := retry.NewBackoff(minPause, maxPause)
+	for said := ""; ; {
+		l, err := listen(ctx, s.address)
+		if err == nil || ctx.Err() != nil {
+			if err == nil {
+				s.log.Info("admin server listens", "address", l.Addr().String(), "paths", paths)
+			}
+			return l, err
+		}
+		if text := err.Error(); text != said {
+			s.log.Warn("the admin server cannot listen, nothing else is held up; trying again", "address", s.address, "error", err,
+				"hint", "an instance that waits for the slot has the address when the one before ends; otherwise set admin.listen to another one, or end the process that has it")
+			said = text
+		}
+		if err := retry.Sleep(ctx, pause.NextBackOff()); err != nil {
+			return nil, err
 		}
 	}
-	s.log.Info("admin server listens", "address", s.listener.Addr().String(), "paths", paths)
+}
+
+// serve answers on l until ctx is done.
+func (s *Server) serve(ctx context.Context, l net.Listener) error {
 	served := make(chan error, 1)
-	go func() { served <- s.http.Serve(s.listener) }()
+	go func() { served <- s.http.Serve(l) }()
 	select {
 	case err := <-served:
 		s.http.Close()
-		return fmt.Errorf("serve at %s: %w", s.listener.Addr(), err)
+		return fmt.Errorf("serve at %s: %w", l.Addr(), err)
 	case <-ctx.Done():
 	}
 	grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopGrace)

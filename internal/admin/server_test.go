@@ -14,6 +14,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus/testutil/promlint"
@@ -46,7 +47,7 @@ func working() Status {
 		Version: "1.2.3", Product: "OpenSearch 3.3.2", Slot: "shop", Connected: true,
 		Confirmed: 0x100, WALEnd: 0x180, NewestCommit: time.UnixMilli(1_769_860_800_250),
 		QueueMessages: 3, QueueBytes: 4096,
-		Indices: []Index{{Name: "products", Physical: "products-20260131t120000z", State: Live, RowsDone: 42, RowsTotal: -1, DeadLetters: 2}},
+		Indices: []Index{{Name: "products", Physical: "products-20260131t120000z", State: Live, RowsDone: 42, RowsExpected: -1, DeadLetters: 2}},
 		Bulk: Bulk{Stored: 10, Deleted: 4, Superseded: 3, Refused: 2, Retried: 7, Requests: 6, FailedRequests: 1,
 			Bytes: 1000, RawBytes: 9000, Duration: 1500 * time.Millisecond},
 	}
@@ -55,11 +56,8 @@ func working() Status {
 // start serves a source for the length of a test.
 func start(t *testing.T, src *source) (url string) {
 	t.Helper()
-	s := New("127.0.0.1:0", src, slog.New(slog.NewTextHandler(t.Output(), nil)))
-	addr, err := s.Listen(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
+	address, output := listening()
+	s := New("127.0.0.1:0", src, slog.New(slog.NewJSONHandler(io.MultiWriter(output, t.Output()), nil)))
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- s.Run(ctx) }()
@@ -70,8 +68,27 @@ func start(t *testing.T, src *source) (url string) {
 			t.Errorf("Run: %v", err)
 		}
 	})
-	return "http://" + addr.String()
+	return "http://" + <-address
 }
+
+// listening returns the address that a server logs when it listens.
+func listening() (<-chan string, io.Writer) {
+	address := make(chan string, 1)
+	return address, writerFunc(func(line []byte) (int, error) {
+		var l struct{ Msg, Address string }
+		if err := json.Unmarshal(line, &l); err != nil {
+			return 0, err
+		}
+		if l.Msg == "admin server listens" {
+			address <- l.Address
+		}
+		return len(line), nil
+	})
+}
+
+type writerFunc func([]byte) (int, error)
+
+func (f writerFunc) Write(line []byte) (int, error) { return f(line) }
 
 func get(t *testing.T, url string) (int, string) {
 	t.Helper()
@@ -95,9 +112,9 @@ func TestHealthAndReadiness(t *testing.T) {
 	}{
 		{"all is well", func(*Status) {}, nil, nil},
 		{"another process has the slot", func(s *Status) { s.Connected = false }, nil, []string{"not connected to slot shop"}},
-		{"first filling", func(s *Status) { s.Indices[0].State, s.Indices[0].RowsTotal = Backfilling, 100 }, nil,
-			[]string{"index products is being filled: 42 of about 100 rows"}},
-		{"first filling of unknown length", func(s *Status) { s.Indices[0].State = Backfilling }, nil, []string{"index products is being filled: 42 rows"}},
+		{"first backfill", func(s *Status) { s.Indices[0].State, s.Indices[0].RowsExpected = Backfilling, 100 }, nil,
+			[]string{"index products is backfilling: 42 of about 100 rows"}},
+		{"first backfill of unknown length", func(s *Status) { s.Indices[0].State = Backfilling }, nil, []string{"index products is backfilling: 42 rows"}},
 		{"a rebuild beside the live one", func(s *Status) { s.Indices[0].State = Rebuilding }, nil, nil},
 		{"writing is held back", func(s *Status) { s.Alarms = []Alarm{{Key: "index x is missing", Text: "make it"}} }, nil, []string{"index x is missing: make it"}},
 		{"failed for good", func(s *Status) { s.Failure, s.Connected = "slot shop is lost", false },
@@ -138,7 +155,7 @@ func TestMetrics(t *testing.T) {
 	url := start(t, src)
 	src.set(func(s *Status) {
 		s.Alarms = []Alarm{{Key: "no answer", Since: time.Unix(1_769_860_900, 0)}}
-		s.Indices = append(s.Indices, Index{Name: "orders", Building: "orders-20260131t120000z", State: Backfilling, RowsDone: 5, RowsTotal: 50, RowsPerSecond: 2.5})
+		s.Indices = append(s.Indices, Index{Name: "orders", Building: "orders-20260131t120000z", State: Backfilling, RowsDone: 5, RowsExpected: 50, RowsPerSecond: 2.5})
 	})
 	status, body := get(t, url+"/metrics")
 	if status != http.StatusOK {
@@ -198,13 +215,13 @@ func TestStatus(t *testing.T) {
 	src := &source{status: working()}
 	src.set(func(s *Status) {
 		s.Alarms = []Alarm{{Key: "no answer", Text: "start it", Since: time.Unix(1_769_860_900, 0).UTC()}}
-		s.Indices = append(s.Indices, Index{Name: "orders", Physical: "orders-20260131t120000z", Building: "orders-20260131t120000z", State: Backfilling, RowsDone: 5, RowsTotal: 50, RowsPerSecond: 2.5})
+		s.Indices = append(s.Indices, Index{Name: "orders", Building: "orders-20260131t120000z", State: Backfilling, RowsDone: 5, RowsExpected: 50, RowsPerSecond: 2.5})
 	})
 	status, body := get(t, start(t, src)+"/status")
 	const want = `{"version":"1.2.3","product":"OpenSearch 3.3.2","failure":"",` +
-		`"slot":{"name":"shop","connected":true,"confirmed":"0/100","lag_bytes":128,"newest_commit":"2026-01-31T12:00:00.25Z"},` +
-		`"indices":[{"name":"products","state":"live","physical":"products-20260131t120000z","dead_letters":2,"rows_done":42},` +
-		`{"name":"orders","state":"backfilling","physical":"orders-20260131t120000z","building":"orders-20260131t120000z","dead_letters":0,"rows_done":5,"rows_total":50,"rows_per_second":2.5,"seconds_left":18}],` +
+		`"slot":{"name":"shop","connected":true,"confirmed_position":"0/100","lag_bytes":128,"newest_commit_at":"2026-01-31T12:00:00.25Z"},` +
+		`"indices":[{"index":"products","state":"live","physical":"products-20260131t120000z","dead_letters":2,"rows_done":42},` +
+		`{"index":"orders","state":"backfilling","building":"orders-20260131t120000z","dead_letters":0,"rows_done":5,"rows_expected":50,"rows_per_second":2.5,"remaining_seconds":18}],` +
 		`"alarms":[{"reason":"no answer","text":"start it","since":"2026-01-31T12:01:40Z"}]}` + "\n"
 	if status != http.StatusOK || body != want {
 		t.Errorf("%d\n%s\nwant\n%s", status, body, want)
@@ -272,15 +289,77 @@ func TestOtherRequests(t *testing.T) {
 	}
 }
 
+// TestAddressInUse has a server wait for an address that another process has, say so once,
+// and serve when it is free.
 func TestAddressInUse(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer l.Close()
-	err = New(l.Addr().String(), &source{}, slog.New(slog.DiscardHandler)).Run(t.Context())
-	if _, ok := errors.AsType[*ListenError](err); !ok || !strings.Contains(err.Error(), l.Addr().String()) || !strings.Contains(err.Error(), "admin.listen") {
-		t.Errorf("%v", err)
+	taken := l.Addr().String()
+	if err := CheckAddress(t.Context(), taken); err != nil {
+		t.Errorf("an address that is taken is refused: %v", err)
+	}
+	warned := make(chan string, 10)
+	address, output := listening()
+	log := slog.New(slog.NewJSONHandler(io.MultiWriter(output, writerFunc(func(line []byte) (int, error) {
+		if text := string(line); strings.Contains(text, `"WARN"`) {
+			warned <- text
+		}
+		return len(line), nil
+	})), nil))
+	synctest.Test(t, func(t *testing.T) { // its pauses take no time
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error, 1)
+		start := time.Now()
+		go func() { done <- New(taken, &source{status: working()}, log).Run(ctx) }()
+		time.Sleep(10 * time.Minute)
+		select {
+		case at := <-address:
+			t.Errorf("it listens on %s, which another process has", at)
+		default:
+		}
+		cancel()
+		if err := <-done; err != nil {
+			t.Errorf("asked to end after %s it returns %v", time.Since(start), err)
+		}
+	})
+	if line := <-warned; !strings.Contains(line, taken) || !strings.Contains(line, "in use") || !strings.Contains(line, "set admin.listen") {
+		t.Errorf("it says %s", line)
+	}
+	select {
+	case line := <-warned:
+		t.Errorf("it says it again: %s", line)
+	default:
+	}
+
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- New(taken, &source{status: working()}, log).Run(ctx) }()
+	<-warned
+	l.Close()
+	at := <-address
+	if status, body := get(t, "http://"+at+"/healthz"); at != taken || status != http.StatusOK {
+		t.Errorf("%s when the address is free: %d %s", at, status, body)
+	}
+	http.DefaultClient.CloseIdleConnections()
+	cancel()
+	if err := <-done; err != nil {
+		t.Errorf("Run: %v", err)
+	}
+}
+
+// TestNoAddress has addresses that never can be listened on.
+func TestNoAddress(t *testing.T) {
+	for _, address := range []string{"192.0.2.1:9630", "no-such-host.invalid:9630"} { // RFC 5737, RFC 2606
+		err := CheckAddress(t.Context(), address)
+		if _, ok := errors.AsType[*ListenError](err); !ok || !strings.Contains(err.Error(), "cannot listen on "+address+": ") {
+			t.Errorf("%s: %v", address, err)
+		}
+	}
+	if err := CheckAddress(t.Context(), "127.0.0.1:0"); err != nil {
+		t.Error(err)
 	}
 }
 
@@ -293,17 +372,15 @@ func TestShutdownLetsARequestEnd(t *testing.T) {
 		<-release
 		return working()
 	})
-	s := New("127.0.0.1:0", src, slog.New(slog.DiscardHandler))
-	addr, err := s.Listen(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
+	address, output := listening()
+	s := New("127.0.0.1:0", src, slog.New(slog.NewJSONHandler(output, nil)))
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() { done <- s.Run(ctx) }()
+	addr := <-address
 	answered := make(chan int, 1)
 	go func() {
-		resp, err := http.Get("http://" + addr.String() + "/healthz")
+		resp, err := http.Get("http://" + addr + "/healthz")
 		if err != nil {
 			t.Error(err)
 			answered <- 0
@@ -316,7 +393,7 @@ func TestShutdownLetsARequestEnd(t *testing.T) {
 	cancel()
 	// The listener goes first.
 	for {
-		conn, err := net.Dial("tcp", addr.String())
+		conn, err := net.Dial("tcp", addr)
 		if err != nil {
 			break
 		}

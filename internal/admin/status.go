@@ -7,7 +7,7 @@ import (
 	"github.com/jackc/pglogrepl"
 )
 
-// A Source tells what the process is doing. Status is called for each request, by several
+// A Source says what the process is doing. Status is called for each request, by several
 // goroutines at once, and must answer from memory.
 type Source interface {
 	Status() Status
@@ -36,26 +36,17 @@ type Status struct {
 
 // An Index is one index of the mapping file.
 type Index struct {
-	Name        string // the alias
-	Physical    string // the index that is filled or kept
-	Building    string // the index that is filled, "" if none is
-	State       State
-	RowsDone    int64 // of the filling under way, or of the last one
-	RowsTotal   int64 // an estimate; -1: none
-	DeadLetters int64
+	Name         string // the alias
+	Physical     string // the index in use, "" while the first one is filled
+	Building     string // the index that is filled, "" if none is
+	State        State
+	RowsDone     int64 // of the backfill under way, or of the last one
+	RowsExpected int64 // an estimate of all of them; -1: none
+	DeadLetters  int64
 
-	// RowsPerSecond is how fast the filling under way was lately, 0 if that is not known or
+	// RowsPerSecond is how fast the backfill under way was lately, 0 if that is not known or
 	// none is.
 	RowsPerSecond float64
-}
-
-// Left is how long the filling under way still takes, by the estimate of its rows and the
-// rate of late; false where one of them is not known.
-func (ix *Index) Left() (time.Duration, bool) {
-	if ix.Building == "" || ix.RowsTotal < 0 || ix.RowsPerSecond <= 0 {
-		return 0, false
-	}
-	return time.Duration(float64(max(0, ix.RowsTotal-ix.RowsDone)) / ix.RowsPerSecond * float64(time.Second)), true
 }
 
 // A State says what is done with an index.
@@ -63,8 +54,9 @@ type State string
 
 const (
 	Backfilling State = "backfilling" // it is filled for the first time, searchers see nothing yet
-	Live        State = "live"        // it is complete and kept equal to its table
+	Live        State = "live"        // it is complete and kept equal to its tables
 	Rebuilding  State = "rebuilding"  // it is live, and a new physical index is filled beside it
+	Missing     State = "missing"     // nothing is there; a running instance has no such index
 )
 
 var states = []State{Backfilling, Live, Rebuilding}
@@ -115,7 +107,7 @@ func (s *Status) unready() []string {
 	}
 	for _, ix := range s.Indices {
 		if ix.State == Backfilling {
-			reasons = append(reasons, "index "+ix.Name+" is being filled: "+ix.rows())
+			reasons = append(reasons, "index "+ix.Name+" is backfilling: "+ix.rows())
 		}
 	}
 	for _, a := range s.Alarms {
@@ -124,9 +116,9 @@ func (s *Status) unready() []string {
 	return reasons
 }
 
-func (ix *Index) rows() string {
-	if ix.RowsTotal < 0 {
-		return fmt.Sprintf("%d rows", ix.RowsDone)
+func (i *Index) rows() string {
+	if i.RowsExpected < 0 {
+		return fmt.Sprintf("%d rows", i.RowsDone)
 	}
-	return fmt.Sprintf("%d of about %d rows", ix.RowsDone, ix.RowsTotal)
+	return fmt.Sprintf("%d of about %d rows", i.RowsDone, i.RowsExpected)
 }

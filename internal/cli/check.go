@@ -163,7 +163,7 @@ func doing(p prepare.IndexPlan) string {
 	case p.Need.Fill != "" && p.Live == "" && len(foreign) > 0:
 		return fmt.Sprintf("stops: its name stands for %s, which somebody else made; run --adopt fills an index and moves the name to it", strings.Join(foreign, ", "))
 	case p.Need.Fill == "" && p.Building != "":
-		return fmt.Sprintf("goes on with filling %s, of which %d rows are stored", p.Building, p.Done)
+		return fmt.Sprintf("goes on with the backfill of %s, of which %d rows are stored", p.Building, p.Done)
 	case p.Need.Grow:
 		return fmt.Sprintf("adds the fields of new columns to %s; no rebuild is needed", p.Live)
 	case p.Need.Fill == "":

@@ -1,17 +1,20 @@
 package cli
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/url"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
+	"sync"
 	"testing"
+	"time"
 
 	"tidemark/testenv"
 )
@@ -369,17 +372,71 @@ func TestUnknownIndexToReindex(t *testing.T) {
 	}
 }
 
-// TestAdminAddressInUse has run end at once where it cannot listen.
-func TestAdminAddressInUse(t *testing.T) {
+// TestAdminAddress has run meet an admin address that another process has, which holds
+// nothing up, and one that it never can have, which is found out before anything is made.
+func TestAdminAddress(t *testing.T) {
 	d := testenv.NewDatabase(t)
 	search := testenv.SharedSearch(t, testenv.Engines(t)[0])
 	d.Exec(t, "create table a (id int primary key)")
 	f := newFile(t, d.URL, search.URL, d.Unique("slot"), "  "+search.NewPrefix(t)+"a: {table: a}\n")
-	address := f.takeAdmin(t)
+
+	const nowhere = "192.0.2.1:9630" // of no host, RFC 5737
+	f.setAdmin(t, nowhere)
 	code, _, wrong := tidemark(t, "run", "-c", f.path)
-	if code != exitConfig || !strings.Contains(wrong, "cannot listen on "+address) || !strings.Contains(wrong, "hint: set admin.listen") {
+	if code != exitConfig || !strings.Contains(wrong, f.path+":6: admin.listen: cannot listen on "+nowhere) || !strings.Contains(wrong, "\n    hint: an address of this host") {
 		t.Errorf("%d %s", code, wrong)
 	}
+	for what, query := range map[string]string{
+		"slots":        "select count(*) from pg_replication_slots where database = current_database()",
+		"publications": "select count(*) from pg_publication",
+		"schemas":      "select count(*) from pg_namespace where nspname = 'dbsync_ctrl'",
+	} {
+		var n int
+		if err := d.DB.QueryRowContext(t.Context(), query).Scan(&n); err != nil || n != 0 {
+			t.Errorf("%d %s were made for a file that cannot be used, %v", n, what, err)
+		}
+	}
+	// It is needed by none that comes to an end by itself.
+	says(t, exitDone, []string{"run", "--once", "-c", f.path})
+
+	address := f.takeAdmin(t)
+	code, _, wrong = tidemark(t, "run", "--once", "-c", f.path)
+	if code != exitDone || strings.Contains(wrong, "admin server") {
+		t.Errorf("run --once: %d %s", code, wrong)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	log := &lineWatch{text: "the admin server cannot listen", then: cancel}
+	if code := Run(ctx, []string{"run", "-c", f.path}, io.Discard, log); code != exitDone {
+		t.Errorf("exit code %d:\n%s", code, log)
+	}
+	if context.Cause(ctx) != context.Canceled || !strings.Contains(log.String(), address) || !strings.Contains(log.String(), "set admin.listen") {
+		t.Errorf("it says\n%s", log)
+	}
+}
+
+// A lineWatch is a log; then is called when it has the text.
+type lineWatch struct {
+	text string
+	then func()
+
+	mu  sync.Mutex
+	log strings.Builder
+}
+
+func (l *lineWatch) Write(line []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if strings.Contains(string(line), l.text) {
+		l.then()
+	}
+	return l.log.Write(line)
+}
+
+func (l *lineWatch) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.log.String()
 }
 
 // takeAdmin has the file name an admin address that somebody else listens on.
@@ -390,15 +447,22 @@ func (f *file) takeAdmin(t *testing.T) (address string) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { l.Close() })
+	address = l.Addr().String()
+	f.setAdmin(t, address)
+	return address
+}
+
+// setAdmin has the file name an admin address.
+func (f *file) setAdmin(t *testing.T, address string) {
+	t.Helper()
 	text, err := os.ReadFile(f.path)
 	if err != nil {
 		t.Fatal(err)
 	}
-	address = l.Addr().String()
-	if err := os.WriteFile(f.path, bytes.ReplaceAll(text, []byte("127.0.0.1:0"), []byte(address)), 0o600); err != nil {
+	text = regexp.MustCompile(`listen: "[^"]*"`).ReplaceAll(text, []byte(`listen: "`+address+`"`))
+	if err := os.WriteFile(f.path, text, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	return address
 }
 
 // count returns the number of documents that searchers see.

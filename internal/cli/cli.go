@@ -42,7 +42,7 @@ func Run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	return exitCode(err)
 }
 
-// newRoot makes the command with all of its own. reached tells whether the line was right.
+// newRoot makes the command with all of its own. reached reports whether the line was right.
 func newRoot(stderr io.Writer) (root *cobra.Command, reached *bool) {
 	reached = new(bool)
 	root = &cobra.Command{

@@ -150,6 +150,9 @@ func writtenBy(ix *mapping.Index, alias string) bool {
 }
 
 func (o *lettersOptions) list(ctx context.Context, config *mapping.Config, indices []*mapping.Index, out, stderr io.Writer) error {
+	if o.limit < 1 {
+		return &usageError{errors.New("--limit: want at least 1"), "tidemark dead-letters list"}
+	}
 	log, _ := o.logger(stderr)
 	letters, end, err := o.open(ctx, config, log)
 	if err != nil {
@@ -157,7 +160,10 @@ func (o *lettersOptions) list(ctx context.Context, config *mapping.Config, indic
 	}
 	defer end()
 	if letters == nil {
-		return o.print(out, nil, config, false)
+		if o.json {
+			return nil
+		}
+		return o.printTable(out, nil, config)
 	}
 	f, err := o.filter(ctx, letters, indices)
 	if err != nil {
@@ -169,7 +175,7 @@ func (o *lettersOptions) list(ctx context.Context, config *mapping.Config, indic
 			if err != nil || len(page) == 0 {
 				return err
 			}
-			if err := o.print(out, page, config, false); err != nil {
+			if err := printJSON(out, lineOf(&page[0], config)); err != nil {
 				return err
 			}
 			f.After = page[0].Row
@@ -180,7 +186,7 @@ func (o *lettersOptions) list(ctx context.Context, config *mapping.Config, indic
 	if err != nil {
 		return err
 	}
-	return o.print(out, all[:min(len(all), o.limit)], config, len(all) > o.limit)
+	return o.printTable(out, all, config)
 }
 
 // A letterLine is a dead letter as it is printed.
@@ -219,24 +225,28 @@ func lineOf(l *control.DeadLetter, config *mapping.Config) *letterLine {
 	return line
 }
 
-// print prints dead letters.
-func (o *lettersOptions) print(out io.Writer, letters []control.DeadLetter, config *mapping.Config, more bool) error {
+// printJSON prints a dead letter as a line of JSON.
+func printJSON(out io.Writer, l *letterLine) error {
+	encoder := json.NewEncoder(out)
+	encoder.SetEscapeHTML(false)
+	if err := encoder.Encode(l); err != nil {
+		return fmt.Errorf("print a dead letter: %w", err)
+	}
+	return nil
+}
+
+const noLetters = "there are no dead letters\n"
+
+// printTable prints the first of the dead letters, as many as the limit says.
+func (o *lettersOptions) printTable(out io.Writer, letters []control.DeadLetter, config *mapping.Config) error {
 	var b bytes.Buffer
-	if o.json {
-		encoder := json.NewEncoder(&b)
-		encoder.SetEscapeHTML(false)
-		for i := range letters {
-			if err := encoder.Encode(lineOf(&letters[i], config)); err != nil {
-				return fmt.Errorf("print dead letters: %w", err)
-			}
-		}
-	} else if len(letters) == 0 {
-		b.WriteString("there are no dead letters\n")
+	if len(letters) == 0 {
+		b.WriteString(noLetters)
 	} else {
 		const mostReason = 200
 		w := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
 		fmt.Fprintln(w, "row\tphysical index\tid\tversion\trefused\tsince\treason")
-		for i := range letters {
+		for i := range letters[:min(len(letters), o.limit)] {
 			l := lineOf(&letters[i], config)
 			id := shortened(l.ID, 60)
 			if l.Routing != "" {
@@ -250,7 +260,7 @@ func (o *lettersOptions) print(out io.Writer, letters []control.DeadLetter, conf
 				l.CreatedAt.Local().Format(time.DateTime), shortened(reason, mostReason))
 		}
 		w.Flush() // to memory
-		if more {
+		if len(letters) > o.limit {
 			fmt.Fprintf(&b, "… and more: --limit, or name the index\n")
 		}
 	}
@@ -288,14 +298,14 @@ func (o *lettersOptions) retry(ctx context.Context, config *mapping.Config, indi
 		return err
 	}
 	if len(indices) == 0 {
-		_, err := fmt.Fprintln(out, "there are no dead letters")
+		_, err := io.WriteString(out, noLetters)
 		return err
 	}
 	failed := &refusedError{}
-	err = whileFollowed(ctx, config, indices, log, display, func(ctx context.Context, f *followedSlot) error {
+	err = whileFollowed(ctx, config, indices, log, display, func(ctx context.Context, slot *followedSlot) error {
 		for _, ix := range indices {
 			r, err := verify.RetryLetters(ctx, ix, verify.RetryOptions{
-				DB: f.db, Schema: config.Postgres.ControlSchema, Slot: config.Postgres.Slot, Tables: f.prepared.Tables, Rows: o.rows,
+				DB: slot.db, Schema: config.Postgres.ControlSchema, Slot: config.Postgres.Slot, Tables: slot.prepared.Tables, Rows: o.rows,
 			})
 			if err != nil {
 				return err
@@ -318,7 +328,7 @@ func (o *lettersOptions) retry(ctx context.Context, config *mapping.Config, indi
 	return err
 }
 
-// concerned are those of the indices that have dead letters of those that are meant.
+// concerned are those of the indices that have any of the dead letters that are asked for.
 func (o *lettersOptions) concerned(ctx context.Context, letters *control.DeadLetters, indices []*mapping.Index) ([]*mapping.Index, error) {
 	if letters == nil {
 		return nil, nil

@@ -24,6 +24,7 @@ func TestDeadLettersUsage(t *testing.T) {
 		{[]string{"drop", "-c", f.path}, "name the indices, or all, or dead letters by --row"},
 		{[]string{"drop", "-c", f.path, "b"}, "there is no index b in the mapping"},
 		{[]string{"list", "-c", f.path, "--row", "x"}, "row"},
+		{[]string{"list", "-c", f.path, "--limit", "0"}, "want at least 1"},
 	} {
 		code, out, wrong := tidemark(t, append([]string{"dead-letters"}, test.args...)...)
 		if code != exitConfig || out != "" || !strings.Contains(wrong, test.want) {
@@ -106,5 +107,5 @@ func TestDeadLetters(t *testing.T) {
 	if err := kept.Keep(t.Context(), []search.Refused{letter}); err != nil {
 		t.Fatal(err)
 	}
-	says(t, exitFailed, letters("retry", name), "has to be filled first", "hint: tidemark run")
+	says(t, exitFailed, letters("retry", name), "needs a backfill first", "hint: tidemark run")
 }

@@ -10,7 +10,6 @@ import (
 
 	"tidemark/dbsync"
 	"tidemark/indexer/search"
-	"tidemark/internal/admin"
 	"tidemark/internal/service"
 	"tidemark/mapping"
 )
@@ -28,7 +27,7 @@ var errInterrupted = errors.New("interrupted before it was done")
 // A usageError is a command line that makes no sense.
 type usageError struct {
 	err  error
-	help string // the command that tells more
+	help string // the command whose --help says more
 }
 
 func (e *usageError) Error() string { return e.err.Error() }
@@ -42,7 +41,7 @@ func exitCode(err error) int {
 		return exitDone
 	}
 	if is[*usageError](err) || is[mapping.Problems](err) || is[*dbsync.SetupError](err) ||
-		is[*admin.ListenError](err) || is[*service.UnknownIndexError](err) || is[*search.NameTakenError](err) {
+		is[*service.UnknownIndexError](err) || is[*search.NameTakenError](err) {
 		return exitConfig
 	}
 	if e, ok := errors.AsType[*search.ConnectError](err); ok && e.Configuration() {

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"tidemark/internal/admin"
 	"tidemark/internal/progress"
 	"tidemark/mapping"
 	"tidemark/reindex/control"
@@ -181,7 +182,7 @@ func TestReindexAsks(t *testing.T) {
 	if s := after.Slot; !s.Exists || !s.Active || s.LagBytes == nil {
 		t.Errorf("slot: %+v", s)
 	}
-	if ix.State != stateLive || ix.Physical == before.Indices[0].Physical || ix.Documents == nil || *ix.Documents != 300 || ix.Mapping != "same" || ix.RowsDone != 300 {
+	if ix.State != admin.Live || ix.Physical == before.Indices[0].Physical || ix.Documents == nil || *ix.Documents != 300 || ix.Mapping != "same" || ix.RowsDone != 300 {
 		t.Errorf("index: %+v", ix)
 	}
 	var requests []string
@@ -205,7 +206,7 @@ func TestReindexAsks(t *testing.T) {
 		log := slog.New(slog.DiscardHandler)
 		a := newAsker(config, d.DB, io.Discard, log, progress.New(io.Discard, false, log))
 		a.patience = time.Millisecond
-		if err := a.work(t.Context(), []*control.Request{q}, refresh); err != nil || q.ID == 0 {
+		if err := a.work(t.Context(), []*control.Request{q}); err != nil || q.ID == 0 {
 			t.Errorf("refresh: %v: request %d, %v", refresh, q.ID, err)
 		}
 		if last := status().Requests[0]; last.ID != q.ID || last.Phase != string(control.PhaseDone) {

@@ -21,13 +21,18 @@ type loaded struct {
 	prepared *prepare.Prepared
 }
 
-// load reads the mapping file and holds it against both servers.
-func load(ctx context.Context, file string, log *slog.Logger) (*loaded, error) {
+// load reads the mapping file and holds it against this host and both servers.
+func load(ctx context.Context, file string, options service.Options) (*loaded, error) {
 	config, err := mapping.Read(file)
 	if err != nil {
 		return nil, err
 	}
-	prepared, err := prepare.Prepare(ctx, config, log)
+	if options.Admin {
+		if err := service.CheckAdmin(ctx, config); err != nil {
+			return nil, err
+		}
+	}
+	prepared, err := prepare.Prepare(ctx, config, options.Logger)
 	if err != nil {
 		return nil, err
 	}
@@ -69,7 +74,7 @@ func serveOnce(ctx context.Context, now *loaded, file string, options service.Op
 			case <-hangups:
 			}
 			options.Logger.Info("reading the mapping file again", "file", file)
-			edited, err := load(run, file, options.Logger)
+			edited, err := load(run, file, options)
 			if err == nil {
 				next = edited
 				end(errReload)

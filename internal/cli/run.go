@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"io"
-	"log/slog"
 
 	"github.com/spf13/cobra"
 
@@ -27,7 +26,8 @@ func newRun(stderr io.Writer) *cobra.Command {
 		Use:   "run",
 		Short: "Keep the indices equal to their tables",
 		Long: "Fills the indices that are not complete, and then keeps all of them equal to their tables until it is\n" +
-			"stopped. SIGTERM and SIGINT end it within 10 seconds; what was begun is finished or done again later.",
+			"stopped. SIGTERM and SIGINT end it within 10 seconds; what was begun is finished or done again later.\n\n" +
+			"Status page, metrics and health are at admin.listen of the file. With --once there are none.",
 		Args: noArguments,
 		RunE: func(c *cobra.Command, _ []string) error { return run(c.Context(), o, stderr) },
 	}
@@ -48,7 +48,7 @@ func run(ctx context.Context, o runOptions, stderr io.Writer) error {
 	}
 	log, display := o.logger(stderr)
 	log.Info("tidemark starts", "version", version.String(), "file", o.file, "indices", len(config.Indices), "slot", config.Postgres.Slot)
-	if err := serve(ctx, config, o, service.Options{Admin: config.Admin.Listen, Once: o.once, Reindex: o.reindex, Logger: log, Display: display}); err != nil {
+	if err := serve(ctx, config, o, service.Options{Admin: !o.once, Once: o.once, Reindex: o.reindex, Logger: log, Display: display}); err != nil {
 		return err
 	}
 	log.Info("tidemark ends")
@@ -72,7 +72,7 @@ func serve(ctx context.Context, config *mapping.Config, o runOptions, options se
 	case o.once:
 		return errInterrupted
 	case err != nil && !errors.Is(err, context.Cause(ctx)):
-		options.Logger.Warn("the end was not in order", slog.Any("error", err))
+		options.Logger.Warn("the end was not in order", "error", err)
 		return err
 	}
 	return nil

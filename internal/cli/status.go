@@ -1,8 +1,6 @@
 package cli
 
 import (
-	"bytes"
-	"cmp"
 	"context"
 	"database/sql"
 	"encoding/json"
@@ -10,14 +8,13 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"strings"
-	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"tidemark/dbsync"
 	"tidemark/indexer/search"
+	"tidemark/internal/admin"
 	"tidemark/internal/logging"
 	"tidemark/internal/prepare"
 	"tidemark/mapping"
@@ -33,15 +30,8 @@ const (
 	shownRequests = 10
 )
 
-// States of an index, as status says them.
-const (
-	stateLive       = "live"       // complete, and kept equal to its table
-	stateFilling    = "filling"    // filled for the first time, searchers see nothing yet
-	stateRebuilding = "rebuilding" // live, and a new physical index is filled beside it
-	stateMissing    = "missing"    // nothing is there yet
-)
-
-// A statusReport is what status prints as JSON. docs/reindex.md describes it.
+// A statusReport is what status prints as JSON. docs/reindex.md describes it. What the admin
+// server says as well has the same key there.
 type statusReport struct {
 	Slot     slotStatus      `json:"slot"`
 	Indices  []indexStatus   `json:"indices"`
@@ -60,19 +50,9 @@ type slotStatus struct {
 }
 
 type indexStatus struct {
-	Name        string `json:"name"`
-	State       string `json:"state"`
-	Physical    string `json:"physical,omitempty"`
-	Building    string `json:"building,omitempty"`
-	Documents   *int64 `json:"documents,omitempty"` // that searchers see
-	DeadLetters int64  `json:"dead_letters"`
-	Mapping     string `json:"mapping"` // same, differs, unknown
-
-	// Of the filling under way, or of the last one.
-	RowsDone      int64    `json:"rows_done"`
-	RowsTotal     *int64   `json:"rows_total,omitempty"`
-	RowsPerSecond *float64 `json:"rows_per_second,omitempty"`
-	SecondsLeft   *float64 `json:"seconds_left,omitempty"`
+	admin.IndexPage
+	Documents *int64 `json:"documents,omitempty"` // that searchers see
+	Mapping   string `json:"mapping"`             // same, differs, unknown
 }
 
 type requestStatus struct {
@@ -82,7 +62,7 @@ type requestStatus struct {
 	Condition  string     `json:"condition,omitempty"`
 	Phase      string     `json:"phase"`
 	Message    string     `json:"message,omitempty"`
-	Rows       int64      `json:"rows"`
+	RowsDone   int64      `json:"rows_done"`
 	CreatedAt  time.Time  `json:"created_at"`
 	FinishedAt *time.Time `json:"finished_at,omitempty"`
 }
@@ -225,14 +205,14 @@ func (r *statusReport) readIndices(ctx context.Context, config *mapping.Config, 
 		}
 		r.Indices = append(r.Indices, statusOf(ix, st, tables, letters))
 		if st != nil && r.Slot.Active {
-			r.Indices[len(r.Indices)-1].expect(st.RowsPerSecond(now))
+			r.Indices[len(r.Indices)-1].Expect(st.RowsPerSecond(now))
 		}
 	}
 	return nil
 }
 
 func statusOf(ix *mapping.Index, st *control.State, tables catalog.Tables, letters map[string]int64) indexStatus {
-	s := indexStatus{Name: ix.Name, State: stateMissing, Mapping: "unknown"}
+	s := indexStatus{IndexPage: admin.IndexPage{Index: ix.Name, State: admin.Missing}, Mapping: "unknown"}
 	if st == nil {
 		return s
 	}
@@ -245,17 +225,17 @@ func statusOf(ix *mapping.Index, st *control.State, tables catalog.Tables, lette
 	of := st.Live.Fingerprint
 	switch {
 	case st.Building.Physical != "" && st.Live.Physical != "":
-		s.State, of = stateRebuilding, st.Building.Fingerprint
+		s.State, of = admin.Rebuilding, st.Building.Fingerprint
 	case st.Building.Physical != "":
-		s.State, of = stateFilling, st.Building.Fingerprint
+		s.State, of = admin.Backfilling, st.Building.Fingerprint
 	case st.Live.Physical != "":
-		s.State = stateLive
+		s.State = admin.Live
 	}
 	known := true
 	for _, name := range ix.Tables() {
 		known = known && tables[name] != nil
 	}
-	if known && s.State != stateMissing {
+	if known && s.State != admin.Missing {
 		s.Mapping = "differs"
 		if ix.Matches(of, tables) {
 			s.Mapping = "same"
@@ -266,21 +246,9 @@ func statusOf(ix *mapping.Index, st *control.State, tables catalog.Tables, lette
 	}
 	if st.Total >= 0 {
 		total := max(st.Total, st.Done)
-		s.RowsTotal = &total
+		s.RowsExpected = &total
 	}
 	return s
-}
-
-// expect has the filling go on at that rate.
-func (ix *indexStatus) expect(rate float64) {
-	if rate <= 0 {
-		return
-	}
-	ix.RowsPerSecond = &rate
-	if ix.RowsTotal != nil {
-		left := float64(*ix.RowsTotal-ix.RowsDone) / rate
-		ix.SecondsLeft = &left
-	}
 }
 
 // readLetters counts the dead letters by write alias.
@@ -303,7 +271,7 @@ func (r *statusReport) readRequests(ctx context.Context, config *mapping.Config,
 		return err
 	}
 	for _, q := range recent {
-		s := requestStatus{ID: q.ID, Kind: string(q.Kind), Index: q.Index, Condition: q.Condition, Phase: string(q.Phase), Message: q.Message, Rows: q.Rows, CreatedAt: q.CreatedAt}
+		s := requestStatus{ID: q.ID, Kind: string(q.Kind), Index: q.Index, Condition: q.Condition, Phase: string(q.Phase), Message: q.Message, RowsDone: q.Rows, CreatedAt: q.CreatedAt}
 		if !q.FinishedAt.IsZero() {
 			s.FinishedAt = &q.FinishedAt
 		}
@@ -331,117 +299,9 @@ func (r *statusReport) readCluster(ctx context.Context, config *mapping.Config, 
 		}
 		n, err := client.Count(ctx, ix.Physical)
 		if err != nil {
-			r.Problems = append(r.Problems, fmt.Sprintf("index %s: count its documents: %v", ix.Name, err))
+			r.Problems = append(r.Problems, fmt.Sprintf("index %s: count its documents: %v", ix.Index, err))
 			continue
 		}
 		ix.Documents = &n
 	}
-}
-
-// table is the report for people.
-func (r *statusReport) table() []byte {
-	var b bytes.Buffer
-	s := r.Slot
-	fmt.Fprintf(&b, "slot %s: ", s.Name)
-	switch {
-	case !s.Exists:
-		b.WriteString("does not exist")
-	case s.Active:
-		b.WriteString("an instance follows it")
-	default:
-		b.WriteString("no instance follows it")
-	}
-	if s.LagBytes != nil {
-		fmt.Fprintf(&b, ", %s behind", size(max(0, *s.LagBytes)))
-		if s.LagSeconds != nil {
-			fmt.Fprintf(&b, " (%s)", duration(*s.LagSeconds))
-		}
-	}
-	if s.WALStatus != "" && s.WALStatus != "reserved" {
-		fmt.Fprintf(&b, ", its log is %s", s.WALStatus)
-	}
-	b.WriteString("\n\n")
-	w := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(w, "index\tstate\tdocuments\tdead letters\tphysical index")
-	for _, ix := range r.Indices {
-		documents := "?"
-		if ix.Documents != nil {
-			documents = fmt.Sprint(*ix.Documents)
-		} else if ix.Physical == "" {
-			documents = "-"
-		}
-		fmt.Fprintf(w, "%s\t%s\t%s\t%d\t%s\n", ix.Name, ix.State, documents, ix.DeadLetters, cmp.Or(ix.Physical, ix.Building, "-"))
-	}
-	w.Flush() // to memory
-	for _, ix := range r.Indices {
-		if ix.Building != "" {
-			what := "is being filled"
-			if !s.Active {
-				what = "goes on being filled by the next instance"
-			}
-			fmt.Fprintf(&b, "\n%s %s as %s: %s\n", ix.Name, what, ix.Building, ix.progress())
-		}
-		if ix.Mapping == "differs" {
-			fmt.Fprintf(&b, "\n%s: the mapping or its tables differ from those of the index: the next run follows, tidemark check says how\n", ix.Name)
-		}
-	}
-	if len(r.Requests) > 0 {
-		b.WriteByte('\n')
-		fmt.Fprintln(w, "request\twhat\tindex\tstate\trows\tasked for")
-		for _, q := range r.Requests {
-			what := q.Kind
-			if q.Condition != "" {
-				what += " where " + shortened(q.Condition, 60)
-			}
-			rows := "-"
-			if q.Kind == string(control.KindRefresh) {
-				rows = fmt.Sprint(q.Rows)
-			}
-			state := q.Phase
-			if q.Message != "" {
-				state += ": " + shortened(q.Message, 60)
-			}
-			fmt.Fprintf(w, "%d\t%s\t%s\t%s\t%s\t%s\n", q.ID, what, q.Index, state, rows, q.CreatedAt.Local().Format(time.DateTime))
-		}
-		w.Flush() // to memory
-	}
-	for _, note := range r.Notes {
-		fmt.Fprintf(&b, "\nnote: %s\n", note)
-	}
-	for _, problem := range r.Problems {
-		fmt.Fprintf(&b, "\nproblem: %s\n", problem)
-	}
-	return b.Bytes()
-}
-
-func (ix *indexStatus) progress() string {
-	var b strings.Builder
-	fmt.Fprintf(&b, "%d rows", ix.RowsDone)
-	if ix.RowsTotal != nil {
-		percent := int64(100)
-		if *ix.RowsTotal > 0 {
-			percent = min(99, ix.RowsDone*100 / *ix.RowsTotal)
-		}
-		fmt.Fprintf(&b, " of about %d (%d %%)", *ix.RowsTotal, percent)
-	}
-	if ix.RowsPerSecond != nil {
-		fmt.Fprintf(&b, ", %.0f rows/s", *ix.RowsPerSecond)
-	}
-	if ix.SecondsLeft != nil {
-		fmt.Fprintf(&b, ", about %s left", duration(*ix.SecondsLeft))
-	}
-	return b.String()
-}
-
-func duration(seconds float64) time.Duration {
-	return (time.Duration(seconds * float64(time.Second))).Round(time.Second)
-}
-
-// shortened is a text on one line of a table, of at most so many characters.
-func shortened(text string, most int) string {
-	words := []rune(strings.Join(strings.Fields(text), " "))
-	if len(words) > most {
-		return string(words[:most-1]) + "…"
-	}
-	return string(words)
 }

@@ -13,6 +13,7 @@ import (
 	"strings"
 	"sync"
 
+	"github.com/jackc/pglogrepl"
 	"github.com/sourcegraph/conc/pool"
 	"github.com/spf13/cobra"
 
@@ -81,14 +82,14 @@ func runVerify(ctx context.Context, o verifyOptions, names []string, out, stderr
 	log, display := o.logger(stderr)
 	out = &lockedWriter{w: out}
 	counts := make([]int64, len(indices))
-	err = whileFollowed(ctx, config, indices, log, display, func(ctx context.Context, f *followedSlot) error {
+	err = whileFollowed(ctx, config, indices, log, display, func(ctx context.Context, slot *followedSlot) error {
 		// What takes its time is mostly to wait for the slot.
 		p := pool.New().WithContext(ctx).WithMaxGoroutines(parallelVerify).WithCancelOnError().WithFirstError()
 		for i, ix := range indices {
 			p.Go(func(ctx context.Context) error {
 				printer := verifyPrinter{o: o, out: out}
 				verified, err := verify.Run(ctx, ix, verify.Options{
-					DB: f.db, Client: f.prepared.Client, Schema: config.Postgres.ControlSchema, Slot: config.Postgres.Slot, Tables: f.prepared.Tables,
+					DB: slot.db, Client: slot.prepared.Client, Schema: config.Postgres.ControlSchema, Slot: config.Postgres.Slot, Tables: slot.prepared.Tables,
 					Sample: float64(o.sample), Repair: o.repair, Found: printer.found, Progress: service.Bars{Display: display}, Logger: log,
 				})
 				if err != nil {
@@ -140,12 +141,27 @@ type verifyPrinter struct {
 
 func (p *verifyPrinter) found(d verify.Difference) error {
 	if p.o.json {
-		return p.line(map[string]any{"difference": d})
+		return p.line(map[string]any{"difference": newDifferenceLine(&d)})
 	}
 	if p.shown++; p.shown > p.o.show {
 		return nil
 	}
 	return p.print(describeDifference(&d) + "\n")
+}
+
+// A differenceLine is a difference as it is printed as JSON. Its version is the position in the
+// log, as that of a dead letter is.
+type differenceLine struct {
+	*verify.Difference
+	Version string `json:"version,omitempty"`
+}
+
+func newDifferenceLine(d *verify.Difference) *differenceLine {
+	line := &differenceLine{Difference: d}
+	if d.Version != 0 {
+		line.Version = pglogrepl.LSN(d.Version).String()
+	}
+	return line
 }
 
 func (p *verifyPrinter) line(value any) error {

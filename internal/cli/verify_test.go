@@ -2,6 +2,7 @@ package cli
 
 import (
 	"bytes"
+	"encoding/json"
 	"testing"
 
 	"tidemark/reindex/verify"
@@ -63,6 +64,22 @@ func TestVerifyUsage(t *testing.T) {
 	for _, args := range [][]string{{"verify"}, {"verify", "a", "--sample", "5"}} {
 		if code, out, _ := tidemark(t, args...); code != exitConfig || out != "" {
 			t.Errorf("%q: exit code %d, printed %q", args, code, out)
+		}
+	}
+}
+
+// TestDifferenceLine has the version of a difference as that of a dead letter is.
+func TestDifferenceLine(t *testing.T) {
+	for _, test := range []struct {
+		version int64
+		want    string
+	}{
+		{0x16B3748, `{"index":"products","id":"7","kind":"extra","version":"0/16B3748"}`},
+		{0, `{"index":"products","id":"7","kind":"extra"}`},
+	} {
+		got, err := json.Marshal(newDifferenceLine(&verify.Difference{Index: "products", ID: "7", Kind: verify.Extra, Version: test.version}))
+		if err != nil || string(got) != test.want {
+			t.Errorf("%s, %v, want %s", got, err, test.want)
 		}
 	}
 }

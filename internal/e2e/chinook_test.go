@@ -42,7 +42,7 @@ func newChinookOn(t testing.TB, postgres *testenv.Postgres, search *testenv.Sear
 func TestChinook(t *testing.T) {
 	eachEngine(t, func(t *testing.T, e testenv.Engine) {
 		s := newChinook(t, testenv.SharedSearch(t, e))
-		binary(t, raced) // it is not the build that is timed
+		binary(t) // it is not the build that is timed
 		first := took(t, "the first run")
 		s.once(t)
 		first()

@@ -85,7 +85,7 @@ func newAlbums(t testing.TB, search *testenv.SearchServer) *setup {
 // random, and kills the command meanwhile.
 func TestInclude(t *testing.T) {
 	s := newAlbums(t, shared(t))
-	binary(t, raced)
+	binary(t)
 	s.once(t)
 	s.checkSynced(t)
 
@@ -184,7 +184,7 @@ func TestRelatedCommitHangsWhileFilling(t *testing.T) {
 	i.awaitLog(t, "stored a chunk")
 	h := s.hang(t, `UPDATE b SET note = 'hung'`)
 	if complete, err := s.complete(t.Context()); err != nil || complete {
-		t.Skipf("the filling was faster than the commit: %v", err)
+		t.Skipf("the backfill was faster than the commit: %v", err)
 	}
 	time.Sleep(time.Second) // a chunk that is not read again is handed on by now
 	h.hangs(t)

@@ -37,7 +37,7 @@ type instance struct {
 // It is killed at the end of the test if it still runs.
 func (s *setup) start(t testing.TB, args ...string) *instance {
 	t.Helper()
-	return s.startBinary(t, binary(t, raced), args...)
+	return s.startBinary(t, binary(t), args...)
 }
 
 func (s *setup) startBinary(t testing.TB, path string, args ...string) *instance {

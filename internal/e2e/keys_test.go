@@ -126,7 +126,7 @@ func (s *setup) equal(ctx context.Context) error {
 }
 
 // fix does what the command asks for when it refuses to start, as psql would.
-func (s *setup) hint(t *testing.T, i *instance) {
+func (s *setup) fix(t *testing.T, i *instance) {
 	t.Helper()
 	said := strings.ReplaceAll(i.tail(100), "hint: ", "")
 	found := regexp.MustCompile(`(?m)^\s*((?:ALTER TABLE|SELECT format).*(?:;|\\gexec))\s*$`).FindAllStringSubmatch(said, -1)
@@ -211,7 +211,7 @@ func TestReplicaIdentity(t *testing.T) {
 				if code := i.wait(t); code != 2 || !strings.Contains(i.tail(100), test.refused) {
 					t.Fatalf("exit code %d, want 2 and %q:\n%s", code, test.refused, i.tail(20))
 				}
-				s.hint(t, i)
+				s.fix(t, i)
 			}
 			s.once(t)
 			s.checkSynced(t)
@@ -258,7 +258,7 @@ func TestCategory(t *testing.T) {
 		testenv.WithQuery(`SELECT id, json_build_object('id', id, 'title', title, 'category', (SELECT name FROM category c WHERE c.id = category)) FROM product`))
 	proxy := s.search.NewProxy(t)
 	s.searchURL = proxy.URL
-	i := s.startBinary(t, binary(t, false), "run")
+	i := s.startBinary(t, plainBinary(t), "run")
 	s.awaitCaughtUp(t, i)
 	before := i.peak(t)
 
@@ -278,14 +278,14 @@ func TestCategory(t *testing.T) {
 	i.kill()
 	held.Lift()
 
-	i = s.startBinary(t, binary(t, false), "run")
+	i = s.startBinary(t, plainBinary(t), "run")
 	s.awaitCaughtUp(t, i)
 	s.checkSynced(t)
 	s.db.Exec(t, `UPDATE category SET name = 'newer'`)
 	s.awaitCaughtUp(t, i)
 	s.checkSynced(t)
 	peak := i.peak(t)
-	t.Logf("peak of memory: %d MB after the filling, %d MB after the changes of 20,000 documents", before>>20, peak>>20)
+	t.Logf("peak of memory: %d MB after the backfill, %d MB after the changes of 20,000 documents", before>>20, peak>>20)
 	if peak > 100<<20 {
 		t.Errorf("peak of memory is %d MB, want less than 100", peak>>20)
 	}

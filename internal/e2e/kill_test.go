@@ -31,10 +31,10 @@ func TestKilled(t *testing.T) {
 	l := newLoad(t, s.db, s.newLoadTables(t, pick(50_000, 500_000))...)
 	l.connections, l.pause = 2, 100*time.Millisecond
 	random := rand.New(rand.NewPCG(l.seed, 1<<32))
-	binary(t, raced)
+	binary(t)
 	end := l.begin(t)
 
-	kills, filling := pick(20, 200), 0
+	kills, backfilling := pick(20, 200), 0
 	for range kills {
 		args := []string{"run"}
 		if complete, err := s.complete(t.Context()); err == nil && complete && random.IntN(2) == 0 {
@@ -51,11 +51,11 @@ func TestKilled(t *testing.T) {
 		}
 		i.kill()
 		if complete, err := s.complete(t.Context()); err != nil || !complete {
-			filling++
+			backfilling++
 		}
 	}
-	t.Logf("killed %d times, %d of them before the indices were complete", kills, filling)
-	if filling < 3 {
+	t.Logf("killed %d times, %d of them before the indices were complete", kills, backfilling)
+	if backfilling < 3 {
 		t.Error("too few kills came before the indices were complete")
 	}
 	i := s.start(t, "run")

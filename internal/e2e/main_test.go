@@ -21,12 +21,11 @@ import (
 
 func TestMain(m *testing.M) { testenv.Main(m) }
 
-// binaries are the command as it is built once for all tests: with the race detector if
-// the tests have it, and without.
-var binaries = map[bool]func() (string, error){
-	true:  sync.OnceValues(func() (string, error) { return build("-race") }),
-	false: sync.OnceValues(func() (string, error) { return build() }),
-}
+// The command is built once for all tests, with the race detector and without.
+var (
+	buildRaced = sync.OnceValues(func() (string, error) { return build("-race") })
+	buildPlain = sync.OnceValues(func() (string, error) { return build() })
+)
 
 func build(flags ...string) (string, error) {
 	folder, err := os.MkdirTemp("", "tidemark-e2e-")
@@ -43,16 +42,26 @@ func build(flags ...string) (string, error) {
 	return path, nil
 }
 
-func binary(t testing.TB, race bool) string {
+// binary is the path of the command, with the race detector if the tests have it.
+func binary(t testing.TB) string {
 	t.Helper()
-	path, err := binaries[race]()
-	if err != nil {
-		t.Fatal(err)
+	if !raced {
+		return plainBinary(t)
 	}
+	path, err := buildRaced()
+	must(t, err)
 	return path
 }
 
-// long tells whether the tests may take their time.
+// plainBinary is the path of the command without the race detector, which takes memory.
+func plainBinary(t testing.TB) string {
+	t.Helper()
+	path, err := buildPlain()
+	must(t, err)
+	return path
+}
+
+// long reports whether the tests may take their time.
 var long = os.Getenv("TIDEMARK_E2E_LONG") == "1"
 
 // pick is n, or much where the tests may take their time.

@@ -19,10 +19,10 @@ func TestLargeTransaction(t *testing.T) {
 	s.db.Exec(t, `CREATE TABLE items (id bigint PRIMARY KEY, title text, price numeric(10,2), updated_at timestamptz NOT NULL DEFAULT now())`,
 		fmt.Sprintf(`INSERT INTO items SELECT i, 'item ' || md5(i::text), i / 7.0 FROM generate_series(1, %d) i`, rows))
 	s.index("items", "items", ", fields: {title: {type: keyword}}")
-	i := s.startBinary(t, binary(t, false), "run")
-	filling := took(t, "to fill the index")
+	i := s.startBinary(t, plainBinary(t), "run")
+	backfilling := took(t, "to fill the index")
 	s.awaitComplete(t, i)
-	filling()
+	backfilling()
 	t.Logf("peak of memory while the index was filled: %d MB", i.peak(t)>>20)
 	updating := took(t, "the update")
 	s.db.Exec(t, `UPDATE items SET price = price + 1, updated_at = now()`)

@@ -377,7 +377,7 @@ func equalColumns(a string, as []*propertyColumn, b string, bs []*propertyColumn
 	return strings.Join(all, " AND ")
 }
 
-// include draws how rows that a relation leads to are put in, and gives the SQL for it.
+// include draws how rows that a relation leads to are put in, and returns the SQL for it.
 func (m *mapper) include(r relation, outer string, depth int) (yaml map[string]any, sql string) {
 	t, rows := r.to, m.alias()
 	yaml = make(map[string]any)

@@ -77,7 +77,7 @@ type propertyColumn struct {
 // sql is the type's name in SQL.
 func (c *propertyColumn) sql() string { return strings.TrimPrefix(c.kind.name, "long ") }
 
-// json gives the SQL for a value's JSON.
+// json returns the SQL for a value's JSON.
 func (k *kind) jsonOf(ref string) string {
 	if k.json == "" {
 		return "to_json(" + ref + ")"

@@ -27,7 +27,7 @@ func TestProperty(t *testing.T) {
 	setRapid(t, "seed", strconv.FormatUint(newSeed(t), 10))
 	testenv.SharedPostgres(t)
 	shared(t)
-	binary(t, raced)
+	binary(t)
 	var total propertyCounts
 	var failed string // the last one is the smallest
 	t.Cleanup(func() {
@@ -194,11 +194,11 @@ func (ix *propertyIndex) text() string {
 }
 
 // propertyCounts tells what was tried.
-type propertyCounts struct{ cases, tables, kills, filling, faults, cuts, committed, rolled, lost int }
+type propertyCounts struct{ cases, tables, kills, backfilling, faults, cuts, committed, rolled, lost int }
 
 func (n *propertyCounts) String() string {
 	return fmt.Sprintf("%d schemas of %d tables: %d transactions committed, %d rolled back, %d met another one; killed %d times, %d of them before all indices were complete; %d requests failed, connections cut %d times",
-		n.cases, n.tables, n.committed, n.rolled, n.lost, n.kills, n.filling, n.faults, n.cuts)
+		n.cases, n.tables, n.committed, n.rolled, n.lost, n.kills, n.backfilling, n.faults, n.cuts)
 }
 
 // run goes through a case.
@@ -263,7 +263,7 @@ func (c *propertyCase) run(t testing.TB, total *propertyCounts) {
 		i.kill()
 		total.kills++
 		if complete, err := s.complete(t.Context()); err != nil || !complete {
-			total.filling++
+			total.backfilling++
 		}
 		must(t, <-written)
 		if fault != nil {

@@ -2,5 +2,5 @@
 
 package e2e
 
-// raced tells whether the tests were built with the race detector.
+// raced reports whether the tests were built with the race detector.
 const raced = true

@@ -47,17 +47,17 @@ type searcher struct {
 	readers conc.WaitGroup
 }
 
-// searchers has an alias queried so many times a second, by several readers. Each answer must
-// tell of so many documents at least.
-func (s *setup) searchers(t testing.TB, alias string, perSecond, least int) *searcher {
+// searchers has an alias queried many times a second, by several readers. Each answer must
+// have so many documents at least.
+func (s *setup) searchers(t testing.TB, alias string, least int) *searcher {
 	t.Helper()
-	const readers = 10
+	const readers, perSecond = 10, 50
 	r := &searcher{started: time.Now()}
 	ctx, cancel := context.WithCancel(t.Context())
 	r.end = cancel
 	for range readers {
 		r.readers.Go(func() {
-			err := paced(ctx, time.Second*readers/time.Duration(perSecond), func() error {
+			err := paced(ctx, time.Second*readers/perSecond, func() error {
 				err := s.searchOnce(ctx, alias, least)
 				if err == nil {
 					r.answers.Add(1)
@@ -102,11 +102,11 @@ func (r *searcher) stop(t testing.TB) {
 	}
 }
 
-// steady makes so many changes a second until the returned function is called, which
-// returns how many were made.
-func (s *setup) steady(t testing.TB, rows, perSecond int) (end func() int64) {
+// steady makes changes to so many rows until the returned function is called, which returns
+// how many were made.
+func (s *setup) steady(t testing.TB, rows int) (end func() int64) {
 	t.Helper()
-	const batch = 10
+	const batch, perSecond = 10, 500
 	ctx, cancel := context.WithCancel(t.Context())
 	var made atomic.Int64
 	done := make(chan error, 1)
@@ -118,7 +118,7 @@ func (s *setup) steady(t testing.TB, rows, perSecond int) (end func() int64) {
 			return
 		}
 		defer conn.Close(context.WithoutCancel(ctx))
-		done <- paced(ctx, time.Second*batch/time.Duration(perSecond), func() error {
+		done <- paced(ctx, time.Second*batch/perSecond, func() error {
 			var changes pgx.Batch
 			for range batch {
 				id := 1 + random.IntN(rows)
@@ -174,8 +174,8 @@ func TestNobodyNotices(t *testing.T) {
 	s.awaitComplete(t, i)
 	first := s.physicalName(t, "items")
 	// The server counts up to 10,000 hits. The changes leave two thirds of the rows.
-	searchers := s.searchers(t, s.alias("items"), 50, min(rows/2, 10_000))
-	changes := s.steady(t, rows, 500)
+	searchers := s.searchers(t, s.alias("items"), min(rows/2, 10_000))
+	changes := s.steady(t, rows)
 	random := rand.New(rand.NewPCG(newSeed(t), 2))
 	rebuilt := func(asked *instance) {
 		t.Helper()
@@ -194,7 +194,7 @@ func TestNobodyNotices(t *testing.T) {
 			if complete, err := s.complete(ctx); err != nil || !complete {
 				return err
 			}
-			return errors.New("no index is being filled")
+			return errors.New("no index is being built")
 		})
 		time.Sleep(time.Duration(random.IntN(pick(300, 3000))) * time.Millisecond) // to a moment that nothing marks
 		i.kill()
@@ -241,7 +241,7 @@ func (s *setup) physicalName(t testing.TB, name string) string {
 // status is what tidemark status prints.
 func (s *setup) status(t testing.TB) string {
 	t.Helper()
-	out, err := exec.CommandContext(t.Context(), binary(t, raced), "status", "-c", s.file).Output()
+	out, err := exec.CommandContext(t.Context(), binary(t), "status", "-c", s.file).Output()
 	if err != nil {
 		t.Errorf("status: %v", err)
 	}
@@ -261,11 +261,11 @@ func TestProgress(t *testing.T) {
 	asked := s.start(t, "reindex", s.alias("items"))
 	var page struct {
 		Indices []struct {
-			State         string  `json:"state"`
-			RowsDone      int64   `json:"rows_done"`
-			RowsTotal     int64   `json:"rows_total"`
-			RowsPerSecond float64 `json:"rows_per_second"`
-			SecondsLeft   int64   `json:"seconds_left"`
+			State            string  `json:"state"`
+			RowsDone         int64   `json:"rows_done"`
+			RowsExpected     int64   `json:"rows_expected"`
+			RowsPerSecond    float64 `json:"rows_per_second"`
+			RemainingSeconds int64   `json:"remaining_seconds"`
 		} `json:"indices"`
 	}
 	i.poll(t, "/status tells how far it is", func(ctx context.Context) error {
@@ -285,20 +285,20 @@ func TestProgress(t *testing.T) {
 		if err != nil {
 			return err
 		}
-		if ix := page.Indices[0]; ix.State != "rebuilding" || ix.RowsDone < 100 || ix.RowsTotal != 5000 || ix.RowsPerSecond <= 0 || ix.RowsPerSecond > 1000 || ix.SecondsLeft <= 0 {
+		if ix := page.Indices[0]; ix.State != "rebuilding" || ix.RowsDone < 100 || ix.RowsExpected != 5000 || ix.RowsPerSecond <= 0 || ix.RowsPerSecond > 1000 || ix.RemainingSeconds <= 0 {
 			return errors.New(string(body))
 		}
 		return nil
 	})
-	filled := regexp.MustCompile(s.alias("items") + ` (is being filled|goes on being filled by the next instance) as \S+: \d+ rows of about 5000 \(\d+ %\)(, \d+ rows/s, about \S+ left)?\n`)
-	if told := filled.FindStringSubmatch(s.status(t)); told == nil || told[1] != "is being filled" || told[2] == "" {
-		t.Errorf("status tells %q of an index that is being filled", told)
+	filled := regexp.MustCompile(s.alias("items") + `: backfill of \S+(, which the next instance goes on with)?: \d+ rows of about 5000 \(\d+ %\)(, \d+ rows/s, about \S+ left)?\n`)
+	if told := filled.FindStringSubmatch(s.status(t)); told == nil || told[1] != "" || told[2] == "" {
+		t.Errorf("status says %q of a backfill under way", told)
 	}
 	i.kill()
 	// Postgres takes a moment to notice.
-	asked.poll(t, "status tells that nobody fills it", func(context.Context) error {
-		if told := filled.FindStringSubmatch(s.status(t)); told == nil || told[1] == "is being filled" || told[2] != "" {
-			return fmt.Errorf("status tells %q", told)
+	asked.poll(t, "status says that nobody fills it", func(context.Context) error {
+		if told := filled.FindStringSubmatch(s.status(t)); told == nil || told[1] == "" || told[2] != "" {
+			return fmt.Errorf("status says %q", told)
 		}
 		return nil
 	})
@@ -315,6 +315,24 @@ func TestProgress(t *testing.T) {
 	s.checkSynced(t)
 	if log := i.log(); strings.Contains(log, `"level":"ERROR"`) {
 		t.Errorf("the instance complains:\n%s", log)
+	}
+	i.stop(t)
+}
+
+// TestComparedAtRest has the tests' own comparison begin while a rebuild is asked for that takes
+// its time: it waits until that is done.
+func TestComparedAtRest(t *testing.T) {
+	t.Parallel()
+	s := newSetup(t, shared(t))
+	s.newItems(t, 3000)
+	s.index("items", "items", ", fields: {always: {type: keyword}}, reindex: {chunk: 200, max_rows_per_second: 2000}")
+	i := s.start(t, "run")
+	s.awaitComplete(t, i)
+	before := s.physicalName(t, "items")
+	s.start(t, "reindex", s.alias("items"), "--no-wait").succeed(t)
+	s.checkSynced(t)
+	if now := s.physicalName(t, "items"); now == before {
+		t.Errorf("compared is %s, the rebuild was not waited for", now)
 	}
 	i.stop(t)
 }

@@ -34,6 +34,11 @@ func TestReload(t *testing.T) {
 	must(t, os.WriteFile(s.file, []byte(strings.Replace(string(good), `{table: "a"}`, `{table: "a", fields: {v: {column: w}}}`, 1)), 0o600))
 	i.hangup(t)
 	i.awaitLog(t, "the running mapping stays in force")
+	s.adminListen = "192.0.2.1:9630" // of no host, RFC 5737
+	s.write(t)
+	i.hangup(t)
+	i.awaitLog(t, "admin.listen: cannot listen on 192.0.2.1:9630")
+	s.adminListen = ":0"
 	s.db.Exec(t, `UPDATE a SET v = 'after the mistake' WHERE id = 1`)
 	s.awaitCaughtUp(t, i)
 	s.checkSynced(t)
@@ -52,4 +57,9 @@ func TestReload(t *testing.T) {
 		t.Errorf("an index that did not change is rebuilt:\n%s", log)
 	}
 	i.stop(t)
+
+	const listens = `"admin server listens","address":"`
+	if log := i.log(); strings.Count(log, listens) != 2 || strings.Count(log, listens+"127.0.0.1:") != 1 {
+		t.Errorf("the edited address of the admin server is not taken up:\n%s", log)
+	}
 }

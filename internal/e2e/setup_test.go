@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -24,6 +25,7 @@ type setup struct {
 
 	postgresURL string // as the file has it: a proxy may stand in between
 	searchURL   string
+	adminListen string
 	slot        string
 	prefix      string // of the indices' names
 	top         string // more lines of the file
@@ -43,7 +45,7 @@ func newSetupOn(t testing.TB, postgres *testenv.Postgres, search *testenv.Search
 	t.Helper()
 	db := postgres.NewDatabase(t)
 	return &setup{
-		db: db, search: search, postgresURL: db.URL, searchURL: search.URL, slot: db.Unique("slot"), prefix: search.NewPrefix(t),
+		db: db, search: search, postgresURL: db.URL, searchURL: search.URL, adminListen: "127.0.0.1:0", slot: db.Unique("slot"), prefix: search.NewPrefix(t),
 		indices: make(map[string]string), options: make(map[string][]testenv.CheckOption), tables: make(map[string]string),
 		file: filepath.Join(t.TempDir(), "tidemark.yaml"),
 	}
@@ -64,7 +66,7 @@ func (s *setup) alias(name string) string { return s.prefix + name }
 func (s *setup) write(t testing.TB) {
 	t.Helper()
 	var b strings.Builder
-	fmt.Fprintf(&b, "postgres: {url: %q, slot: %s}\nsearch: {urls: [%q]}\nadmin: {listen: \"127.0.0.1:0\"}\n%s\nindices:\n", s.postgresURL, s.slot, s.searchURL, s.top)
+	fmt.Fprintf(&b, "postgres: {url: %q, slot: %s}\nsearch: {urls: [%q]}\nadmin: {listen: %q}\n%s\nindices:\n", s.postgresURL, s.slot, s.searchURL, s.adminListen, s.top)
 	for _, name := range slices.Sorted(maps.Keys(s.indices)) {
 		fmt.Fprintf(&b, "  %s: %s\n", s.alias(name), s.indices[name])
 	}
@@ -73,16 +75,71 @@ func (s *setup) write(t testing.TB) {
 	must(t, os.Rename(s.file+".new", s.file))
 }
 
-// checkSynced compares every table with its index, and looks whether there are physical
-// indices that nothing stands for.
+// checkSynced compares every table with its index, when the indices are at rest. What was
+// compared while a rebuild began is compared again.
 func (s *setup) checkSynced(t testing.TB) {
 	t.Helper()
-	s.checkIndices(t, slices.Sorted(maps.Keys(s.indices))...)
-	all, err := s.search.Indices(t.Context(), s.prefix+"*")
-	must(t, err)
-	if len(all) != len(s.indices) {
-		t.Errorf("%d physical indices for %d aliases: %v", len(all), len(s.indices), all)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	for {
+		before := s.awaitAtRest(ctx, t)
+		err := s.equal(ctx)
+		if err == nil {
+			return
+		}
+		after, restless := s.atRest(ctx)
+		if restless == nil && slices.Equal(before, after) || ctx.Err() != nil {
+			t.Error(err)
+			return
+		}
+		t.Logf("compared while an index was replaced, %v then %v (%v): %v", before, after, restless, err)
 	}
+}
+
+// awaitAtRest waits until the indices are at rest, and returns the physical ones. It needs no
+// instance that runs: one that has ended left them so.
+func (s *setup) awaitAtRest(ctx context.Context, t testing.TB) (physical []string) {
+	t.Helper()
+	tick := time.NewTicker(pollInterval)
+	defer tick.Stop()
+	for {
+		physical, err := s.atRest(ctx)
+		if err == nil {
+			return physical
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			t.Fatalf("the indices are not at rest within %s: %v", patience, err)
+		}
+	}
+}
+
+// atRest returns the physical indices when none is being built, nothing is asked for that is
+// not done, and none is left over from before. Its error says what is under way otherwise.
+func (s *setup) atRest(ctx context.Context) (physical []string, err error) {
+	if complete, err := s.complete(ctx); err != nil || !complete {
+		return nil, cmp.Or(err, errors.New("an index is being built"))
+	}
+	var open int
+	if err := s.db.DB.QueryRowContext(ctx, `SELECT count(*) FROM dbsync_ctrl.requests WHERE phase IN ('waiting', 'running')`).Scan(&open); err != nil {
+		return nil, err
+	}
+	if open > 0 {
+		return nil, fmt.Errorf("%d requests are not done", open)
+	}
+	all, err := s.search.Indices(ctx, s.prefix+"*")
+	if err != nil {
+		return nil, err
+	}
+	for _, ix := range all {
+		physical = append(physical, ix.Name)
+	}
+	if len(all) != len(s.indices) {
+		return nil, fmt.Errorf("%d physical indices for %d aliases: %v", len(all), len(s.indices), physical)
+	}
+	slices.Sort(physical)
+	return physical, nil
 }
 
 // checkIndices compares these indices with their tables.
@@ -100,8 +157,12 @@ func (s *setup) complete(ctx context.Context) (bool, error) {
 		return false, err
 	}
 	defer conn.Close(context.WithoutCancel(ctx))
+	var names []string
+	for name := range s.indices {
+		names = append(names, s.alias(name))
+	}
 	var n int
-	err = conn.QueryRow(ctx, `SELECT count(*) FROM dbsync_ctrl.indices WHERE live <> '' AND building = ''`).Scan(&n)
+	err = conn.QueryRow(ctx, `SELECT count(*) FROM dbsync_ctrl.indices WHERE name = ANY($1) AND live <> '' AND building = ''`, names).Scan(&n)
 	return n == len(s.indices), err
 }
 

@@ -205,12 +205,30 @@ func TestIndexAdded(t *testing.T) {
 	i.stop(t)
 }
 
-// TestSecondInstance waits for the slot, and takes over when the first one is killed.
+// TestSecondInstance waits for the slot, and takes over when the first one is killed: the
+// stream, and the admin address.
 func TestSecondInstance(t *testing.T) {
 	t.Parallel()
 	s := newSmall(t)
 	first := s.start(t, "run")
 	s.awaitCaughtUp(t, first)
+	s.adminListen = first.admin(t)
+	same := s.start(t, "run")
+	same.awaitLog(t, "the admin server cannot listen")
+	same.awaitLog(t, "waiting for it")
+	first.awaitReady(t, http.StatusOK, "")
+	first.kill()
+	same.awaitLog(t, "taking over")
+	same.awaitReady(t, http.StatusOK, "")
+	if got := same.admin(t); got != s.adminListen {
+		t.Errorf("it listens on %s, want %s", got, s.adminListen)
+	}
+	if n := strings.Count(same.log(), "the admin server cannot listen"); n != 1 {
+		t.Errorf("it says %d times that it cannot listen", n)
+	}
+
+	s.adminListen = "127.0.0.1:0"
+	first = same
 	second := s.start(t, "run")
 	second.awaitLog(t, "waiting for it")
 	second.awaitReady(t, http.StatusServiceUnavailable, "not connected to slot")

@@ -33,7 +33,7 @@ func (s *setup) verify(t testing.TB, args ...string) *verified {
 	t.Helper()
 	defer took(t, "verify "+strings.Join(args, " "))()
 	s.write(t)
-	c := exec.Command(binary(t, raced), append([]string{"verify", "--json", "-c", s.file, "--log-level", "warn"}, args...)...)
+	c := exec.Command(binary(t), append([]string{"verify", "--json", "-c", s.file, "--log-level", "warn"}, args...)...)
 	c.Env = append(os.Environ(), "GORACE=halt_on_error=1 atexit_sleep_ms=0")
 	var out, said bytes.Buffer
 	c.Stdout, c.Stderr = &out, &said
@@ -212,7 +212,7 @@ func TestVerify(t *testing.T) {
 	s.index("pair", "pair", "", testenv.WithAbsent("at"))
 
 	// Before there is anything to verify.
-	if v := s.verify(t, s.alias("pair")); v.code != 1 || !strings.Contains(v.said, "has to be filled first") {
+	if v := s.verify(t, s.alias("pair")); v.code != 1 || !strings.Contains(v.said, "needs a backfill first") {
 		t.Errorf("exit code %d, it says %s", v.code, v.said)
 	}
 	if v := s.verify(t, "nothing"); v.code != 2 {

@@ -186,7 +186,7 @@ func TestFillingWhileACommitHangs(t *testing.T) {
 					t.Errorf("the newer document was overwritten: %s", got)
 				}
 			} else {
-				t.Log("the filling waits for the commit")
+				t.Log("the backfill waits for the commit")
 			}
 			h.release(t)
 			i.awaitLog(t, "index is complete")
@@ -199,7 +199,7 @@ func TestFillingWhileACommitHangs(t *testing.T) {
 
 // TestCommitHangsWhileFilling has the commit hang when part of the index is filled: rows
 // that the stream has newer are dropped. Only if the commit was streamed between two
-// chunks, when nobody notes keys, the filling waits until it is visible.
+// chunks, when nobody notes keys, the backfill waits until it is visible.
 func TestCommitHangsWhileFilling(t *testing.T) {
 	t.Parallel()
 	s := newHangingSetup(t)
@@ -210,7 +210,7 @@ func TestCommitHangsWhileFilling(t *testing.T) {
 	i.awaitLog(t, "stored a chunk")
 	h := s.hang(t, `BEGIN; UPDATE a SET v = 'new' WHERE id = 19995; DELETE FROM a WHERE id = 19996; UPDATE a SET id = -7 WHERE id = 19997; INSERT INTO a VALUES (30000, 'new'); COMMIT`)
 	if complete, err := s.complete(t.Context()); err != nil || complete {
-		t.Skipf("the filling was faster than the commit: %v", err)
+		t.Skipf("the backfill was faster than the commit: %v", err)
 	}
 	i.mayLog(t, "index is complete", 10*time.Second)
 	h.hangs(t)
@@ -224,7 +224,7 @@ func TestCommitHangsWhileFilling(t *testing.T) {
 			}
 		}
 	} else {
-		t.Log("the filling waits for the commit")
+		t.Log("the backfill waits for the commit")
 	}
 	h.release(t)
 	s.awaitCaughtUp(t, i)

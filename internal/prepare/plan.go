@@ -28,7 +28,7 @@ type IndexPlan struct {
 	Need reindex.Need
 
 	// Rows is about how many rows the tables have, -1 if that is not known. RowsPerSecond is
-	// how fast the last filling was, 0 if there was none.
+	// how fast the last backfill was, 0 if there was none.
 	Rows          int64
 	RowsPerSecond float64
 }

@@ -30,7 +30,7 @@ type Display struct {
 	logger   *slog.Logger
 	now      func() time.Time
 
-	mu    sync.Mutex // guards what follows, and the bars
+	mu    sync.Mutex // guards the fields below, and the bars
 	bars  []*Bar     // that have not ended, in the order they are drawn in
 	lines int        // that are drawn below the text
 	drawn time.Time
@@ -266,7 +266,7 @@ func (b *Bar) log(message string, now time.Time) {
 	if b.ended {
 		attrs = append(attrs, "took", now.Sub(b.start).Round(time.Millisecond))
 	} else if left, ok := b.left(now); ok {
-		attrs = append(attrs, "left", left)
+		attrs = append(attrs, "remaining", left)
 	}
 	b.display.logger.Info(message, attrs...)
 }

@@ -55,13 +55,13 @@ func TestLines(t *testing.T) {
 	expect("")
 	c.add(time.Millisecond)
 	b.Add(500)
-	expect("msg=progress index=products rows=2500 percent=25 rows_per_second=500 left=15s\n")
+	expect("msg=progress index=products rows=2500 percent=25 rows_per_second=500 remaining=15s\n")
 	c.add(4 * time.Second)
 	b.Add(100)
 	expect("")
 	c.add(6 * time.Second)
 	b.Add(2400)
-	expect("msg=progress index=products rows=5000 percent=50 rows_per_second=250 left=15s\n")
+	expect("msg=progress index=products rows=5000 percent=50 rows_per_second=250 remaining=15s\n")
 	c.add(5 * time.Second)
 	b.Add(6000) // more than the estimate
 	expect("msg=progress index=products rows=11000 percent=99 rows_per_second=1200\n")
@@ -74,14 +74,14 @@ func TestLines(t *testing.T) {
 	expect("")
 }
 
-// TestGoingOn has a bar of a filling that was stopped: what was done before it counts as
+// TestGoingOn has a bar of a backfill that was stopped: what was done before it counts as
 // done, not as fast.
 func TestGoingOn(t *testing.T) {
 	d, c, lines := newLog(t)
 	b := d.Index("products", 9000, 10_000)
 	c.add(5 * time.Second)
 	b.Add(500)
-	if got, want := lines(), "msg=progress index=products rows=9500 percent=95 rows_per_second=100 left=5s\n"; got != want {
+	if got, want := lines(), "msg=progress index=products rows=9500 percent=95 rows_per_second=100 remaining=5s\n"; got != want {
 		t.Errorf("got %swant %s", got, want)
 	}
 	if got := d.RowsPerSecond("products"); got != 100 {

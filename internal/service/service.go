@@ -42,11 +42,11 @@ type Options struct {
 	// error is [dbsync.ErrSlotInUse] then. 0: no bound.
 	SlotTimeout time.Duration
 
-	// Admin is the address of the admin server, host:port; empty: there is none.
-	Admin string
+	// Admin has the admin server run, at the address that the mapping file names.
+	Admin bool
 
 	Logger  *slog.Logger
-	Display *progress.Display // of the filling of indices
+	Display *progress.Display // of backfills
 }
 
 // Service is one instance of Tidemark.
@@ -68,12 +68,18 @@ type Service struct {
 var errDone = errors.New("done")
 
 // Run keeps the indices of c equal to their tables until ctx is done or something is wrong
-// that repeating cannot cure. It makes the slot and what else is missing. While another
-// instance has the slot it waits for its turn.
+// that repeating cannot cure. It makes the slot and what else is missing, after it has found
+// nothing to be changed in the options and the file. While another instance has the slot it
+// waits for its turn.
 func Run(ctx context.Context, c *mapping.Config, found *prepare.Prepared, o Options) error {
 	for _, name := range o.Reindex {
 		if name != "all" && !slices.ContainsFunc(c.Indices, func(ix *mapping.Index) bool { return ix.Name == name }) {
 			return &UnknownIndexError{Name: name}
+		}
+	}
+	if o.Admin {
+		if err := CheckAdmin(ctx, c); err != nil {
+			return err
 		}
 	}
 	s := &Service{o: o, config: c, found: found, counters: counters{recount: make(chan struct{}, 1)}}
@@ -82,6 +88,15 @@ func Run(ctx context.Context, c *mapping.Config, found *prepare.Prepared, o Opti
 	}
 	defer s.syncer.Close()
 	return s.run(ctx)
+}
+
+// CheckAdmin finds out whether the admin server can have its address, now or when the process
+// that has it ends. Its error is [mapping.Problems].
+func CheckAdmin(ctx context.Context, c *mapping.Config) error {
+	if err := admin.CheckAddress(ctx, c.Admin.Listen); err != nil {
+		return mapping.Problems{c.Problem("admin.listen", "an address of this host and a port that this process may have: "+mapping.DefaultListen, "%v", err)}
+	}
+	return nil
 }
 
 // An UnknownIndexError reports a name that the mapping does not have.
@@ -94,6 +109,14 @@ func (e *UnknownIndexError) Error() string {
 // open makes the parts, and in the database what is missing there.
 func (s *Service) open(ctx context.Context) (err error) {
 	log, c := s.o.Logger, s.config
+	s.alarm = retry.NewAlarm(log)
+	s.bulk, err = search.NewBulk(s.found.Client, search.BulkOptions{
+		Requests: c.Search.Bulk.Requests, Bytes: c.Search.Bulk.Bytes, Documents: c.Search.Bulk.Documents,
+		OnRefused: s.refused, Observe: s.observe, Alarm: s.alarm, Logger: log,
+	})
+	if err != nil {
+		return err
+	}
 	options := append(prepare.SyncerOptions(c, s.found.Tables, log), dbsync.OnSlot(s.begin))
 	if s.o.SlotTimeout > 0 {
 		options = append(options, dbsync.WithSlotTimeout(s.o.SlotTimeout))
@@ -109,7 +132,6 @@ func (s *Service) open(ctx context.Context) (err error) {
 			s.syncer.Close()
 		}
 	}()
-	s.alarm = retry.NewAlarm(log)
 	s.dead = control.NewDeadLetters(s.syncer.DB(), c.Postgres.ControlSchema, s.alarm)
 	if err := s.dead.Setup(ctx); err != nil {
 		return err
@@ -120,13 +142,6 @@ func (s *Service) open(ctx context.Context) (err error) {
 	}
 	requests := control.NewRequests(s.syncer.DB(), c.Postgres.ControlSchema, c.Postgres.Slot)
 	if err := requests.Setup(ctx); err != nil {
-		return err
-	}
-	s.bulk, err = search.NewBulk(s.found.Client, search.BulkOptions{
-		Requests: c.Search.Bulk.Requests, Bytes: c.Search.Bulk.Bytes, Documents: c.Search.Bulk.Documents,
-		OnRefused: s.refused, Observe: s.observe, Alarm: s.alarm, Logger: log,
-	})
-	if err != nil {
 		return err
 	}
 	var documents []*indexer.Documents
@@ -176,7 +191,7 @@ func (s *Service) attached(now *catalog.Table) {
 // recheck says where the mapping does not fit tables any more.
 func (s *Service) recheck(tables catalog.Tables) {
 	for _, problem := range s.config.Check(tables) {
-		s.o.Logger.Warn("the mapping does not fit the table any more", "problem", problem.Text, "file", problem.File, "line", problem.Line, "fix", problem.Hint)
+		s.o.Logger.Warn("the mapping does not fit the table any more", "problem", problem.Text, "file", problem.File, "line", problem.Line, "hint", problem.Hint)
 	}
 }
 
@@ -199,13 +214,6 @@ func (s *Service) refused(ctx context.Context, refused []search.Refused) error {
 
 // run runs the parts until ctx is done, one of them fails, or Once is fulfilled.
 func (s *Service) run(ctx context.Context) error {
-	var server *admin.Server
-	if s.o.Admin != "" {
-		var err error
-		if server, err = s.listenAdmin(ctx); err != nil {
-			return err
-		}
-	}
 	run, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	end := func(err error) {
@@ -234,9 +242,9 @@ func (s *Service) run(ctx context.Context) error {
 		}
 		end(err)
 	})
-	if server != nil {
+	if s.o.Admin {
 		parts.Go(func() {
-			if err := server.Run(run); err != nil {
+			if err := admin.New(s.config.Admin.Listen, s, s.o.Logger).Run(run); err != nil {
 				end(fmt.Errorf("admin server: %w", err))
 			}
 		})

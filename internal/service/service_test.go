@@ -103,13 +103,31 @@ func TestUnknownIndex(t *testing.T) {
 	if !errors.As(err, &unknown) || unknown.Name != "other" {
 		t.Errorf("error is %v", err)
 	}
-	var slots int
-	if err := f.db.DB.QueryRowContext(t.Context(), "SELECT count(*) FROM pg_replication_slots WHERE database = current_database()").Scan(&slots); err != nil || slots > 0 {
-		t.Errorf("%d slots were made for a command line that makes no sense, %v", slots, err)
+	f.noSlot(t)
+}
+
+// noSlot makes sure that nothing was made in the database.
+func (f *fixture) noSlot(t *testing.T) {
+	t.Helper()
+	var slots, schemas int
+	err := f.db.DB.QueryRowContext(t.Context(), "SELECT (SELECT count(*) FROM pg_replication_slots WHERE database = current_database()), (SELECT count(*) FROM pg_namespace WHERE nspname = 'dbsync_ctrl')").Scan(&slots, &schemas)
+	if err != nil || slots+schemas > 0 {
+		t.Errorf("%d slots and %d control schemas were made for what makes no sense, %v", slots, schemas, err)
 	}
 }
 
-// TestRunUntilDone ends it in order while it follows, and gives the slot free.
+// TestRefusedOptions has options that the parts refuse, which is found out before anything is
+// made.
+func TestRefusedOptions(t *testing.T) {
+	f := newFixture(t, testenv.Engines(t)[0], "", "")
+	f.yaml = strings.Replace(f.yaml, "search: {", "search: {bulk: {bytes: 100MiB}, ", 1)
+	if err := f.run(t.Context(), t, service.Options{}); err == nil || !strings.Contains(err.Error(), "bytes") {
+		t.Errorf("error is %v", err)
+	}
+	f.noSlot(t)
+}
+
+// TestRunUntilDone ends it in order while it follows the slot, and lets that go.
 func TestRunUntilDone(t *testing.T) {
 	f := newFixture(t, testenv.Engines(t)[0], "", "")
 	ctx, cancel := context.WithCancel(t.Context())

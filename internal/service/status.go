@@ -17,13 +17,13 @@ const deadLetterInterval = 10 * time.Second
 
 // Status returns the admin server what the instance is doing. It answers from memory.
 func (s *Service) Status() admin.Status {
-	follow := s.syncer.Status()
+	stream := s.syncer.Status()
 	status := admin.Status{
 		Version:   version.String(),
 		Product:   s.found.Client.Product().String(),
 		Slot:      s.config.Postgres.Slot,
-		Connected: follow.Connected, Confirmed: follow.Position, WALEnd: follow.WALEnd, NewestCommit: follow.NewestCommit,
-		QueueMessages: int64(follow.Messages), QueueBytes: int64(follow.Bytes),
+		Connected: stream.Connected, Confirmed: stream.Position, WALEnd: stream.WALEnd, NewestCommit: stream.NewestCommit,
+		QueueMessages: int64(stream.Messages), QueueBytes: int64(stream.Bytes),
 	}
 	if failure := s.failure.Load(); failure != nil {
 		status.Failure = (*failure).Error()
@@ -46,22 +46,21 @@ func (s *Service) Status() admin.Status {
 }
 
 func (s *Service) indexStatus(name string) admin.Index {
-	status := admin.Index{Name: name, State: admin.Backfilling, RowsTotal: -1}
+	status := admin.Index{Name: name, State: admin.Backfilling, RowsExpected: -1}
 	st := s.manager.State(name)
 	if st == nil {
 		return status // the slot is another instance's
 	}
-	status.RowsDone, status.RowsTotal, status.Building = st.Done, st.Total, st.Building.Physical
+	status.RowsDone, status.RowsExpected, status.Building = st.Done, st.Total, st.Building.Physical
 	if st.Building.Physical != "" {
 		status.RowsPerSecond = s.o.Display.RowsPerSecond(name)
 	}
+	status.Physical = st.Live.Physical
 	switch {
 	case st.Building.Physical == "":
-		status.State, status.Physical = admin.Live, st.Live.Physical
-	case st.Live.Physical == "":
-		status.Physical = st.Building.Physical
-	default:
-		status.State, status.Physical = admin.Rebuilding, st.Live.Physical
+		status.State = admin.Live
+	case st.Live.Physical != "":
+		status.State = admin.Rebuilding
 	}
 	for _, physical := range []string{st.Live.Physical, st.Building.Physical} {
 		if physical != "" {
@@ -112,16 +111,6 @@ func (s *Service) countLetters(ctx context.Context) {
 
 // observe adds up what bulk requests take.
 func (s *Service) observe(r search.Request) { s.bulkTime.Add(int64(r.Duration)) }
-
-// listenAdmin makes the admin server, and has it listen, so that an address in use is said
-// at once.
-func (s *Service) listenAdmin(ctx context.Context) (*admin.Server, error) {
-	server := admin.New(s.o.Admin, s, s.o.Logger)
-	if _, err := server.Listen(ctx); err != nil {
-		return nil, err
-	}
-	return server, nil
-}
 
 // counters are what Status reads besides the parts' own.
 type counters struct {

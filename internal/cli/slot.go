@@ -16,15 +16,19 @@ import (
 	"tidemark/mapping"
 )
 
-// A followedSlot is what there is to work with while an instance follows the slot.
+// A followedSlot is a slot that an instance follows, one that is running or this process, and
+// what there is to work with meanwhile.
 type followedSlot struct {
+	config   *mapping.Config
 	prepared *prepare.Prepared
 	db       *sql.DB
+	log      *slog.Logger
+	display  *progress.Display
 }
 
-// whileFollowed calls f while an instance follows the slot: one that is running, or this
+// whileFollowed calls do while an instance follows the slot: one that is running, or this
 // process. The indices are as the mapping has them.
-func whileFollowed(ctx context.Context, config *mapping.Config, indices []*mapping.Index, log *slog.Logger, display *progress.Display, f func(context.Context, *followedSlot) error) error {
+func whileFollowed(ctx context.Context, config *mapping.Config, indices []*mapping.Index, log *slog.Logger, display *progress.Display, do func(context.Context, *followedSlot) error) error {
 	prepared, err := prepare.Prepare(ctx, config, log)
 	if err != nil {
 		return err
@@ -40,16 +44,26 @@ func whileFollowed(ctx context.Context, config *mapping.Config, indices []*mappi
 	defer db.Close()
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	end, err := follow(ctx, cancel, config, prepared, db, log, display)
+	s := &followedSlot{config, prepared, db, log, display}
+	end, err := s.follow(ctx, cancel)
 	if err != nil {
 		return err
 	}
 	defer end()
-	err = f(ctx, &followedSlot{prepared, db})
+	err = do(ctx, s)
 	if cause := context.Cause(ctx); err != nil && ctx.Err() != nil && !errors.Is(cause, context.Canceled) {
 		return cause // of the service
 	}
 	return err
+}
+
+// isFollowed reports whether an instance follows a slot. One that does not exist nobody does.
+func isFollowed(ctx context.Context, db *sql.DB, slot string) (active bool, err error) {
+	err = db.QueryRowContext(ctx, `SELECT coalesce(bool_or(active), false) FROM pg_catalog.pg_replication_slots WHERE slot_name = $1`, slot).Scan(&active)
+	if err != nil {
+		return false, fmt.Errorf("ask who follows slot %s: %w", slot, err)
+	}
+	return active, nil
 }
 
 // keptEqual makes sure that the indices are what the mapping makes of them: who looks at them
@@ -61,7 +75,7 @@ func keptEqual(ctx context.Context, config *mapping.Config, prepared *prepare.Pr
 	}
 	for _, plan := range plans {
 		if slices.Contains(indices, plan.Index) && plan.Need.Fill != "" {
-			return fmt.Errorf("index %s has to be filled first: %s%s", plan.Index.Name, plan.Need.Fill, withHint("tidemark run"))
+			return fmt.Errorf("index %s needs a backfill first: %s%s", plan.Index.Name, plan.Need.Fill, withHint("tidemark run"))
 		}
 	}
 	return nil
@@ -69,23 +83,24 @@ func keptEqual(ctx context.Context, config *mapping.Config, prepared *prepare.Pr
 
 const (
 	readyInterval = 100 * time.Millisecond
-	// readyPatience is how long it may take until the slot is followed. Filling has no limit.
+	// readyPatience is how long it may take until the slot is followed. A backfill has no limit.
 	readyPatience = time.Minute
 )
 
 // follow makes sure that the slot is followed: by an instance that is running, or by this
 // process until end is called, which waits for it. When it ends before, cancel is told why.
-func follow(ctx context.Context, cancel context.CancelCauseFunc, config *mapping.Config, prepared *prepare.Prepared, db *sql.DB, log *slog.Logger, display *progress.Display) (end func(), err error) {
-	active := func() (bool, error) { return isFollowed(ctx, db, config.Postgres.Slot) }
+func (s *followedSlot) follow(ctx context.Context, cancel context.CancelCauseFunc) (end func(), err error) {
+	slot := s.config.Postgres.Slot
+	active := func() (bool, error) { return isFollowed(ctx, s.db, slot) }
 	if yes, err := active(); yes || err != nil {
 		return func() {}, err
 	}
-	log.Info("no instance is running: this one follows the slot", "slot", config.Postgres.Slot)
+	s.log.Info("no instance is running: this one follows the slot", "slot", slot)
 	run, stop := context.WithCancel(ctx)
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
-		err := service.Run(run, config, prepared, service.Options{Logger: log, Display: display})
+		err := service.Run(run, s.config, s.prepared, service.Options{Logger: s.log, Display: s.display})
 		if run.Err() == nil {
 			if err == nil {
 				err = errors.New("following the slot has ended")
@@ -99,7 +114,7 @@ func follow(ctx context.Context, cancel context.CancelCauseFunc, config *mapping
 	for start := time.Now(); ; {
 		yes, err := active()
 		if err == nil && !yes && time.Since(start) > readyPatience {
-			err = fmt.Errorf("slot %s was not followed within %s", config.Postgres.Slot, readyPatience)
+			err = fmt.Errorf("slot %s was not followed within %s", slot, readyPatience)
 		}
 		if yes || err != nil {
 			if err != nil {

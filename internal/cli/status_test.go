@@ -1,0 +1,51 @@
+package cli
+
+import (
+	"encoding/json"
+	"strings"
+	"testing"
+
+	"tidemark/internal/admin"
+)
+
+// TestStatusReport has the report as JSON, by the keys that docs/reindex.md lists, and for
+// people.
+func TestStatusReport(t *testing.T) {
+	expected, documents := int64(1_000_000), int64(3)
+	r := &statusReport{
+		Slot: slotStatus{Name: "shop", Exists: true, Active: true, WALStatus: "reserved"},
+		Indices: []indexStatus{
+			{IndexPage: admin.IndexPage{Index: "orders", State: admin.Missing}, Mapping: "unknown"},
+			{IndexPage: admin.IndexPage{Index: "products", State: admin.Rebuilding, Physical: "products-1", Building: "products-2", DeadLetters: 2, RowsDone: 412_000, RowsExpected: &expected},
+				Documents: &documents, Mapping: "differs"},
+		},
+		Requests: []requestStatus{}, Problems: []string{}, Notes: []string{},
+	}
+	r.Indices[0].Expect(0)
+	r.Indices[1].Expect(18_200)
+	got, err := json.Marshal(r)
+	const want = `{"slot":{"name":"shop","exists":true,"active":true,"wal_status":"reserved"},` +
+		`"indices":[{"index":"orders","state":"missing","dead_letters":0,"rows_done":0,"mapping":"unknown"},` +
+		`{"index":"products","state":"rebuilding","physical":"products-1","building":"products-2","dead_letters":2,"rows_done":412000,"rows_expected":1000000,` +
+		`"rows_per_second":18200,"remaining_seconds":32,"documents":3,"mapping":"differs"}],"requests":[],"problems":[],"notes":[]}`
+	if err != nil || string(got) != want {
+		t.Errorf("%v\n%s\nwant\n%s", err, got, want)
+	}
+
+	const rebuilt = "\nproducts: backfill of products-2: 412000 rows of about 1000000 (41 %), 18200 rows/s, about 32s left\n"
+	const table = `slot shop: an instance follows it
+
+index     state       documents  dead letters  physical index
+orders    missing     -          0             -
+products  rebuilding  3          2             products-1
+` + rebuilt + `
+products: the mapping or its tables differ from those of the index: the next start sees to it, tidemark check says how
+`
+	if got := string(r.table()); got != table {
+		t.Errorf("got\n%s\nwant\n%s", got, table)
+	}
+	r.Slot.Active = false
+	if got := string(r.table()); !strings.Contains(got, "no instance follows it") || !strings.Contains(got, "backfill of products-2, which the next instance goes on with: 412000 rows") {
+		t.Errorf("while no instance runs:\n%s", got)
+	}
+}
