@@ -14,6 +14,7 @@ import (
 	"tidemark/dbsync"
 	"tidemark/indexer/search"
 	"tidemark/reindex/control"
+	"tidemark/reindex/verify"
 	"tidemark/testenv"
 )
 
@@ -26,7 +27,7 @@ func (r *rig) put(t testing.TB, method, path, body string) {
 	}
 }
 
-// What makes an index be filled anew at the start, and what does not.
+// What makes an index be rebuilt at the start, and what does not.
 func TestRebuildReasons(t *testing.T) {
 	t.Parallel()
 	const mapping = `PREFIXt: {table: t}`
@@ -96,7 +97,7 @@ func TestRebuildReasons(t *testing.T) {
 			test.change(t, r, &o)
 
 			during := "not asked"
-			o.begin = func(string, int64, int64) { _, during = r.physical(t, "t") }
+			o.begin = func(string, verify.Rows) { _, during = r.physical(t, "t") }
 			p := r.start(t, o)
 			p.complete(t)
 			r.check(t, "t")
@@ -106,14 +107,14 @@ func TestRebuildReasons(t *testing.T) {
 				t.Errorf("the alias stood for %s and stands for %s", before, after)
 			}
 			if want := before; test.rebuilds && test.drops == (during == want) {
-				t.Errorf("during the filling the alias stood for %q", during)
+				t.Errorf("during the backfill the alias stood for %q", during)
 			}
 
 			// And not once more.
 			r.crashAll(t)
 			r.start(t, options{}).complete(t)
 			if _, again := r.physical(t, "t"); again != after {
-				t.Errorf("the next start has filled it again: %s after %s", again, after)
+				t.Errorf("the next start has rebuilt it again: %s after %s", again, after)
 			}
 		})
 	}
@@ -124,7 +125,7 @@ func TestRefusals(t *testing.T) {
 	t.Parallel()
 	tests := []struct {
 		name   string
-		filled bool // before
+		built  bool // before
 		change func(t *testing.T, r *rig)
 		want   string
 	}{
@@ -145,7 +146,7 @@ func TestRefusals(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
 			r := newRig(t, `PREFIXt: {table: t}`, tableT, rowsT(20))
-			if test.filled {
+			if test.built {
 				r.start(t, options{}).complete(t)
 				r.crashAll(t)
 			}
@@ -165,8 +166,8 @@ func TestRefusals(t *testing.T) {
 	}
 }
 
-// A filling that was given up leaves nothing behind: neither its index nor dead letters.
-func TestAbandonedFilling(t *testing.T) {
+// A backfill that was given up leaves nothing behind: neither its index nor dead letters.
+func TestAbandonedBackfill(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, `PREFIXt: {table: t, reindex: {chunk: 5}}`, tableT, rowsT(20))
 	stored := make(chan struct{}, 100)
@@ -234,7 +235,7 @@ func TestBeginIsRepeated(t *testing.T) {
 			r.searchURL = proxy.URL
 			proxy.Inject(fault)
 			begun := make(chan struct{})
-			p := r.start(t, options{begin: func(string, int64, int64) { close(begun) }})
+			p := r.start(t, options{begin: func(string, verify.Rows) { close(begun) }})
 			select {
 			case <-begun:
 				last = last || fault.Hits() == 0
@@ -255,9 +256,9 @@ func TestBeginIsRepeated(t *testing.T) {
 	}
 }
 
-// A physical index that is deleted while it is filled is an alarm, and not made by
+// A physical index that is deleted during its backfill is an alarm, and not made by
 // accident; the next start makes it anew.
-func TestIndexGoneWhileFilling(t *testing.T) {
+func TestIndexGoneWhileBackfilling(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, `PREFIXt: {table: t, reindex: {chunk: 5}}`, tableT, rowsT(20))
 	chunk, goOn := make(chan struct{}, 1), make(chan struct{})
@@ -288,7 +289,7 @@ func TestIndexGoneWhileFilling(t *testing.T) {
 	r.settled(t, "t")
 }
 
-// The settings that are others while an index is filled.
+// The settings that are others during the backfill of an index.
 func TestSettings(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, `PREFIXt: {table: t, settings: {number_of_replicas: 2, refresh_interval: 7s}}`+"\n"+`PREFIXu: {table: u}`,
@@ -308,7 +309,7 @@ func TestSettings(t *testing.T) {
 		return "none"
 	}
 	var during []string
-	p := r.start(t, options{begin: func(index string, _, _ int64) {
+	p := r.start(t, options{begin: func(index string, _ verify.Rows) {
 		st, err := control.NewStates(r.db.DB, "dbsync_ctrl").Read(context.WithoutCancel(t.Context()), index)
 		if err != nil {
 			t.Error(err)
@@ -319,7 +320,7 @@ func TestSettings(t *testing.T) {
 	p.complete(t)
 	for _, s := range during {
 		if s != "replicas 0, refresh -1" {
-			t.Errorf("settings while it is filled: %s", s)
+			t.Errorf("settings during the backfill: %s", s)
 		}
 	}
 	if got, want := settings(r.prefix+"t"), "replicas 2, refresh 7s"; got != want {

@@ -15,6 +15,7 @@ import (
 	"tidemark/indexer/search"
 	"tidemark/mapping"
 	"tidemark/reindex/control"
+	"tidemark/reindex/verify"
 	"tidemark/testenv"
 )
 
@@ -60,7 +61,7 @@ func (r *rig) ended(t testing.TB, id int64, want control.Phase, message string) 
 	return q
 }
 
-// building waits until some rows are in a physical index that is being filled, and returns
+// building waits until some rows are in a physical index that is being built, and returns
 // the state.
 func (r *rig) building(t testing.TB, index string) (st *control.State) {
 	t.Helper()
@@ -94,8 +95,8 @@ const slow = `reindex: {chunk: 20, max_rows_per_second: 50}`
 func TestRequestLife(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, `PREFIXt: {table: t}`, tableT, rowsT(50))
-	var fillings atomic.Int64
-	o := options{serve: true, begin: func(string, int64, int64) { fillings.Add(1) }}
+	var backfills atomic.Int64
+	o := options{serve: true, begin: func(string, verify.Rows) { backfills.Add(1) }}
 	p := r.start(t, o)
 	p.complete(t)
 	_, before := r.physical(t, "t")
@@ -104,8 +105,8 @@ func TestRequestLife(t *testing.T) {
 	r.ended(t, id, control.PhaseDone, "")
 	r.settled(t, "t")
 	_, now := r.physical(t, "t")
-	if now == before || fillings.Load() != 2 {
-		t.Errorf("%s after %s, filled %d times", now, before, fillings.Load())
+	if now == before || backfills.Load() != 2 {
+		t.Errorf("%s after %s, backfilled %d times", now, before, backfills.Load())
 	}
 	r.db.Exec(t, `INSERT INTO t VALUES (1000, 'after')`)
 	p.settle(t)
@@ -130,23 +131,23 @@ func TestRequestLife(t *testing.T) {
 	// Nobody runs: the next one does it, one rebuild for all who have asked.
 	r.crashAll(t)
 	ids := []int64{r.ask(t, control.Request{Kind: control.KindReindex, Index: "t"}), r.ask(t, control.Request{Kind: control.KindReindex, Index: "t"}), r.ask(t, control.Request{Kind: control.KindReindex, Index: "t"})}
-	fillings.Store(0)
+	backfills.Store(0)
 	r.start(t, o).complete(t)
 	for _, id := range ids {
 		r.ended(t, id, control.PhaseDone, "")
 	}
-	if n := fillings.Load(); n != 1 {
-		t.Errorf("filled %d times for three who asked", n)
+	if n := backfills.Load(); n != 1 {
+		t.Errorf("backfilled %d times for three who asked", n)
 	}
 
 	// A process that ended after the rebuild, before it noted the end of the request.
 	r.crashAll(t)
 	r.db.Exec(t, fmt.Sprintf(`UPDATE dbsync_ctrl.requests SET phase = 'running', finished_at = NULL WHERE id = %d`, ids[0]))
-	fillings.Store(0)
+	backfills.Store(0)
 	r.start(t, o).complete(t)
 	r.ended(t, ids[0], control.PhaseDone, "")
-	if n := fillings.Load(); n != 0 {
-		t.Errorf("filled %d times more", n)
+	if n := backfills.Load(); n != 0 {
+		t.Errorf("backfilled %d times more", n)
 	}
 	r.settled(t, "t")
 	r.check(t, "t")
@@ -189,7 +190,7 @@ func TestRequestOutlivesProcesses(t *testing.T) {
 	r.settled(t, "t")
 	r.check(t, "t")
 	if _, live := r.physical(t, "t"); live != building {
-		t.Errorf("the alias stands for %s, and %s was filled", live, building)
+		t.Errorf("the alias stands for %s, and %s was being built", live, building)
 	}
 }
 
@@ -338,7 +339,7 @@ func TestTwoAtATime(t *testing.T) {
 	for _, name := range []string{"t", "u", "w"} {
 		ids = append(ids, r.ask(t, control.Request{Kind: control.KindReindex, Index: name}))
 	}
-	await(t, "two are filled at a time", func() bool {
+	await(t, "two are backfilled at a time", func() bool {
 		return query[int](t, r.db, `SELECT count(*) FROM dbsync_ctrl.indices WHERE building <> '' AND rows_done > 0`) == 2
 	})
 	r.db.Exec(t, `UPDATE t SET v = 'changed' WHERE id % 3 = 0`, `DELETE FROM u WHERE id % 5 = 0`, `UPDATE w SET id = -id WHERE id % 7 = 0`)
@@ -352,7 +353,7 @@ func TestTwoAtATime(t *testing.T) {
 	}
 }
 
-// TestMissingDocument removes documents of the index that is being filled: it must not get
+// TestMissingDocument removes documents of the index that is being built: it must not get
 // behind the alias.
 func TestMissingDocument(t *testing.T) {
 	t.Parallel()
@@ -383,7 +384,7 @@ func TestMissingDocument(t *testing.T) {
 	// At the start it ends the process; the next one begins anew.
 	r.crashAll(t)
 	o.rebuild = func(string) bool { return true }
-	err := r.start(t, o).filled(t)
+	err := r.start(t, o).backfilled(t)
 	if wrong, ok := errors.AsType[*CountError](err); !ok || wrong.Rows != 100 || wrong.Documents != 99 {
 		t.Errorf("Run: %v", err)
 	}
@@ -398,7 +399,7 @@ func TestMissingDocument(t *testing.T) {
 	}
 }
 
-// TestMaxRows holds a filling against its bound: of 300 rows, 100 in the first second.
+// TestMaxRows holds a backfill against its bound: of 300 rows, 100 in the first second.
 func TestMaxRows(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, `PREFIXt: {table: t, reindex: {max_rows_per_second: 100}}`, tableT, rowsT(300))
@@ -419,7 +420,7 @@ func TestOldMapping(t *testing.T) {
 	r.start(t, options{}).complete(t)
 	r.crashAll(t)
 	r.indices = fmt.Sprintf(edited, ", "+slow)
-	// want are the fields of a document in the index in use and in the one that is filled.
+	// want are the fields of a document in the index in use and in the one that is being built.
 	want := func(p *process, id, value string) {
 		t.Helper()
 		p.settle(t)
@@ -428,7 +429,7 @@ func TestOldMapping(t *testing.T) {
 			t.Errorf("document %s of the index in use is %v", id, doc)
 		}
 		if doc, _ := r.document(t, st.Building.Physical, id); doc == nil || doc["w"] != value || doc["v"] != nil {
-			t.Errorf("document %s of the index that is filled is %v", id, doc)
+			t.Errorf("document %s of the index that is being built is %v", id, doc)
 		}
 	}
 	for _, value := range []string{"first process", "second process"} {

@@ -254,7 +254,7 @@ func (v *verifier) run(ctx context.Context) error {
 	} else {
 		total = -1
 	}
-	v.bar = v.o.Progress.Begin(v.ix.Name, 0, total)
+	v.bar = v.o.Progress.Begin(v.ix.Name, Rows{Estimated: total})
 	defer v.bar.Stop()
 	// What is behind now would all be looked at twice.
 	if err := v.slot.pass(ctx); err != nil {

@@ -20,6 +20,7 @@ import (
 	"tidemark/indexer/search"
 	"tidemark/mapping"
 	"tidemark/reindex/control"
+	"tidemark/reindex/verify"
 	"tidemark/testenv"
 )
 
@@ -45,7 +46,7 @@ func TestResumeAtEveryChunk(t *testing.T) {
 		var once sync.Once
 		var begun int64 = -1
 		p := r.start(t, options{
-			begin:  func(_ string, done, _ int64) { begun = done },
+			begin:  func(_ string, rows verify.Rows) { begun = rows.Stored },
 			stored: func(int64) { once.Do(func() { close(stored) }) },
 		})
 		select {
@@ -63,7 +64,7 @@ func TestResumeAtEveryChunk(t *testing.T) {
 			building = st.Building.Physical
 		}
 		if st.Building.Physical != building {
-			t.Fatalf("process %d fills %s, the one before %s", n, st.Building.Physical, building)
+			t.Fatalf("process %d backfills %s, the one before %s", n, st.Building.Physical, building)
 		}
 		if begun > st.Done || st.Done <= begun && begun > 0 || n > 20 {
 			t.Fatalf("process %d began with %d rows and ended with %d", n, begun, st.Done)
@@ -76,7 +77,7 @@ func TestResumeAtEveryChunk(t *testing.T) {
 	r.check(t, "t")
 	r.settled(t, "t")
 	if _, live := r.physical(t, "t"); live != building {
-		t.Errorf("the alias stands for %s, the filling began with %s", live, building)
+		t.Errorf("the alias stands for %s, the backfill began with %s", live, building)
 	}
 	// Each process may repeat what was not noted yet: two chunks, besides the changes.
 	if n := written.Load(); n > 95+int64(r.processes)*(20+15) {
@@ -206,9 +207,9 @@ func TestAliasWaitsForTheStream(t *testing.T) {
 	r := newRig(t, `PREFIXt: {table: t}`, tableT, rowsT(20))
 	proxy := r.search.NewProxy(t)
 	r.searchURL = proxy.URL
-	filled, goOn := make(chan struct{}), make(chan struct{})
-	p := r.start(t, options{stored: func(int64) { close(filled); <-goOn }})
-	<-filled
+	lastChunk, goOn := make(chan struct{}), make(chan struct{})
+	p := r.start(t, options{stored: func(int64) { close(lastChunk); <-goOn }})
+	<-lastChunk
 	var lifted atomic.Bool
 	hold := proxy.Inject(testenv.Hold(1, testenv.Bulk))
 	proxy.Inject(testenv.Watch(func(q *testenv.Request) bool {
@@ -262,7 +263,7 @@ func TestEditedMappingAfterTheAliasHasMoved(t *testing.T) {
 		t.Fatal(err)
 	}
 	if _, live := r.physical(t, "t"); live != st.Live.Physical {
-		t.Errorf("while the new index is being filled the alias stands for %q, want %s", live, st.Live.Physical)
+		t.Errorf("while the new index is being built the alias stands for %q, want %s", live, st.Live.Physical)
 	}
 	hold.Lift()
 	p.complete(t)
@@ -294,7 +295,7 @@ func TestFinishIsRepeatable(t *testing.T) {
 		t.Fatal(err)
 	}
 	if err := p.states.Finish(ctx, st); !errors.As(err, new(*control.TakenOverError)) {
-		t.Errorf("finish of what is not being filled: %v", err)
+		t.Errorf("finish of what is not being built: %v", err)
 	}
 }
 
@@ -346,7 +347,7 @@ func TestRebuildWithoutAGap(t *testing.T) {
 		}
 	}
 	if changed != 100 {
-		t.Errorf("the index that is being filled has %d of 100 changes", changed)
+		t.Errorf("the index that is being built has %d of 100 changes", changed)
 	}
 	close(half)
 	p.complete(t)
@@ -363,7 +364,7 @@ func TestRebuildWithoutAGap(t *testing.T) {
 }
 
 // A transaction began before its table was published, so the stream has not what it did
-// until then, and commits while the table is being filled.
+// until then, and commits while the table is being read.
 func TestTransactionThatWasOpenAtTheStart(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, `PREFIXother: {table: other}`, `CREATE TABLE other (id int PRIMARY KEY)`, tableT, rowsT(20))
@@ -440,7 +441,7 @@ func TestHotRows(t *testing.T) {
 		})
 	}
 	p := r.start(t, options{})
-	if err := p.filled(t); err != nil {
+	if err := p.backfilled(t); err != nil {
 		t.Fatal(err)
 	}
 	cancel()
@@ -455,7 +456,7 @@ func TestHotRows(t *testing.T) {
 func TestTakenOver(t *testing.T) {
 	t.Parallel()
 	tests := []struct{ name, statement string }{
-		{"another index is being filled", `UPDATE dbsync_ctrl.indices SET building = building || 'x'`},
+		{"another index is being built", `UPDATE dbsync_ctrl.indices SET building = building || 'x'`},
 		{"complete", `UPDATE dbsync_ctrl.indices SET live = 'x', building = ''`},
 		{"the row is gone", `DELETE FROM dbsync_ctrl.indices`},
 	}
@@ -469,7 +470,7 @@ func TestTakenOver(t *testing.T) {
 			<-chunk
 			r.db.Exec(t, test.statement)
 			close(goOn)
-			err := p.filled(t)
+			err := p.backfilled(t)
 			if !errors.As(err, new(*control.TakenOverError)) {
 				t.Errorf("Manager.Run: %v", err)
 			}
@@ -480,7 +481,7 @@ func TestTakenOver(t *testing.T) {
 			hold := make(chan struct{})
 			defer close(hold)
 			begun := make(chan struct{})
-			p := r.start(t, options{begin: func(string, int64, int64) { close(begun); <-hold }})
+			p := r.start(t, options{begin: func(string, verify.Rows) { close(begun); <-hold }})
 			<-begun
 			r.db.Exec(t, test.statement,
 				`SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots WHERE slot_name = '`+r.db.Unique("slot")+`'`)
@@ -505,7 +506,7 @@ func TestNewConnectionWhileCompleting(t *testing.T) {
 	// What complete has noted in the database and not yet in memory.
 	st := *p.manager.State(r.prefix + "t")
 	st.Building, st.Live = st.Live, control.Version{}
-	p.manager.set(&st)
+	p.manager.byName[st.Name].set(st)
 	if err := p.manager.Begin(within(t, patience)); err != nil {
 		t.Error(err)
 	}

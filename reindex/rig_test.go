@@ -100,10 +100,10 @@ type process struct {
 type options struct {
 	syncer     []dbsync.SyncerOpt
 	rebuild    func(name string) bool
-	begin      func(index string, done, total int64) // the filling of an index begins
-	stored     func(rows int64)                      // a chunk is stored and noted
-	serve      bool                                  // do what is asked for, too
-	partitions time.Duration                         // how often they are looked at
+	begin      func(index string, rows verify.Rows) // the backfill of an index begins
+	stored     func(rows int64)                     // a chunk is stored and noted
+	serve      bool                                 // do what is asked for, too
+	partitions time.Duration                        // how often they are looked at
 }
 
 // errCrash ends a process of a test.
@@ -196,7 +196,7 @@ func (p *process) run(t testing.TB) {
 	p.parts.Go(func() { p.ran <- p.syncer.Run(ctx) })
 	p.parts.Go(func() { p.built <- p.manager.Run(ctx) })
 	if p.serve {
-		p.parts.Go(func() { p.serving <- p.manager.Serve(ctx, false) })
+		p.parts.Go(func() { p.serving <- p.manager.Serve(ctx) })
 	}
 	t.Cleanup(p.crash)
 }
@@ -221,17 +221,19 @@ func (p *process) serves(t testing.TB) {
 // complete waits until every index is, and everything that was committed is stored.
 func (p *process) complete(t testing.TB) {
 	t.Helper()
-	if err := p.filled(t); err != nil {
+	if err := p.backfilled(t); err != nil {
 		t.Fatalf("%s: Manager.Run: %v", p.name, err)
 	}
-	if !p.manager.Complete() {
-		t.Errorf("%s: the manager has ended and is not complete", p.name)
+	for _, d := range p.documents {
+		if st := p.manager.State(d.Index.Name); st == nil || st.Building.Physical != "" {
+			t.Errorf("%s: Manager.Run has ended and index %s is not complete", p.name, d.Index.Name)
+		}
 	}
 	p.settle(t)
 }
 
-// filled returns what Manager.Run returned.
-func (p *process) filled(t testing.TB) error {
+// backfilled returns what Manager.Run returned.
+func (p *process) backfilled(t testing.TB) error {
 	t.Helper()
 	select {
 	case err := <-p.built:
@@ -241,7 +243,7 @@ func (p *process) filled(t testing.TB) error {
 		p.ran <- err
 		t.Fatalf("%s: Syncer.Run: %v", p.name, err)
 	case <-time.After(patience):
-		t.Fatalf("%s: waited in vain for the indices to be filled", p.name)
+		t.Fatalf("%s: waited in vain for the backfills", p.name)
 	}
 	return nil
 }
@@ -299,9 +301,9 @@ func (r *rig) settled(t testing.TB, index string) {
 // hooks tells a test of the progress.
 type hooks options
 
-func (h hooks) Begin(index string, done, total int64) verify.Bar {
+func (h hooks) Begin(index string, rows verify.Rows) verify.Bar {
 	if h.begin != nil {
-		h.begin(index, done, total)
+		h.begin(index, rows)
 	}
 	return h
 }
