@@ -260,3 +260,15 @@ func TestChunkSizes(t *testing.T) {
 		})
 	}
 }
+
+// TestMaxRows holds a backfill against its bound: of 300 rows, 100 in the first second.
+func TestMaxRows(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, `PREFIXt: {table: t, reindex: {max_rows_per_second: 100}}`, tableT, rowsT(300))
+	start := time.Now()
+	r.start(t, options{}).complete(t)
+	if took := time.Since(start); took < 1900*time.Millisecond {
+		t.Errorf("300 rows took %s at 100 a second", took)
+	}
+	r.check(t, "t")
+}

@@ -2,9 +2,11 @@ package reindex
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/http"
 	"slices"
 	"strings"
 	"sync"
@@ -323,4 +325,61 @@ func query[T any](t testing.TB, db *testenv.Database, sql string, args ...any) (
 		t.Fatalf("%s: %v", sql, err)
 	}
 	return v
+}
+
+// put sends a request to the search server that must succeed.
+func (r *rig) put(t testing.TB, method, path, body string) {
+	t.Helper()
+	status, answer, err := r.search.Do(t.Context(), method, path, []byte(body))
+	if err != nil || status/100 != 2 {
+		t.Fatalf("%s %s: %d %s, %v", method, path, status, answer, err)
+	}
+}
+
+// building waits until some rows are in a physical index that is being built, and returns
+// the state.
+func (r *rig) building(t testing.TB, index string) (st *control.State) {
+	t.Helper()
+	await(t, "a chunk of "+index+" is stored", func() bool {
+		st = r.state(t, index)
+		return st != nil && st.Building.Physical != "" && st.Done > 0
+	})
+	return st
+}
+
+// document returns a stored document, nil if there is none, and its version.
+func (r *rig) document(t testing.TB, index, id string) (source map[string]any, version int64) {
+	t.Helper()
+	status, answer, err := r.search.Do(t.Context(), http.MethodGet, "/"+index+"/_doc/"+id, nil)
+	if err != nil || status != http.StatusOK && status != http.StatusNotFound {
+		t.Fatalf("document %s of %s: %d %s %v", id, index, status, answer, err)
+	}
+	var got struct {
+		Source  map[string]any `json:"_source"`
+		Version int64          `json:"_version"`
+	}
+	if err := json.Unmarshal(answer, &got); err != nil {
+		t.Fatal(err)
+	}
+	return got.Source, got.Version
+}
+
+// slow are options of an index that takes ten seconds for 500 rows.
+const slow = `reindex: {chunk: 20, max_rows_per_second: 50}`
+
+const tableT = `CREATE TABLE t (id int PRIMARY KEY, v text)`
+
+func rowsT(n int) string {
+	return fmt.Sprintf(`INSERT INTO t SELECT i, 'v' || i FROM generate_series(1, %d) i`, n)
+}
+
+// dead puts a dead letter of a physical index into the control schema.
+func dead(t testing.TB, r *rig, physical string) {
+	t.Helper()
+	letters := control.NewDeadLetters(r.db.DB, mapping.DefaultControlSchema, retry.NewAlarm(slog.New(slog.DiscardHandler)))
+	alias := strings.TrimRight(physical[:len(physical)-len("20260131t120000z")], "-")
+	op := dbsync.Operation{Index: search.WriteAlias(alias, physical), ID: "7", Version: 1, Body: []byte("{}")}
+	if err := letters.Keep(t.Context(), []search.Refused{{Operation: op, Err: &search.DocError{Index: op.Index, ID: op.ID, Status: 400}}}); err != nil {
+		t.Fatal(err)
+	}
 }
