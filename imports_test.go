@@ -65,7 +65,7 @@ var arrows = map[string]map[string]string{
 	"reindex/verify": {
 		"dbsync":          "connections and positions",
 		"mapping…":        "sources, keys, tables",
-		"indexer":         "the same rows, plans and pages as the filling",
+		"indexer":         "the same rows, plans and pages as the backfill",
 		"indexer/search":  "documents",
 		"indexer/retry":   "attempts and alarms",
 		"reindex/control": "which index is in use, requests, dead letters",

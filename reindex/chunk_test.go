@@ -91,8 +91,8 @@ func (k *keyedTable) make(t testing.TB, db *testenv.Database, rows int) {
 	}
 }
 
-// Tables with keys of every kind of type are filled whole, by several chunks.
-func TestFillKeys(t *testing.T) {
+// Tables with keys of every kind of type are backfilled whole, by several chunks.
+func TestBackfillKeys(t *testing.T) {
 	t.Parallel()
 	tables := slices.DeleteFunc(keyedTables(t), func(k keyedTable) bool { // an index takes its time, and these are like others
 		return slices.Contains([]string{"k_c", "k_date", "k_bytea", "k_interval", "k_inet", "k_array", "k_range", "k_jsonb", "k_skewed"}, k.name)
@@ -105,7 +105,7 @@ func TestFillKeys(t *testing.T) {
 	for _, k := range tables {
 		k.make(t, r.db, k.rows)
 	}
-	var chunks atomic.Int64 // tables are filled at the same time
+	var chunks atomic.Int64 // tables are read at the same time
 	p := r.start(t, options{stored: func(int64) { chunks.Add(1) }})
 	p.complete(t)
 	if chunks.Load() < int64(5*len(tables)) {
@@ -259,4 +259,16 @@ func TestChunkSizes(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestMaxRows holds a backfill against its bound: of 300 rows, 100 in the first second.
+func TestMaxRows(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, `PREFIXt: {table: t, reindex: {max_rows_per_second: 100}}`, tableT, rowsT(300))
+	start := time.Now()
+	r.start(t, options{}).complete(t)
+	if took := time.Since(start); took < 1900*time.Millisecond {
+		t.Errorf("300 rows took %s at 100 a second", took)
+	}
+	r.check(t, "t")
 }

@@ -5,57 +5,15 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
-	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
 
-	"tidemark/indexer"
 	"tidemark/indexer/search"
 	"tidemark/reindex/control"
 )
 
-const (
-	// clusterPatience is how long is waited for the copies of an index before its alias moves.
-	// An index whose copies are not there yet can be searched, but no node may fail.
-	clusterPatience = 10 * time.Minute
-	clusterInterval = 20 * time.Second // of one question
-)
-
-// awaitCluster waits until the copies of the index that was filled are there.
-func (m *Manager) awaitCluster(ctx context.Context, st *control.State) error {
-	for end := time.Now().Add(clusterPatience); ; {
-		allocated := false
-		err := m.retry(ctx, "wait for the shards of "+st.Building.Physical, func(ctx context.Context) (err error) {
-			allocated, err = m.o.Client.AwaitAllocated(ctx, st.Building.Physical, clusterInterval)
-			return err
-		})
-		if err != nil || allocated {
-			return err
-		}
-		if time.Now().After(end) {
-			m.o.Logger.Warn("the alias moves before all copies of the index are there", "index", st.Name, "physical", st.Building.Physical, "waited", clusterPatience)
-			return nil
-		}
-	}
-}
-
-// checkCount makes sure that the index that was filled has about as many documents as the
-// tables have rows: as far as changes, dead letters and conditions let it be told. An index
-// that lost documents on the way must not get behind the alias.
-func (m *Manager) checkCount(ctx context.Context, d *indexer.Documents, st *control.State) error {
-	const attempts = 3
-	for attempt := 1; ; attempt++ {
-		err := m.retry(ctx, "count the rows and documents of "+st.Building.Physical, func(ctx context.Context) error { return m.countOnce(ctx, d, st) })
-		var wrong *CountError
-		if !errors.As(err, &wrong) || attempt == attempts {
-			return err
-		}
-		m.o.Logger.Warn("counting again", "reason", err)
-	}
-}
-
-// A CountError reports that an index that was filled does not have the documents that it
-// has to have.
+// A CountError reports that a new physical index does not have the documents that it has to
+// have.
 type CountError struct {
 	Index, Physical string
 	Rows, Documents int64
@@ -70,9 +28,24 @@ func (e *CountError) Error() string {
 // Permanent marks it for dbsync.IsPermanent.
 func (e *CountError) Permanent() bool { return true }
 
-func (m *Manager) countOnce(ctx context.Context, d *indexer.Documents, st *control.State) error {
-	before := d.Changed()
-	rows, filtered, err := m.countRows(ctx, d)
+// checkCount makes sure that the index that is being completed has about as many documents as
+// the tables have rows: as far as changes, dead letters and conditions let it be told. An index
+// that lost documents on the way must not get behind the alias.
+func (m *Manager) checkCount(ctx context.Context, x *index, st *control.State) error {
+	const attempts = 3
+	for attempt := 1; ; attempt++ {
+		err := m.retry(ctx, "count the rows and documents of "+st.Building.Physical, func(ctx context.Context) error { return m.countOnce(ctx, x, st) })
+		var wrong *CountError
+		if !errors.As(err, &wrong) || attempt == attempts {
+			return err
+		}
+		m.o.Logger.Warn("counting again", "reason", err)
+	}
+}
+
+func (m *Manager) countOnce(ctx context.Context, x *index, st *control.State) error {
+	before := x.documents.Changed()
+	rows, filtered, err := m.countRows(ctx, x)
 	if err != nil {
 		return err
 	}
@@ -87,14 +60,15 @@ func (m *Manager) countOnce(ctx context.Context, d *indexer.Documents, st *contr
 	if err != nil {
 		return err
 	}
-	letters, err := m.o.DeadLetters.Counts(ctx, control.LetterFilter{})
+	counts, err := m.o.DeadLetters.Counts(ctx, control.LetterFilter{})
 	if err != nil {
 		return err
 	}
-	slack := d.Changed() - before
-	missing := rows - documents - letters[search.WriteAlias(st.Name, st.Building.Physical)]
-	if missing > slack && !filtered || -missing > slack+letters[search.WriteAlias(st.Name, st.Building.Physical)] {
-		now, err := readPartitions(ctx, m.o.Syncer.DB(), d.Index, m.o.Catalog.Tables())
+	letters := counts[search.WriteAlias(st.Name, st.Building.Physical)]
+	slack := x.documents.Changed() - before
+	missing := rows - documents - letters
+	if missing > slack && !filtered || -missing > slack+letters {
+		now, err := readPartitions(ctx, m.o.Syncer.DB(), x.Index, m.o.Catalog.Tables())
 		if err != nil {
 			return err
 		}
@@ -111,9 +85,9 @@ func (m *Manager) countOnce(ctx context.Context, d *indexer.Documents, st *contr
 
 // countRows counts the rows of an index's tables, as new as the stream is at least. filtered
 // says that not every one of them is a document.
-func (m *Manager) countRows(ctx context.Context, d *indexer.Documents) (rows int64, filtered bool, err error) {
+func (m *Manager) countRows(ctx context.Context, x *index) (rows int64, filtered bool, err error) {
 	tables := m.o.Catalog.Tables()
-	for _, s := range d.Index.Sources {
+	for _, s := range x.Sources {
 		filtered = filtered || s.Where != ""
 		from := tables[s.Table].From()
 		var n int64

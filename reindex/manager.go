@@ -2,22 +2,19 @@ package reindex
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
-	"slices"
-	"strings"
-	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/sourcegraph/conc/pool"
+	"golang.org/x/sync/semaphore"
 
 	"tidemark/dbsync"
 	"tidemark/indexer"
 	"tidemark/indexer/retry"
 	"tidemark/indexer/search"
-	"tidemark/mapping"
 	"tidemark/mapping/catalog"
 	"tidemark/reindex/control"
 	"tidemark/reindex/verify"
@@ -32,13 +29,14 @@ type Options struct {
 	Alarm       *retry.Alarm
 	States      *control.States
 	Requests    *control.Requests
-	Documents   []*indexer.Documents
+	Documents   []*indexer.Documents // one for each index, in the order of the file
 	Catalog     *indexer.Catalog
 	Schema      string // the control schema
 	Slot        string
 	Logger      *slog.Logger
 
-	// Rebuild tells whether an index is to be rebuilt although nothing else asks for it.
+	// Rebuild reports whether an index is to be rebuilt at the start although nothing else asks
+	// for it; nil: none.
 	Rebuild func(name string) bool
 
 	// Attached, if given, is called when partitions of a table came, with what the table is
@@ -52,38 +50,57 @@ type Options struct {
 	// more. It is called before the first message.
 	Keep func(*indexer.Documents)
 
-	// Progress, if given, is told of the rows of an index that is being filled.
+	// Progress is told how many rows of a backfill are stored; nil: nobody. The interface is
+	// verify's because that shows how far it is in the same way, and knows nothing of this package.
 	Progress verify.Progress
 }
 
-// A Manager sees to it that every index has a physical index that is complete. Begin is
-// called when the slot is ours, then Run.
-type Manager struct {
-	o Options
+// parallel is how many indices are worked on at a time: one waits for Postgres while the other
+// one is written.
+const parallel = 2
 
-	mu      sync.Mutex
-	states  map[string]*control.State           // by index; the values are replaced, not changed
-	planned map[string]bool                     // physical indices that are noted, or about to be, by this process
-	altered map[string]bool                     // indices of whose tables one was altered, see Altered
-	old     map[string]*oldDocuments            // by index, see split
-	cancels map[string]context.CancelCauseFunc  // of what is being filled, by index
-	reading map[catalog.TableName]chan struct{} // held while a table is read, capacity 1
-	settled map[string]bool                     // indices that Run is done with
-	looked  bool                                // partitions were looked at, and indices are as these are, see watchPartitions
-	asked   map[string]bool                     // indices whose requested rebuild is under way, and cannot be cancelled yet
-	slots   chan struct{}                       // held by what works on an index; capacity parallel
-	wake    chan struct{}                       // there may be something to do for Serve; capacity 1
-	look    chan struct{}                       // there may be something to do for watchPartitions; capacity 1
-	begun   chan struct{}                       // closed when Begin has succeeded
-	once    sync.Once
+// A Manager sees to it that every index has a physical index that is complete. Begin is called
+// when the slot is ours; Run and Serve, each in a goroutine of its own, wait for that.
+type Manager struct {
+	o       Options
+	indices []*index // in the order of the file
+	byName  map[string]*index
+
+	working *semaphore.Weighted // held by what works on an index, parallel at a time
+	readers readers             // one of each table
+	begun   chan struct{}       // closed when Begin has succeeded
+
+	serveWake     signal // there may be something to do for Serve
+	partitionWake signal // there may be something to do for watchPartitions
+
+	// partitionsSeen is set when all indices have been as the partitions of their tables are.
+	partitionsSeen atomic.Bool
 }
 
 // New makes a Manager.
 func New(o Options) *Manager {
-	return &Manager{o: o, states: make(map[string]*control.State), planned: make(map[string]bool),
-		altered: make(map[string]bool), old: make(map[string]*oldDocuments), cancels: make(map[string]context.CancelCauseFunc),
-		settled: make(map[string]bool), asked: make(map[string]bool), slots: make(chan struct{}, parallel),
-		reading: make(map[catalog.TableName]chan struct{}), wake: make(chan struct{}, 1), look: make(chan struct{}, 1), begun: make(chan struct{})}
+	if o.Progress == nil {
+		o.Progress = verify.NoProgress{}
+	}
+	m := &Manager{o: o, byName: make(map[string]*index), working: semaphore.NewWeighted(parallel), begun: make(chan struct{}),
+		serveWake: newSignal(), partitionWake: newSignal()}
+	for _, d := range o.Documents {
+		x := &index{Index: d.Index, documents: d, planned: make(map[string]bool)}
+		m.indices = append(m.indices, x)
+		m.byName[x.Name] = x
+	}
+	return m
+}
+
+// State returns what is known of an index, nil before Begin, or if there is no such index.
+func (m *Manager) State(name string) *control.State {
+	x := m.byName[name]
+	if x == nil {
+		return nil
+	}
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return x.known
 }
 
 // Begin finds out what every index needs, makes the physical indices that are missing,
@@ -91,32 +108,50 @@ func New(o Options) *Manager {
 // is called again when a connection to the slot was made anew, and makes sure then that
 // no other process has worked on the indices meanwhile.
 func (m *Manager) Begin(ctx context.Context) error {
-	again := m.hasBegun()
-	if !again {
-		if err := m.forgetOthers(ctx); err != nil {
-			return err
-		}
+	if m.hasBegun() {
+		return m.checkOurs(ctx)
 	}
-	for _, d := range m.o.Documents {
-		st, err := m.o.States.Read(ctx, d.Index.Name)
+	if err := m.forgetOthers(ctx); err != nil {
+		return err
+	}
+	for _, x := range m.indices {
+		noted, err := m.o.States.Read(ctx, x.Name)
 		if err != nil {
 			return err
 		}
-		if again {
-			if mine := m.State(d.Index.Name); !m.continues(st, mine) {
-				return &control.TakenOverError{Index: d.Index.Name, Building: mine.Building.Physical}
-			}
-			continue
+		st, err := m.begin(ctx, x, noted)
+		if err == nil {
+			err = m.enter(x, st)
 		}
-		if st, err = m.begin(ctx, d, st); err != nil {
-			return fmt.Errorf("index %s: %w", d.Index.Name, err)
-		}
-		m.set(st)
-		if err := m.split(d, st); err != nil {
-			return fmt.Errorf("index %s: %w", d.Index.Name, err)
+		if err != nil {
+			return fmt.Errorf("index %s: %w", x.Name, err)
 		}
 	}
-	m.once.Do(func() { close(m.begun) })
+	close(m.begun)
+	return nil
+}
+
+// hasBegun reports whether Begin has succeeded: messages of the stream may be handled.
+func (m *Manager) hasBegun() bool {
+	select {
+	case <-m.begun:
+		return true
+	default:
+		return false
+	}
+}
+
+// checkOurs makes sure that no other process has worked on the indices.
+func (m *Manager) checkOurs(ctx context.Context) error {
+	for _, x := range m.indices {
+		noted, err := m.o.States.Read(ctx, x.Name)
+		if err != nil {
+			return err
+		}
+		if !x.isOurs(noted) {
+			return &control.TakenOverError{Index: x.Name, Building: x.state().Building.Physical}
+		}
+	}
 	return nil
 }
 
@@ -124,8 +159,8 @@ func (m *Manager) Begin(ctx context.Context) error {
 // are not kept: if one comes back it has missed changes.
 func (m *Manager) forgetOthers(ctx context.Context) error {
 	var kept []string
-	for _, d := range m.o.Documents {
-		kept = append(kept, d.Index.Name)
+	for _, x := range m.indices {
+		kept = append(kept, x.Name)
 	}
 	forgotten, err := m.o.States.Forget(ctx, m.o.Syncer.Generation(), kept)
 	for _, name := range forgotten {
@@ -134,310 +169,38 @@ func (m *Manager) forgetOthers(ctx context.Context) error {
 	return err
 }
 
-// continues reports whether what the control schema has of an index is this process's own
-// doing. Between a note there and the one in memory it is one of two.
-func (m *Manager) continues(noted, mine *control.State) bool {
-	if noted == nil {
-		return false
-	}
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	return noted.Building.Physical == mine.Building.Physical && noted.Live.Physical == mine.Live.Physical ||
-		mine.Building.Physical != "" && noted.Building.Physical == "" && noted.Live.Physical == mine.Building.Physical ||
-		m.planned[noted.Building.Physical]
-}
-
-// targets returns the write aliases of an index's physical indices.
-func targets(st *control.State) []string {
-	var out []string
-	for _, physical := range []string{st.Live.Physical, st.Building.Physical} {
-		if physical != "" {
-			out = append(out, search.WriteAlias(st.Name, physical))
-		}
-	}
-	return out
-}
-
-// State returns what is known of an index, nil before Begin.
-func (m *Manager) State(index string) *control.State {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	return m.states[index]
-}
-
-func (m *Manager) set(st *control.State) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.states[st.Name] = st
-}
-
-// begin makes sure that the index has a physical index, complete or being filled.
-func (m *Manager) begin(ctx context.Context, d *indexer.Documents, st *control.State) (*control.State, error) {
-	generation, err := m.generation(ctx, d)
+// begin makes sure that the index has a physical index, complete or to be backfilled, and
+// returns its state. noted is what the control schema has of it, nil if nothing.
+func (m *Manager) begin(ctx context.Context, x *index, noted *control.State) (control.State, error) {
+	generation, err := m.generation(ctx, x)
 	if err != nil {
-		return nil, err
+		return control.State{}, err
 	}
-	need, err := m.need(ctx, d, st, generation)
+	need, err := m.need(ctx, x, noted, generation)
 	if err != nil {
-		return nil, err
+		return control.State{}, err
+	}
+	st := x.state() // the name alone
+	if noted != nil {
+		st = *noted
 	}
 	if need.Grow {
-		grown, err := m.grow(ctx, d, st)
+		grown, err := m.grow(ctx, x, st)
 		if !isRefusedMapping(err) {
 			return grown, err
 		}
-		need.Fill = "the index in use does not take the fields of new columns"
+		need.Backfill = "the index in use does not take the fields of new columns"
 	}
-	if need.Fill != "" {
-		return m.build(ctx, d, st, need.Fill, generation)
+	if need.Backfill != "" {
+		return m.build(ctx, x, st, need.Backfill, generation)
 	}
 	if st.Building.Physical != "" {
-		m.o.Logger.Info("going on with filling an index", "index", d.Index.Name, "physical", st.Building.Physical, "rows", st.Done)
+		m.o.Logger.Info("going on with the backfill of an index", "index", x.Name, "physical", st.Building.Physical, "rows", st.Done)
 	}
 	return st, nil
 }
 
-// build makes a physical index that is to be filled, and notes it.
-func (m *Manager) build(ctx context.Context, d *indexer.Documents, st *control.State, why, generation string) (*control.State, error) {
-	tables := m.o.Catalog.Tables()
-	fingerprint := d.Index.Fingerprint(tables)
-	if err := m.o.Client.CheckAliasName(ctx, d.Index.Name); err != nil {
-		return nil, err
-	}
-	abandoned := ""
-	name, err := m.newName(ctx, d.Index.Name, st)
-	if err != nil {
-		return nil, err
-	}
-	if st == nil {
-		st = &control.State{Name: d.Index.Name}
-	} else {
-		abandoned = st.Building.Physical
-		copied := *st
-		st = &copied
-	}
-	if abandoned != "" {
-		// A process that ended after it had moved the alias and before it noted that has left
-		// the index in use as one that is being filled.
-		of, err := m.o.Client.AliasTargets(ctx, st.Name)
-		if err != nil {
-			return nil, err
-		}
-		if slices.Contains(of, abandoned) {
-			st.Live = st.Building
-			abandoned = ""
-		}
-	}
-	if st.Live.Physical != "" {
-		if there, err := m.o.Client.IndexExists(ctx, st.Live.Physical, search.WriteAlias(st.Name, st.Live.Physical)); err != nil {
-			return nil, err
-		} else if !there {
-			st.Live = control.Version{}
-		}
-	}
-	if st.Live.Physical == "" && !m.o.Client.Adopts() {
-		if err := m.checkForeign(ctx, st.Name); err != nil {
-			return nil, err
-		}
-	}
-	m.plan(name)
-	st.Building.Physical, st.Building.Fingerprint, st.Generation = name, fingerprint, generation
-	if st.Building.Mapping, st.Building.Tables, err = encode(d.Index, tables); err != nil {
-		return nil, err
-	}
-	// Rows of partitions that are attached from here on may not be in the chunks.
-	now, err := readPartitions(ctx, m.o.Syncer.DB(), d.Index, tables)
-	if err != nil {
-		return nil, err
-	}
-	now.Unlisted = len(now.Leaves) > 0
-	st.Building.Partitions = now.String()
-	st.Total = mapping.EstimatedRows(d.Index, tables)
-	// Noted before it is made: a crash in between leaves a note of an index that does not
-	// exist, which the next start sees, and never an index that nobody knows of.
-	if err := m.o.States.Begin(ctx, st); err != nil {
-		return nil, err
-	}
-	body, err := d.Index.Body(tables)
-	if err == nil {
-		body, err = fillingBody(body)
-	}
-	if err != nil {
-		return nil, err
-	}
-	if err := m.o.Client.CreateIndex(ctx, st.Building.Physical, search.WriteAlias(st.Name, st.Building.Physical), body); err != nil {
-		return nil, err
-	}
-	m.o.Logger.Info("made a physical index, to be filled", "index", d.Index.Name, "physical", st.Building.Physical, "why", why, "rows", st.Total)
-	if abandoned != "" {
-		if err := m.drop(ctx, st.Name, abandoned); err != nil {
-			return nil, err
-		}
-	}
-	return st, nil
-}
-
-func (m *Manager) generation(ctx context.Context, d *indexer.Documents) (string, error) {
-	return Generation(d.Index, func(name catalog.TableName) (string, error) {
-		return m.o.Syncer.TableGeneration(ctx, name.Schema, name.Name)
-	})
-}
-
-// Generation names the time for which the slot has had every change of all the tables that
-// documents of an index are made of. of gives that of one table, see
-// [dbsync.Syncer.TableGeneration].
-func Generation(ix *mapping.Index, of func(catalog.TableName) (string, error)) (string, error) {
-	var all []string
-	for _, name := range ix.Tables() {
-		generation, err := of(name)
-		if err != nil {
-			return "", err
-		}
-		all = append(all, generation)
-	}
-	slices.Sort(all)
-	return strings.Join(all, " "), nil
-}
-
-// plan notes in memory what is about to be noted in the control schema.
-func (m *Manager) plan(physical string) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.planned[physical] = true
-}
-
-// newName returns the name of a physical index that comes after all that there are or
-// were: names go by the second, and a clock may have been set back.
-func (m *Manager) newName(ctx context.Context, index string, st *control.State) (string, error) {
-	known, err := m.o.Client.PhysicalIndices(ctx, index)
-	if err != nil {
-		return "", err
-	}
-	if st != nil {
-		known = append(known, st.Live.Physical, st.Building.Physical)
-	}
-	at := time.Now().Truncate(time.Second)
-	for _, physical := range known {
-		if made, ok := search.PhysicalTime(index, physical); ok && !made.Before(at) {
-			at = made.Add(time.Second)
-		}
-	}
-	name, _ := search.PhysicalName(index, at)
-	return name, nil
-}
-
-// need says what an index needs.
-func (m *Manager) need(ctx context.Context, d *indexer.Documents, st *control.State, generation string) (Need, error) {
-	need, err := Judge(ctx, m.o.Client, d.Index, st, m.o.Catalog.Tables(), generation)
-	switch {
-	case err != nil || need.Fill != "" || st.Building.Physical != "":
-		return need, err
-	case m.o.Rebuild != nil && m.o.Rebuild(d.Index.Name):
-		return Need{Fill: "it was asked for"}, nil
-	}
-	return need, m.checkAlias(ctx, st)
-}
-
-// checkAlias makes sure that searchers see the index that is kept.
-func (m *Manager) checkAlias(ctx context.Context, st *control.State) error {
-	of, err := m.o.Client.AliasTargets(ctx, st.Name)
-	if err != nil || slices.Equal(of, []string{st.Live.Physical}) {
-		return err
-	}
-	if len(of) > 0 {
-		return &dbsync.PermanentError{Err: fmt.Errorf("the alias stands for %s, and not for %s, which is kept equal to the table; "+
-			"hint: remove the alias, then it is put back, or give the mapping another name", strings.Join(of, ", "), st.Live.Physical)}
-	}
-	m.o.Logger.Warn("the alias was gone, it is put back", "index", st.Name, "physical", st.Live.Physical)
-	_, err = m.o.Client.MoveAlias(ctx, st.Name, st.Live.Physical)
-	return err
-}
-
-// checkForeign makes sure that the name of an index that is new does not stand for one that
-// somebody else made: it would be taken away from that without having been asked for.
-func (m *Manager) checkForeign(ctx context.Context, name string) error {
-	of, err := m.o.Client.AliasTargets(ctx, name)
-	if err != nil {
-		return err
-	}
-	if foreign := Foreign(name, of); len(foreign) > 0 {
-		return &dbsync.PermanentError{Err: fmt.Errorf("the alias stands for %s, which somebody else made; "+
-			"hint: give the mapping another name, or let run --adopt fill an index and move the alias to it", strings.Join(foreign, ", "))}
-	}
-	return nil
-}
-
-// Foreign returns those of the indices behind an alias that were not made by Tidemark.
-func Foreign(alias string, indices []string) (foreign []string) {
-	for _, physical := range indices {
-		if _, ours := search.PhysicalTime(alias, physical); !ours {
-			foreign = append(foreign, physical)
-		}
-	}
-	return foreign
-}
-
-// While an index is filled nobody searches it: it need not be refreshed, and its replicas
-// get a copy when it is complete.
-var fillingSettings = map[string]any{"index.refresh_interval": "-1", "index.number_of_replicas": 0}
-
-// fillingBody returns the body for the creation of an index that is to be filled.
-func fillingBody(body []byte) ([]byte, error) {
-	parts, settings, err := splitBody(body)
-	if err != nil {
-		return nil, err
-	}
-	for key, value := range fillingSettings {
-		settings[key] = value
-	}
-	if parts["settings"], err = json.Marshal(settings); err != nil {
-		return nil, err
-	}
-	return json.Marshal(parts)
-}
-
-// filledSettings returns what fillingBody changed as the mapping has it; nil stands for
-// the server's default.
-func filledSettings(body []byte) (map[string]any, error) {
-	_, settings, err := splitBody(body)
-	if err != nil {
-		return nil, err
-	}
-	out := make(map[string]any, len(fillingSettings))
-	for key := range fillingSettings {
-		out[key] = settings[key]
-	}
-	return out, nil
-}
-
-func splitBody(body []byte) (parts map[string]json.RawMessage, settings map[string]any, err error) {
-	if err := json.Unmarshal(body, &parts); err != nil {
-		return nil, nil, fmt.Errorf("body of an index: %w", err)
-	}
-	if err := json.Unmarshal(parts["settings"], &settings); err != nil {
-		return nil, nil, fmt.Errorf("settings of an index: %w", err)
-	}
-	return parts, settings, nil
-}
-
-// drop removes a physical index that is not written to any more, and before it the dead
-// letters of its documents: after a crash in between the index is found again.
-func (m *Manager) drop(ctx context.Context, index, physical string) error {
-	if _, err := m.o.DeadLetters.Drop(ctx, control.LetterFilter{Indices: []string{search.WriteAlias(index, physical)}}); err != nil {
-		return err
-	}
-	if err := m.o.Client.DropIndex(ctx, physical); err != nil {
-		return err
-	}
-	m.o.Logger.Info("dropped a physical index", "physical", physical)
-	return nil
-}
-
-// parallel is how many indices are filled at a time: one waits for Postgres while the other
-// one is written.
-const parallel = 2
-
-// Run fills the indices that are not complete, some at a time, and returns when all are;
+// Run backfills the indices that are not complete, some at a time, and returns when all are;
 // from then on it is for Serve to keep them so, of each index when it is complete. It waits
 // for Begin. What an earlier process has left of indices that were replaced is dropped.
 func (m *Manager) Run(ctx context.Context) error {
@@ -447,47 +210,47 @@ func (m *Manager) Run(ctx context.Context) error {
 		return context.Cause(ctx)
 	}
 	p := pool.New().WithContext(ctx).WithCancelOnError().WithFirstError()
-	for _, d := range m.o.Documents {
+	for _, x := range m.indices {
 		p.Go(func(ctx context.Context) error {
-			release, err := m.slot(ctx)
+			release, err := acquire(ctx, m.working)
 			if err != nil {
 				return err
 			}
 			defer release()
-			if err := m.settle(ctx, d); err != nil {
+			if err := m.runIndex(ctx, x); err != nil {
 				return err
 			}
-			m.mu.Lock()
-			m.settled[d.Index.Name] = true
-			m.mu.Unlock()
-			m.poke()
+			x.endRun()
+			m.wake()
 			return nil
 		})
 	}
 	return p.Wait()
 }
 
-// settle has an index be complete, and drops what was left of it.
-func (m *Manager) settle(ctx context.Context, d *indexer.Documents) error {
-	st := m.State(d.Index.Name)
-	if st.Building.Physical == "" {
-		if err := m.dropOld(ctx, d, st); err != nil {
-			return fmt.Errorf("index %s: %w", d.Index.Name, err)
+// runIndex has an index be complete, and drops what was left of it.
+func (m *Manager) runIndex(ctx context.Context, x *index) error {
+	if x.state().Building.Physical == "" {
+		if err := m.dropOld(ctx, x); err != nil {
+			return fmt.Errorf("index %s: %w", x.Name, err)
 		}
 		return nil
 	}
-	if err := m.fill(ctx, d); err != nil && !errors.Is(err, errCancelled) {
-		return fmt.Errorf("fill index %s: %w", d.Index.Name, err)
+	if err := m.backfill(ctx, x); err != nil && !errors.Is(err, errCancelled) {
+		return fmt.Errorf("backfill index %s: %w", x.Name, err)
 	}
 	return nil
 }
 
-// slot waits until few enough indices are worked on.
-func (m *Manager) slot(ctx context.Context) (release func(), err error) {
-	select {
-	case m.slots <- struct{}{}:
-		return func() { <-m.slots }, nil
-	case <-ctx.Done():
+// acquire waits for a place in a semaphore.
+func acquire(ctx context.Context, places *semaphore.Weighted) (release func(), err error) {
+	if places.Acquire(ctx, 1) != nil {
 		return nil, context.Cause(ctx)
 	}
+	return func() { places.Release(1) }, nil
+}
+
+// retry repeats what may fail in passing, at either server, see [retry.Do].
+func (m *Manager) retry(ctx context.Context, what string, f func(ctx context.Context) error) error {
+	return retry.Do(ctx, m.o.Alarm, what, f)
 }

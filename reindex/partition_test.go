@@ -22,11 +22,11 @@ const partedTable = `
 	CREATE TABLE t_c1 PARTITION OF t_c FOR VALUES WITH (modulus 2, remainder 1);
 	INSERT INTO t SELECT i, r, r || i FROM unnest('{a,b,c}'::text[]) r, generate_series(80, 119) i`
 
-// followed waits until an index is noted to be as the partitions are now.
-func (r *rig) followed(t *testing.T, p *process, index string) {
+// partitionsApplied waits until an index is noted to be as the partitions are now.
+func (r *rig) partitionsApplied(t *testing.T, p *process, index string) {
 	t.Helper()
 	ix := r.config(t).Indices[0]
-	await(t, "index "+index+" follows the partitions", func() bool {
+	await(t, "index "+index+" is as the partitions are", func() bool {
 		table, err := catalog.LoadTable(t.Context(), r.db.DB, "public", "t")
 		if err != nil {
 			t.Fatal(err)
@@ -71,7 +71,7 @@ func TestPartitions(t *testing.T) {
 			o := options{serve: true, partitions: 20 * time.Millisecond}
 			p := r.start(t, o)
 			p.complete(t)
-			fillings := r.state(t, "t").FinishedAt
+			finished := r.state(t, "t").FinishedAt
 			for _, change := range changes {
 				if away {
 					p.crash()
@@ -82,7 +82,7 @@ func TestPartitions(t *testing.T) {
 					p = r.start(t, o)
 					p.complete(t)
 				}
-				r.followed(t, p, "t")
+				r.partitionsApplied(t, p, "t")
 				if n := query[int](t, r.db, `SELECT count(*) FROM dbsync_ctrl.requests`) - before; n != change.requests && !(away && n <= change.requests+1) {
 					t.Errorf("%s: %d requests, want %d; the last one where %s", change.name, n, change.requests,
 						query[string](t, r.db, `SELECT condition FROM dbsync_ctrl.requests ORDER BY id DESC LIMIT 1`))
@@ -92,7 +92,7 @@ func TestPartitions(t *testing.T) {
 					t.Fatalf("after: %s", change.name)
 				}
 			}
-			if st := r.state(t, "t"); !st.FinishedAt.Equal(fillings) {
+			if st := r.state(t, "t"); !st.FinishedAt.Equal(finished) {
 				t.Error("the index was rebuilt")
 			}
 		})
@@ -109,7 +109,7 @@ func TestRelatedPartitions(t *testing.T) {
 	p.complete(t)
 	check := func() {
 		t.Helper()
-		r.followed(t, p, "u")
+		r.partitionsApplied(t, p, "u")
 		r.check(t, "u", testenv.WithQuery(`SELECT region, json_build_object('region', region, 'n', (SELECT count(*) FROM t WHERE t.region = u.region)) FROM u`))
 	}
 	check()
@@ -125,9 +125,9 @@ func TestRelatedPartitions(t *testing.T) {
 	}
 }
 
-// TestPartitionsWhileFilling has partitions come and go while the index is filled, which is
+// TestPartitionsWhileBackfilling has partitions come and go during the backfill, which is
 // what the number of rows does not tell.
-func TestPartitionsWhileFilling(t *testing.T) {
+func TestPartitionsWhileBackfilling(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, `PREFIXt: {table: t, reindex: {chunk: 5, max_rows_per_second: 50}}`, partedTable)
 	p := r.start(t, options{serve: true, partitions: 20 * time.Millisecond})
@@ -135,11 +135,11 @@ func TestPartitionsWhileFilling(t *testing.T) {
 	r.db.Exec(t, `DROP TABLE t_c`, `CREATE TABLE t_e (LIKE t INCLUDING ALL)`, `INSERT INTO t_e VALUES (1, 'e', 'before the chunks')`, `ALTER TABLE t ATTACH PARTITION t_e FOR VALUES IN ('e')`)
 	r.building(t, "t")
 	p.complete(t)
-	r.followed(t, p, "t")
+	r.partitionsApplied(t, p, "t")
 	r.check(t, "t", testenv.WithID("id", "region"))
 }
 
-// TestPartitionsBehind fills an index while the stream is behind: it brings rows that went
+// TestPartitionsBehind backfills an index while the stream is behind: it brings rows that went
 // with their partitions before.
 func TestPartitionsBehind(t *testing.T) {
 	t.Parallel()
@@ -154,29 +154,29 @@ func TestPartitionsBehind(t *testing.T) {
 	o.rebuild = func(string) bool { return true }
 	p = r.start(t, o)
 	p.complete(t)
-	r.followed(t, p, "t")
+	r.partitionsApplied(t, p, "t")
 	r.check(t, "t", testenv.WithID("id", "region"), testenv.WithRouting("v"))
 }
 
-func TestCompare(t *testing.T) {
+func TestChangesOf(t *testing.T) {
 	for _, test := range []struct {
 		name        string
-		before, now map[uint32]string
+		before, now leaves
 		gone        bool
-		come        string
+		attached    string
 	}{
 		{"nothing", nil, nil, false, "[]"},
-		{"as before", map[uint32]string{1: "10:5"}, map[uint32]string{1: "10:5"}, false, "[]"},
-		{"unknown", nil, map[uint32]string{2: "10:5", 1: "11:5"}, false, "[1 2]"},
-		{"one more", map[uint32]string{1: "10:5"}, map[uint32]string{1: "10:5", 2: "20:7"}, false, "[2]"},
-		{"one less", map[uint32]string{1: "10:5", 2: "20:7"}, map[uint32]string{1: "10:5"}, true, "[]"},
-		{"another file", map[uint32]string{1: "10:5"}, map[uint32]string{1: "12:5"}, true, "[]"},
-		{"attached again", map[uint32]string{1: "10:5"}, map[uint32]string{1: "10:6"}, true, "[1]"},
-		{"what it is below attached again", map[uint32]string{1: "10:5:3"}, map[uint32]string{1: "10:5:8"}, true, "[1]"},
+		{"as before", leaves{1: "10:5"}, leaves{1: "10:5"}, false, "[]"},
+		{"unknown", nil, leaves{2: "10:5", 1: "11:5"}, false, "[1 2]"},
+		{"one more", leaves{1: "10:5"}, leaves{1: "10:5", 2: "20:7"}, false, "[2]"},
+		{"one less", leaves{1: "10:5", 2: "20:7"}, leaves{1: "10:5"}, true, "[]"},
+		{"another file", leaves{1: "10:5"}, leaves{1: "12:5"}, true, "[]"},
+		{"attached again", leaves{1: "10:5"}, leaves{1: "10:6"}, true, "[1]"},
+		{"what it is below attached again", leaves{1: "10:5:3"}, leaves{1: "10:5:8"}, true, "[1]"},
 	} {
-		gone, come := compare(test.before, test.now)
-		if gone != test.gone || fmt.Sprint(come) != test.come {
-			t.Errorf("%s: gone %v, come %v", test.name, gone, come)
+		c := changesOf(test.before, test.now)
+		if c.gone != test.gone || fmt.Sprint(c.attached) != test.attached {
+			t.Errorf("%s: gone %v, attached %v", test.name, c.gone, c.attached)
 		}
 	}
 }

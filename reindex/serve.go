@@ -4,204 +4,121 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 
 	"github.com/sourcegraph/conc"
 
-	"tidemark/indexer"
-	"tidemark/mapping"
 	"tidemark/reindex/control"
 )
 
-// poke has Serve look for what there is to do.
-func (m *Manager) poke() {
-	m.wakeServe()
+// A signal says that there may be something to do. Raised more than once before somebody waits
+// for it, it is one.
+type signal chan struct{}
+
+func newSignal() signal { return make(signal, 1) }
+
+func (s signal) raise() {
 	select {
-	case m.look <- struct{}{}: // an index may be complete now
+	case s <- struct{}{}:
 	default:
 	}
 }
 
-func (m *Manager) wakeServe() {
-	select {
-	case m.wake <- struct{}{}:
-	default:
-	}
+// wake has Serve look for what there is to do, and for partitions: an index may be complete now.
+func (m *Manager) wake() {
+	m.serveWake.raise()
+	m.partitionWake.raise()
 }
+
+// until is how long Serve goes on.
+type until int
+
+const (
+	untilStopped until = iota // until its context is done
+	untilIdle                 // until there is nothing left to do
+)
 
 // Serve keeps the indices complete when tables are altered, and does what is asked for in
-// the table of requests, from Begin on until ctx is done, or, once, until Run and all that
-// was asked for are done. Work on different indices goes on at the same time, as far as
-// Run's bound lets it.
-func (m *Manager) Serve(ctx context.Context, once bool) error {
+// the table of requests, from Begin on until ctx is done. Work on different indices goes on at
+// the same time, as far as Run's bound lets it.
+func (m *Manager) Serve(ctx context.Context) error { return m.serve(ctx, untilStopped) }
+
+// ServeUntilIdle does what Serve does, until Run and all that was asked for are done.
+func (m *Manager) ServeUntilIdle(ctx context.Context) error { return m.serve(ctx, untilIdle) }
+
+func (m *Manager) serve(ctx context.Context, end until) error {
 	select {
 	case <-m.begun: // before, what is asked for is another process's to do
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}
 	ctx, stop := context.WithCancelCause(ctx)
-	var listener conc.WaitGroup
-	defer listener.Wait()
+	var watchers conc.WaitGroup
+	defer watchers.Wait()
 	defer stop(nil)
-	listener.Go(func() { stop(m.o.Requests.Listen(ctx, m.o.Alarm, m.poke)) })
-	listener.Go(func() { stop(m.watchPartitions(ctx)) })
-	return m.dispatch(ctx, once)
+	watchers.Go(func() { stop(m.o.Requests.Listen(ctx, m.o.Alarm, m.wake)) })
+	watchers.Go(func() { stop(m.watchPartitions(ctx)) })
+	return m.dispatch(ctx, end)
 }
 
 // dispatch hands what there is to do to one worker for each index.
-func (m *Manager) dispatch(ctx context.Context, once bool) error {
+func (m *Manager) dispatch(ctx context.Context, end until) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	var workers conc.WaitGroup
 	defer workers.Wait()
-	free := make(chan string, len(m.o.Documents)) // indices whose worker has ended
-	busy := make(map[string]bool)
+	free := make(chan *index, len(m.indices)) // whose worker has ended; no worker waits
+	busy := make(map[*index]bool)             // that have a worker
 	for {
 		select {
 		case <-ctx.Done():
 			return context.Cause(ctx)
-		case index := <-free:
-			delete(busy, index)
-		case <-m.wake:
+		case x := <-free:
+			delete(busy, x)
+		case <-m.serveWake:
 		}
-		open, err := m.open(ctx)
+		open, err := m.openRequests(ctx)
 		if err != nil {
 			return err
 		}
-		idle := m.hasLooked()
-		for _, d := range m.o.Documents {
-			name := d.Index.Name
-			requests := slices.DeleteFunc(slices.Clone(open), func(q *control.Request) bool { return q.Index != name })
-			settled, altered := m.isSettled(name)
-			idle = idle && settled && !altered && !busy[name] && len(requests) == 0
-			if busy[name] || !settled || len(requests) == 0 && !altered {
+		idle := m.partitionsSeen.Load()
+		for _, x := range m.indices {
+			requests := open[x]
+			runDone, pending := x.isRunDone(), len(requests) > 0 || x.isAltered()
+			idle = idle && runDone && !pending && !busy[x]
+			if busy[x] || !runDone || !pending {
 				continue
 			}
-			busy[name] = true
+			busy[x] = true
 			workers.Go(func() {
-				err := m.work(ctx, d, requests)
+				err := m.work(ctx, x, requests)
 				if err != nil && ctx.Err() == nil {
-					cancel(fmt.Errorf("index %s: %w", name, err))
+					cancel(fmt.Errorf("index %s: %w", x.Name, err))
 				}
-				free <- name
+				free <- x
 			})
 		}
-		if once && idle {
+		if end == untilIdle && idle {
 			return nil
 		}
 	}
 }
 
-// open returns the requests that have not ended. Those that cancel are done at once, and
-// those that name no index of ours are refused.
-func (m *Manager) open(ctx context.Context) (left []*control.Request, err error) {
-	var open []*control.Request
-	err = m.retry(ctx, "look for requests", func(ctx context.Context) error {
-		open, err = m.o.Requests.Open(ctx)
-		return err
-	})
-	if err != nil {
-		return nil, err
-	}
-	for _, q := range open {
-		known := slices.ContainsFunc(m.o.Documents, func(d *indexer.Documents) bool { return d.Index.Name == q.Index })
-		switch {
-		case !known:
-			err = m.end(ctx, q, fmt.Errorf("the running mapping has no index %s", q.Index))
-		case q.Kind == control.KindCancel:
-			if left, err = m.cancelAll(ctx, q, left); errors.Is(err, errNotYet) {
-				left, err = append(left, q), nil
-			}
-		default:
-			left = append(left, q)
-		}
-		if err != nil {
-			return nil, err
-		}
-	}
-	return left, nil
-}
-
-// errNotYet says that a rebuild is about to begin, and can be cancelled then.
-var errNotYet = errors.New("the rebuild has not begun yet")
-
-// cancelAll gives up the rebuild of an index that is under way, and those that were asked
-// for before it and have not begun. It returns what is left of the open requests.
-func (m *Manager) cancelAll(ctx context.Context, q *control.Request, open []*control.Request) (left []*control.Request, err error) {
-	given := m.cancel(q.Index)
-	if errors.Is(given, errNotYet) {
-		return open, given
-	}
-	// What an earlier process has begun, and Run was going on with, is no worker's to end.
-	settled, _ := m.isSettled(q.Index)
-	resumed := given == nil && !settled
-	for _, other := range open {
-		if other.Kind != control.KindReindex || other.Index != q.Index || other.Phase != control.PhaseWaiting && !resumed {
-			left = append(left, other)
-			continue
-		}
-		if err := m.end(ctx, other, errCancelled); err != nil {
-			return nil, err
-		}
-		given = nil
-	}
-	return left, m.end(ctx, q, given)
-}
-
-// cancel gives up the rebuild of an index that is under way.
-func (m *Manager) cancel(index string) error {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	st, cancel := m.states[index], m.cancels[index]
-	switch {
-	case cancel == nil && (m.asked[index] || !m.settled[index] && st.Building.Physical != ""):
-		return errNotYet
-	case cancel == nil:
-		return errors.New("the index is not being rebuilt, or is complete but for its alias")
-	case st.Live.Physical == "":
-		return errors.New("the index is filled for the first time: there is nothing to go back to")
-	case st.Live.Fingerprint != st.Building.Fingerprint:
-		return errors.New("the index is rebuilt because the mapping or a table is another one than that of the index in use; put the mapping back instead")
-	}
-	cancel(errCancelled)
-	return nil
-}
-
-// end notes what became of a request: it is done where err is nil.
-func (m *Manager) end(ctx context.Context, q *control.Request, err error) error {
-	phase, message := control.PhaseDone, ""
-	switch {
-	case errors.Is(err, errCancelled):
-		phase = control.PhaseCancelled
-	case err != nil:
-		phase, message = control.PhaseFailed, err.Error()
-		m.o.Logger.Error("a request failed", "request", q.ID, "kind", q.Kind, "index", q.Index, "error", err)
-	}
-	return m.retry(ctx, fmt.Sprintf("note the end of request %d", q.ID), func(ctx context.Context) error {
-		return m.o.Requests.End(ctx, q.ID, phase, message)
-	})
-}
-
 // work does what there is to do for one index.
-func (m *Manager) work(ctx context.Context, d *indexer.Documents, requests []*control.Request) error {
-	release, err := m.slot(ctx)
+func (m *Manager) work(ctx context.Context, x *index, requests []*control.Request) error {
+	release, err := acquire(ctx, m.working)
 	if err != nil {
 		return err
 	}
 	defer release()
-	if m.takeAltered(d.Index.Name) {
-		if err := m.follow(ctx, d); err != nil && !errors.Is(err, errCancelled) {
+	if x.takeAltered() {
+		if err := m.alter(ctx, x); err != nil && !errors.Is(err, errCancelled) {
 			return err
 		}
 	}
 	rebuilt := false // one rebuild serves all who have asked for it
 	var outcome error
 	for _, q := range requests {
-		open := false
-		err := m.retry(ctx, fmt.Sprintf("begin request %d", q.ID), func(ctx context.Context) (err error) {
-			open, err = m.o.Requests.Begin(ctx, q.ID)
-			return err
-		})
+		open, err := m.beginRequest(ctx, q)
 		if err != nil {
 			return err
 		}
@@ -210,10 +127,10 @@ func (m *Manager) work(ctx context.Context, d *indexer.Documents, requests []*co
 		}
 		switch q.Kind {
 		case control.KindRefresh:
-			err = m.refresh(ctx, d, q)
+			err = m.refresh(ctx, x, q)
 		case control.KindReindex:
 			if !rebuilt {
-				rebuilt, outcome = true, m.rebuild(ctx, d, q)
+				rebuilt, outcome = true, m.rebuild(ctx, x, q)
 			}
 			err = outcome
 		default:
@@ -225,87 +142,9 @@ func (m *Manager) work(ctx context.Context, d *indexer.Documents, requests []*co
 		if taken, ok := errors.AsType[*control.TakenOverError](err); ok {
 			return taken // it is the other process's
 		}
-		if err := m.end(ctx, q, err); err != nil {
+		if err := m.endRequest(ctx, q, err); err != nil {
 			return err
 		}
 	}
 	return nil
-}
-
-// rebuild rebuilds the index because somebody asked for it. One that an earlier process
-// has begun, and Run has completed meanwhile, is not done again.
-func (m *Manager) rebuild(ctx context.Context, d *indexer.Documents, q *control.Request) error {
-	st := m.State(d.Index.Name)
-	if q.Phase == control.PhaseRunning && st.FinishedAt.After(q.CreatedAt) && !st.StartedAt.Before(q.CreatedAt) {
-		return nil
-	}
-	m.mu.Lock()
-	m.asked[st.Name] = true
-	m.mu.Unlock()
-	err := m.start(ctx, d, "it was asked for")
-	if err == nil {
-		err = m.fill(ctx, d)
-	}
-	m.mu.Lock()
-	delete(m.asked, st.Name) // a cancellable filling has done so already
-	m.mu.Unlock()
-	m.poke()
-	if _, taken := errors.AsType[*control.TakenOverError](err); err == nil || taken || ctx.Err() != nil || m.State(st.Name).Building.Physical == "" {
-		return err
-	}
-	return errors.Join(err, m.abandon(ctx, d))
-}
-
-// refresh stores the documents of some rows again.
-func (m *Manager) refresh(ctx context.Context, d *indexer.Documents, q *control.Request) error {
-	sources := q.Of(d.Index)
-	if len(sources) == 0 {
-		return fmt.Errorf("the running mapping has no documents of %s in index %s", q.Source, d.Index.Name)
-	}
-	var done int64
-	for _, s := range sources {
-		if err := m.refreshSource(ctx, d, s, q, &done); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// refreshSource stores the documents of rows of one source again.
-func (m *Manager) refreshSource(ctx context.Context, d *indexer.Documents, source *mapping.Source, q *control.Request, done *int64) error {
-	plan, err := indexer.NewRowPlan(d, source, m.o.Catalog.Tables(), d.Targets()...)
-	if err != nil {
-		return err
-	}
-	plan.Live = true
-	rows := indexer.NewPager(plan, nil)
-	rows.Where = q.Condition
-	for _, key := range q.Keys {
-		values := make([][]byte, len(key))
-		for i, v := range key {
-			values[i] = []byte(v)
-		}
-		rows.Keys = append(rows.Keys, values)
-	}
-	return m.copy(ctx, rows, func(chunk *stored) error {
-		*done += int64(chunk.window.Len())
-		return m.retry(ctx, "note the progress of a refresh", func(ctx context.Context) error { return m.o.Requests.Advance(ctx, q.ID, *done) })
-	})
-}
-
-// start makes the physical index for a rebuild, and has changes written to it from now on.
-func (m *Manager) start(ctx context.Context, d *indexer.Documents, why string) error {
-	name := d.Index.Name
-	return m.retry(ctx, "make a physical index for "+name, func(ctx context.Context) error {
-		generation, err := m.generation(ctx, d)
-		if err != nil {
-			return err
-		}
-		built, err := m.build(ctx, d, m.State(name), why, generation)
-		if err != nil {
-			return err
-		}
-		m.set(built)
-		return m.split(d, built)
-	})
 }

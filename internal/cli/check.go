@@ -84,7 +84,7 @@ func check(ctx context.Context, c *mapping.Config, p *prepare.Prepared, out io.W
 // misled reports whether the name of an index that is complete stands for something else, so
 // that searchers do not see the index.
 func misled(p prepare.IndexPlan) bool {
-	return p.Need.Fill == "" && p.Building == "" && len(p.Alias) > 0 && !slices.Equal(p.Alias, []string{p.Live})
+	return p.Need.Backfill == "" && p.Building == "" && len(p.Alias) > 0 && !slices.Equal(p.Alias, []string{p.Live})
 }
 
 func printServers(b *bytes.Buffer, c *mapping.Config, p *prepare.Prepared) {
@@ -160,18 +160,18 @@ func doing(p prepare.IndexPlan) string {
 	switch {
 	case misled(p):
 		return "stops: its name stands for another index"
-	case p.Need.Fill != "" && p.Live == "" && len(foreign) > 0:
+	case p.Need.Backfill != "" && p.Live == "" && len(foreign) > 0:
 		return fmt.Sprintf("stops: its name stands for %s, which somebody else made; run --adopt fills an index and moves the name to it", strings.Join(foreign, ", "))
-	case p.Need.Fill == "" && p.Building != "":
+	case p.Need.Backfill == "" && p.Building != "":
 		return fmt.Sprintf("goes on with the backfill of %s, of which %d rows are stored", p.Building, p.Done)
 	case p.Need.Grow:
 		return fmt.Sprintf("adds the fields of new columns to %s; no rebuild is needed", p.Live)
-	case p.Need.Fill == "":
+	case p.Need.Backfill == "":
 		return fmt.Sprintf("keeps %s equal to the table", p.Live)
 	case p.Live == "":
-		return "makes an index and fills it: " + p.Need.Fill
+		return "makes an index and fills it: " + p.Need.Backfill
 	}
-	return fmt.Sprintf("rebuilds it beside %s: %s%s", p.Live, p.Need.Fill, expected(p))
+	return fmt.Sprintf("rebuilds it beside %s: %s%s", p.Live, p.Need.Backfill, expected(p))
 }
 
 // expected says how long a rebuild takes, by the last one.

@@ -312,7 +312,7 @@ func (o *lettersOptions) retry(ctx context.Context, config *mapping.Config, indi
 			}
 			failed.refused += r.Refused
 			failed.kept += r.Kept
-			text := fmt.Sprintf("%s: %s retried, %d gone; %s refused again", ix.Name, counted(r.Letters, "dead letter", "dead letters"), r.Settled, counted(r.Refused, "document", "documents"))
+			text := fmt.Sprintf("%s: %s retried, %d gone; %s refused again", ix.Name, counted(r.Letters, "dead letter", "dead letters"), r.Gone, counted(r.Refused, "document", "documents"))
 			if r.Kept > 0 {
 				text += fmt.Sprintf("; %d could not be retried: %s", r.Kept, shortened(r.Why.Error(), 500))
 			}

@@ -74,8 +74,8 @@ func keptEqual(ctx context.Context, config *mapping.Config, prepared *prepare.Pr
 		return err
 	}
 	for _, plan := range plans {
-		if slices.Contains(indices, plan.Index) && plan.Need.Fill != "" {
-			return fmt.Errorf("index %s needs a backfill first: %s%s", plan.Index.Name, plan.Need.Fill, withHint("tidemark run"))
+		if slices.Contains(indices, plan.Index) && plan.Need.Backfill != "" {
+			return fmt.Errorf("index %s needs a backfill first: %s%s", plan.Index.Name, plan.Need.Backfill, withHint("tidemark run"))
 		}
 	}
 	return nil

@@ -53,7 +53,7 @@ func TestReload(t *testing.T) {
 	s.db.Exec(t, `UPDATE a SET v = 'after the edit' WHERE id = 2`, `UPDATE b SET v = 'after the edit' WHERE id = 3`)
 	s.awaitCaughtUp(t, i)
 	s.checkSynced(t)
-	if log := i.log(); strings.Contains(log, fmt.Sprintf(`"made a physical index, to be filled","index":"%s"`, s.alias("b"))) {
+	if log := i.log(); strings.Contains(log, fmt.Sprintf(`"made a physical index for a backfill","index":"%s"`, s.alias("b"))) {
 		t.Errorf("an index that did not change is rebuilt:\n%s", log)
 	}
 	i.stop(t)

@@ -62,7 +62,7 @@ func (p *Prepared) Plan(ctx context.Context, c *mapping.Config) ([]IndexPlan, er
 			return nil, err
 		}
 		plan.Rows = mapping.EstimatedRows(ix, p.Tables)
-		plan.Need, err = reindex.Judge(ctx, p.Client, ix, st, p.Tables, generation)
+		plan.Need, err = reindex.NeedOf(ctx, p.Client, ix, st, p.Tables, generation)
 		if err == nil {
 			plan.Alias, err = p.Client.AliasTargets(ctx, ix.Name)
 		}

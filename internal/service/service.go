@@ -234,7 +234,11 @@ func (s *Service) run(ctx context.Context) error {
 		}
 	})
 	parts.Go(func() {
-		err := s.manager.Serve(run, s.o.Once)
+		serve := s.manager.Serve
+		if s.o.Once {
+			serve = s.manager.ServeUntilIdle
+		}
+		err := serve(run)
 		if err == nil { // Once is fulfilled, but for what was committed meanwhile
 			if err = s.syncer.Barrier(run); err == nil {
 				err = errDone
@@ -266,5 +270,7 @@ func (s *Service) run(ctx context.Context) error {
 // Bars shows on a Display how far work on indices is.
 type Bars struct{ *progress.Display }
 
-// Begin adds a bar, see [reindex.Progress].
-func (b Bars) Begin(index string, done, total int64) verify.Bar { return b.Index(index, done, total) }
+// Begin adds a bar, see [verify.Progress].
+func (b Bars) Begin(index string, rows verify.Rows) verify.Bar {
+	return b.Index(index, rows.Stored, rows.Estimated)
+}

@@ -18,11 +18,11 @@ type deviation struct {
 
 // compareDocuments returns how a stored document differs from what it should be, nil if it
 // does not. Numbers are compared digit by digit, objects whatever the order of their
-// fields. A field that is null and one that is not there are the same: documents get those
-// of a new column when their rows change. partial says that fields may be missing: the
-// server has left them out, and has written the others anew, so numbers are compared by
-// their value then, as doubles.
-func compareDocuments(want, got []byte, partial bool) (*deviation, error) {
+// fields. A field that is null and one that is not there are the same: a document gets the field
+// of a new column only when its row changes. Of a document that is stored partly, fields may be
+// missing: the server has left them out, and has written the others anew, so numbers are compared
+// by their value then, as doubles.
+func compareDocuments(want, got []byte, form storedForm) (*deviation, error) {
 	if bytes.Equal(want, got) {
 		return nil, nil
 	}
@@ -34,7 +34,7 @@ func compareDocuments(want, got []byte, partial bool) (*deviation, error) {
 	if err != nil {
 		return nil, fmt.Errorf("stored document: %w", err)
 	}
-	c := comparison{partial: partial}
+	c := comparison{partial: form == storedPartly}
 	c.compare("", w, g)
 	return c.found, nil
 }

@@ -27,7 +27,11 @@ func TestCompareDocuments(t *testing.T) {
 		{name: "fields that are kept", want: `{"a":1,"b":2}`, got: `{"b":3}`, partial: true, differs: true, path: "b", from: "2", to: "3"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			d, err := compareDocuments([]byte(test.want), []byte(test.got), test.partial)
+			form := storedWhole
+			if test.partial {
+				form = storedPartly
+			}
+			d, err := compareDocuments([]byte(test.want), []byte(test.got), form)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -39,7 +43,7 @@ func TestCompareDocuments(t *testing.T) {
 			}
 		})
 	}
-	if _, err := compareDocuments([]byte(`{`), []byte(`{}`), false); err == nil {
+	if _, err := compareDocuments([]byte(`{`), []byte(`{}`), storedWhole); err == nil {
 		t.Error("no error")
 	}
 }

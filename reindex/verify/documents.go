@@ -22,10 +22,10 @@ func (v *verifier) listDocuments(ctx context.Context) error {
 		return err
 	}
 	return v.o.Client.Scroll(ctx, v.physical, func(page []search.Listed) error {
-		listed := make(map[*verified][]*suspect)
+		listed := make(map[*source][]*suspect)
 		for _, d := range page {
 			v.bar.Add(1)
-			if !v.sampled() {
+			if !v.isSampled() {
 				continue
 			}
 			v.result.Documents++
@@ -42,7 +42,7 @@ func (v *verifier) listDocuments(ctx context.Context) error {
 		}
 		for s, documents := range listed {
 			if err := v.lookUp(ctx, s, documents); err != nil {
-				return fmt.Errorf("look for rows of %s: %w", s.source.Table, err)
+				return fmt.Errorf("look for rows of %s: %w", s.Table, err)
 			}
 		}
 		return nil
@@ -53,14 +53,14 @@ func (v *verifier) listDocuments(ctx context.Context) error {
 func (v *verifier) place(at location) *suspect {
 	d := &suspect{location: at}
 	for _, s := range v.sources {
-		if !s.source.Identifies(at.id) {
+		if !s.Identifies(at.id) {
 			continue
 		}
-		if key, ok := s.source.KeyOf(s.rows.Table, at.id); ok {
+		if key, ok := s.KeyOf(s.rows.Table, at.id); ok {
 			d.source, d.key = s, key
 			break
 		}
-		if s.source.IsHashed(at.id) {
+		if s.IsHashed(at.id) {
 			d.source, d.hashed = s, true
 			break
 		}
@@ -70,7 +70,7 @@ func (v *verifier) place(at location) *suspect {
 
 // lookUp looks for the rows of documents of one source. Those that have none there, or one
 // that is no document, or is routed elsewhere, are suspects.
-func (v *verifier) lookUp(ctx context.Context, s *verified, documents []*suspect) error {
+func (v *verifier) lookUp(ctx context.Context, s *source, documents []*suspect) error {
 	found := make(map[location]bool, len(documents))
 	err := v.findRows(ctx, s, documents, found)
 	if err != nil {
@@ -87,19 +87,20 @@ func (v *verifier) lookUp(ctx context.Context, s *verified, documents []*suspect
 	return nil
 }
 
-// findRows notes which of the documents have rows. When the type of a key does not take a
-// value, that document is found by halves: it has no row, and its key is of no use.
-func (v *verifier) findRows(ctx context.Context, s *verified, documents []*suspect, found map[location]bool) error {
+// findRows notes in found which of the documents have rows. Where the type of a key refuses the
+// value of one of them, that one is found by trying halves: it has no row, and its key is of no
+// use and taken away.
+func (v *verifier) findRows(ctx context.Context, s *source, documents []*suspect, found map[location]bool) error {
 	keys := make([][][]byte, len(documents))
 	for i, d := range documents {
 		keys[i] = d.key
 	}
-	query, args := indexer.KeysQuery(s.keys, keys)
+	query, args := indexer.KeysQuery(s.keys.RowPlan, keys)
 	err := dbsync.WithConn(ctx, v.o.DB, func(conn *pgx.Conn) error {
 		rows := conn.PgConn().ExecParams(ctx, query, args, nil, nil, nil)
 		var failed error
 		for rows.NextRow() {
-			r, err := rowOf(s.keys, rows.Values(), false)
+			r, err := rowOf(s.keys, rows.Values())
 			if err != nil {
 				failed = err
 			} else if r.holds || r.unmade != nil {
@@ -125,7 +126,8 @@ func (v *verifier) findRows(ctx context.Context, s *verified, documents []*suspe
 	return v.findRows(ctx, s, documents[half:], found)
 }
 
-// isRefusedKey reports whether a value is none of a type, or one that a domain leaves out.
+// isRefusedKey reports whether Postgres says that a value is none of its type, or one that its
+// domain leaves out.
 func isRefusedKey(err error) bool {
 	server, ok := errors.AsType[*pgconn.PgError](err)
 	return ok && (indexer.IsDataError(err) || strings.HasPrefix(server.Code, "23"))
@@ -133,7 +135,7 @@ func isRefusedKey(err error) bool {
 
 // findHashed looks for the rows of documents whose ids are hashes, by reading the keys of
 // all rows of a source.
-func (v *verifier) findHashed(ctx context.Context, conn *pgx.Conn, s *verified, wanted map[string]*suspect) error {
+func (v *verifier) findHashed(ctx context.Context, conn *pgx.Conn, s *source, wanted map[string]*suspect) error {
 	rows := conn.PgConn().ExecParams(ctx, fmt.Sprintf("SELECT %s FROM %s t", s.keys.Selection.List, s.rows.Table.From()), nil, nil, nil, nil)
 	for rows.NextRow() {
 		tuple := indexer.RowOf(rows.Values())

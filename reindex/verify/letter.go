@@ -31,7 +31,7 @@ type RetryOptions struct {
 // Retried is what came of retrying the dead letters of an index.
 type Retried struct {
 	Letters int64 // that were looked at
-	Settled int64 // of these: they are gone
+	Gone    int64 // of these: their documents were made anew
 	Refused int64 // documents that were refused again, and have a new dead letter
 	Kept    int64 // letters whose rows could not be read again
 	Why     error // that is so; the first reason
@@ -60,7 +60,7 @@ type retrier struct {
 	o       RetryOptions
 	ix      *mapping.Index
 	letters *control.DeadLetters
-	slot    *follower
+	slot    *Slot
 	result  Retried
 }
 
@@ -74,7 +74,7 @@ func (r *retrier) run(ctx context.Context) (err error) {
 	case st.Building.Physical != "":
 		return ErrBeingRebuilt
 	}
-	if r.slot, err = NewFollower(ctx, r.o.DB, r.o.Schema, r.o.Slot); err != nil {
+	if r.slot, err = OpenSlot(ctx, r.o.DB, r.o.Schema, r.o.Slot); err != nil {
 		return err
 	}
 	defer r.slot.close(ctx)
@@ -129,7 +129,7 @@ func (r *retrier) retry(ctx context.Context, letters []control.DeadLetter) error
 		if err != nil {
 			return err
 		}
-		r.result.Settled += int64(len(rows[i]))
+		r.result.Gone += int64(len(rows[i]))
 		r.result.Refused += again
 	}
 	return nil

@@ -1,10 +1,15 @@
 package verify
 
-// Progress shows how far the filling of indices is.
+// Progress shows how far a backfill or a verification of each index is.
 type Progress interface {
-	// Begin is called when the filling of an index begins or goes on, with the rows that
-	// are stored already and an estimate of all of them, -1 if there is none.
-	Begin(index string, done, total int64) Bar
+	// Begin is called when work on an index begins or goes on.
+	Begin(index string, rows Rows) Bar
+}
+
+// Rows says how far work on an index is when it begins.
+type Rows struct {
+	Stored    int64 // that need no more work: an earlier process has done it
+	Estimated int64 // of all rows; -1: not known
 }
 
 // Bar shows one index.
@@ -13,3 +18,11 @@ type Bar interface {
 	Done()
 	Stop() // without having come to the end
 }
+
+// NoProgress shows nothing.
+type NoProgress struct{}
+
+func (NoProgress) Begin(string, Rows) Bar { return NoProgress{} }
+func (NoProgress) Add(int64)              {}
+func (NoProgress) Done()                  {}
+func (NoProgress) Stop()                  {}

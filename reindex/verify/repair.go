@@ -7,10 +7,11 @@ import (
 	"tidemark/indexer/search"
 )
 
-// repair repairs what can be fixed, and looks at it again.
+// repair repairs what can be fixed, looks at it again, and returns the same differences with what
+// came of it.
 func (v *verifier) repair(ctx context.Context, real []different) ([]different, error) {
-	failed := make(map[*verified]error)
-	rows := make(map[*verified][][]string)
+	failed := make(map[*source]error)
+	rows := make(map[*source][][]string)
 	var extra []dbsync.Operation
 	for i := range real {
 		d := &real[i]
@@ -26,7 +27,7 @@ func (v *verifier) repair(ctx context.Context, real []different) ([]different, e
 		return nil, err
 	}
 	for s, keys := range rows {
-		if failed[s], err = v.slot.Reread(ctx, s.source, keys); err != nil {
+		if failed[s], err = v.slot.Reread(ctx, s.Source, keys); err != nil {
 			return nil, err
 		}
 	}
@@ -36,7 +37,7 @@ func (v *verifier) repair(ctx context.Context, real []different) ([]different, e
 			v.suspects[d.location] = &suspect{location: d.location, source: d.source, key: d.key, hashed: d.hashed, tried: &d.Difference}
 		}
 	}
-	still, err := v.look(ctx)
+	still, err := v.decide(ctx)
 	if err != nil {
 		return nil, err
 	}

@@ -24,37 +24,36 @@ const (
 	smallTable = 1_000_000
 )
 
-// A comparing gathers documents of rows and holds them against the stored ones.
-type comparing struct {
+// A comparer gathers documents of rows and holds them against the stored ones.
+type comparer struct {
 	v     *verifier
-	s     *verified
+	s     *source
 	docs  []*row
 	bytes int
 }
 
 // readRows holds the documents of all rows of a source, or of a sample, against the stored
 // ones.
-func (v *verifier) readRows(ctx context.Context, s *verified) error {
-	c := &comparing{v: v, s: s}
+func (v *verifier) readRows(ctx context.Context, s *source) error {
+	c := &comparer{v: v, s: s}
 	if v.o.Sample > 0 {
-		query, args := sampleQuery(s.rows, v.o.Sample)
-		_, err := c.read(ctx, s.rows, query, args, nil)
+		_, err := c.read(ctx, s.rows, sampleQuery(s.rows.RowPlan, v.o.Sample), nil, nil)
 		if err != nil {
 			return fmt.Errorf("read a sample: %w", err)
 		}
 		return c.compare(ctx)
 	}
-	chunk := indexer.NewPager(s.rows, nil)
+	chunk := indexer.NewPager(s.rows.RowPlan, nil)
 	limit := indexer.Limiter(v.ix.Reindex.MaxRowsPerSecond)
 	plan := s.rows
 	for {
-		query := indexer.ChunkQuery(plan, chunk.Key, "", chunk.Cursor != nil, chunk.Limit)
+		query := indexer.ChunkQuery(plan.RowPlan, chunk.Key, "", chunk.Cursor != nil, chunk.Limit)
 		n, err := c.read(ctx, plan, query, chunk.Cursor, chunk)
 		switch {
 		case indexer.IsDataError(err) && chunk.Limit > 1:
 			chunk.Limit = max(1, chunk.Limit/2) // one of the rows has what no document can be made of
 			continue
-		case indexer.IsDataError(err) && plan == s.rows:
+		case indexer.IsDataError(err) && plan.whole:
 			plan = s.keys // this one
 			continue
 		case err != nil:
@@ -71,17 +70,17 @@ func (v *verifier) readRows(ctx context.Context, s *verified) error {
 }
 
 // sampleQuery selects a part of the rows: by pages where there are many.
-func sampleQuery(p *indexer.RowPlan, part float64) (query string, args [][]byte) {
+func sampleQuery(p *indexer.RowPlan, part float64) string {
 	method := "SYSTEM"
 	if p.Table.EstimatedRows < smallTable {
 		method = "BERNOULLI"
 	}
-	return fmt.Sprintf("SELECT %s FROM %s t TABLESAMPLE %s (%g)", p.Selection.List, p.Table.From(), method, part*100), nil
+	return fmt.Sprintf("SELECT %s FROM %s t TABLESAMPLE %s (%g)", p.Selection.List, p.Table.From(), method, part*100)
 }
 
 // read reads rows and compares their documents. It returns how many rows there were, and
-// notes in chunk the key of the last one.
-func (c *comparing) read(ctx context.Context, plan *indexer.RowPlan, query string, args [][]byte, chunk *indexer.Pager) (n int, err error) {
+// notes in chunk, if given, the key of the last one.
+func (c *comparer) read(ctx context.Context, plan rowPlan, query string, args [][]byte, chunk *indexer.Pager) (n int, err error) {
 	var at []int
 	if chunk != nil {
 		for _, name := range chunk.Key {
@@ -112,8 +111,8 @@ func (c *comparing) read(ctx context.Context, plan *indexer.RowPlan, query strin
 }
 
 // add takes up one row.
-func (c *comparing) add(ctx context.Context, plan *indexer.RowPlan, values [][]byte) error {
-	r, err := rowOf(plan, values, plan != c.s.keys)
+func (c *comparer) add(ctx context.Context, plan rowPlan, values [][]byte) error {
+	r, err := rowOf(plan, values)
 	if err != nil {
 		return err
 	}
@@ -121,11 +120,11 @@ func (c *comparing) add(ctx context.Context, plan *indexer.RowPlan, values [][]b
 	if !r.holds && r.unmade == nil {
 		return nil // a document of it is found among the documents
 	}
-	if c.s.source.IsHashed(r.id) && len(c.s.hashed) < maxHashed {
+	if c.s.IsHashed(r.id) && len(c.s.hashed) < maxHashed {
 		c.s.hashed[r.location] = true
 	}
 	c.v.result.Rows++
-	if r.unmade != nil || plan == c.s.keys {
+	if r.unmade != nil || !plan.whole {
 		return c.v.suspect(ctx, &suspect{location: r.location, source: c.s, key: r.key})
 	}
 	c.docs = append(c.docs, r)
@@ -137,7 +136,7 @@ func (c *comparing) add(ctx context.Context, plan *indexer.RowPlan, values [][]b
 }
 
 // compare holds the documents that were gathered against the stored ones.
-func (c *comparing) compare(ctx context.Context) error {
+func (c *comparer) compare(ctx context.Context) error {
 	if len(c.docs) == 0 {
 		return nil
 	}
@@ -151,7 +150,7 @@ func (c *comparing) compare(ctx context.Context) error {
 	}
 	for i := range c.docs {
 		d := c.docs[i]
-		differs, err := c.v.differs(d.location, d.body, &stored[i])
+		differs, err := c.v.compareStored(d.location, d.body, &stored[i])
 		if err != nil {
 			return fmt.Errorf("document %q: %w", d.id, err)
 		}
@@ -189,8 +188,8 @@ func (v *verifier) get(ctx context.Context, locations []location) (stored []sear
 	return stored, nil
 }
 
-// differs returns how a stored document differs from what it should be, nil if it does not.
-func (v *verifier) differs(at location, body []byte, stored *search.Stored) (*Difference, error) {
+// compareStored returns how a stored document differs from what it should be, nil if it does not.
+func (v *verifier) compareStored(at location, body []byte, stored *search.Stored) (*Difference, error) {
 	d := &Difference{Index: v.ix.Name, ID: at.id, Routing: at.routing, Version: stored.Version}
 	switch {
 	case !stored.Found:
@@ -200,7 +199,7 @@ func (v *verifier) differs(at location, body []byte, stored *search.Stored) (*Di
 	case v.stored == storedNot:
 		return nil, nil
 	default:
-		found, err := compareDocuments(body, stored.Source, v.stored == storedPartly)
+		found, err := compareDocuments(body, stored.Source, v.stored)
 		if err != nil || found == nil {
 			return nil, err
 		}
@@ -220,7 +219,7 @@ type row struct {
 
 // rowOf makes the document of a row, if the row is whole. What it returns has storage of its
 // own.
-func rowOf(plan *indexer.RowPlan, values [][]byte, whole bool) (*row, error) {
+func rowOf(plan rowPlan, values [][]byte) (*row, error) {
 	tuple := indexer.RowOf(values)
 	id, ok := plan.Plan.ID(tuple)
 	routing, routed := plan.Plan.Routing(tuple)
@@ -228,11 +227,11 @@ func rowOf(plan *indexer.RowPlan, values [][]byte, whole bool) (*row, error) {
 		return nil, fmt.Errorf("a row of %s has no key", plan.Table.TableName())
 	}
 	r := &row{location: location{id, routing}, key: plan.Plan.KeyValues(tuple)}
-	if r.holds, r.unmade = plan.Plan.Holds(tuple); whole && r.holds && r.unmade == nil {
+	if r.holds, r.unmade = plan.Plan.Holds(tuple); plan.whole && r.holds && r.unmade == nil {
 		r.body, r.unmade = plan.Plan.AppendDocument(nil, tuple)
 	}
 	return r, nil
 }
 
-// sampled reports whether a document is looked at.
-func (v *verifier) sampled() bool { return v.o.Sample == 0 || rand.Float64() < v.o.Sample }
+// isSampled reports whether a document is looked at.
+func (v *verifier) isSampled() bool { return v.o.Sample == 0 || rand.Float64() < v.o.Sample }

@@ -20,8 +20,7 @@ import (
 	"tidemark/reindex/control"
 )
 
-// VerifyOptions says how an index is verified. Everything is required but Sample, Listed and
-// Repair.
+// Options says how an index is verified. Everything is required but Sample, Listed and Repair.
 type Options struct {
 	DB       *sql.DB // of [dbsync.OpenDB]
 	Client   *search.Client
@@ -44,7 +43,7 @@ type Options struct {
 	Repair bool
 
 	// Found is called for each difference, when it is sure and, with Repair, when fixing it
-	// was tried. Its error ends Verify.
+	// was tried. Its error ends Run.
 	Found func(Difference) error
 }
 
@@ -73,7 +72,7 @@ type Difference struct {
 	Repaired bool           `json:"repaired,omitempty"`
 }
 
-// Verified is what came of verifying an index.
+// A Result is what came of verifying an index.
 type Result struct {
 	Index     string `json:"index"`
 	Physical  string `json:"physical"`
@@ -83,8 +82,8 @@ type Result struct {
 	Extra     int64  `json:"extra"`
 	Differing int64  `json:"differing"` // unmade ones among them
 	Repaired  int64  `json:"repaired"`  // of these
-	Undecided int64  `json:"undecided"` // documents that changed at each look
-	Looks     int64  `json:"looks"`     // at single documents, because something differed at first
+	Undecided int64  `json:"undecided"` // documents that changed from look to look
+	Looks     int64  `json:"looks"`     // at suspects, each one counted
 }
 
 // Differences returns how many there are, without those that were repaired.
@@ -103,14 +102,8 @@ func (e *TooDifferentError) Error() string {
 // ErrRebuiltMeanwhile reports that the alias was moved while its index was verified.
 var ErrRebuiltMeanwhile = errors.New("the index was rebuilt meanwhile; hint: verify it again")
 
-// Verify compares the documents of an index with the rows of its tables, while both change.
-//
-// It reads all rows and holds their documents against the stored ones, and then lists all
-// documents and looks for their rows. Nearly everything that differs there was changed in
-// between. So what differs is looked at again by itself: the row as a snapshot shows it,
-// and the document after the slot has come to where the log was then. When neither of them
-// changed from one look to the next and they still differ, they are different. A document
-// that changes from look to look is written by the stream, and not decided about.
+// Run compares the documents of an index with the rows of its tables, while both change. See
+// the package for how.
 //
 // The index is complete, its mapping is ix, and an instance follows the slot.
 func Run(ctx context.Context, ix *mapping.Index, o Options) (*Result, error) {
@@ -134,8 +127,8 @@ type verifier struct {
 	alarm    *retry.Alarm
 	physical string
 	stored   storedForm
-	sources  []*verified
-	slot     *follower
+	sources  []*source
+	slot     *Slot
 	bar      Bar
 
 	suspects map[location]*suspect
@@ -146,17 +139,35 @@ type verifier struct {
 // A location is where a document is.
 type location struct{ id, routing string }
 
-// verified is one source of the index.
-type verified struct {
-	source *mapping.Source
-	rows   *indexer.RowPlan  // whole documents
-	keys   *indexer.RowPlan  // whether a row is a document, and where
-	again  *indexer.RowPlan  // whole documents, and what tells two versions of a row apart
-	hashed map[location]bool // of documents of rows that were read, whose ids are hashes
+// A source is one of the index's, with what its rows are read by.
+type source struct {
+	*mapping.Source
+	rows      rowPlan           // whole rows
+	keys      rowPlan           // keys alone
+	rowsAgain rowPlan           // whole rows, and after them what tells two versions of a row apart
+	keysAgain rowPlan           // the same of keys
+	hashed    map[location]bool // of documents of rows that were read, whose ids are hashes
 }
 
-// maxHashed bounds how many hashed ids of rows are remembered. Documents of other ones are
-// looked at by themselves.
+// A rowPlan reads rows.
+type rowPlan struct {
+	*indexer.RowPlan
+	whole bool // documents are made of the rows; otherwise they have their keys and what where and routing need
+}
+
+func newSource(documents *indexer.Documents, s *mapping.Source, tables catalog.Tables) (*source, error) {
+	rows, err := indexer.NewRowPlan(documents, s, tables)
+	if err != nil {
+		return nil, err
+	}
+	keys := rows.OfColumns()
+	return &source{Source: s, hashed: make(map[location]bool),
+		rows: rowPlan{rows, true}, rowsAgain: rowPlan{rows.With("t.xmin", "t.ctid"), true},
+		keys: rowPlan{keys, false}, keysAgain: rowPlan{keys.With("t.xmin", "t.ctid"), false}}, nil
+}
+
+// maxHashed bounds how many hashed ids of rows are remembered. Documents with other hashes are
+// suspects, and cost a look each.
 const maxHashed = 500_000
 
 // storedForm says what of a document the index keeps to be read again.
@@ -172,18 +183,18 @@ func newVerifier(ctx context.Context, ix *mapping.Index, o Options) (*verifier, 
 	v := &verifier{o: o, ix: ix, alarm: retry.NewAlarm(o.Logger), stored: storedFormOf(ix, o.Client.Product()), suspects: make(map[location]*suspect)}
 	documents := &indexer.Documents{Index: ix}
 	for _, s := range ix.Sources {
-		rows, err := indexer.NewRowPlan(documents, s, o.Tables)
+		source, err := newSource(documents, s, o.Tables)
 		if err != nil {
 			return nil, err
 		}
-		v.sources = append(v.sources, &verified{source: s, rows: rows, keys: rows.OfColumns(), again: rows.With("t.xmin", "t.ctid"), hashed: make(map[location]bool)})
+		v.sources = append(v.sources, source)
 	}
 	var err error
 	if v.physical, err = v.live(ctx); err != nil {
 		return nil, err
 	}
 	v.result.Index, v.result.Physical = ix.Name, v.physical
-	v.slot, err = NewFollower(ctx, o.DB, o.Schema, o.Slot)
+	v.slot, err = OpenSlot(ctx, o.DB, o.Schema, o.Slot)
 	return v, err
 }
 
@@ -254,23 +265,23 @@ func (v *verifier) run(ctx context.Context) error {
 	} else {
 		total = -1
 	}
-	v.bar = v.o.Progress.Begin(v.ix.Name, 0, total)
+	v.bar = v.o.Progress.Begin(v.ix.Name, Rows{Estimated: total})
 	defer v.bar.Stop()
 	// What is behind now would all be looked at twice.
-	if err := v.slot.pass(ctx); err != nil {
+	if err := v.slot.awaitNow(ctx); err != nil {
 		return err
 	}
 	if !v.o.Listed {
 		for _, s := range v.sources {
 			if err := v.readRows(ctx, s); err != nil {
-				return fmt.Errorf("rows of %s: %w", s.source.Table, err)
+				return fmt.Errorf("rows of %s: %w", s.Table, err)
 			}
 		}
 	}
 	if err := v.listDocuments(ctx); err != nil {
 		return err
 	}
-	if err := v.settle(ctx); err != nil {
+	if err := v.lookAgain(ctx); err != nil {
 		return err
 	}
 	v.bar.Done()
@@ -286,7 +297,7 @@ func (v *verifier) same(ctx context.Context) error {
 	return err
 }
 
-// maxSuspects bounds how many documents are held to be looked at again.
+// maxSuspects bounds how many suspects there are before they are looked at again.
 const maxSuspects = 10_000
 
 // suspect has a document looked at again.
@@ -297,7 +308,7 @@ func (v *verifier) suspect(ctx context.Context, s *suspect) error {
 	if len(v.suspects) < maxSuspects {
 		return nil
 	}
-	return v.settle(ctx)
+	return v.lookAgain(ctx)
 }
 
 // report counts a difference and hands it on.

@@ -4,9 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"net/http"
-	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -16,18 +14,10 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"tidemark/dbsync"
-	"tidemark/indexer/retry"
-	"tidemark/indexer/search"
-	"tidemark/mapping"
 	"tidemark/reindex/control"
+	"tidemark/reindex/verify"
 	"tidemark/testenv"
 )
-
-const tableT = `CREATE TABLE t (id int PRIMARY KEY, v text)`
-
-func rowsT(n int) string {
-	return fmt.Sprintf(`INSERT INTO t SELECT i, 'v' || i FROM generate_series(1, %d) i`, n)
-}
 
 // The process ends after every chunk. The next one goes on there.
 func TestResumeAtEveryChunk(t *testing.T) {
@@ -45,7 +35,7 @@ func TestResumeAtEveryChunk(t *testing.T) {
 		var once sync.Once
 		var begun int64 = -1
 		p := r.start(t, options{
-			begin:  func(_ string, done, _ int64) { begun = done },
+			begin:  func(_ string, rows verify.Rows) { begun = rows.Stored },
 			stored: func(int64) { once.Do(func() { close(stored) }) },
 		})
 		select {
@@ -63,7 +53,7 @@ func TestResumeAtEveryChunk(t *testing.T) {
 			building = st.Building.Physical
 		}
 		if st.Building.Physical != building {
-			t.Fatalf("process %d fills %s, the one before %s", n, st.Building.Physical, building)
+			t.Fatalf("process %d backfills %s, the one before %s", n, st.Building.Physical, building)
 		}
 		if begun > st.Done || st.Done <= begun && begun > 0 || n > 20 {
 			t.Fatalf("process %d began with %d rows and ended with %d", n, begun, st.Done)
@@ -76,103 +66,11 @@ func TestResumeAtEveryChunk(t *testing.T) {
 	r.check(t, "t")
 	r.settled(t, "t")
 	if _, live := r.physical(t, "t"); live != building {
-		t.Errorf("the alias stands for %s, the filling began with %s", live, building)
+		t.Errorf("the alias stands for %s, the backfill began with %s", live, building)
 	}
 	// Each process may repeat what was not noted yet: two chunks, besides the changes.
 	if n := written.Load(); n > 95+int64(r.processes)*(20+15) {
 		t.Errorf("%d documents were written for 95 rows by %d processes", n, r.processes)
-	}
-}
-
-// The process ends at every request of the completion, before it has its effect and
-// after that. The next one repairs it.
-func TestCrashWhileCompleting(t *testing.T) {
-	t.Parallel()
-	r := newRig(t, `PREFIXt: {table: t}`, tableT, rowsT(20))
-	r.start(t, options{}).complete(t) // an index in use, to be replaced
-	crashes := 0
-	ended := make(map[bool]bool)
-	for n := int64(1); !ended[false]; n++ {
-		for _, lost := range []bool{false, true} {
-			if ended[lost] {
-				continue
-			}
-			r.crashAll(t)
-			var requests atomic.Int64
-			completing := false
-			var request string
-			var mu sync.Mutex
-			match := func(q *testenv.Request) bool {
-				mu.Lock()
-				defer mu.Unlock()
-				completing = completing || q.Method == http.MethodPut && strings.HasSuffix(q.Path, "/_settings")
-				if !completing || q.IsBulk() || lost && q.Method == http.MethodGet || requests.Add(1) != n {
-					return false
-				}
-				request = q.Method + " " + strings.ReplaceAll(q.Path, r.prefix, "")
-				return true
-			}
-			fault := testenv.Hold(1, match)
-			if lost {
-				fault = testenv.HoldAnswer(1, match)
-			}
-			proxy := r.search.NewProxy(t)
-			r.searchURL = proxy.URL
-			proxy.Inject(fault)
-			_, old := r.physical(t, "t")
-			dead(t, r, old)
-			p := r.start(t, options{rebuild: func(string) bool { return true }})
-			r.searchURL = r.search.URL
-
-			hit := make(chan error, 1)
-			ctx, cancel := context.WithTimeout(t.Context(), patience)
-			go func() { hit <- fault.Await(ctx, 1) }()
-			select {
-			case err := <-hit:
-				if err != nil {
-					t.Fatal(err)
-				}
-				crashes++
-			case err := <-p.built: // there are no more requests
-				if err != nil {
-					t.Fatal(err)
-				}
-				cancel()
-				<-hit
-				ended[lost] = true
-				continue
-			}
-			cancel()
-			if lost {
-				await(t, "effect of "+request, func() bool {
-					all, live := r.physical(t, "t")
-					return !strings.HasSuffix(request, "_aliases") && !strings.HasPrefix(request, "DELETE") ||
-						strings.HasSuffix(request, "_aliases") && live != old || !slices.Contains(all, old)
-				})
-			}
-			p.crash()
-			t.Logf("crash at %s, its answer is lost: %v", request, lost)
-			r.db.Exec(t, `UPDATE t SET v = 'after the crash' WHERE id = 7; DELETE FROM t WHERE id = 8; INSERT INTO t VALUES (8, 'again')`)
-
-			if _, live := r.physical(t, "t"); live == "" {
-				t.Errorf("crash at %s: the alias is gone", request)
-			}
-			r.start(t, options{}).complete(t)
-			r.check(t, "t")
-			r.settled(t, "t")
-			if _, live := r.physical(t, "t"); live == old {
-				t.Errorf("crash at %s: the alias still stands for %s", request, old)
-			}
-			if n := query[int](t, r.db, "SELECT count(*) FROM dbsync_ctrl.dead_letters"); n != 0 {
-				t.Errorf("crash at %s: %d dead letters of an index that was dropped are left", request, n)
-			}
-			if t.Failed() {
-				return
-			}
-		}
-	}
-	if crashes < 10 {
-		t.Errorf("only %d crashes", crashes)
 	}
 }
 
@@ -197,105 +95,6 @@ func TestChunkIsNotedWhenItIsStored(t *testing.T) {
 	hold.Lift()
 	p.complete(t)
 	r.check(t, "t")
-}
-
-// The alias moves when everything is stored that was committed before, also what came by
-// the stream after the last chunk.
-func TestAliasWaitsForTheStream(t *testing.T) {
-	t.Parallel()
-	r := newRig(t, `PREFIXt: {table: t}`, tableT, rowsT(20))
-	proxy := r.search.NewProxy(t)
-	r.searchURL = proxy.URL
-	filled, goOn := make(chan struct{}), make(chan struct{})
-	p := r.start(t, options{stored: func(int64) { close(filled); <-goOn }})
-	<-filled
-	var lifted atomic.Bool
-	hold := proxy.Inject(testenv.Hold(1, testenv.Bulk))
-	proxy.Inject(testenv.Watch(func(q *testenv.Request) bool {
-		if strings.HasSuffix(q.Path, "/_aliases") && !lifted.Load() {
-			t.Error("the alias moves before the stream has passed")
-		}
-		return false
-	}))
-	r.db.Exec(t, `UPDATE t SET v = 'by the stream'`)
-	if err := hold.Await(within(t, patience), 1); err != nil {
-		t.Fatal(err)
-	}
-	close(goOn)
-	await(t, "the manager waits", func() bool {
-		return strings.HasPrefix(query[string](t, r.db, "SELECT max(token) FROM dbsync_ctrl.dbsync_wmtable"), "mark:")
-	})
-	lifted.Store(true)
-	hold.Lift()
-	p.complete(t)
-	r.check(t, "t")
-}
-
-// dead puts a dead letter of a physical index into the control schema.
-func dead(t testing.TB, r *rig, physical string) {
-	t.Helper()
-	letters := control.NewDeadLetters(r.db.DB, mapping.DefaultControlSchema, retry.NewAlarm(slog.New(slog.DiscardHandler)))
-	alias := strings.TrimRight(physical[:len(physical)-len("20260131t120000z")], "-")
-	op := dbsync.Operation{Index: search.WriteAlias(alias, physical), ID: "7", Version: 1, Body: []byte("{}")}
-	if err := letters.Keep(t.Context(), []search.Refused{{Operation: op, Err: &search.DocError{Index: op.Index, ID: op.ID, Status: 400}}}); err != nil {
-		t.Fatal(err)
-	}
-}
-
-// A crash after the alias has moved and before that is noted, and then a mapping that was
-// edited: what the alias stands for must not be dropped as something half done.
-func TestEditedMappingAfterTheAliasHasMoved(t *testing.T) {
-	t.Parallel()
-	r := newRig(t, `PREFIXt: {table: t}`, tableT, rowsT(20))
-	r.start(t, options{}).complete(t)
-	st := r.state(t, "t")
-	// As it was before it was noted.
-	r.db.Exec(t, `UPDATE dbsync_ctrl.indices SET building = live, building_fingerprint = live_fingerprint, live = '', live_fingerprint = ''`)
-	r.crashAll(t)
-
-	r.indices = `PREFIXt: {table: t, fields: {v: {type: keyword}}}`
-	proxy := r.search.NewProxy(t)
-	r.searchURL = proxy.URL
-	hold := proxy.Inject(testenv.Hold(0, testenv.Bulk))
-	p := r.start(t, options{})
-	if err := hold.Await(within(t, patience), 1); err != nil {
-		t.Fatal(err)
-	}
-	if _, live := r.physical(t, "t"); live != st.Live.Physical {
-		t.Errorf("while the new index is being filled the alias stands for %q, want %s", live, st.Live.Physical)
-	}
-	hold.Lift()
-	p.complete(t)
-	r.check(t, "t")
-	r.settled(t, "t")
-}
-
-func TestFinishIsRepeatable(t *testing.T) {
-	t.Parallel()
-	r := newRig(t, `PREFIXt: {table: t}`, tableT)
-	p := r.start(t, options{})
-	p.complete(t)
-	st := &control.State{Name: "x", Generation: "g", Building: control.Version{Physical: "x-1", Fingerprint: "f"}}
-	ctx := t.Context()
-	if err := p.states.Begin(ctx, st); err != nil {
-		t.Fatal(err)
-	}
-	for range 2 { // its answer may have been lost
-		if err := p.states.Finish(ctx, st); err != nil {
-			t.Fatal(err)
-		}
-	}
-	got, err := p.states.Read(ctx, "x")
-	if err != nil || got.Live.Physical != "x-1" || got.Live.Fingerprint != "f" || got.Building.Physical != "" || got.Building.Fingerprint != "" {
-		t.Errorf("state: %+v, %v", got, err)
-	}
-	next := &control.State{Name: "x", Generation: "g", Live: control.Version{Physical: "x-1", Fingerprint: "f"}, Building: control.Version{Physical: "x-2", Fingerprint: "f"}}
-	if err := p.states.Begin(ctx, next); err != nil {
-		t.Fatal(err)
-	}
-	if err := p.states.Finish(ctx, st); !errors.As(err, new(*control.TakenOverError)) {
-		t.Errorf("finish of what is not being filled: %v", err)
-	}
 }
 
 // During a rebuild the index in use stays equal to the table, and searchers see all of
@@ -346,7 +145,7 @@ func TestRebuildWithoutAGap(t *testing.T) {
 		}
 	}
 	if changed != 100 {
-		t.Errorf("the index that is being filled has %d of 100 changes", changed)
+		t.Errorf("the index that is being built has %d of 100 changes", changed)
 	}
 	close(half)
 	p.complete(t)
@@ -363,7 +162,7 @@ func TestRebuildWithoutAGap(t *testing.T) {
 }
 
 // A transaction began before its table was published, so the stream has not what it did
-// until then, and commits while the table is being filled.
+// until then, and commits while the table is being read.
 func TestTransactionThatWasOpenAtTheStart(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, `PREFIXother: {table: other}`, `CREATE TABLE other (id int PRIMARY KEY)`, tableT, rowsT(20))
@@ -440,7 +239,7 @@ func TestHotRows(t *testing.T) {
 		})
 	}
 	p := r.start(t, options{})
-	if err := p.filled(t); err != nil {
+	if err := p.backfilled(t); err != nil {
 		t.Fatal(err)
 	}
 	cancel()
@@ -455,7 +254,7 @@ func TestHotRows(t *testing.T) {
 func TestTakenOver(t *testing.T) {
 	t.Parallel()
 	tests := []struct{ name, statement string }{
-		{"another index is being filled", `UPDATE dbsync_ctrl.indices SET building = building || 'x'`},
+		{"another index is being built", `UPDATE dbsync_ctrl.indices SET building = building || 'x'`},
 		{"complete", `UPDATE dbsync_ctrl.indices SET live = 'x', building = ''`},
 		{"the row is gone", `DELETE FROM dbsync_ctrl.indices`},
 	}
@@ -469,7 +268,7 @@ func TestTakenOver(t *testing.T) {
 			<-chunk
 			r.db.Exec(t, test.statement)
 			close(goOn)
-			err := p.filled(t)
+			err := p.backfilled(t)
 			if !errors.As(err, new(*control.TakenOverError)) {
 				t.Errorf("Manager.Run: %v", err)
 			}
@@ -480,7 +279,7 @@ func TestTakenOver(t *testing.T) {
 			hold := make(chan struct{})
 			defer close(hold)
 			begun := make(chan struct{})
-			p := r.start(t, options{begin: func(string, int64, int64) { close(begun); <-hold }})
+			p := r.start(t, options{begin: func(string, verify.Rows) { close(begun); <-hold }})
 			<-begun
 			r.db.Exec(t, test.statement,
 				`SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots WHERE slot_name = '`+r.db.Unique("slot")+`'`)
@@ -496,21 +295,6 @@ func TestTakenOver(t *testing.T) {
 	}
 }
 
-// A connection that breaks in the moment of the completion is no take-over.
-func TestNewConnectionWhileCompleting(t *testing.T) {
-	t.Parallel()
-	r := newRig(t, `PREFIXt: {table: t}`, tableT, rowsT(20))
-	p := r.start(t, options{})
-	p.complete(t)
-	// What complete has noted in the database and not yet in memory.
-	st := *p.manager.State(r.prefix + "t")
-	st.Building, st.Live = st.Live, control.Version{}
-	p.manager.set(&st)
-	if err := p.manager.Begin(within(t, patience)); err != nil {
-		t.Error(err)
-	}
-}
-
 // With NULLs in the key nothing could be followed; there is no row without its key.
 func TestEmptyKeyedTables(t *testing.T) {
 	t.Parallel()
@@ -521,4 +305,59 @@ func TestEmptyKeyedTables(t *testing.T) {
 	r.db.Exec(t, rowsT(3))
 	p.settle(t)
 	r.check(t, "t")
+}
+
+// A backfill that was given up leaves nothing behind: neither its index nor dead letters.
+func TestAbandonedBackfill(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, `PREFIXt: {table: t, reindex: {chunk: 5}}`, tableT, rowsT(20))
+	stored := make(chan struct{}, 100)
+	r.start(t, options{stored: func(int64) { stored <- struct{}{} }})
+	<-stored
+	r.crashAll(t)
+	first := r.state(t, "t")
+	if first.Building.Physical == "" {
+		t.Fatal("it is complete already")
+	}
+	dead(t, r, first.Building.Physical)
+	r.indices = `PREFIXt: {table: t, fields: {v: {type: keyword}}, reindex: {chunk: 5}}`
+	r.start(t, options{}).complete(t)
+	r.check(t, "t")
+	r.settled(t, "t")
+	if n := query[int](t, r.db, "SELECT count(*) FROM dbsync_ctrl.dead_letters"); n != 0 {
+		t.Errorf("%d dead letters are left", n)
+	}
+}
+
+// A physical index that is deleted during its backfill is an alarm, and not made by
+// accident; the next start makes it anew.
+func TestIndexGoneWhileBackfilling(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, `PREFIXt: {table: t, reindex: {chunk: 5}}`, tableT, rowsT(20))
+	chunk, goOn := make(chan struct{}, 1), make(chan struct{})
+	p := r.start(t, options{stored: func(int64) {
+		select {
+		case chunk <- struct{}{}:
+			<-goOn
+		default:
+		}
+	}})
+	<-chunk
+	building := r.state(t, "t").Building.Physical
+	r.put(t, http.MethodDelete, "/"+building, ``)
+	close(goOn)
+	await(t, "an alarm", func() bool { return len(p.manager.o.Alarm.Reasons()) > 0 })
+	if all, _ := r.physical(t, "t"); len(all) > 0 {
+		t.Errorf("there are %q", all)
+	}
+	ended := make(chan struct{})
+	go func() { p.crash(); close(ended) }()
+	select {
+	case <-ended:
+	case <-time.After(patience):
+		t.Fatal("the process does not end while it is held back")
+	}
+	r.start(t, options{}).complete(t)
+	r.check(t, "t")
+	r.settled(t, "t")
 }

@@ -22,48 +22,62 @@ import (
 const (
 	// maxLooks is how often a document is looked at that differs and changes each time.
 	maxLooks = 12
-	// lookBytes bounds the documents of rows that are held while the slot passes.
+	// lookBytes bounds the documents of a group's rows, which are held while the slot moves on.
 	lookBytes = 16 << 20
-	// lookRows is how many rows are read at first: how large they are is not known.
+	// So many rows are read at first, how large they are is not known, and so many at most.
 	firstLookRows, maxLookRows = 32, 1000
 )
 
-// A suspect is a document that differed when it was looked at first.
+// A suspect is a document that differed from its row when they were looked at first, and is to be
+// looked at again.
 type suspect struct {
 	location
-	source *verified // nil: its id is that of no source
-	key    [][]byte  // nil: no row has its id, or its id is the hash of the key
-	hashed bool      // its id is the hash of a key
+	source *source  // that the id is of; nil: of none
+	key    [][]byte // of the row; nil: the id is that of no row, or is a hash, and the row was not looked for
+	hashed bool     // the id is the hash of a key
 
-	last  *sighting // when it was looked at last
-	looks int
-	tried *Difference // it was repaired, and this is what it was
+	last  *look       // the last one; nil before the first
+	looks int         // how many there were
+	tried *Difference // what it was when it was repaired, nil if it was not
 }
 
-// A sighting is what a document and its row were.
-type sighting struct {
+// A look is what a document and its row were when both were looked at.
+type look struct {
 	row      rowVersion
 	document documentVersion
-	end      uint64 // a transaction that is newer than whatever made them so
-	why      string // it was not decided, where it might have been
+
+	// end, where commits may be delayed, is a transaction that began after whatever made row and
+	// document what they were.
+	end uint64
+
+	// why the difference was not taken for sure although nothing had changed since the look
+	// before; "" if it might change still.
+	why string
 }
 
-// rowVersion tells versions of a row apart: that of its table, and what is included.
+// rowVersion is another one when the row, or a row that its document includes, is another one.
 type rowVersion struct {
 	there   bool
-	version string
-	made    [sha256.Size]byte
+	version string            // of the row of its table: xmin and ctid
+	made    [sha256.Size]byte // hash of the document
 }
 
-// documentVersion tells versions of a document apart.
+// documentVersion is another one when the document was written in between.
 type documentVersion struct {
 	there                       bool
 	version, seqNo, primaryTerm int64
 }
 
-// settle looks at the suspects until nothing is left to be found out about them.
-func (v *verifier) settle(ctx context.Context) error {
-	real, err := v.look(ctx)
+// different is a suspect that is different for sure, and how.
+type different struct {
+	*suspect
+	Difference
+}
+
+// lookAgain looks at the suspects again until all are decided about, repairs those that are
+// different if that is wanted, and reports them. No suspect is left.
+func (v *verifier) lookAgain(ctx context.Context) error {
+	real, err := v.decide(ctx)
 	if err != nil {
 		return err
 	}
@@ -83,31 +97,28 @@ func (v *verifier) settle(ctx context.Context) error {
 	return nil
 }
 
-// A different document is one that is different for sure.
-type different struct {
-	*suspect
-	Difference
-}
-
-// look looks at the suspects again and again, until each is found to be equal or different,
-// or has changed too often. None is left.
-func (v *verifier) look(ctx context.Context) (real []different, err error) {
+// decide looks at the suspects in rounds, at each of them once in a round, and returns those that
+// are different. A suspect is equal when one look finds it so; it is different when two looks, one
+// after the other, find it so and neither row nor document has changed in between. About one that
+// has changed at each of maxLooks looks nothing is decided. No suspect is left.
+func (v *verifier) decide(ctx context.Context) (real []different, err error) {
 	for round := 1; len(v.suspects) > 0; round++ {
 		if round > maxLooks {
-			v.undecided()
+			v.giveUp()
 			break
 		}
 		left := slices.SortedFunc(maps.Values(v.suspects), func(a, b *suspect) int { return cmp.Compare(v.order(a), v.order(b)) })
 		for len(left) > 0 {
-			g, err := v.snapshot(ctx, left)
+			g, err := v.readGroup(ctx, left)
 			if err != nil {
 				return nil, err
 			}
 			left = left[len(g.suspects):]
+			// After it a document that is older than the row in the snapshot is wrong.
 			if err := v.slot.await(ctx, g.end); err != nil {
 				return nil, err
 			}
-			found, err := v.judge(ctx, g)
+			found, err := v.compareGroup(ctx, g)
 			if err != nil {
 				return nil, err
 			}
@@ -120,10 +131,11 @@ func (v *verifier) look(ctx context.Context) (real []different, err error) {
 	return nil, nil
 }
 
+// order sorts suspects by their sources: rows of one source are read together.
 func (v *verifier) order(s *suspect) int { return slices.Index(v.sources, s.source) }
 
-// undecided gives up on the suspects that are left.
-func (v *verifier) undecided() {
+// giveUp takes the suspects that are left for undecided.
+func (v *verifier) giveUp() {
 	for _, s := range v.suspects {
 		why := "it changes all the time"
 		if s.last != nil && s.last.why != "" {
@@ -138,20 +150,20 @@ func (v *verifier) undecided() {
 // A group is suspects whose rows were read in one snapshot.
 type group struct {
 	suspects []*suspect
-	rows     []*seen // nil: there is none
-	end      pglogrepl.LSN
+	rows     []*versionedRow // of the suspects; nil: there is none
+	end      pglogrepl.LSN   // what the snapshot shows is before it in the log
 	snapshot dbsync.Snapshot
 }
 
-// seen is a row with what tells its versions apart.
-type seen struct {
+// versionedRow is a row and its version.
+type versionedRow struct {
 	*row
 	version rowVersion
 }
 
-// snapshot reads the rows of as many of the suspects as may be held, as one snapshot shows
-// them. The end of the log is asked for afterwards: what the snapshot shows is before it.
-func (v *verifier) snapshot(ctx context.Context, suspects []*suspect) (g *group, err error) {
+// readGroup reads the rows of as many of the suspects as may be held, as one snapshot shows
+// them. The end of the log is asked for after the snapshot was taken.
+func (v *verifier) readGroup(ctx context.Context, suspects []*suspect) (g *group, err error) {
 	err = dbsync.WithConn(ctx, v.o.DB, func(conn *pgx.Conn) error {
 		tx, err := conn.BeginTx(ctx, pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly})
 		if err != nil {
@@ -169,7 +181,7 @@ func (v *verifier) snapshot(ctx context.Context, suspects []*suspect) (g *group,
 		if g.end, err = pglogrepl.ParseLSN(end); err != nil {
 			return err
 		}
-		if err := v.resolve(ctx, conn, suspects); err != nil {
+		if err := v.findKeys(ctx, conn, suspects); err != nil {
 			return err
 		}
 		return v.readAgain(ctx, conn, g, suspects)
@@ -180,9 +192,9 @@ func (v *verifier) snapshot(ctx context.Context, suspects []*suspect) (g *group,
 	return g, nil
 }
 
-// resolve looks for the rows whose ids are hashes.
-func (v *verifier) resolve(ctx context.Context, conn *pgx.Conn, suspects []*suspect) error {
-	wanted := make(map[*verified]map[string]*suspect)
+// findKeys finds the keys of the suspects whose ids are hashes.
+func (v *verifier) findKeys(ctx context.Context, conn *pgx.Conn, suspects []*suspect) error {
+	wanted := make(map[*source]map[string]*suspect)
 	for _, s := range suspects {
 		if s.hashed && s.key == nil {
 			if wanted[s.source] == nil {
@@ -227,9 +239,9 @@ func (v *verifier) readAgain(ctx context.Context, conn *pgx.Conn, g *group, susp
 	return nil
 }
 
-// readPiece reads rows of one source, by id. A row that no document can be made of is found
-// by halves.
-func (v *verifier) readPiece(ctx context.Context, conn *pgx.Conn, s *verified, piece []*suspect) (map[string]*seen, error) {
+// readPiece reads the rows of suspects of one source, and returns them by id. Where Postgres can
+// make no document of one of them, that one is found by trying halves, and read by its key alone.
+func (v *verifier) readPiece(ctx context.Context, conn *pgx.Conn, s *source, piece []*suspect) (map[string]*versionedRow, error) {
 	var keys [][][]byte
 	for _, d := range piece {
 		if d.key != nil {
@@ -239,7 +251,7 @@ func (v *verifier) readPiece(ctx context.Context, conn *pgx.Conn, s *verified, p
 	if len(keys) == 0 {
 		return nil, nil
 	}
-	rows, err := v.readKeys(ctx, conn, s.again, keys, true)
+	rows, err := v.readKeys(ctx, conn, s.rowsAgain, keys)
 	if !isRefusedKey(err) {
 		return rows, err
 	}
@@ -257,7 +269,7 @@ func (v *verifier) readPiece(ctx context.Context, conn *pgx.Conn, s *verified, p
 		return rows, err
 	}
 	why := err
-	rows, err = v.readKeys(ctx, conn, s.keys.With("t.xmin", "t.ctid"), keys, false)
+	rows, err = v.readKeys(ctx, conn, s.keysAgain, keys)
 	if isRefusedKey(err) {
 		return nil, nil // the key is none of its type
 	}
@@ -268,22 +280,22 @@ func (v *verifier) readPiece(ctx context.Context, conn *pgx.Conn, s *verified, p
 }
 
 // readKeys reads rows by key. An error leaves the transaction as it was.
-func (v *verifier) readKeys(ctx context.Context, conn *pgx.Conn, plan *indexer.RowPlan, keys [][][]byte, whole bool) (map[string]*seen, error) {
+func (v *verifier) readKeys(ctx context.Context, conn *pgx.Conn, plan rowPlan, keys [][][]byte) (map[string]*versionedRow, error) {
 	if _, err := conn.Exec(ctx, "SAVEPOINT piece"); err != nil {
 		return nil, err
 	}
-	query, args := indexer.KeysQuery(plan, keys)
-	rows := make(map[string]*seen, len(keys))
+	query, args := indexer.KeysQuery(plan.RowPlan, keys)
+	rows := make(map[string]*versionedRow, len(keys))
 	result := conn.PgConn().ExecParams(ctx, query, args, nil, nil, nil)
 	var failed error
 	for result.NextRow() {
 		values := result.Values()
-		r, err := rowOf(plan, values, whole)
+		r, err := rowOf(plan, values)
 		if err != nil {
 			failed = err
 			continue
 		}
-		rows[r.id] = &seen{row: r, version: rowVersion{
+		rows[r.id] = &versionedRow{row: r, version: rowVersion{
 			there: true, version: string(bytes.Join(values[len(values)-2:], []byte{'/'})), made: sha256.Sum256(r.body)}}
 	}
 	if _, err := result.Close(); err != nil {
@@ -299,12 +311,12 @@ func (v *verifier) readKeys(ctx context.Context, conn *pgx.Conn, plan *indexer.R
 	return rows, err
 }
 
-// judge reads the documents of a group, of which everything that its snapshot shows is
-// stored now. Those that are equal to their rows are suspects no more; those that are
-// different, and were so when they were looked at last, are returned.
-func (v *verifier) judge(ctx context.Context, g *group) (real []different, err error) {
-	// A row that is routed elsewhere may have the same document all the same, if that is
-	// on the same shard.
+// compareGroup is the second half of a look: it reads the documents of a group, after what its
+// snapshot shows has been stored, and compares them with the rows. It returns those that are
+// different; they, and those that are equal, are suspects no more. See decide.
+func (v *verifier) compareGroup(ctx context.Context, g *group) (real []different, err error) {
+	// A document may be found by another routing than its own, on the same shard. So where the
+	// row's routing is another one, it is read by that, too.
 	locations := make([]location, 0, len(g.suspects))
 	for _, s := range g.suspects {
 		locations = append(locations, s.location)
@@ -321,7 +333,7 @@ func (v *verifier) judge(ctx context.Context, g *group) (real []different, err e
 		return nil, err
 	}
 	var end uint64
-	if v.slot.hangs {
+	if v.slot.delayed {
 		if end, err = v.slot.mark(ctx); err != nil {
 			return nil, err
 		}
@@ -342,7 +354,7 @@ func (v *verifier) judge(ctx context.Context, g *group) (real []different, err e
 			v.equal(s)
 			continue
 		}
-		now := &sighting{end: end, document: documentVersion{document.Found, document.Version, document.SeqNo, document.PrimaryTerm}}
+		now := &look{end: end, document: documentVersion{document.Found, document.Version, document.SeqNo, document.PrimaryTerm}}
 		if r != nil {
 			now.row = r.version
 		}
@@ -350,8 +362,9 @@ func (v *verifier) judge(ctx context.Context, g *group) (real []different, err e
 			s.last = now
 			continue
 		}
-		if v.slot.hangs && g.snapshot.Xmin <= s.last.end {
-			// What changed the document may be a commit that nobody sees yet.
+		if v.slot.delayed && g.snapshot.Xmin <= s.last.end {
+			// A transaction of before the last look may have changed the document, and its commit
+			// may be one that no snapshot shows yet.
 			s.last.why = "transactions that have not ended may have changed it, and a synchronous standby holds up what others see of them"
 			continue
 		}
@@ -364,7 +377,7 @@ func (v *verifier) judge(ctx context.Context, g *group) (real []different, err e
 	return real, nil
 }
 
-// equal takes a suspect off the list.
+// equal notes that a suspect is equal to its row, and one no more.
 func (v *verifier) equal(s *suspect) {
 	delete(v.suspects, s.location)
 	if s.tried != nil {
@@ -383,7 +396,7 @@ func (v *verifier) move(s *suspect, to location) {
 }
 
 // difference returns how a document differs from its row, nil if it does not.
-func (v *verifier) difference(s *suspect, r *seen, stored *search.Stored) (*Difference, error) {
+func (v *verifier) difference(s *suspect, r *versionedRow, stored *search.Stored) (*Difference, error) {
 	there := stored.Found && stored.Routing == s.routing
 	d := &Difference{Index: v.ix.Name, ID: s.id, Routing: s.routing, Version: stored.Version}
 	switch {
@@ -391,7 +404,7 @@ func (v *verifier) difference(s *suspect, r *seen, stored *search.Stored) (*Diff
 		d.Kind, d.Note = Unmade, "no document can be made of the row: "+strings.Join(strings.Fields(r.unmade.Error()), " ")
 		return d, nil
 	case r != nil && r.holds && r.location == s.location:
-		found, err := v.differs(s.location, r.body, stored)
+		found, err := v.compareStored(s.location, r.body, stored)
 		if err != nil {
 			return nil, fmt.Errorf("document %q: %w", s.id, err)
 		}

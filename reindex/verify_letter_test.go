@@ -87,11 +87,11 @@ func TestRetryLetters(t *testing.T) {
 	hasLetters("hash", "t-bad", "t-gone", "t-mended", "u-1-a-b", "u-1-a-b") // two versions of the last
 
 	expect("another row", verify.Retried{}, 4711)
-	expect("before the hint", verify.Retried{Letters: 6, Settled: 5, Refused: 2, Kept: 1})
+	expect("before the hint", verify.Retried{Letters: 6, Gone: 5, Refused: 2, Kept: 1})
 	rows := hasLetters("hash", "t-bad", "u-1-a-b")
 	r.lax(t, "t")
-	expect("one of them", verify.Retried{Letters: 1, Settled: 1}, rows[1])
-	expect("the others", verify.Retried{Letters: 2, Settled: 1, Kept: 1})
+	expect("one of them", verify.Retried{Letters: 1, Gone: 1}, rows[1])
+	expect("the others", verify.Retried{Letters: 2, Gone: 1, Kept: 1})
 	hasLetters("hash")
 	if doc, _ := r.document(t, r.prefix+"t", "t-gone"); doc != nil {
 		t.Errorf("a document without a row: %v", doc)
@@ -109,7 +109,7 @@ func TestRetryLetters(t *testing.T) {
 		t.Fatal(err)
 	}
 	got, err := r.retry(t)
-	if err != nil || got.Settled != 0 || got.Kept != 2 {
+	if err != nil || got.Gone != 0 || got.Kept != 2 {
 		t.Errorf("%+v, %v", got, err)
 	}
 	hasLetters("hash", "u-none-b")
@@ -129,16 +129,16 @@ func TestRetryManyLetters(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	f, err := verify.NewFollower(t.Context(), r.db.DB, mapping.DefaultControlSchema, r.config(t).Postgres.Slot)
+	slot, err := verify.OpenSlot(t.Context(), r.db.DB, mapping.DefaultControlSchema, r.config(t).Postgres.Slot)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if why, err := f.Reread(within(t, patience), r.config(t).Indices[0].Sources[0], [][]string{{first[0].ID}}); why != nil || err != nil {
+	if why, err := slot.Reread(within(t, patience), r.config(t).Indices[0].Sources[0], [][]string{{first[0].ID}}); why != nil || err != nil {
 		t.Fatal(why, err)
 	}
 	r.db.Exec(t, `UPDATE t SET n = 'later' WHERE id % 7 = 0`, `DELETE FROM t WHERE id % 11 = 0`)
 	got, err := r.retry(t)
-	if want := (verify.Retried{Letters: rows, Settled: rows}); err != nil || *got != want {
+	if want := (verify.Retried{Letters: rows, Gone: rows}); err != nil || *got != want {
 		t.Errorf("%+v, %v, want %+v", got, err, want)
 	}
 	p.settle(t)

@@ -2,9 +2,11 @@ package reindex
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/http"
 	"slices"
 	"strings"
 	"sync"
@@ -100,10 +102,10 @@ type process struct {
 type options struct {
 	syncer     []dbsync.SyncerOpt
 	rebuild    func(name string) bool
-	begin      func(index string, done, total int64) // the filling of an index begins
-	stored     func(rows int64)                      // a chunk is stored and noted
-	serve      bool                                  // do what is asked for, too
-	partitions time.Duration                         // how often they are looked at
+	begin      func(index string, rows verify.Rows) // the backfill of an index begins
+	stored     func(rows int64)                     // a chunk is stored and noted
+	serve      bool                                 // do what is asked for, too
+	partitions time.Duration                        // how often they are looked at
 }
 
 // errCrash ends a process of a test.
@@ -196,7 +198,7 @@ func (p *process) run(t testing.TB) {
 	p.parts.Go(func() { p.ran <- p.syncer.Run(ctx) })
 	p.parts.Go(func() { p.built <- p.manager.Run(ctx) })
 	if p.serve {
-		p.parts.Go(func() { p.serving <- p.manager.Serve(ctx, false) })
+		p.parts.Go(func() { p.serving <- p.manager.Serve(ctx) })
 	}
 	t.Cleanup(p.crash)
 }
@@ -221,19 +223,19 @@ func (p *process) serves(t testing.TB) {
 // complete waits until every index is, and everything that was committed is stored.
 func (p *process) complete(t testing.TB) {
 	t.Helper()
-	if err := p.filled(t); err != nil {
+	if err := p.backfilled(t); err != nil {
 		t.Fatalf("%s: Manager.Run: %v", p.name, err)
 	}
-	for _, d := range p.manager.o.Documents {
+	for _, d := range p.documents {
 		if st := p.manager.State(d.Index.Name); st == nil || st.Building.Physical != "" {
-			t.Errorf("%s: the manager has ended, and index %s is not complete", p.name, d.Index.Name)
+			t.Errorf("%s: Manager.Run has ended and index %s is not complete", p.name, d.Index.Name)
 		}
 	}
 	p.settle(t)
 }
 
-// filled returns what Manager.Run returned.
-func (p *process) filled(t testing.TB) error {
+// backfilled returns what Manager.Run returned.
+func (p *process) backfilled(t testing.TB) error {
 	t.Helper()
 	select {
 	case err := <-p.built:
@@ -243,7 +245,7 @@ func (p *process) filled(t testing.TB) error {
 		p.ran <- err
 		t.Fatalf("%s: Syncer.Run: %v", p.name, err)
 	case <-time.After(patience):
-		t.Fatalf("%s: waited in vain for the indices to be filled", p.name)
+		t.Fatalf("%s: waited in vain for the backfills", p.name)
 	}
 	return nil
 }
@@ -301,9 +303,9 @@ func (r *rig) settled(t testing.TB, index string) {
 // hooks tells a test of the progress.
 type hooks options
 
-func (h hooks) Begin(index string, done, total int64) verify.Bar {
+func (h hooks) Begin(index string, rows verify.Rows) verify.Bar {
 	if h.begin != nil {
-		h.begin(index, done, total)
+		h.begin(index, rows)
 	}
 	return h
 }
@@ -323,4 +325,61 @@ func query[T any](t testing.TB, db *testenv.Database, sql string, args ...any) (
 		t.Fatalf("%s: %v", sql, err)
 	}
 	return v
+}
+
+// put sends a request to the search server that must succeed.
+func (r *rig) put(t testing.TB, method, path, body string) {
+	t.Helper()
+	status, answer, err := r.search.Do(t.Context(), method, path, []byte(body))
+	if err != nil || status/100 != 2 {
+		t.Fatalf("%s %s: %d %s, %v", method, path, status, answer, err)
+	}
+}
+
+// building waits until some rows are in a physical index that is being built, and returns
+// the state.
+func (r *rig) building(t testing.TB, index string) (st *control.State) {
+	t.Helper()
+	await(t, "a chunk of "+index+" is stored", func() bool {
+		st = r.state(t, index)
+		return st != nil && st.Building.Physical != "" && st.Done > 0
+	})
+	return st
+}
+
+// document returns a stored document, nil if there is none, and its version.
+func (r *rig) document(t testing.TB, index, id string) (source map[string]any, version int64) {
+	t.Helper()
+	status, answer, err := r.search.Do(t.Context(), http.MethodGet, "/"+index+"/_doc/"+id, nil)
+	if err != nil || status != http.StatusOK && status != http.StatusNotFound {
+		t.Fatalf("document %s of %s: %d %s %v", id, index, status, answer, err)
+	}
+	var got struct {
+		Source  map[string]any `json:"_source"`
+		Version int64          `json:"_version"`
+	}
+	if err := json.Unmarshal(answer, &got); err != nil {
+		t.Fatal(err)
+	}
+	return got.Source, got.Version
+}
+
+// slow are options of an index that takes ten seconds for 500 rows.
+const slow = `reindex: {chunk: 20, max_rows_per_second: 50}`
+
+const tableT = `CREATE TABLE t (id int PRIMARY KEY, v text)`
+
+func rowsT(n int) string {
+	return fmt.Sprintf(`INSERT INTO t SELECT i, 'v' || i FROM generate_series(1, %d) i`, n)
+}
+
+// dead puts a dead letter of a physical index into the control schema.
+func dead(t testing.TB, r *rig, physical string) {
+	t.Helper()
+	letters := control.NewDeadLetters(r.db.DB, mapping.DefaultControlSchema, retry.NewAlarm(slog.New(slog.DiscardHandler)))
+	alias := strings.TrimRight(physical[:len(physical)-len("20260131t120000z")], "-")
+	op := dbsync.Operation{Index: search.WriteAlias(alias, physical), ID: "7", Version: 1, Body: []byte("{}")}
+	if err := letters.Keep(t.Context(), []search.Refused{{Operation: op, Err: &search.DocError{Index: op.Index, ID: op.ID, Status: 400}}}); err != nil {
+		t.Fatal(err)
+	}
 }

@@ -1,0 +1,181 @@
+package reindex
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"tidemark/indexer/search"
+	"tidemark/mapping"
+	"tidemark/mapping/catalog"
+	"tidemark/reindex/control"
+)
+
+// build makes a physical index that is to be backfilled, notes it, and returns the state that it
+// has noted. st is what was known before. What was being built until now is dropped.
+func (m *Manager) build(ctx context.Context, x *index, st control.State, why, generation string) (control.State, error) {
+	tables := m.o.Catalog.Tables()
+	if err := m.o.Client.CheckAliasName(ctx, x.Name); err != nil {
+		return control.State{}, err
+	}
+	name, err := m.newName(ctx, &st)
+	if err != nil {
+		return control.State{}, err
+	}
+	abandoned, err := m.findLive(ctx, &st)
+	if err != nil {
+		return control.State{}, err
+	}
+	if st.Live.Physical == "" && !m.o.Client.Adopts() {
+		if err := m.checkForeign(ctx, x.Name); err != nil {
+			return control.State{}, err
+		}
+	}
+	x.plan(name)
+	st.Generation, st.Total = generation, mapping.EstimatedRows(x.Index, tables)
+	st.Building = control.Version{Physical: name, Fingerprint: x.Fingerprint(tables)}
+	if st.Building.Mapping, st.Building.Tables, err = encode(x.Index, tables); err != nil {
+		return control.State{}, err
+	}
+	// Rows of partitions that are attached from here on may not be in the chunks.
+	now, err := readPartitions(ctx, m.o.Syncer.DB(), x.Index, tables)
+	if err != nil {
+		return control.State{}, err
+	}
+	now.Unlisted = len(now.Leaves) > 0
+	st.Building.Partitions = now.String()
+	// Noted before it is made: a crash in between leaves a note of an index that does not
+	// exist, which the next start sees, and never an index that nobody knows of.
+	if err := m.o.States.Begin(ctx, &st); err != nil {
+		return control.State{}, err
+	}
+	body, err := x.Body(tables)
+	if err == nil {
+		body, err = backfillBody(body)
+	}
+	if err != nil {
+		return control.State{}, err
+	}
+	if err := m.o.Client.CreateIndex(ctx, name, search.WriteAlias(x.Name, name), body); err != nil {
+		return control.State{}, err
+	}
+	m.o.Logger.Info("made a physical index for a backfill", "index", x.Name, "physical", name, "why", why, "rows", st.Total)
+	if abandoned != "" {
+		if err := m.drop(ctx, x.Name, abandoned); err != nil {
+			return control.State{}, err
+		}
+	}
+	return st, nil
+}
+
+// newName returns the name of a physical index that comes after all that there are or
+// were: names go by the second, and a clock may have been set back.
+func (m *Manager) newName(ctx context.Context, st *control.State) (string, error) {
+	known, err := m.o.Client.PhysicalIndices(ctx, st.Name)
+	if err != nil {
+		return "", err
+	}
+	known = append(known, st.Live.Physical, st.Building.Physical)
+	at := time.Now().Truncate(time.Second)
+	for _, physical := range known {
+		if made, ok := search.PhysicalTime(st.Name, physical); ok && !made.Before(at) {
+			at = made.Add(time.Second)
+		}
+	}
+	name, _ := search.PhysicalName(st.Name, at)
+	return name, nil
+}
+
+// findLive corrects which index a state has in use, by what the search server has, before a new
+// one is built. abandoned is the one that was being built and is not gone on with, "" if none.
+func (m *Manager) findLive(ctx context.Context, st *control.State) (abandoned string, err error) {
+	abandoned = st.Building.Physical
+	if abandoned != "" {
+		// A process that ended after it had moved the alias and before it noted that has left
+		// the index in use as one that is being built.
+		of, err := m.o.Client.AliasTargets(ctx, st.Name)
+		if err != nil {
+			return "", err
+		}
+		if slices.Contains(of, abandoned) {
+			st.Live, abandoned = st.Building, ""
+		}
+	}
+	if st.Live.Physical != "" {
+		there, err := m.o.Client.IndexExists(ctx, st.Live.Physical, search.WriteAlias(st.Name, st.Live.Physical))
+		if err != nil {
+			return "", err
+		}
+		if !there {
+			st.Live = control.Version{}
+		}
+	}
+	return abandoned, nil
+}
+
+// buildBeside makes the physical index for a rebuild, and has changes written to it from now on.
+func (m *Manager) buildBeside(ctx context.Context, x *index, why string) error {
+	return m.retry(ctx, "make a physical index for "+x.Name, func(ctx context.Context) error {
+		generation, err := m.generation(ctx, x)
+		if err != nil {
+			return err
+		}
+		st, err := m.build(ctx, x, x.state(), why, generation)
+		if err != nil {
+			return err
+		}
+		return m.enter(x, st)
+	})
+}
+
+func (m *Manager) generation(ctx context.Context, x *index) (string, error) {
+	return Generation(x.Index, func(name catalog.TableName) (string, error) {
+		return m.o.Syncer.TableGeneration(ctx, name.Schema, name.Name)
+	})
+}
+
+// Generation names the time for which the slot has had every change of all the tables that
+// documents of an index are made of. of returns that of one table, see
+// [dbsync.Syncer.TableGeneration].
+func Generation(ix *mapping.Index, of func(catalog.TableName) (string, error)) (string, error) {
+	var all []string
+	for _, name := range ix.Tables() {
+		generation, err := of(name)
+		if err != nil {
+			return "", err
+		}
+		all = append(all, generation)
+	}
+	slices.Sort(all)
+	return strings.Join(all, " "), nil
+}
+
+// encode returns the mapping of an index and what its tables are, for the control schema.
+func encode(ix *mapping.Index, tables catalog.Tables) (mappingText, tablesText string, err error) {
+	if mappingText, err = ix.Encode(); err != nil {
+		return "", "", err
+	}
+	of := make(catalog.Tables)
+	for _, name := range ix.Tables() {
+		of[name] = tables[name]
+	}
+	if tablesText, err = of.Encode(); err != nil {
+		return "", "", fmt.Errorf("index %s: %w", ix.Name, err)
+	}
+	return mappingText, tablesText, nil
+}
+
+// drop removes a physical index that is not written to any more, and before it the dead
+// letters of its documents: after a crash in between the index is found again.
+func (m *Manager) drop(ctx context.Context, index, physical string) error {
+	if _, err := m.o.DeadLetters.Drop(ctx, control.LetterFilter{Indices: []string{search.WriteAlias(index, physical)}}); err != nil {
+		return err
+	}
+	if err := m.o.Client.DropIndex(ctx, physical); err != nil {
+		return err
+	}
+	m.o.Logger.Info("dropped a physical index", "physical", physical)
+	return nil
+}

@@ -1,0 +1,190 @@
+package reindex
+
+import (
+	"context"
+	"errors"
+	"sync"
+
+	"tidemark/indexer"
+	"tidemark/mapping"
+	"tidemark/reindex/control"
+)
+
+// An index is all that this process knows of one index of the mapping; New makes one for each.
+//
+// One goroutine at a time works on it: Begin, before the first message of the stream; Run, until
+// it is done with the index; from then on a worker of Serve. Whoever works on it changes its
+// state. Beside that, the watcher of partitions notes those that it has seen to, Altered leaves
+// word, and Serve asks and cancels. So what is below mu is read and written by the methods alone.
+type index struct {
+	*mapping.Index                    // as the file has it
+	documents      *indexer.Documents // made by that; New gets them
+
+	mu sync.Mutex
+
+	// known is the state as this process has noted it in the control schema last, nil before
+	// Begin. It is replaced and never changed, so a copy may share its cursor.
+	known *control.State
+
+	// planned are the physical indices that this process has noted in the control schema, or is
+	// about to note.
+	planned map[string]bool
+
+	// old are the documents of the index in use while they are made by the mapping before, see
+	// route; nil if Begin found no other mapping.
+	old *oldDocuments
+
+	// runDone is set when Run is done with the index: it is Serve's from then on.
+	runDone bool
+
+	// altered is set when one of the index's tables was altered, until a worker takes it up.
+	altered bool
+
+	// starting is set while a rebuild that was asked for has begun and cannot be cancelled yet.
+	starting bool
+
+	// stop cancels the backfill that is under way; nil if none is, or if it is too late.
+	stop context.CancelCauseFunc
+}
+
+// state returns a copy of what is known of the index. Before Begin it has the name alone.
+func (x *index) state() control.State {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if x.known == nil {
+		return control.State{Name: x.Name}
+	}
+	return *x.known
+}
+
+// set has st be what is known of the index.
+func (x *index) set(st control.State) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.known = &st
+}
+
+// setPartitions has the physical index be as these partitions are, if it is still in use.
+func (x *index) setPartitions(physical, partitions string) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if st := *x.known; st.Live.Physical == physical {
+		st.Live.Partitions = partitions
+		x.known = &st
+	}
+}
+
+// plan has the name of a physical index known that is about to be noted in the control schema.
+func (x *index) plan(physical string) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.planned[physical] = true
+}
+
+// isOurs reports whether what the control schema has of the index is this process's own doing.
+// Between a note there and the one in memory it is one of two.
+func (x *index) isOurs(noted *control.State) bool {
+	if noted == nil {
+		return false
+	}
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	mine := x.known
+	return noted.Building.Physical == mine.Building.Physical && noted.Live.Physical == mine.Live.Physical ||
+		mine.Building.Physical != "" && noted.Building.Physical == "" && noted.Live.Physical == mine.Building.Physical ||
+		x.planned[noted.Building.Physical]
+}
+
+// endRun leaves the index to Serve.
+func (x *index) endRun() {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.runDone = true
+}
+
+// isRunDone reports whether the index is Serve's.
+func (x *index) isRunDone() bool {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return x.runDone
+}
+
+// setAltered leaves word that a table of the index was altered.
+func (x *index) setAltered() {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.altered = true
+}
+
+// isAltered reports whether a table of the index was altered since takeAltered.
+func (x *index) isAltered() bool {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return x.altered
+}
+
+// takeAltered reports whether a table of the index was altered since it was called last.
+func (x *index) takeAltered() bool {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	altered := x.altered
+	x.altered = false
+	return altered
+}
+
+// startRebuild says that a rebuild which was asked for begins: who wants it cancelled waits
+// until that can be done, or until the rebuild has ended.
+func (x *index) startRebuild() {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.starting = true
+}
+
+// endRebuild says that a rebuild which was asked for has ended.
+func (x *index) endRebuild() {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.starting = false
+}
+
+// cancellable returns the context for a backfill, which cancel ends until done is called. done
+// may be called more than once.
+func (x *index) cancellable(ctx context.Context) (work context.Context, done func()) {
+	work, stop := context.WithCancelCause(ctx)
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.stop, x.starting = stop, false
+	return work, func() {
+		x.mu.Lock()
+		defer x.mu.Unlock()
+		x.stop = nil
+		stop(nil)
+	}
+}
+
+var (
+	// errCancelled ends a backfill that somebody has asked to give up.
+	errCancelled = errors.New("the rebuild was cancelled")
+
+	// errNotYet says that a rebuild is about to begin, and can be cancelled then.
+	errNotYet = errors.New("the rebuild has not begun yet")
+)
+
+// cancel ends the backfill under way, if it is one of a rebuild that can be given up.
+func (x *index) cancel() error {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	st := x.known
+	switch {
+	case x.stop == nil && (x.starting || !x.runDone && st.Building.Physical != ""):
+		return errNotYet
+	case x.stop == nil:
+		return errors.New("the index is not being rebuilt, or is complete but for its alias")
+	case st.Live.Physical == "":
+		return errors.New("the index is backfilled for the first time: there is nothing to go back to")
+	case st.Live.Fingerprint != st.Building.Fingerprint:
+		return errors.New("the index is rebuilt because the mapping or a table is another one than that of the index in use; put the mapping back instead")
+	}
+	x.stop(errCancelled)
+	return nil
+}

@@ -1,0 +1,52 @@
+package reindex
+
+import (
+	"context"
+	"fmt"
+
+	"tidemark/indexer"
+	"tidemark/mapping"
+	"tidemark/reindex/control"
+)
+
+// refresh stores the documents of some rows again, in every physical index of an index.
+func (m *Manager) refresh(ctx context.Context, x *index, q *control.Request) error {
+	sources := q.Of(x.Index)
+	if len(sources) == 0 {
+		return fmt.Errorf("the running mapping has no documents of %s in index %s", q.Source, x.Name)
+	}
+	var done int64 // rows of all sources
+	for _, s := range sources {
+		rows, err := m.refreshedRows(x, s, q)
+		if err != nil {
+			return err
+		}
+		err = m.copyRows(ctx, rows, func(c *chunk) error {
+			done += int64(c.window.Len())
+			return m.retry(ctx, "note the progress of a refresh", func(ctx context.Context) error { return m.o.Requests.Advance(ctx, q.ID, done) })
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// refreshedRows are the rows of one source that a request is about.
+func (m *Manager) refreshedRows(x *index, source *mapping.Source, q *control.Request) (*indexer.Pager, error) {
+	plan, err := indexer.NewRowPlan(x.documents, source, m.o.Catalog.Tables(), x.documents.Targets()...)
+	if err != nil {
+		return nil, err
+	}
+	plan.Live = true
+	rows := indexer.NewPager(plan, nil)
+	rows.Where = q.Condition
+	for _, key := range q.Keys {
+		values := make([][]byte, len(key))
+		for i, v := range key {
+			values[i] = []byte(v)
+		}
+		rows.Keys = append(rows.Keys, values)
+	}
+	return rows, nil
+}

@@ -1,0 +1,78 @@
+package reindex
+
+import (
+	"tidemark/indexer"
+	"tidemark/indexer/search"
+	"tidemark/mapping"
+	"tidemark/reindex/control"
+)
+
+// An index that is rebuilt because its mapping was edited has documents of two kinds for a
+// while: those in use are made as before, by the mapping that they were made by, and those
+// of the new physical index by the edited one. Searchers notice nothing until the alias
+// moves.
+
+// An oldDocuments is the documents in use that are made by an earlier mapping.
+type oldDocuments struct {
+	*indexer.Documents
+	mapping string // as State.Live.Mapping has it
+}
+
+// enter has st be what is known of an index, and documents written to its physical indices.
+func (m *Manager) enter(x *index, st control.State) error {
+	x.set(st)
+	return m.route(x, &st)
+}
+
+// route says where documents are written to: those of the index in use by the mapping that
+// they were made by, where that is another one than the mapping now, and the stream still has
+// what it needs.
+func (m *Manager) route(x *index, st *control.State) error {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	edited := st.Live.Physical != "" && st.Live.Mapping != "" && !x.EncodedAs(st.Live.Mapping) && !x.Matches(st.Live.Fingerprint, m.o.Catalog.Tables())
+	if edited && x.old == nil && !m.hasBegun() {
+		before, err := mapping.DecodeIndex(st.Live.Mapping)
+		if err != nil {
+			return err
+		}
+		if m.canMake(before) {
+			x.old = &oldDocuments{&indexer.Documents{Index: before}, st.Live.Mapping}
+			m.o.Keep(x.old.Documents)
+		} else {
+			m.o.Logger.Warn("the index in use gets documents of the edited mapping until it is replaced: the mapping before reads tables or columns that are not followed any more", "index", st.Name)
+		}
+	}
+	if !edited || x.old == nil || x.old.mapping != st.Live.Mapping {
+		x.documents.SetTargets(writeAliases(st.Name, st.Live.Physical, st.Building.Physical)...)
+		if x.old != nil {
+			x.old.SetTargets() // its documents have been replaced
+		}
+		return nil
+	}
+	x.old.SetTargets(writeAliases(st.Name, st.Live.Physical)...)
+	x.documents.SetTargets(writeAliases(st.Name, st.Building.Physical)...)
+	return nil
+}
+
+// writeAliases returns the write aliases of an index's physical indices; "" is none.
+func writeAliases(name string, physical ...string) (aliases []string) {
+	for _, p := range physical {
+		if p != "" {
+			aliases = append(aliases, search.WriteAlias(name, p))
+		}
+	}
+	return aliases
+}
+
+// canMake reports whether documents can be made by a mapping that is not in the file any
+// more: the stream has all of its tables, and these have what it needs.
+func (m *Manager) canMake(ix *mapping.Index) bool {
+	tables := m.o.Catalog.Tables()
+	for _, name := range ix.Tables() {
+		if tables[name] == nil {
+			return false
+		}
+	}
+	return len((&mapping.Config{Indices: []*mapping.Index{ix}}).Check(tables)) == 0
+}

@@ -1,0 +1,192 @@
+package verify
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pglogrepl"
+
+	"tidemark/dbsync"
+	"tidemark/indexer/retry"
+	"tidemark/mapping"
+	"tidemark/mapping/catalog"
+	"tidemark/reindex/control"
+)
+
+const (
+	// slotPatience is how long a slot that an instance follows may stand where it is: while a
+	// large transaction is being stored, or the search server does not take anything.
+	slotPatience = 15 * time.Minute
+	// idlePatience is how long it may be that nobody follows the slot: an instance connects
+	// again, or another one takes over.
+	idlePatience = 90 * time.Second
+)
+
+// A Slot is the replication slot that an instance follows, as others see it, whichever process
+// that is: its position says what the instance has stored, and a request has it store more.
+type Slot struct {
+	db         *sql.DB
+	name       string
+	requests   *control.Requests
+	watermarks string // the table, quoted, with the schema
+	marker     string // our row in it
+	marked     bool   // it may be there
+
+	// delayed says that there may be synchronous standbys: then a commit may be in the log, and
+	// stored, long before others see it.
+	delayed bool
+}
+
+// OpenSlot returns the slot of this name, whose instance has its tables in the control schema.
+func OpenSlot(ctx context.Context, db *sql.DB, schema, name string) (*Slot, error) {
+	s := &Slot{db: db, name: name, requests: control.NewRequests(db, schema, name), marker: "verify " + name,
+		watermarks: catalog.QuoteIdent(schema) + "." + catalog.QuoteIdent(dbsync.DEFAULT_DBSYNC_WM_TABLENAME)}
+	var standbys string
+	if err := db.QueryRowContext(ctx, `SELECT pg_catalog.current_setting('synchronous_standby_names')`).Scan(&standbys); err != nil {
+		return nil, fmt.Errorf("ask for synchronous standbys: %w", err)
+	}
+	s.delayed = standbys != ""
+	return s, nil
+}
+
+// close removes what was written.
+func (s *Slot) close(ctx context.Context) {
+	if !s.marked {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+	defer cancel()
+	// A row that stays does no harm.
+	_, _ = s.db.ExecContext(ctx, `DELETE FROM `+s.watermarks+` WHERE slot = $1`, s.marker)
+}
+
+// mark writes something that is published, so that the slot moves when everything before it
+// is stored: an idle one moves every ten seconds only. It returns a transaction that is
+// newer than any that has begun before.
+func (s *Slot) mark(ctx context.Context) (xid uint64, err error) {
+	err = s.db.QueryRowContext(ctx, `INSERT INTO `+s.watermarks+` (slot, token) VALUES ($1, '') ON CONFLICT (slot) DO UPDATE SET at = pg_catalog.now()
+		RETURNING pg_catalog.txid_current()`, s.marker).Scan(&xid)
+	if err != nil {
+		return 0, fmt.Errorf("write to %s: %w", s.watermarks, err)
+	}
+	s.marked = true
+	return xid, nil
+}
+
+// position returns where the slot is, and reports whether somebody follows it.
+func (s *Slot) position(ctx context.Context) (at pglogrepl.LSN, active bool, err error) {
+	var text sql.NullString
+	err = s.db.QueryRowContext(ctx, `SELECT confirmed_flush_lsn::text, active FROM pg_catalog.pg_replication_slots WHERE slot_name = $1`, s.name).Scan(&text, &active)
+	if errors.Is(err, sql.ErrNoRows) {
+		return 0, false, fmt.Errorf("there is no replication slot %s; hint: tidemark run", s.name)
+	}
+	if err == nil && text.Valid {
+		at, err = pglogrepl.ParseLSN(text.String)
+	}
+	if err != nil {
+		return 0, false, fmt.Errorf("ask for the position of slot %s: %w", s.name, err)
+	}
+	return at, active, nil
+}
+
+// awaitNow waits until everything that is committed now is stored.
+func (s *Slot) awaitNow(ctx context.Context) error {
+	var text string
+	if err := s.db.QueryRowContext(ctx, `SELECT pg_catalog.pg_current_wal_insert_lsn()::text`).Scan(&text); err != nil {
+		return fmt.Errorf("ask for the end of the log: %w", err)
+	}
+	end, err := pglogrepl.ParseLSN(text)
+	if err != nil {
+		return err
+	}
+	return s.await(ctx, end)
+}
+
+// await waits until everything up to a position is stored.
+func (s *Slot) await(ctx context.Context, end pglogrepl.LSN) error {
+	if _, err := s.mark(ctx); err != nil {
+		return err
+	}
+	var last pglogrepl.LSN
+	moved, active := time.Now(), time.Now() // when it did or was last
+	return retry.Poll(ctx, func() (bool, error) {
+		at, isActive, err := s.position(ctx)
+		if err != nil || at >= end {
+			return true, err
+		}
+		now := time.Now()
+		if at != last {
+			last, moved = at, now
+		}
+		if isActive {
+			active = now
+		}
+		switch {
+		case now.Sub(active) > idlePatience:
+			return false, fmt.Errorf("nobody follows slot %s any more, it stands at %s", s.name, at)
+		case now.Sub(moved) > slotPatience:
+			return false, fmt.Errorf("slot %s stands at %s since %s; hint: see in the log of the instance that follows it what it waits for", s.name, at, slotPatience)
+		}
+		return false, nil
+	})
+}
+
+// maxRequestKeys is how many rows one request asks for.
+const maxRequestKeys = 1000
+
+// requestKey is a key as a request has it.
+func requestKey(key [][]byte) []string {
+	values := make([]string, len(key))
+	for i, v := range key {
+		values[i] = string(v)
+	}
+	return values
+}
+
+// Reread asks the instance to store the documents of rows of a source again, by their keys,
+// and waits until it has. why is what the instance says of rows that it could not; with err
+// nothing is known of them.
+func (s *Slot) Reread(ctx context.Context, source *mapping.Source, keys [][]string) (why, err error) {
+	for len(keys) > 0 {
+		n := min(len(keys), maxRequestKeys)
+		id, err := s.requests.Add(ctx, &control.Request{Kind: control.KindRefresh, Index: source.Index.Name, Source: control.SourceName(source), Keys: keys[:n]})
+		if err != nil {
+			return nil, err
+		}
+		ended, err := s.awaitRequest(ctx, id)
+		if err != nil {
+			return nil, err
+		}
+		if ended.Phase != control.PhaseDone {
+			why = errors.Join(why, fmt.Errorf("to read %d rows again has %s: %s", n, ended.Phase, ended.Message))
+		}
+		keys = keys[n:]
+	}
+	return why, nil
+}
+
+// awaitRequest waits until a request has ended, as long as an instance is at it.
+func (s *Slot) awaitRequest(ctx context.Context, id int64) (*control.Request, error) {
+	moved, active, rows := time.Now(), time.Now(), int64(-1)
+	return s.requests.Await(ctx, id, func(q *control.Request) error {
+		_, isActive, err := s.position(ctx)
+		now := time.Now()
+		if isActive {
+			active = now
+		}
+		if q.Rows != rows {
+			rows, moved = q.Rows, now
+		}
+		switch {
+		case err != nil:
+		case now.Sub(active) > idlePatience:
+			err = fmt.Errorf("nobody follows slot %s any more", s.name)
+		case now.Sub(moved) > slotPatience:
+			err = fmt.Errorf("request %d does not come to an end", id)
+		}
+		return err
+	})
+}
