@@ -19,11 +19,15 @@ const module = "tidemark"
 // "…" after a name stands for the package and all below it.
 var arrows = map[string]map[string]string{
 	// The library stands alone.
+	"dbsync/pgname":           {},
 	"dbsync/internal/pgvalue": {},
-	"dbsync":                  {"dbsync/internal/pgvalue": "values of columns"},
+	"dbsync": {
+		"dbsync/internal/pgvalue": "values of columns",
+		"dbsync/pgname":           "names of tables",
+	},
 
 	// Leaves of the mapping: what the catalog says, how a value looks, what an expression gives.
-	"mapping/catalog": {},
+	"mapping/catalog": {"dbsync/pgname": "schema.table is taken apart in one way"},
 	"mapping/near":    {"mapping/catalog": "the column that was probably meant"},
 	"mapping/value":   {"mapping/catalog": "a form is that of a type"},
 	"mapping/expr": {

@@ -6,12 +6,14 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"strings"
+	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/stdlib"
+
+	"tidemark/dbsync/pgname"
 )
 
 // session are the settings that the replication session and the SQL sessions share, so
@@ -90,45 +92,21 @@ func quoteTable(name string) (string, error) {
 	return pgx.Identifier(parts).Sanitize(), nil
 }
 
-// splitTable splits the name of a table into schema and table, or into table alone.
+// splitTable splits the name of a table into schema and table, or into table alone, which is
+// then looked for along the search path.
 func splitTable(name string) ([]string, error) {
-	var parts []string
-	for rest := name; ; {
-		var part string
-		if strings.HasPrefix(rest, `"`) {
-			end := 1
-			for {
-				i := strings.IndexByte(rest[end:], '"')
-				if i < 0 {
-					return nil, fmt.Errorf("table name %s: a quote is not closed", name)
-				}
-				end += i + 1
-				if !strings.HasPrefix(rest[end:], `"`) {
-					break
-				}
-				end++
-			}
-			part, rest = strings.ReplaceAll(rest[1:end-1], `""`, `"`), rest[end:]
-		} else {
-			i := strings.IndexByte(rest, '.')
-			if i < 0 {
-				i = len(rest)
-			}
-			part, rest = rest[:i], rest[i:]
-		}
-		if part == "" || rest != "" && rest[0] != '.' {
-			return nil, fmt.Errorf("table name %q: want table or schema.table", name)
-		}
-		parts = append(parts, part)
-		if rest == "" {
-			break
-		}
-		rest = rest[1:]
+	parts, err := pgname.Split(name)
+	if err != nil {
+		return nil, fmt.Errorf("table name %s: %w", name, err)
 	}
-	if len(parts) > 2 {
+	names := make([]string, len(parts))
+	for i, part := range parts {
+		names[i] = part.Name
+	}
+	if len(names) > 2 || slices.Contains(names, "") {
 		return nil, fmt.Errorf("table name %q: want table or schema.table", name)
 	}
-	return parts, nil
+	return names, nil
 }
 
 // WithConn runs f on a connection of db that nobody else uses meanwhile. The connection is

@@ -3,5 +3,5 @@
 // replica identity, in one query. Beside it are the names of tables and columns, as people
 // write them and as SQL takes them.
 //
-// It imports nothing of Tidemark.
+// Of Tidemark it imports only how a dotted name is taken apart.
 package catalog

@@ -5,12 +5,15 @@ import (
 	"fmt"
 	"strings"
 	"unicode"
+
+	"github.com/jackc/pgx/v5"
+
+	"tidemark/dbsync/pgname"
 )
 
-// QuoteIdent quotes a name for SQL, whatever is in it.
-func QuoteIdent(s string) string {
-	return `"` + strings.ReplaceAll(s, `"`, `""`) + `"`
-}
+// QuoteIdent quotes a name for SQL, whatever is in it. A NUL, which no name in Postgres has and
+// [CheckIdent] refuses, is left out.
+func QuoteIdent(s string) string { return pgx.Identifier{s}.Sanitize() }
 
 // QuoteIfNeeded quotes a name only where SQL would read it differently, for
 // texts that people read. It does not know reserved words: SQL that is sent
@@ -50,59 +53,35 @@ func CheckIdent(name string) error {
 // schema it is public. Unlike in SQL, upper case counts without quotes, too:
 // public.Album is public."Album".
 func ParseTableName(text string) (TableName, error) {
-	var parts []string
-	for rest := text; ; {
-		part, after, err := cutIdent(rest)
-		if err != nil {
+	parts, err := pgname.Split(text)
+	if err != nil {
+		return TableName{}, err
+	}
+	for _, part := range parts {
+		if !part.Quoted {
+			if err := checkPlain(part.Name); err != nil {
+				return TableName{}, err
+			}
+		}
+		if err := CheckIdent(part.Name); err != nil {
 			return TableName{}, err
 		}
-		if err := CheckIdent(part); err != nil {
-			return TableName{}, err
-		}
-		parts = append(parts, part)
-		if after == "" {
-			break
-		}
-		if after[0] != '.' {
-			return TableName{}, errors.New(`after a name in quotes comes a dot or the end`)
-		}
-		rest = after[1:]
 	}
 	switch len(parts) {
 	case 1:
-		return TableName{"public", parts[0]}, nil
+		return TableName{"public", parts[0].Name}, nil
 	case 2:
-		return TableName{parts[0], parts[1]}, nil
+		return TableName{parts[0].Name, parts[1].Name}, nil
 	}
 	return TableName{}, fmt.Errorf("a table is named by schema and name, not by %d parts", len(parts))
 }
 
-// cutIdent cuts the first name off text.
-func cutIdent(text string) (name, rest string, err error) {
-	if !strings.HasPrefix(text, `"`) {
-		end := len(text)
-		for i, c := range text {
-			if c == '.' {
-				end = i
-				break
-			}
-			if !(c == '_' || unicode.IsLetter(c) || i > 0 && (c == '$' || unicode.IsDigit(c))) {
-				return "", "", fmt.Errorf("a name with %q must be in double quotes", c)
-			}
+// checkPlain holds a name against what may stand without quotes.
+func checkPlain(name string) error {
+	for i, c := range name {
+		if !(c == '_' || unicode.IsLetter(c) || i > 0 && (c == '$' || unicode.IsDigit(c))) {
+			return fmt.Errorf("a name with %q must be in double quotes", c)
 		}
-		return text[:end], text[end:], nil
 	}
-	var b strings.Builder
-	for rest = text[1:]; ; {
-		before, after, closed := strings.Cut(rest, `"`)
-		if !closed {
-			return "", "", errors.New(`a " without its end`)
-		}
-		b.WriteString(before)
-		if !strings.HasPrefix(after, `"`) {
-			return b.String(), after, nil
-		}
-		b.WriteByte('"')
-		rest = after[1:]
-	}
+	return nil
 }

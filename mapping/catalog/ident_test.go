@@ -24,9 +24,35 @@ func TestParseTableName(t *testing.T) {
 			t.Errorf("%s: reads as %v, %v", got, again, err)
 		}
 	}
+	for text, want := range map[string]string{
+		"":          "a name is missing",
+		"a.":        "a name is missing",
+		"a b":       "a name with ' ' must be in double quotes",
+		`a"b"`:      "a name with '\"' must be in double quotes",
+		"1a":        "a name with '1' must be in double quotes",
+		`"a`:        `a " without its end`,
+		`"a"b`:      "after a name in quotes comes a dot or the end",
+		"a.b.c":     "a table is named by schema and name, not by 3 parts",
+		"\"a\x00\"": "a name in Postgres holds no NUL",
+	} {
+		if got, err := ParseTableName(text); err == nil || err.Error() != want {
+			t.Errorf("%s: got %v, %v, want the error %s", text, got, err, want)
+		}
+	}
 	for _, bad := range []string{"", ".", "a.", ".a", "a.b.c", "a b", "1a", "a-b", `"a`, `"a"b`, `""`, `a"b"`, "a\x00", strings.Repeat("a", 64)} {
 		if got, err := ParseTableName(bad); err == nil {
 			t.Errorf("%q gave %v", bad, got)
+		}
+	}
+}
+
+func TestQuoteIdent(t *testing.T) {
+	for name, want := range map[string]string{
+		"a": `"a"`, "Ünï Code": `"Ünï Code"`, `a"b`: `"a""b"`, `"`: `""""`, "": `""`, "a.b": `"a.b"`, "a'b": `"a'b"`, `a\b`: `"a\b"`, "a\nb": "\"a\nb\"",
+		"a\x00b": `"ab"`,
+	} {
+		if got := QuoteIdent(name); got != want {
+			t.Errorf("%q: got %s, want %s", name, got, want)
 		}
 	}
 }
