@@ -22,9 +22,10 @@ var arrows = map[string]map[string]string{
 	"dbsync": {},
 
 	// Leaves of the mapping: what the catalog says, how a value looks, what an expression gives.
-	"mapping/catalog": {},
-	"mapping/near":    {"mapping/catalog": "the column that was probably meant"},
-	"mapping/value":   {"mapping/catalog": "a form is that of a type"},
+	"mapping/catalog":  {},
+	"mapping/jsontext": {},
+	"mapping/near":     {"mapping/catalog": "the column that was probably meant"},
+	"mapping/value":    {"mapping/catalog": "a form is that of a type", "mapping/jsontext": "strings of documents"},
 	"mapping/expr": {
 		"mapping/catalog": "expressions are over the columns of a table",
 		"mapping/value":   "a column's text becomes a value, and a result becomes JSON",
@@ -36,6 +37,7 @@ var arrows = map[string]map[string]string{
 		"mapping/expr":    "where and expr",
 		"mapping/near":    "names that are not there",
 
+		"mapping/jsontext":     "names of fields in documents",
 		"indexer/search/limit": "bounds of bulk requests, which the YAML may not exceed",
 	},
 
@@ -46,6 +48,7 @@ var arrows = map[string]map[string]string{
 		"dbsync":               "operations are what a bulk request is made of",
 		"indexer/retry":        "attempts, pauses, alarms",
 		"indexer/search/limit": "bounds of bulk requests",
+		"mapping/jsontext":     "ids and routings in the lines of a bulk request",
 	},
 	"indexer": {
 		"dbsync":         "messages, operations, windows",
@@ -87,8 +90,8 @@ var arrows = map[string]map[string]string{
 	"internal/draft":    {"mapping…": "init writes a mapping, which is checked as any other"},
 	"internal/prepare": {
 		"dbsync": "what a Syncer would find and make", "mapping…": "the file against the catalog",
-		"indexer/search": "the cluster",
-		"reindex":        "what each index needs", "reindex/control": "what is noted of indices",
+		"indexer/search": "the cluster", "indexer/retry": "pauses",
+		"reindex": "what each index needs", "reindex/control": "what is noted of indices",
 	},
 	"internal/service": {
 		"dbsync": "the stream", "mapping…": "the mapping", "indexer…": "operations and bulk requests", "reindex…": "indices and requests",

@@ -19,6 +19,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/stdlib"
 
+	"tidemark/indexer/retry"
 	"tidemark/mapping"
 	"tidemark/mapping/catalog"
 )
@@ -91,7 +92,7 @@ func connectPostgres(ctx context.Context, c *mapping.Config, log *slog.Logger, p
 			return nil, &UnreachableError{Address: address(config), Waited: time.Since(start), Err: plain(err)}
 		}
 		log.Warn("Postgres does not answer yet", "address", address(config), "attempt", attempt, "next_in", next.Round(time.Millisecond), "error", plain(err))
-		if err := sleep(ctx, next); err != nil {
+		if err := retry.Sleep(ctx, next); err != nil {
 			db.Close()
 			return nil, fmt.Errorf("connect to Postgres at %s: %w", address(config), err)
 		}
@@ -202,15 +203,4 @@ func unreadable(c *mapping.Config, err error) mapping.Problem {
 	}
 	return c.Problem(urlKey(c), "postgres://USER:PASSWORD@HOST:PORT/DATABASE, or keywords as in: host=HOST dbname=DATABASE user=USER\nPGHOST, PGPORT, PGSSLMODE and their like count as well",
 		"not a description of a Postgres connection (its text is not shown, a password may be in it)")
-}
-
-func sleep(ctx context.Context, d time.Duration) error {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	case <-timer.C:
-		return nil
-	}
 }
