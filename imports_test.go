@@ -27,9 +27,10 @@ var arrows = map[string]map[string]string{
 	},
 
 	// Leaves of the mapping: what the catalog says, how a value looks, what an expression gives.
-	"mapping/catalog": {"dbsync/pgname": "schema.table is taken apart in one way"},
-	"mapping/near":    {"mapping/catalog": "the column that was probably meant"},
-	"mapping/value":   {"mapping/catalog": "a form is that of a type"},
+	"mapping/catalog":  {"dbsync/pgname": "schema.table is taken apart in one way"},
+	"mapping/jsontext": {},
+	"mapping/near":     {"mapping/catalog": "the column that was probably meant"},
+	"mapping/value":    {"mapping/catalog": "a form is that of a type", "mapping/jsontext": "strings of documents"},
 	"mapping/expr": {
 		"mapping/catalog": "expressions are over the columns of a table",
 		"mapping/value":   "a column's text becomes a value, and a result becomes JSON",
@@ -41,6 +42,7 @@ var arrows = map[string]map[string]string{
 		"mapping/expr":    "where and expr",
 		"mapping/near":    "names that are not there",
 
+		"mapping/jsontext":     "names of fields in documents",
 		"indexer/search/limit": "bounds of bulk requests, which the YAML may not exceed",
 	},
 
@@ -51,6 +53,7 @@ var arrows = map[string]map[string]string{
 		"dbsync":               "operations are what a bulk request is made of",
 		"indexer/retry":        "attempts, pauses, alarms",
 		"indexer/search/limit": "bounds of bulk requests",
+		"mapping/jsontext":     "ids and routings in the lines of a bulk request",
 	},
 	"indexer": {
 		"dbsync":         "messages, operations, windows",
@@ -92,7 +95,7 @@ var arrows = map[string]map[string]string{
 	"internal/draft":    {"mapping…": "init writes a mapping, which is checked as any other"},
 	"internal/prepare": {
 		"dbsync": "what a Syncer would find and make", "mapping…": "the file against the catalog",
-		"indexer/search": "the cluster", "indexer/retry": "pauses while a server is away",
+		"indexer/search": "the cluster", "indexer/retry": "pauses",
 		"reindex": "what each index needs", "reindex/control": "what is noted of indices",
 	},
 	"internal/service": {

@@ -10,6 +10,7 @@ import (
 
 	"tidemark/mapping/catalog"
 	"tidemark/mapping/expr"
+	"tidemark/mapping/jsontext"
 	"tidemark/mapping/value"
 )
 
@@ -169,7 +170,7 @@ func (c *compiler) name(name string) {
 	if n := len(c.lead); n == 0 || c.lead[n-1] != '{' {
 		c.lead = append(c.lead, ',')
 	}
-	c.lead = append(value.AppendString(c.lead, []byte(name)), ':')
+	c.lead = append(jsontext.Append(c.lead, []byte(name)), ':')
 }
 
 // value ends what stands before a value.

@@ -14,6 +14,7 @@ import (
 	"github.com/klauspost/compress/gzip"
 
 	"tidemark/dbsync"
+	"tidemark/mapping/jsontext"
 )
 
 // bulkFilter keeps of the answer what is judged. Each item has a status, so none is
@@ -150,40 +151,18 @@ func appendAction(dst []byte, op *dbsync.Operation, withIndex bool) []byte {
 	} else {
 		dst = append(dst, `{"index":{"_id":`...)
 	}
-	dst = appendString(dst, op.ID)
+	dst = jsontext.AppendString(dst, op.ID)
 	if withIndex {
 		dst = append(dst, `,"_index":`...)
-		dst = appendString(dst, op.Index)
+		dst = jsontext.AppendString(dst, op.Index)
 	}
 	if op.Routing != "" {
 		dst = append(dst, `,"routing":`...)
-		dst = appendString(dst, op.Routing)
+		dst = jsontext.AppendString(dst, op.Routing)
 	}
 	dst = append(dst, `,"version":`...)
 	dst = strconv.AppendUint(dst, uint64(op.Version), 10)
 	return append(dst, ",\"version_type\":\"external_gte\"}}\n"...)
-}
-
-// appendString appends s, which is valid UTF-8, as a JSON string.
-func appendString(dst []byte, s string) []byte {
-	dst = append(dst, '"')
-	start := 0
-	for i := 0; i < len(s); i++ {
-		c := s[i]
-		if c >= ' ' && c != '"' && c != '\\' {
-			continue
-		}
-		dst = append(dst, s[start:i]...)
-		switch c {
-		case '"', '\\':
-			dst = append(dst, '\\', c)
-		default:
-			const hex = "0123456789abcdef"
-			dst = append(dst, '\\', 'u', '0', '0', hex[c>>4], hex[c&15])
-		}
-		start = i + 1
-	}
-	return append(append(dst, s[start:]...), '"')
 }
 
 // A bodyReader is one reading of a request's body. The HTTP transport may still read

@@ -2,6 +2,8 @@ package value
 
 import (
 	"bytes"
+
+	"tidemark/mapping/jsontext"
 )
 
 // arrayEncoder returns the encoder of an array whose elements elem encodes and
@@ -12,7 +14,7 @@ func arrayEncoder(elem Encoder, delim byte) Encoder {
 		start := len(dst)
 		dst, ok := appendArray(dst, text, elem, delim)
 		if !ok {
-			return AppendString(dst[:start], text)
+			return jsontext.Append(dst[:start], text)
 		}
 		return dst
 	}

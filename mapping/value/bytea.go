@@ -3,6 +3,8 @@ package value
 import (
 	"encoding/base64"
 	"encoding/hex"
+
+	"tidemark/mapping/jsontext"
 )
 
 // byteaChunk is how many bytes are turned into base64 at a time: a multiple of
@@ -22,7 +24,7 @@ func appendBytea(dst, text []byte) []byte {
 		chunk := digits[:min(len(digits), 2*byteaChunk)]
 		n, err := hex.Decode(raw[:], chunk)
 		if err != nil {
-			return AppendString(dst[:start], text)
+			return jsontext.Append(dst[:start], text)
 		}
 		dst = base64.StdEncoding.AppendEncode(dst, raw[:n])
 		digits = digits[len(chunk):]

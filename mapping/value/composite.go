@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"tidemark/mapping/catalog"
+	"tidemark/mapping/jsontext"
 )
 
 // maxFields bounds the fields that one column brings to an index, which by
@@ -28,7 +29,7 @@ func compositeForm(t *catalog.Type, depth int) *Form {
 		if i == 0 {
 			lead[0] = '{'
 		}
-		parts = append(parts, compositePart{append(AppendString(lead, []byte(a.Name)), ':'), below.Encode})
+		parts = append(parts, compositePart{append(jsontext.Append(lead, []byte(a.Name)), ':'), below.Encode})
 		forms = append(forms, below)
 		properties[a.Name] = below.Field
 		plain = plain && below.isPlain()
@@ -91,7 +92,7 @@ func compositeEncoder(parts []compositePart) Encoder {
 		start := len(dst)
 		dst, ok := appendComposite(dst, text, parts)
 		if !ok {
-			return AppendString(dst[:start], text)
+			return jsontext.Append(dst[:start], text)
 		}
 		return dst
 	}

@@ -1,5 +1,7 @@
 package value
 
+import "tidemark/mapping/jsontext"
+
 // The texts read here are those of DateStyle ISO, which our sessions set:
 //
 //	2026-01-31
@@ -37,7 +39,7 @@ func appendMoment(dst, text []byte, clock, zone bool) []byte {
 	rest, bc := cutBC(text)
 	year := digits(rest, 0)
 	if year < 4 || year > 7 || !isMonthDay(rest[year:]) {
-		return AppendString(dst, text)
+		return jsontext.Append(dst, text)
 	}
 	start := len(dst)
 	dst = append(dst, '"')
@@ -47,17 +49,17 @@ func appendMoment(dst, text []byte, clock, zone bool) []byte {
 	if clock {
 		var ok bool
 		if dst, rest, ok = appendClock(dst, rest); !ok {
-			return AppendString(dst[:start], text)
+			return jsontext.Append(dst[:start], text)
 		}
 	}
 	if zone {
 		var ok bool
 		if dst, rest, ok = appendZone(dst, rest); !ok {
-			return AppendString(dst[:start], text)
+			return jsontext.Append(dst[:start], text)
 		}
 	}
 	if len(rest) > 0 {
-		return AppendString(dst[:start], text)
+		return jsontext.Append(dst[:start], text)
 	}
 	return append(dst, '"')
 }

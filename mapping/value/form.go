@@ -7,6 +7,7 @@ import (
 	"github.com/jackc/pgx/v5/pgtype"
 
 	"tidemark/mapping/catalog"
+	"tidemark/mapping/jsontext"
 )
 
 // A Form is how the values of a type are written: to JSON, and what field of
@@ -54,11 +55,11 @@ var (
 // Forms of several types. A string form whose type row_to_json knows better than
 // as a string casts it to text; asText does for every type.
 var (
-	textForm    = &Form{Name: "text 1", Encode: AppendString, Field: TextField}
-	keywordForm = &Form{Name: "keyword 1", Encode: AppendString, Field: KeywordField}
-	stringForm  = &Form{Name: "string 1", Encode: AppendString, Field: longestField} // of every type that is not known better
-	foreignForm = &Form{Name: "string 1", Encode: AppendString, Field: longestField, sql: outputText}
-	asText      = &Form{Name: "string 1", Encode: AppendString, Field: longestField, casts: []string{"text"}}
+	textForm    = &Form{Name: "text 1", Encode: jsontext.Append, Field: TextField}
+	keywordForm = &Form{Name: "keyword 1", Encode: jsontext.Append, Field: KeywordField}
+	stringForm  = &Form{Name: "string 1", Encode: jsontext.Append, Field: longestField} // of every type that is not known better
+	foreignForm = &Form{Name: "string 1", Encode: jsontext.Append, Field: longestField, sql: outputText}
+	asText      = &Form{Name: "string 1", Encode: jsontext.Append, Field: longestField, casts: []string{"text"}}
 
 	shortForm   = &Form{Name: "short 1", Encode: appendNumber, Field: shortField}
 	integerForm = &Form{Name: "integer 1", Encode: appendNumber, Field: integerField}
@@ -135,7 +136,7 @@ var forms = map[uint32]map[string]*Form{
 		"string": asText,
 	},
 
-	pgtype.InetOID:     {"": {Name: "inet 1", Encode: AppendString, Field: map[string]any{"type": "ip", "ignore_malformed": true}}},
+	pgtype.InetOID:     {"": {Name: "inet 1", Encode: jsontext.Append, Field: map[string]any{"type": "ip", "ignore_malformed": true}}},
 	pgtype.CIDROID:     {"": {Name: "cidr 1", Encode: appendCIDR, Field: map[string]any{"type": "ip_range"}, sql: cidrText}},
 	pgtype.MacaddrOID:  {"": keywordForm, "string": nil},
 	pgtype.Macaddr8OID: {"": keywordForm, "string": nil},

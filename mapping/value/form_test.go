@@ -11,6 +11,7 @@ import (
 	"github.com/jackc/pgx/v5/pgtype"
 
 	"tidemark/mapping/catalog"
+	"tidemark/mapping/jsontext"
 )
 
 func compositeOf(attributes ...catalog.Attribute) *catalog.Type {
@@ -278,7 +279,7 @@ func FuzzComposite(f *testing.F) {
 			text = append(text, "(,,"[i])
 			text = append(text, `"`+double.Replace(v)+`"`...)
 			want = append(want, fmt.Sprintf(`%c"%c":`, "{,,"[i], 'a'+i)...)
-			want = AppendString(want, []byte(v))
+			want = jsontext.Append(want, []byte(v))
 		}
 		text, want = append(text, ')'), append(want, '}')
 		attributes := []catalog.Attribute{{Name: "a", Type: base(pgtype.TextOID)}, {Name: "b", Type: base(pgtype.TextOID)}, {Name: "c", Type: base(pgtype.TextOID)}}
@@ -286,8 +287,8 @@ func FuzzComposite(f *testing.F) {
 			t.Fatalf("%s: got %s, want %s", text, got, want)
 		}
 		span := "[" + `"` + double.Replace(a) + `","` + double.Replace(b) + `")`
-		wantSpan := append(AppendString([]byte(`{"gte":`), []byte(a)), `,"lt":`...)
-		wantSpan = append(AppendString(wantSpan, []byte(b)), '}')
+		wantSpan := append(jsontext.Append([]byte(`{"gte":`), []byte(a)), `,"lt":`...)
+		wantSpan = append(jsontext.Append(wantSpan, []byte(b)), '}')
 		if got := encoded(rangeOf(base(pgtype.TextOID)), span); got != string(wantSpan) {
 			t.Fatalf("%s: got %s, want %s", span, got, wantSpan)
 		}

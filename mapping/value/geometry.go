@@ -8,6 +8,7 @@ import (
 	"strconv"
 
 	"tidemark/mapping/catalog"
+	"tidemark/mapping/jsontext"
 )
 
 // A geometry or geography of PostGIS is, as text, its extended well-known binary
@@ -45,7 +46,7 @@ func appendGeoJSON(dst, text []byte) []byte {
 	r := ewkb{text: text}
 	dst = r.appendGeometry(dst, false)
 	if r.bad || r.at != len(text) {
-		return AppendString(dst[:start], text)
+		return jsontext.Append(dst[:start], text)
 	}
 	return dst
 }

@@ -3,6 +3,8 @@ package value
 import (
 	"bytes"
 	"strconv"
+
+	"tidemark/mapping/jsontext"
 )
 
 // appendCIDR writes a network as the string that an ip_range takes. The search
@@ -15,11 +17,11 @@ func appendCIDR(dst, text []byte) []byte {
 		n, err := strconv.Atoi(string(length))
 		if ok && err == nil && n >= 96 && n <= 128 && bytes.IndexByte(address, '.') > 0 {
 			start := len(dst)
-			dst = AppendString(dst, address)
+			dst = jsontext.Append(dst, address)
 			dst = append(dst[:len(dst)-1], '/')
 			dst = strconv.AppendInt(dst, int64(n-96), 10)
 			return append(dst, dst[start])
 		}
 	}
-	return AppendString(dst, text)
+	return jsontext.Append(dst, text)
 }

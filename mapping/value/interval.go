@@ -3,6 +3,8 @@ package value
 import (
 	"bytes"
 	"strconv"
+
+	"tidemark/mapping/jsontext"
 )
 
 // A duration is an interval: its parts have signs of their own, and only the
@@ -96,7 +98,7 @@ func appendDuration(dst, text []byte) []byte {
 	}
 	d, ok := parseInterval(text)
 	if !ok {
-		return AppendString(dst, text)
+		return jsontext.Append(dst, text)
 	}
 	part := func(n int64, unit byte) {
 		if n != 0 {
@@ -128,7 +130,7 @@ func appendSeconds(dst, text []byte) []byte {
 	}
 	d, ok := parseInterval(text)
 	if !ok {
-		return AppendString(dst, text)
+		return jsontext.Append(dst, text)
 	}
 	const year, month, day = 31_557_600, 2_592_000, 86_400
 	seconds := d.years*year + d.months*month + d.days*day + d.seconds

@@ -1,6 +1,10 @@
 package value
 
-import "bytes"
+import (
+	"bytes"
+
+	"tidemark/mapping/jsontext"
+)
 
 // A point of Postgres lies on a plane. The fields for that, point and xy_point,
 // are each known to one search server alone, so the default is an object of two
@@ -15,7 +19,7 @@ var geoPointField = map[string]any{"type": "geo_point", "ignore_malformed": true
 func appendPoint(dst, text []byte) []byte {
 	x, y, ok := cutPoint(text)
 	if !ok {
-		return AppendString(dst, text)
+		return jsontext.Append(dst, text)
 	}
 	dst = appendNumber(append(dst, `{"x":`...), x)
 	dst = appendNumber(append(dst, `,"y":`...), y)

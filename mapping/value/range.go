@@ -7,6 +7,7 @@ import (
 	"github.com/jackc/pgx/v5/pgtype"
 
 	"tidemark/mapping/catalog"
+	"tidemark/mapping/jsontext"
 )
 
 // A range becomes an object as the range fields of the search servers take it:
@@ -302,7 +303,7 @@ func (r rangeCoder) encode(dst, text []byte) []byte {
 	dst, s, ok := readSpan(dst, text)
 	bare := len(dst)
 	if !ok {
-		return AppendString(dst[:start], text)
+		return jsontext.Append(dst[:start], text)
 	}
 	if s, ok = r.clip(s); !ok {
 		return append(dst[:start], "null"...)
@@ -420,24 +421,24 @@ func multirangeEncoder(one Encoder) Encoder {
 	return func(dst, text []byte) []byte {
 		start, n := len(dst), len(text)
 		if n < 2 || text[0] != '{' || text[n-1] != '}' {
-			return AppendString(dst, text)
+			return jsontext.Append(dst, text)
 		}
 		dst = append(dst, '[')
 		for i := 1; i < n-1; {
 			if i > 1 {
 				if text[i] != ',' {
-					return AppendString(dst[:start], text)
+					return jsontext.Append(dst[:start], text)
 				}
 				dst = append(dst, ',')
 				i++
 			}
 			middle, _ := boundEnd(text, i)
 			if middle == n || text[middle] != ',' {
-				return AppendString(dst[:start], text)
+				return jsontext.Append(dst[:start], text)
 			}
 			end, _ := boundEnd(text, middle+1)
 			if end == n || text[end] == ',' {
-				return AppendString(dst[:start], text)
+				return jsontext.Append(dst[:start], text)
 			}
 			dst = one(dst, text[i:end+1])
 			i = end + 1

@@ -3,6 +3,8 @@ package value
 import (
 	"bytes"
 	"slices"
+
+	"tidemark/mapping/jsontext"
 )
 
 // The encoders here write values of simple types in forms that are not the
@@ -16,7 +18,7 @@ func appendBit(dst, text []byte) []byte {
 	case "f", "false":
 		return append(dst, '0')
 	}
-	return AppendString(dst, text)
+	return jsontext.Append(dst, text)
 }
 
 // appendTruth writes a boolean as "true" or "false".
@@ -27,7 +29,7 @@ func appendTruth(dst, text []byte) []byte {
 	case "f":
 		return append(dst, `"false"`...)
 	}
-	return AppendString(dst, text)
+	return jsontext.Append(dst, text)
 }
 
 // appendNotZero writes an integer as false if it is zero, otherwise as true.
@@ -38,7 +40,7 @@ func appendNotZero(dst, text []byte) []byte {
 	case isNumber(text):
 		return append(dst, "true"...)
 	}
-	return AppendString(dst, text)
+	return jsontext.Append(dst, text)
 }
 
 // appendTextNumber writes text that is a number as one, other text as a string.
@@ -47,7 +49,7 @@ func appendTextNumber(dst, text []byte) []byte {
 	if isNumber(text) && len(text) <= maxNumber {
 		return append(dst, text...)
 	}
-	return AppendString(dst, text)
+	return jsontext.Append(dst, text)
 }
 
 // What text stands for as a boolean, as in Postgres.
@@ -96,7 +98,7 @@ func moneyEncoder(fraction int) Encoder {
 		}
 		whole := len(number) - fraction
 		if whole < 1 || whole > 1 && number[0] == '0' { // as no output function writes it
-			return AppendString(dst, text)
+			return jsontext.Append(dst, text)
 		}
 		if negative {
 			dst = append(dst, '-')
@@ -113,9 +115,9 @@ func moneyEncoder(fraction int) Encoder {
 // appendHex writes a bytea as a string of hex digits.
 func appendHex(dst, text []byte) []byte {
 	if digits, ok := bytes.CutPrefix(text, []byte(`\x`)); ok {
-		return AppendString(dst, digits)
+		return jsontext.Append(dst, digits)
 	}
-	return AppendString(dst, text)
+	return jsontext.Append(dst, text)
 }
 
 // appendNumbers writes an int2vector or oidvector, numbers with spaces between
@@ -126,7 +128,7 @@ func appendNumbers(dst, text []byte) []byte {
 	for first, rest := true, text; len(rest) > 0; first = false {
 		number, after, _ := bytes.Cut(rest, []byte{' '})
 		if !isNumber(number) {
-			return AppendString(dst[:start], text)
+			return jsontext.Append(dst[:start], text)
 		}
 		if !first {
 			dst = append(dst, ',')

@@ -16,6 +16,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"tidemark/mapping/catalog"
+	"tidemark/mapping/jsontext"
 	"tidemark/testenv"
 )
 
@@ -162,7 +163,7 @@ func sampleDocument(columns []typedColumn, of func(column string) []byte) []byte
 		if i > 0 {
 			dst = append(dst, ',')
 		}
-		dst = append(AppendString(dst, []byte(c.name)), ':')
+		dst = append(jsontext.Append(dst, []byte(c.name)), ':')
 		if text := of(c.from); text != nil {
 			dst = c.form.Encode(dst, text)
 		} else {

@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strconv"
 	"time"
+
+	"tidemark/mapping/jsontext"
 )
 
 // Append writes what an expression gave as JSON on one line. Keys of
@@ -24,7 +26,7 @@ func Append(dst []byte, value any) ([]byte, error) {
 	case float64:
 		return appendFloat(dst, v)
 	case string:
-		return appendText(dst, v), nil
+		return jsontext.AppendString(dst, v), nil
 	case time.Time:
 		return appendTime(dst, v), nil
 	case time.Duration:
@@ -44,13 +46,6 @@ func Append(dst []byte, value any) ([]byte, error) {
 		return appendMembers(dst, v)
 	}
 	return nil, fmt.Errorf("a value of type %T has no JSON form", value)
-}
-
-// appendText is [appendString] for what is a string already.
-func appendText(dst []byte, s string) []byte {
-	// Most are short: then the copy is on the stack.
-	var room [256]byte
-	return AppendString(dst, append(room[:0], s...))
 }
 
 // appendFloat writes the shortest digits that read as the same number again.
@@ -100,7 +95,7 @@ func appendMembers(dst []byte, object reflect.Value) (_ []byte, err error) {
 			}
 			dst = append(dst, ',')
 		}
-		dst = append(AppendString(dst, m.name), ':')
+		dst = append(jsontext.Append(dst, m.name), ':')
 		if dst, err = Append(dst, m.value.Interface()); err != nil {
 			return nil, err
 		}

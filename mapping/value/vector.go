@@ -1,6 +1,10 @@
 package value
 
-import "bytes"
+import (
+	"bytes"
+
+	"tidemark/mapping/jsontext"
+)
 
 // Vectors of pgvector are arrays of numbers. Each search server has its own field
 // for them, with parameters that only the mapping knows: the default stores them
@@ -17,13 +21,13 @@ var (
 func appendVector(dst, text []byte) []byte {
 	n := len(text)
 	if n < 2 || text[0] != '[' || text[n-1] != ']' {
-		return AppendString(dst, text)
+		return jsontext.Append(dst, text)
 	}
 	for rest, more := text[1:n-1], n > 2; more; {
 		var number []byte
 		number, rest, more = bytes.Cut(rest, []byte{','})
 		if !isNumber(number) {
-			return AppendString(dst, text)
+			return jsontext.Append(dst, text)
 		}
 	}
 	return append(dst, text...)
@@ -35,7 +39,7 @@ func appendSparse(dst, text []byte) []byte {
 	start := len(dst)
 	body, _, ok := bytes.Cut(text, []byte("}/"))
 	if !ok || len(body) == 0 || body[0] != '{' {
-		return AppendString(dst, text)
+		return jsontext.Append(dst, text)
 	}
 	dst = append(dst, '{')
 	for rest, more := body[1:], len(body) > 1; more; {
@@ -43,7 +47,7 @@ func appendSparse(dst, text []byte) []byte {
 		pair, rest, more = bytes.Cut(rest, []byte{','})
 		place, number, ok := bytes.Cut(pair, []byte{':'})
 		if !ok || len(place) == 0 || digits(place, 0) != len(place) || !isNumber(number) {
-			return AppendString(dst[:start], text)
+			return jsontext.Append(dst[:start], text)
 		}
 		if len(dst) > start+1 {
 			dst = append(dst, ',')
