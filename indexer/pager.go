@@ -27,7 +27,7 @@ const (
 	FirstChunk = 1000
 )
 
-// chunks reads a table in chunks by its key, or the rows of given keys.
+// A Pager reads a table in chunks by its key, or the rows of given keys.
 type Pager struct {
 	Plan   *RowPlan
 	Where  string     // a condition in SQL, "" for all rows
@@ -39,6 +39,8 @@ type Pager struct {
 	Cursor [][]byte   // key of the last row that was read, nil at the beginning
 }
 
+// NewPager returns the Pager of a table, from after the row with the key cursor on; nil: from the
+// beginning.
 func NewPager(plan *RowPlan, cursor []string) *Pager {
 	s := plan.Source
 	most := s.Index.Reindex.Chunk
@@ -56,7 +58,7 @@ func NewPager(plan *RowPlan, cursor []string) *Pager {
 func (c *Pager) Next() dbsync.Select { return c.selectOf(c.Plan) }
 
 func (c *Pager) selectOf(plan *RowPlan) dbsync.Select {
-	sel := dbsync.Select{Relation: plan.Table.OID, Related: plan.Related, Key: c.Key, MaxBytes: chunkBytes, Tag: plan}
+	sel := dbsync.Select{Relation: plan.Table.OID, Related: plan.Related, Key: c.Key, MaxBytes: chunkBytes, Origin: plan}
 	if c.Keys != nil {
 		sel.Query, sel.Args = KeysQuery(plan, c.Keys[:min(c.Limit, len(c.Keys))])
 	} else {
@@ -129,7 +131,7 @@ func ChunkQuery(p *RowPlan, key []string, condition string, after bool, limit in
 }
 
 // Limiter bounds how many rows are read in a second; 0: no bound. A chunk has no more rows
-// than that, see newChunks.
+// than that, see NewPager.
 func Limiter(perSecond int) *rate.Limiter {
 	if perSecond == 0 {
 		return rate.NewLimiter(rate.Inf, 0)

@@ -14,7 +14,6 @@ import (
 	"tidemark/dbsync"
 	"tidemark/indexer/search"
 	"tidemark/indexer/search/searchtest"
-	"tidemark/mapping"
 	"tidemark/testenv"
 )
 
@@ -24,8 +23,8 @@ func truncation(t testing.TB, url string) (write func(op dbsync.Operation) error
 	client := searchtest.Connect(t, url)
 	h := NewHandler(HandlerOptions{Client: client, Bulk: searchtest.NewWriter(t, client, search.BulkOptions{}).Bulk, Logger: searchtest.Logger(t)})
 	return func(op dbsync.Operation) error {
-		op.Truncate, op.Tag = true, &streamPlan{root: root{source: new(mapping.Source)}}
-		return h.BatchOperations(searchtest.Within(t, time.Minute), []dbsync.Operation{op})
+		op.Kind = dbsync.Truncate
+		return h.BatchOperations(searchtest.Within(t, time.Minute), dbsync.NewBatch(op))
 	}
 }
 

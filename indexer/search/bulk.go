@@ -179,8 +179,8 @@ func (b *Bulk) Write(ctx context.Context, ops []dbsync.Operation) error {
 func (b *Bulk) sendable(ctx context.Context, ops []dbsync.Operation) ([]dbsync.Operation, error) {
 	var out []Refused
 	for i := range ops {
-		if op := &ops[i]; op.Reread {
-			return nil, fmt.Errorf("write document %s/%s: it has still to be read from the database", op.Index, op.ID)
+		if op := &ops[i]; !op.Kind.Ready() {
+			return nil, fmt.Errorf("write document %s/%s: its kind is %s, which is not for the search server", op.Index, op.ID, op.Kind)
 		} else if why := unsendable(op); why != "" {
 			out = append(out, Refused{*op, &DocError{op.Index, op.ID, http.StatusBadRequest, "not_sent", why}})
 		}
@@ -384,7 +384,7 @@ func (b *Bulk) judgeItems(ops []dbsync.Operation, items []item) outcome {
 		op, it := &ops[i], &items[i]
 		switch judgeItem(op, it) {
 		case accepted:
-			if op.Delete {
+			if op.Kind == dbsync.Delete {
 				deleted++
 			} else {
 				indexed++
@@ -459,7 +459,7 @@ func refuseOne(op *dbsync.Operation, answer *ServerError) outcome {
 // item by item.
 func (b *Bulk) probe(ctx context.Context) error {
 	r := newBulkRequest(b.level)
-	if _, err := r.encode([]dbsync.Operation{{Index: "TIDEMARK-PROBE", ID: "1", Version: 1, Delete: true}}); err != nil {
+	if _, err := r.encode([]dbsync.Operation{{Kind: dbsync.Delete, Index: "TIDEMARK-PROBE", ID: "1", Version: 1}}); err != nil {
 		return err
 	}
 	return r.send(ctx, b.client, "/TIDEMARK-PROBE/_bulk"+bulkFilter, 1)

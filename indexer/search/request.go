@@ -64,7 +64,7 @@ func (r *bulkRequest) encode(ops []dbsync.Operation) (index string, err error) {
 		for i := range ops {
 			r.line = appendAction(r.line[:0], &ops[i], index == "")
 			r.body.Write(r.line) // a bytes.Buffer gives no error
-			if !ops[i].Delete {
+			if ops[i].Kind == dbsync.Store {
 				r.body.Write(ops[i].Body)
 				r.body.WriteByte('\n')
 			}
@@ -76,7 +76,7 @@ func (r *bulkRequest) encode(ops []dbsync.Operation) (index string, err error) {
 	r.line = r.line[:0]
 	for i := range ops {
 		r.line = appendAction(r.line, &ops[i], index == "")
-		if !ops[i].Delete {
+		if ops[i].Kind == dbsync.Store {
 			r.line = append(r.line, ops[i].Body...)
 			r.line = append(r.line, '\n')
 		}
@@ -116,10 +116,9 @@ func size(op *dbsync.Operation) int {
 // meets one of these refuses the whole request, some with a 500 that looks like
 // trouble of its own; a line break in a document would even begin another action.
 func unsendable(op *dbsync.Operation) string {
-	if u, ok := op.Tag.(*Unmade); ok {
-		return "the document cannot be made: " + u.Err.Error()
-	}
 	switch {
+	case op.Kind == dbsync.Refused:
+		return "the document cannot be made: " + op.Err.Error()
 	case op.ID == "":
 		return "the id is empty"
 	case len(op.ID) > maxID:
@@ -130,7 +129,7 @@ func unsendable(op *dbsync.Operation) string {
 		return "the routing is not valid UTF-8"
 	case op.Version > math.MaxInt64:
 		return "the version is larger than a signed 64-bit number"
-	case !op.Delete && len(op.Body) == 0:
+	case op.Kind == dbsync.Store && len(op.Body) == 0:
 		return "the document is empty"
 	case bytes.IndexByte(op.Body, '\n') >= 0:
 		return "the document is not on one line"
@@ -145,7 +144,7 @@ const maxID = 512
 // version type external_gte has the server refuse what is older than the document, or
 // its deletion, that it knows, and accept the same version again.
 func appendAction(dst []byte, op *dbsync.Operation, withIndex bool) []byte {
-	if op.Delete {
+	if op.Kind == dbsync.Delete {
 		dst = append(dst, `{"delete":{"_id":`...)
 	} else {
 		dst = append(dst, `{"index":{"_id":`...)
@@ -253,6 +252,3 @@ func (r *bulkRequest) send(ctx context.Context, c *Client, path string, n int) e
 
 // idle reports whether nobody reads the body any more, so that it may be used again.
 func (r *bulkRequest) idle() bool { return r.readers.Load() == 0 }
-
-// Unmade is the Tag of an operation whose document cannot be made. It becomes a dead letter.
-type Unmade struct{ Err error }

@@ -52,7 +52,11 @@ type DeadLetter struct {
 
 // Operation is the dead letter as it was sent.
 func (d *DeadLetter) Operation() dbsync.Operation {
-	return dbsync.Operation{Index: d.Index, ID: d.ID, Routing: d.Routing, Version: d.Version, Delete: d.Delete, Body: d.Body}
+	op := dbsync.Operation{Index: d.Index, ID: d.ID, Routing: d.Routing, Version: d.Version, Body: d.Body}
+	if d.Delete {
+		op.Kind = dbsync.Delete
+	}
+	return op
 }
 
 // NewDeadLetters returns the dead letters of a control schema. alarm shows when
@@ -182,7 +186,7 @@ func (d *DeadLetters) keep(ctx context.Context, refused []search.Refused) error 
 			seen[distinct] = true
 		}
 		kind, document := "delete", (*string)(nil)
-		if !op.Delete {
+		if op.Kind != dbsync.Delete {
 			text := storable(string(op.Body))
 			kind, document = "index", &text
 		}
