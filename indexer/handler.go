@@ -86,9 +86,10 @@ type root struct {
 
 func (r *root) String() string { return r.source.Name() }
 
-// awaitsVisible reports whether its documents have related rows in them. What the stream says
-// of such a document must be visible before it is forwarded: whatever is read for a later
-// change of a related row would bring back what was before. See [dbsync.Operation].
+// awaitsVisible reports whether documents of this table have related rows in them. Such a
+// document is read again for what any of several transactions did, so a batch that changes or
+// deletes one waits until others see all of the batch: a later change of a related row would
+// find the row as it was before, and bring it back with a later version.
 func (r *root) awaitsVisible() bool { return len(r.source.Include) > 0 }
 
 // streamPlan turns rows of the stream into documents of one source.
