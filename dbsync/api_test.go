@@ -3,6 +3,7 @@ package dbsync_test
 import (
 	"context"
 	"database/sql"
+	"fmt"
 	"log/slog"
 	"testing"
 	"time"
@@ -162,6 +163,12 @@ var (
 	_ func(*dbsync.Syncer, string)                                                                = (*dbsync.Syncer).MarkTruncated
 	_ func(func(context.Context) error) dbsync.SyncerOpt                                          = dbsync.OnSlot
 	_ func(context.Context, ...dbsync.SyncerOpt) (*dbsync.Inspection, error)                      = dbsync.Inspect
+	_ func(...dbsync.Operation) *dbsync.Batch                                                     = dbsync.NewBatch
+	_ interface{ Operations() []dbsync.Operation }                                                = (*dbsync.Batch)(nil)
+	_ interface{ Plain() bool }                                                                   = (*dbsync.Batch)(nil)
+	_ interface{ Moved(*dbsync.Operation) bool }                                                  = (*dbsync.Batch)(nil)
+	_ dbsync.Origin                                                                               = fmt.Stringer(nil)
+	_ fmt.Stringer                                                                                = dbsync.Store
 	_ func(dbsync.OperationBatcher) dbsync.Batcher                                                = dbsync.OperationsOnly
 	_ func(*dbsync.Syncer) (identifier string, timeline int32)                                    = (*dbsync.Syncer).System
 	_ func(*dbsync.Syncer) pglogrepl.LSN                                                          = (*dbsync.Syncer).Position
@@ -179,7 +186,7 @@ var (
 	_ error                                                                                       = dbsync.ErrNotRunning
 	_ dbsync.TruncateHandler                                                                      = (*dbsync.EchoMessageHandler)(nil)
 	_ interface {
-		BatchOperations(context.Context, []dbsync.Operation) error
+		BatchOperations(context.Context, *dbsync.Batch) error
 	} = dbsync.OperationBatcher(nil)
 	_ interface {
 		HandleRow(*dbsync.Window, *pglogrepl.TupleData) error

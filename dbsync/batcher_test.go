@@ -104,6 +104,10 @@ func TestWithoutBatcher(t *testing.T) {
 	await(t, "the slot moves", func() bool { return s.confirmed(t) >= end })
 }
 
+type origin string
+
+func (o origin) String() string { return string(o) }
+
 // Operations carry the commit's position and transaction; those that bring their own
 // version keep it. A routing makes another document of the same ID.
 func TestOperations(t *testing.T) {
@@ -118,8 +122,8 @@ func TestOperations(t *testing.T) {
 	s.MessageHandler = &commitMarks{mark: func() {
 		s.MarkOperation(dbsync.Operation{Index: "gone", ID: "1"})
 		s.MarkOperation(dbsync.Operation{Index: "i", ID: "1", Body: body})
-		s.MarkOperation(dbsync.Operation{Index: "i", ID: "1", Routing: "r", Delete: true})
-		s.MarkOperation(dbsync.Operation{Index: "i", ID: "2", Version: 5, Tag: "mine"})
+		s.MarkOperation(dbsync.Operation{Kind: dbsync.Delete, Index: "i", ID: "1", Routing: "r"})
+		s.MarkOperation(dbsync.Operation{Index: "i", ID: "2", Version: 5, Origin: origin("mine")})
 		s.MarkTruncated("gone")
 		s.MarkOperation(dbsync.Operation{Index: "gone", ID: "2"})
 		clear(body) // the batch has a copy
@@ -136,7 +140,7 @@ func TestOperations(t *testing.T) {
 		t.Fatalf("the batch is %+v", ops)
 	}
 	for i, want := range []dbsync.Operation{
-		{Index: "i", ID: "1"}, {Index: "i", ID: "1", Routing: "r", Delete: true}, {Index: "i", ID: "2", Tag: "mine"}, {Index: "gone", Truncate: true}, {Index: "gone", ID: "2"},
+		{Index: "i", ID: "1"}, {Kind: dbsync.Delete, Index: "i", ID: "1", Routing: "r"}, {Index: "i", ID: "2", Origin: origin("mine")}, {Kind: dbsync.Truncate, Index: "gone"}, {Index: "gone", ID: "2"},
 	} {
 		op := ops[i]
 		if op.ID == "2" && op.Index == "i" {
@@ -180,7 +184,7 @@ func TestOperationsOnly(t *testing.T) {
 	if _, err := b.BatchDelete("t", []string{"7"}); err != nil {
 		t.Error(err)
 	}
-	if op := s.docs["t/7"]; !op.Delete {
+	if op := s.docs["t/7"]; op.Kind != dbsync.Delete {
 		t.Errorf("got %+v", s.docs)
 	}
 }

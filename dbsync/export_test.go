@@ -6,3 +6,9 @@ func (s *Syncer) SetTrackerLimit(keys int) {
 	defer s.tracker.mu.Unlock()
 	s.tracker.limit = keys
 }
+
+// NewMarker returns a Syncer that can do nothing but mark operations.
+func NewMarker() *Syncer { return &Syncer{building: NewBatch()} }
+
+// ResetBatch empties the batch that operations are marked in.
+func (s *Syncer) ResetBatch() { s.building.reset() }

@@ -136,7 +136,8 @@ func newStore() *store {
 func (s *store) BatchUpsert(string, []dbsync.StringMap) (any, error) { panic("not the fast path") }
 func (s *store) BatchDelete(string, []string) (any, error)           { panic("not the fast path") }
 
-func (s *store) BatchOperations(ctx context.Context, ops []dbsync.Operation) error {
+func (s *store) BatchOperations(ctx context.Context, batch *dbsync.Batch) error {
+	ops := batch.Operations()
 	if s.before != nil {
 		if err := s.before(ctx, ops); err != nil {
 			return err
@@ -146,7 +147,7 @@ func (s *store) BatchOperations(ctx context.Context, ops []dbsync.Operation) err
 	defer s.mu.Unlock()
 	s.batches++
 	for _, op := range ops {
-		if op.Truncate {
+		if op.Kind == dbsync.Truncate {
 			maps.DeleteFunc(s.docs, func(_ string, doc dbsync.Operation) bool {
 				return doc.Index == op.Index && (s.blind || doc.Version <= op.Version)
 			})
@@ -170,7 +171,7 @@ func (s *store) rows(table string) map[string]string {
 	defer s.mu.Unlock()
 	out := make(map[string]string)
 	for _, op := range s.docs {
-		if op.Index == table && !op.Delete {
+		if op.Index == table && op.Kind != dbsync.Delete {
 			out[op.ID] = fmt.Sprint(op.Doc)
 		}
 	}

@@ -114,7 +114,7 @@ type Syncer struct {
 	tx       *pglogrepl.BeginMessage // the transaction that the next message belongs to
 	version  pglogrepl.LSN           // of what the handler marks
 	xid      uint32
-	building *batch
+	building *Batch
 	decoder  decoder
 	keys     map[uint32]keyCache // by relation
 }
@@ -292,7 +292,7 @@ func openSyncer(opts []SyncerOpt) (*Syncer, error) {
 		relations: newRelations(),
 		tracker:   newTracker(),
 		windows:   &windows{open: make(map[string]*Window), marks: make(map[string]*mark)},
-		building:  newBatch(),
+		building:  NewBatch(),
 		keys:      make(map[uint32]keyCache),
 	}
 	fromEnv := []SyncerOpt{
@@ -718,7 +718,7 @@ func (s *Syncer) follow(run context.Context) (err error) {
 		s.disconnect()
 	}()
 	s.tx = nil
-	building, spare := newBatch(), newBatch()
+	building, spare := NewBatch(), NewBatch()
 	cursor := q.head()
 	var msgs []message
 	for {

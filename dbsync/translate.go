@@ -258,14 +258,14 @@ func (d *Syncer) MarkUpdated(doctype string, docid string, doc StringMap) {
 // MarkDeleted puts the removal of a document into the batch under way, as MarkUpdated
 // does a document.
 func (d *Syncer) MarkDeleted(doctype string, docid string) {
-	d.MarkOperation(Operation{Index: doctype, ID: docid, Delete: true})
+	d.MarkOperation(Operation{Kind: Delete, Index: doctype, ID: docid})
 }
 
 // MarkTruncated puts the removal of all documents of an index into the batch under way,
 // and takes out what it holds of the index so far. It needs an [OperationBatcher]. To be
 // called by a handler.
 func (s *Syncer) MarkTruncated(index string) {
-	s.MarkOperation(Operation{Index: index, Truncate: true})
+	s.MarkOperation(Operation{Kind: Truncate, Index: index})
 }
 
 // MarkOperation puts an operation into the batch under way. Version and Xid are filled in
@@ -274,5 +274,5 @@ func (s *Syncer) MarkOperation(op Operation) {
 	if op.Version == 0 {
 		op.Version, op.Xid = s.version, s.xid
 	}
-	s.building.put(op)
+	s.building.put(&op)
 }

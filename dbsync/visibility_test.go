@@ -192,8 +192,9 @@ func TestCommitOrderIsNotVisibilityOrder(t *testing.T) {
 		g.open()
 		proxy.Restore()
 		await(t, "it has the slot again", func() bool { return lender.Status().Connected })
+		before := s.token(t)
 		window := lender.window(t, lender.selectT(t, all))
-		lender.awaitLow(t, s.token(t))
+		lender.awaitLow(t, before)
 		select {
 		case w := <-window:
 			t.Errorf("the window did not wait for the transaction: %v", w.err)

@@ -40,8 +40,8 @@ type Select struct {
 	// are not part of the window, see Window.Truncated. One row is always taken.
 	MaxBytes int
 
-	// Tag is for the handler.
-	Tag any
+	// Origin is what the handler makes documents of the rows by.
+	Origin Origin
 }
 
 const defaultWindowBytes = 16 << 20

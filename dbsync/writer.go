@@ -40,7 +40,7 @@ func newWriter(run context.Context, s *Syncer, q *queue) *writer {
 }
 
 // start begins to write what the translation gave. None may be under way.
-func (w *writer) start(b *batch, t translation) {
+func (w *writer) start(b *Batch, t translation) {
 	done, written := make(chan error, 1), make(chan struct{})
 	w.busy, w.written = done, written
 	w.workers.Go(func() {
@@ -57,10 +57,10 @@ func (w *writer) start(b *batch, t translation) {
 func (w *writer) writing() bool { return w.busy != nil && len(w.busy) == 0 }
 
 // write stores a batch, however often it takes, and forwards the slot.
-func (w *writer) write(b *batch, t translation) error {
+func (w *writer) write(b *Batch, t translation) error {
 	s := w.syncer
 	if len(b.ops) > 0 && s.Batcher != nil {
-		_, err := retry(w.ctx, s.log, "write a batch", func() (struct{}, error) { return struct{}{}, s.send(w.ctx, b.ops) })
+		_, err := retry(w.ctx, s.log, "write a batch", func() (struct{}, error) { return struct{}{}, s.send(w.ctx, b) })
 		if err != nil {
 			return fmt.Errorf("write %d operations after %s: %w", len(b.ops), w.queue.position(), err)
 		}
@@ -101,22 +101,22 @@ func (w *writer) finish() error {
 }
 
 // send hands a batch to the Batcher in the way that it can take it.
-func (s *Syncer) send(ctx context.Context, ops []Operation) error {
+func (s *Syncer) send(ctx context.Context, batch *Batch) error {
 	if b, ok := s.Batcher.(OperationBatcher); ok {
-		return b.BatchOperations(ctx, ops)
+		return b.BatchOperations(ctx, batch)
 	}
 	var types []string // in the order in which they first come
 	upserts := make(map[string][]StringMap)
 	deletes := make(map[string][]string)
-	for i := range ops {
-		op := &ops[i]
-		if op.Truncate {
-			return &PermanentError{fmt.Errorf("truncate %s: the Batcher has no BatchOperations, which alone can do that", op.Index)}
+	for i := range batch.ops {
+		op := &batch.ops[i]
+		if op.Kind != Store && op.Kind != Delete {
+			return &PermanentError{fmt.Errorf("%s %s: the Batcher has no BatchOperations, which alone can do that", op.Kind, op.Index)}
 		}
 		if upserts[op.Index] == nil && deletes[op.Index] == nil {
 			types = append(types, op.Index)
 		}
-		if op.Delete {
+		if op.Kind == Delete {
 			deletes[op.Index] = append(deletes[op.Index], op.ID)
 		} else {
 			upserts[op.Index] = append(upserts[op.Index], op.Doc)

@@ -14,13 +14,13 @@ import (
 // catalog described them last. It is safe for concurrent use.
 type Catalog struct {
 	mu     sync.Mutex
-	tables catalog.Tables    // replaced, not changed
-	plans  map[root]*RowPlan // for these tables, see plan
+	tables catalog.Tables     // replaced, not changed
+	plans  map[*root]*RowPlan // for these tables, see plan
 }
 
 // NewCatalog returns a Catalog of tables.
 func NewCatalog(tables catalog.Tables) *Catalog {
-	return &Catalog{tables: maps.Clone(tables), plans: make(map[root]*RowPlan)}
+	return &Catalog{tables: maps.Clone(tables), plans: make(map[*root]*RowPlan)}
 }
 
 // Tables returns what is known now. It is not to be changed.
@@ -41,7 +41,7 @@ func (c *Catalog) Set(t *catalog.Table) {
 
 // plan returns the plan for rows that are read again, without targets. It is made once for
 // what the tables are: a batch has no time to compile statement and expressions each time.
-func (c *Catalog) plan(r root) (*RowPlan, error) {
+func (c *Catalog) plan(r *root) (*RowPlan, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if p := c.plans[r]; p != nil {
@@ -54,7 +54,7 @@ func (c *Catalog) plan(r root) (*RowPlan, error) {
 	return p, err
 }
 
-// load reads what a table is now and takes it up. Its error is that of [mapping.LoadTable].
+// load reads what a table is now and takes it up. Its error is that of [catalog.LoadTable].
 func (c *Catalog) load(ctx context.Context, q catalog.Querier, name catalog.TableName) (*catalog.Table, error) {
 	table, err := catalog.LoadTable(ctx, q, name.Schema, name.Name)
 	if err == nil {

@@ -47,17 +47,13 @@ func (d *Documents) SetTargets(writeAliases ...string) {
 	d.targets = slices.Clone(writeAliases)
 }
 
-// relatedIndex is the Index of operations on related rows: which documents they concern is
-// found when the batch is written. No write alias is called so.
-func (d *Documents) relatedIndex() string { return "related:" + d.Index.Name }
-
 // A Handler turns the messages of the stream into operations, and writes batches of them.
 // It is the MessageHandler and, by [dbsync.OperationsOnly], the Batcher of a Syncer.
 type Handler struct {
 	dbsync.DefaultMessageHandler
 	o       HandlerOptions
-	roots   map[catalog.TableName][]root
-	related map[catalog.TableName][]link
+	roots   map[catalog.TableName][]*root
+	related map[catalog.TableName][]*link
 
 	// The following belongs to the goroutine of Syncer.Run.
 	ctx     context.Context          // see Begin
@@ -82,21 +78,30 @@ type HandlerOptions struct {
 	Altered func(now *catalog.Table)
 }
 
-// root is a table whose rows are documents.
+// root is a table whose rows are documents. It is the Origin of the operations on them.
 type root struct {
 	documents *Documents
 	source    *mapping.Source
 }
 
+func (r *root) String() string { return r.source.Name() }
+
+// awaitsVisible reports whether documents of this table have related rows in them. Such a
+// document is read again for what any of several transactions did, so a batch that changes or
+// deletes one waits until others see all of the batch: a later change of a related row would
+// find the row as it was before, and bring it back with a later version.
+func (r *root) awaitsVisible() bool { return len(r.source.Include) > 0 }
+
 // streamPlan turns rows of the stream into documents of one source.
 type streamPlan struct {
-	root
+	*root
 	table *catalog.Table
 	plan  *mapping.Plan
 	blind error // why old rows cannot be told apart, nil if they can
 }
 
-// RowPlan turns rows that were selected into documents of one source.
+// RowPlan turns rows that were selected into documents of one source. It is the Origin of the
+// windows that select them.
 type RowPlan struct {
 	Documents *Documents
 	Source    *mapping.Source
@@ -111,6 +116,8 @@ type RowPlan struct {
 	Live   bool
 	refuse error // why no documents can be made of the rows; nil: they can
 }
+
+func (p *RowPlan) String() string { return p.Source.Name() }
 
 // NewRowPlan makes the plan for rows that are selected to make documents of s.
 func NewRowPlan(d *Documents, s *mapping.Source, tables catalog.Tables, targets ...string) (*RowPlan, error) {
@@ -134,7 +141,7 @@ func NewRowPlan(d *Documents, s *mapping.Source, tables catalog.Tables, targets 
 
 // NewHandler makes a Handler.
 func NewHandler(o HandlerOptions) *Handler {
-	h := &Handler{o: o, roots: make(map[catalog.TableName][]root), related: make(map[catalog.TableName][]link),
+	h := &Handler{o: o, roots: make(map[catalog.TableName][]*root), related: make(map[catalog.TableName][]*link),
 		plans: make(map[uint32][]*streamPlan), links: make(map[uint32][]*linkPlan)}
 	for _, d := range o.Documents {
 		h.Add(d)
@@ -145,14 +152,15 @@ func NewHandler(o HandlerOptions) *Handler {
 // Add has more documents made from the stream. It is called before the first message.
 func (h *Handler) Add(d *Documents) {
 	for _, source := range d.Index.Sources {
-		h.roots[source.Table] = append(h.roots[source.Table], root{d, source})
+		r := &root{d, source}
+		h.roots[source.Table] = append(h.roots[source.Table], r)
 		for _, path := range source.Paths() {
-			h.related[path.Table()] = append(h.related[path.Table()], link{d, path})
+			h.related[path.Table()] = append(h.related[path.Table()], &link{r, path})
 		}
 	}
 }
 
-// Begin returns the handler the context of the run: the messages of the stream come
+// Begin gives the handler the context of the run: the messages of the stream come
 // without one. It is called before the first of them, see [dbsync.OnSlot].
 func (h *Handler) Begin(ctx context.Context) { h.ctx = ctx }
 
@@ -199,8 +207,8 @@ func (h *Handler) HandleRelationMessage(_ int, msg *pglogrepl.RelationMessage, _
 	}
 	h.plans[msg.RelationID] = plans
 	var links []*linkPlan
-	for i, l := range h.related[name] {
-		links = append(links, newLinkPlan(i, l, msg, table))
+	for _, l := range h.related[name] {
+		links = append(links, newLinkPlan(l, msg, table))
 	}
 	h.links[msg.RelationID] = links
 	return nil
@@ -321,15 +329,9 @@ func (h *Handler) removeMoved(p *streamPlan, old, row *pglogrepl.TupleData) erro
 	return nil
 }
 
-// remove removes a document. Of one with related rows it is made sure, by the Tag, that
-// what removed it is visible before it is forwarded: a change of a related row would bring
-// it back otherwise.
+// remove removes a document.
 func (h *Handler) remove(p *streamPlan, id, routing string) {
-	op := dbsync.Operation{ID: id, Routing: routing, Delete: true}
-	if len(p.source.Include) > 0 {
-		op.Tag = p
-	}
-	h.mark(p, op)
+	h.mark(p, dbsync.Operation{Kind: dbsync.Delete, ID: id, Routing: routing, AwaitVisible: p.awaitsVisible()})
 }
 
 // HandleDeleteMessage removes the documents of a row.
@@ -352,7 +354,7 @@ func (h *Handler) HandleDeleteMessage(_ int, msg *pglogrepl.DeleteMessage, _ *pg
 func (h *Handler) HandleTruncateMessage(_ int, _ *pglogrepl.TruncateMessage, tables []*pglogrepl.RelationMessage) error {
 	for _, r := range tables {
 		for _, p := range h.plans[r.RelationID] {
-			h.mark(p, dbsync.Operation{ID: p.source.Prefix(), Truncate: true, Tag: p})
+			h.mark(p, dbsync.Operation{Kind: dbsync.Truncate, ID: p.source.Prefix(), AwaitVisible: p.awaitsVisible()})
 		}
 		for _, l := range h.links[r.RelationID] {
 			h.markRelated(l, nil)
@@ -361,20 +363,20 @@ func (h *Handler) HandleTruncateMessage(_ int, _ *pglogrepl.TruncateMessage, tab
 	return nil
 }
 
-// HandleRow stores the document of a row that a window read. The window's Tag is a
+// HandleRow stores the document of a row that a window read. The window's Origin is a
 // *RowPlan.
 func (h *Handler) HandleRow(w *dbsync.Window, row *pglogrepl.TupleData) error {
-	p, ok := w.Tag.(*RowPlan)
+	p, ok := w.Origin.(*RowPlan)
 	if !ok {
-		return &dbsync.PermanentError{Err: fmt.Errorf("row of a window without a plan, its tag is %T", w.Tag)}
+		return &dbsync.PermanentError{Err: fmt.Errorf("row of a window without a plan, its origin is %T", w.Origin)}
 	}
 	op, err := p.identify(row)
 	if err != nil {
 		return err
 	}
 	if p.refuse != nil {
-		op.Tag = &search.Unmade{Err: p.refuse}
-	} else if h.fill(&op, p.Plan, row); op.Delete && !p.Live {
+		op.Kind, op.Err = dbsync.Refused, p.refuse
+	} else if h.complete(&op, p.Plan, row); op.Kind == dbsync.Delete && !p.Live {
 		return nil // it is not there
 	}
 	for _, target := range p.Targets {
@@ -384,29 +386,31 @@ func (h *Handler) HandleRow(w *dbsync.Window, row *pglogrepl.TupleData) error {
 	return nil
 }
 
-// makeDocument puts the document of a row into an operation, in the storage of scratch: it
-// removes the document where the row is none by the mapping's where.
+// makeDocument completes an operation that has its ID: it stores the document of row, or
+// deletes it where the mapping's where leaves the row out, or is refused where no document can
+// be made. The document is written over what scratch holds; used is scratch as far as it grew.
 func makeDocument(op *dbsync.Operation, p *mapping.Plan, row *pglogrepl.TupleData, scratch []byte) (used []byte) {
 	holds, err := p.Holds(row)
 	switch {
 	case err != nil:
 		err = fmt.Errorf("where: %w", err)
 	case !holds:
-		op.Delete = true
+		op.Kind = dbsync.Delete
 		return scratch
 	default:
 		scratch, err = p.AppendDocument(scratch[:0], row)
 	}
 	if err != nil {
-		op.Tag = &search.Unmade{Err: err}
+		op.Kind, op.Err = dbsync.Refused, err
 	} else {
 		op.Body = scratch
 	}
 	return scratch
 }
 
-// fill puts the document of a row into an operation. It is valid until the next one is made.
-func (h *Handler) fill(op *dbsync.Operation, p *mapping.Plan, row *pglogrepl.TupleData) {
+// complete is makeDocument in storage of the handler: the batch has to copy the document
+// before the next one is made.
+func (h *Handler) complete(op *dbsync.Operation, p *mapping.Plan, row *pglogrepl.TupleData) {
 	if cap(h.scratch) > maxScratch {
 		h.scratch = nil
 	}
@@ -431,10 +435,9 @@ func (h *Handler) store(p *streamPlan, row *pglogrepl.TupleData) error {
 	}
 	op := dbsync.Operation{ID: id, Routing: routing}
 	if p.plan.Complete(row) {
-		h.fill(&op, p.plan, row)
+		h.complete(&op, p.plan, row)
 	} else {
-		op.Reread = true
-		op.Tag = &rereadKey{root: p.root, values: p.plan.KeyValues(row)}
+		op.Kind, op.Origin, op.Key, op.AwaitVisible = dbsync.Reread, p.root, p.plan.KeyValues(row), p.awaitsVisible()
 	}
 	h.mark(p, op)
 	return nil
@@ -467,51 +470,29 @@ func (h *Handler) mark(p *streamPlan, op dbsync.Operation) {
 // then what removes all documents of an index, then what has to be read again, then the
 // rest. It returns nil when everything is stored, or kept as a dead letter. In what order
 // does not matter otherwise: the batch has one operation per document.
-func (h *Handler) BatchOperations(ctx context.Context, ops []dbsync.Operation) error {
-	w := newRereads(ops)
-	moved, ops := separateMoved(ops)
-	if err := h.o.Bulk.Write(ctx, moved); err != nil {
+func (h *Handler) BatchOperations(ctx context.Context, batch *dbsync.Batch) error {
+	s, err := sortBatch(batch)
+	if err != nil {
 		return err
 	}
-	ready, again := ops, []dbsync.Operation(nil)
-	for i := range ops {
-		if ops[i].Reread || ops[i].Truncate {
-			ready, again = separate(ops, i)
-			break
-		}
+	if err := h.o.Bulk.Write(ctx, s.moved); err != nil {
+		return err
 	}
-	for i := range again {
-		op := &again[i]
-		if !op.Truncate {
-			w.add(op)
-		} else if err := h.truncate(ctx, op); err != nil {
+	for _, op := range s.truncations {
+		if err := h.truncate(ctx, op); err != nil {
 			return err
 		}
 	}
-	for _, r := range w.roots {
-		if err := h.reread(ctx, r, w.xids); err != nil {
+	for _, w := range s.rereads {
+		if err := h.reread(ctx, w, s.visible); err != nil {
 			return err
 		}
 	}
-	if len(w.roots) == 0 && len(w.xids) > 0 {
+	if len(s.rereads) == 0 && len(s.visible) > 0 {
 		// What removed documents with related rows must be visible when it is forwarded.
-		if err := h.o.Syncer.ReadVisible(ctx, w.xids, nil, func(*pgconn.PgConn) error { return nil }); err != nil {
+		if err := h.o.Syncer.ReadVisible(ctx, s.visible, nil, func(*pgconn.PgConn) error { return nil }); err != nil {
 			return err
 		}
 	}
-	return h.o.Bulk.Write(ctx, ready)
-}
-
-// separate copies the operations that need more than writing out of the others. The
-// first of them is at i; ops stays as it is, because the batch may come again.
-func separate(ops []dbsync.Operation, i int) (ready, again []dbsync.Operation) {
-	ready = append(make([]dbsync.Operation, 0, len(ops)), ops[:i]...)
-	for _, op := range ops[i:] {
-		if op.Reread || op.Truncate {
-			again = append(again, op)
-		} else {
-			ready = append(ready, op)
-		}
-	}
-	return ready, again
+	return h.o.Bulk.Write(ctx, s.ready)
 }

@@ -105,7 +105,7 @@ func (s *stream) record() *recorder {
 // write writes operations as one batch.
 func (s *stream) write(t testing.TB, ops []dbsync.Operation) {
 	t.Helper()
-	if err := s.handler.BatchOperations(searchtest.Within(t, 30*time.Second), ops); err != nil {
+	if err := s.handler.BatchOperations(searchtest.Within(t, 30*time.Second), dbsync.NewBatch(ops...)); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -149,10 +149,10 @@ type recorder struct {
 	ops []dbsync.Operation
 }
 
-func (r *recorder) BatchOperations(_ context.Context, ops []dbsync.Operation) error {
+func (r *recorder) BatchOperations(_ context.Context, batch *dbsync.Batch) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	for _, op := range ops {
+	for _, op := range batch.Operations() {
 		op.Body = bytes.Clone(op.Body) // the batch's storage is used again
 		r.ops = append(r.ops, op)
 	}
@@ -182,13 +182,13 @@ func operationText(op dbsync.Operation) string {
 	if op.Routing != "" {
 		where += "@" + op.Routing
 	}
-	switch {
-	case op.Truncate:
+	switch op.Kind {
+	case dbsync.Truncate:
 		return "truncate " + op.Index
-	case op.Delete:
+	case dbsync.Delete:
 		return "delete " + where
-	case op.Reread:
-		return fmt.Sprintf("reread %s by %s", where, bytes.Join(op.Tag.(*rereadKey).values, []byte(", ")))
+	case dbsync.Reread:
+		return fmt.Sprintf("reread %s by %s", where, bytes.Join(op.Key, []byte(", ")))
 	}
 	return fmt.Sprintf("index %s %s", where, op.Body)
 }
@@ -457,7 +457,7 @@ func TestTruncateTakesThePlaceOfEarlierOperations(t *testing.T) {
 	s.settle(t)
 
 	ops := r.operations()
-	truncated := slices.IndexFunc(ops, func(op dbsync.Operation) bool { return op.Truncate })
+	truncated := slices.IndexFunc(ops, func(op dbsync.Operation) bool { return op.Kind == dbsync.Truncate })
 	var got []string
 	for i, op := range ops {
 		if i > truncated || op.Index == "u" {

@@ -27,7 +27,7 @@ const (
 	FirstChunk = 1000
 )
 
-// chunks reads a table in chunks by its key, or the rows of given keys.
+// A Pager reads a table in chunks by its key, or the rows of given keys.
 type Pager struct {
 	Plan   *RowPlan
 	Where  string     // a condition in SQL, "" for all rows
@@ -39,6 +39,8 @@ type Pager struct {
 	Cursor [][]byte   // key of the last row that was read, nil at the beginning
 }
 
+// NewPager returns the Pager of a table, from after the row with the key cursor on; nil: from the
+// beginning.
 func NewPager(plan *RowPlan, cursor []string) *Pager {
 	s := plan.Source
 	most := s.Index.Reindex.Chunk
@@ -56,11 +58,11 @@ func NewPager(plan *RowPlan, cursor []string) *Pager {
 func (c *Pager) Next() dbsync.Select { return c.selectOf(c.Plan) }
 
 func (c *Pager) selectOf(plan *RowPlan) dbsync.Select {
-	sel := dbsync.Select{Relation: plan.Table.OID, Related: plan.Related, Key: c.Key, MaxBytes: chunkBytes, Tag: plan}
+	sel := dbsync.Select{Relation: plan.Table.OID, Related: plan.Related, Key: c.Key, MaxBytes: chunkBytes, Origin: plan}
 	if c.Keys != nil {
 		sel.Query, sel.Args = KeysQuery(plan, c.Keys[:min(c.Limit, len(c.Keys))])
 	} else {
-		sel.Query, sel.Args = ChunkQuery(plan, c.Key, c.Where, c.Cursor != nil, c.Limit), c.Cursor
+		sel.Query, sel.Args = c.Query(plan), c.Cursor
 	}
 	return sel
 }
@@ -110,26 +112,26 @@ func (c *Pager) Fitting(rows, bytes int, took time.Duration) int {
 	return int(max(1, min(large, slow, int64(c.Limit)*4, int64(c.Most))))
 }
 
-// ChunkQuery returns the select of a chunk: keyset pagination over the key's index. The
-// database compares and orders, so every type of key works. After the first chunk the
-// key's values are its parameters.
-func ChunkQuery(p *RowPlan, key []string, condition string, after bool, limit int) string {
-	names := make([]string, len(key))
-	for i, c := range key {
-		names[i] = mapping.Root + "." + catalog.QuoteIdent(c)
+// Query returns the select of the next chunk, of the columns of plan: keyset pagination over the
+// key's index. The database compares and orders, so every type of key works. Cursor has its
+// parameters.
+func (c *Pager) Query(plan *RowPlan) string {
+	names := make([]string, len(c.Key))
+	for i, name := range c.Key {
+		names[i] = mapping.Root + "." + catalog.QuoteIdent(name)
 	}
-	from, where := p.Table.From(), ""
-	if condition != "" {
-		from = fmt.Sprintf("(SELECT * FROM %s WHERE (%s\n))", from, condition)
+	from, where := plan.Table.From(), ""
+	if c.Where != "" {
+		from = fmt.Sprintf("(SELECT * FROM %s WHERE (%s\n))", from, c.Where)
 	}
-	if after {
-		where = " WHERE " + p.Table.After(mapping.Root, key, 1)
+	if c.Cursor != nil {
+		where = " WHERE " + plan.Table.After(mapping.Root, c.Key, 1)
 	}
-	return fmt.Sprintf("SELECT %s FROM %s %s%s ORDER BY %s LIMIT %d", p.Selection.List, from, mapping.Root, where, strings.Join(names, ", "), limit)
+	return fmt.Sprintf("SELECT %s FROM %s %s%s ORDER BY %s LIMIT %d", plan.Selection.List, from, mapping.Root, where, strings.Join(names, ", "), c.Limit)
 }
 
 // Limiter bounds how many rows are read in a second; 0: no bound. A chunk has no more rows
-// than that, see newChunks.
+// than that, see NewPager.
 func Limiter(perSecond int) *rate.Limiter {
 	if perSecond == 0 {
 		return rate.NewLimiter(rate.Inf, 0)

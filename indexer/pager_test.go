@@ -47,7 +47,11 @@ func TestChunkQuery(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if got := ChunkQuery(plan, source.KeyColumns(test.table), "", test.after, 7); got != test.want {
+			c := &Pager{Key: source.KeyColumns(test.table), Limit: 7}
+			if test.after {
+				c.Cursor = make([][]byte, len(c.Key))
+			}
+			if got := c.Query(plan); got != test.want {
 				t.Errorf("got  %s\nwant %s", got, test.want)
 			}
 		})

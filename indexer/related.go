@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"fmt"
 	"slices"
-	"strconv"
 
 	"github.com/jackc/pglogrepl"
 
@@ -13,23 +12,25 @@ import (
 	"tidemark/mapping/catalog"
 )
 
-// link is a table whose rows are in documents of other rows.
+// link is a table whose rows are in documents of other rows, root's. It is the Origin of the
+// operations that such rows lead to.
 type link struct {
-	documents *Documents
-	path      *mapping.Path
+	root *root
+	path *mapping.Path
 }
+
+func (l *link) String() string { return l.root.String() + " from " + l.path.Table().String() }
 
 // linkPlan finds in rows of the stream what leads to the root rows that they belong to.
 type linkPlan struct {
-	link
-	n       int   // of the links of its table
+	*link
 	columns []int // positions of the path's columns
 	uses    []int // positions of the columns that documents are made of
 	blind   error // why old rows do not tell where they belonged, nil if they do
 }
 
-func newLinkPlan(n int, l link, msg *pglogrepl.RelationMessage, table *catalog.Table) *linkPlan {
-	p := &linkPlan{link: l, n: n, blind: checkIdentity(msg, l.documents.Index.Name, l.path.Columns(), table)}
+func newLinkPlan(l *link, msg *pglogrepl.RelationMessage, table *catalog.Table) *linkPlan {
+	p := &linkPlan{link: l, blind: checkIdentity(msg, l.root.documents.Index.Name, l.path.Columns(), table)}
 	uses := l.path.Uses(table)
 	for _, name := range l.path.Columns() {
 		p.columns = append(p.columns, slices.IndexFunc(msg.Columns, func(c *pglogrepl.RelationMessageColumn) bool { return c.Name == name }))
@@ -40,13 +41,6 @@ func newLinkPlan(n int, l link, msg *pglogrepl.RelationMessage, table *catalog.T
 		}
 	}
 	return p
-}
-
-// relatedKey is the Tag of an operation on a related row.
-type relatedKey struct {
-	link
-	targets []string // write aliases that the documents go to
-	values  [][]byte // of the path's columns; nil: every row may be concerned
 }
 
 // A change is what the stream says of one row of a table.
@@ -101,7 +95,7 @@ func (h *Handler) relateRow(p *linkPlan, row *pglogrepl.TupleData) error {
 	for i, at := range p.columns {
 		if at < 0 || at >= len(row.Columns) || unchanged(row.Columns[at]) {
 			return &dbsync.PermanentError{Err: fmt.Errorf("index %s: a change of %s does not carry the value of %s, by which the documents are found that the row is in",
-				p.documents.Index.Name, p.path.Table(), p.path.Columns()[i])}
+				p.root.documents.Index.Name, p.path.Table(), p.path.Columns()[i])}
 		}
 		if row.Columns[at].DataType != pglogrepl.TupleDataTypeText {
 			return nil // NULL is equal to nothing
@@ -112,20 +106,10 @@ func (h *Handler) relateRow(p *linkPlan, row *pglogrepl.TupleData) error {
 	return nil
 }
 
-// markRelated has the documents read again that some values lead to; all of them where
-// values is nil. Which ones these are is found when the batch is written, for all of its
-// operations at once. Each transaction has operations of its own: what is read must show
-// all of them, also one that touched another row with the same values.
+// markRelated has the documents read again that some values lead to, in each index that is
+// written to; all of them where values is nil.
 func (h *Handler) markRelated(p *linkPlan, values [][]byte) {
-	id := strconv.AppendUint(nil, uint64(h.xid), 10)
-	id = append(strconv.AppendInt(append(id, '/'), int64(p.n), 10), '/')
-	id = append(id, p.path.Table().String()...)
-	for _, v := range values {
-		id = append(strconv.AppendInt(append(id, '/'), int64(len(v)), 10), ':')
-		id = append(id, v...)
+	for _, target := range p.root.documents.Targets() {
+		h.o.Syncer.MarkOperation(dbsync.Operation{Kind: dbsync.Related, Index: target, Origin: p.link, Key: values, AwaitVisible: true})
 	}
-	h.o.Syncer.MarkOperation(dbsync.Operation{
-		Index: p.documents.relatedIndex(), ID: string(id), Reread: true,
-		Tag: &relatedKey{link: p.link, targets: p.documents.Targets(), values: values},
-	})
 }

@@ -14,7 +14,6 @@ import (
 	"tidemark/dbsync"
 	"tidemark/indexer/search"
 	"tidemark/indexer/search/searchtest"
-	"tidemark/mapping"
 	"tidemark/testenv"
 )
 
@@ -24,8 +23,8 @@ func truncation(t testing.TB, url string) (write func(op dbsync.Operation) error
 	client := searchtest.Connect(t, url)
 	h := NewHandler(HandlerOptions{Client: client, Bulk: searchtest.NewWriter(t, client, search.BulkOptions{}).Bulk, Logger: searchtest.Logger(t)})
 	return func(op dbsync.Operation) error {
-		op.Truncate, op.Tag = true, &streamPlan{root: root{source: new(mapping.Source)}}
-		return h.BatchOperations(searchtest.Within(t, time.Minute), []dbsync.Operation{op})
+		op.Kind = dbsync.Truncate
+		return h.BatchOperations(searchtest.Within(t, time.Minute), dbsync.NewBatch(op))
 	}
 }
 
@@ -151,11 +150,11 @@ func TestTruncateHoldsBack(t *testing.T) {
 		client := searchtest.Connect(t, engine.URL)
 		w := searchtest.NewWriter(t, client, search.BulkOptions{})
 		h := NewHandler(HandlerOptions{Client: client, Bulk: w.Bulk, Logger: searchtest.Logger(t)})
-		op := dbsync.Operation{Index: index, Version: 200, Truncate: true, Tag: &streamPlan{root: root{source: new(mapping.Source)}}}
+		batch := dbsync.NewBatch(dbsync.Operation{Index: index, Version: 200, Kind: dbsync.Truncate})
 		do("/_close")
 		ctx := searchtest.Within(t, time.Minute)
 		done := make(chan error, 1)
-		go func() { done <- h.BatchOperations(ctx, []dbsync.Operation{op}) }()
+		go func() { done <- h.BatchOperations(ctx, batch) }()
 		if line := w.Lines.Await(t, ctx, "remove all documents of "+index); !strings.Contains(line, "_open") {
 			t.Errorf("the alarm has no hint: %s", line)
 		}

@@ -172,7 +172,8 @@ func TestChunkPlan(t *testing.T) {
 			if middle.Err != nil {
 				t.Fatal(middle.Err)
 			}
-			explained := conn.PgConn().ExecParams(t.Context(), "EXPLAIN (ANALYZE, FORMAT JSON) "+indexer.ChunkQuery(rowPlan, table.PrimaryKey, "", true, limit), middle.Rows[0], nil, nil, nil).Read()
+			chunk := &indexer.Pager{Key: table.PrimaryKey, Cursor: middle.Rows[0], Limit: limit}
+			explained := conn.PgConn().ExecParams(t.Context(), "EXPLAIN (ANALYZE, FORMAT JSON) "+chunk.Query(rowPlan), middle.Rows[0], nil, nil, nil).Read()
 			if explained.Err != nil {
 				t.Fatal(explained.Err)
 			}

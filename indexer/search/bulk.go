@@ -87,6 +87,7 @@ type Bulk struct {
 	level  int
 	slots  chan struct{} // one per request under way
 	pool   sync.Pool     // of *bulkRequest
+	places sync.Pool     // of *[]place, see survey
 	stats  Stats
 
 	refusing sync.Mutex // held while OnRefused runs
@@ -140,6 +141,7 @@ func NewBulk(c *Client, o BulkOptions) (*Bulk, error) {
 		return nil, fmt.Errorf("bulk compression %d is none of the known ones", o.Compression)
 	}
 	b.pool.New = func() any { return newBulkRequest(b.level) }
+	b.places.New = func() any { return new([]place) }
 	return b, nil
 }
 
@@ -155,16 +157,20 @@ func (b *Bulk) Stats() *Stats { return &b.stats }
 // when OnRefused does, and one that wraps context.Cause(ctx) when ctx ends; some of
 // ops may have been written then, and writing all of them again is harmless.
 func (b *Bulk) Write(ctx context.Context, ops []dbsync.Operation) error {
-	ops, err := b.sendable(ctx, ops)
+	if len(ops) == 0 {
+		return nil
+	}
+	parts, refused, err := b.cut(ops)
 	if err != nil {
 		return err
 	}
-	parts := b.split(ops)
-	if len(parts) <= 1 {
-		for _, part := range parts {
-			return b.writePart(ctx, part)
+	if len(refused) > 0 {
+		if err := b.refuse(ctx, refused); err != nil {
+			return err
 		}
-		return nil
+	}
+	if len(parts) == 1 {
+		return b.writePart(ctx, parts[0])
 	}
 	p := pool.New().WithMaxGoroutines(b.o.Requests).WithContext(ctx).WithCancelOnError().WithFirstError()
 	for _, part := range parts {
@@ -173,63 +179,17 @@ func (b *Bulk) Write(ctx context.Context, ops []dbsync.Operation) error {
 	return p.Wait()
 }
 
-// sendable returns ops without those that cannot be put into a request. These are
-// refused on the spot.
-func (b *Bulk) sendable(ctx context.Context, ops []dbsync.Operation) ([]dbsync.Operation, error) {
-	var out []Refused
-	for i := range ops {
-		if op := &ops[i]; op.Reread {
-			return nil, fmt.Errorf("write document %s/%s: it has still to be read from the database", op.Index, op.ID)
-		} else if why := unsendable(op); why != "" {
-			out = append(out, Refused{*op, &DocError{op.Index, op.ID, http.StatusBadRequest, "not_sent", why}})
-		}
+// cut returns ops in parts of one request each, and those that no request may have.
+func (b *Bulk) cut(ops []dbsync.Operation) (parts []part, refused []Refused, err error) {
+	places := b.places.Get().(*[]place)
+	defer b.places.Put(places)
+	s := survey{places: (*places)[:0]}
+	if err := s.look(ops); err != nil {
+		return nil, nil, err
 	}
-	if len(out) == 0 {
-		return ops, nil
-	}
-	if err := b.refuse(ctx, out); err != nil {
-		return nil, err
-	}
-	left := make([]dbsync.Operation, 0, len(ops)-len(out))
-	for i := range ops {
-		if unsendable(&ops[i]) == "" {
-			left = append(left, ops[i])
-		}
-	}
-	return left, nil
+	*places = s.places
+	return s.split(&b.o), s.refused, nil
 }
-
-// split cuts ops into what is sent in one request each: within the limits, and from a
-// certain size on in equal shares for all concurrent requests.
-func (b *Bulk) split(ops []dbsync.Operation) [][]dbsync.Operation {
-	if len(ops) == 0 {
-		return nil
-	}
-	total := sizeOf(ops)
-	n := max(ceil(len(ops), b.o.Documents), ceil(total, b.o.Bytes))
-	if shares := min(b.o.Requests, len(ops)/minOperations); n < shares {
-		n = shares
-	} else if rounds := ceil(n, b.o.Requests) * b.o.Requests; n > 1 && len(ops)/rounds >= minOperations {
-		n = rounds // the last round is as full as the others
-	}
-	if n == 1 {
-		return [][]dbsync.Operation{ops}
-	}
-	target := ceil(total, n)
-	parts := make([][]dbsync.Operation, 0, n+1)
-	start, bytes := 0, 0
-	for i := range ops {
-		s := size(&ops[i])
-		if i > start && (bytes+s > b.o.Bytes || i-start >= b.o.Documents || bytes >= target) {
-			parts = append(parts, ops[start:i])
-			start, bytes = i, 0
-		}
-		bytes += s
-	}
-	return append(parts, ops[start:])
-}
-
-func ceil(a, b int) int { return (a + b - 1) / b }
 
 // An outcome is what one request came to.
 type outcome struct {
@@ -246,10 +206,10 @@ type outcome struct {
 
 // writePart writes what fits one request. It sends again what is left, in halves where
 // the request as a whole is the trouble.
-func (b *Bulk) writePart(ctx context.Context, ops []dbsync.Operation) error {
+func (b *Bulk) writePart(ctx context.Context, p part) error {
 	w := &waiting{alarm: b.o.Alarm, pause: retry.NewBackoff(b.o.MinBackoff, b.o.MaxBackoff)}
 	defer w.release()
-	pieces := [][]dbsync.Operation{ops} // grows by one with each halving
+	pieces := []part{p} // grows by one with each halving
 	for len(pieces) > 0 {
 		piece := pieces[len(pieces)-1]
 		pieces = pieces[:len(pieces)-1]
@@ -260,7 +220,7 @@ func (b *Bulk) writePart(ctx context.Context, ops []dbsync.Operation) error {
 			w.broken = 0
 		}
 		if err == nil && out.malformed != nil {
-			b.suspectDocument(ctx, w, piece, &out)
+			b.suspectDocument(ctx, w, piece.ops, &out)
 		} else {
 			w.probed = false
 		}
@@ -270,7 +230,7 @@ func (b *Bulk) writePart(ctx context.Context, ops []dbsync.Operation) error {
 		if err != nil {
 			return err
 		}
-		w.judge(out, len(piece))
+		w.judge(out, len(piece.ops))
 		if len(out.left) == 0 {
 			continue
 		}
@@ -280,23 +240,23 @@ func (b *Bulk) writePart(ctx context.Context, ops []dbsync.Operation) error {
 		}
 		if out.halve && len(out.left) > 1 {
 			middle := len(out.left) / 2
-			pieces = append(pieces, out.left[middle:], out.left[:middle])
+			pieces = append(pieces, partOf(out.left[middle:]), partOf(out.left[:middle]))
 		} else {
-			pieces = append(pieces, out.left)
+			pieces = append(pieces, partOf(out.left))
 		}
 		if out.wait {
 			if err := w.wait(ctx, out.retryAfter); err != nil {
-				return notDone(err, pieces)
+				return notDone(err, pieces...)
 			}
 		}
 	}
 	return nil
 }
 
-func notDone(cause error, pieces [][]dbsync.Operation) error {
+func notDone(cause error, pieces ...part) error {
 	n := 0
 	for _, piece := range pieces {
-		n += len(piece)
+		n += len(piece.ops)
 	}
 	return fmt.Errorf("bulk write stopped with %d operations not known to be stored: %w", n, cause)
 }
@@ -316,37 +276,36 @@ func (b *Bulk) refuse(ctx context.Context, refused []Refused) error {
 }
 
 // attempt sends one request and judges what comes back. Its error means that ctx ended.
-func (b *Bulk) attempt(ctx context.Context, ops []dbsync.Operation) (outcome, error) {
+func (b *Bulk) attempt(ctx context.Context, p part) (outcome, error) {
 	select {
 	case b.slots <- struct{}{}:
 		defer func() { <-b.slots }()
 	case <-ctx.Done():
-		return outcome{}, notDone(context.Cause(ctx), [][]dbsync.Operation{ops})
+		return outcome{}, notDone(context.Cause(ctx), p)
 	}
 	r := b.pool.Get().(*bulkRequest)
-	index, err := r.encode(ops)
-	if err != nil {
+	if err := r.encode(p); err != nil {
 		return outcome{}, err
 	}
 	path := "/_bulk" + bulkFilter
-	if index != "" {
-		path = "/" + url.PathEscape(index) + path
+	if p.index != "" {
+		path = "/" + url.PathEscape(p.index) + path
 	}
 	begin := time.Now()
-	err = r.send(ctx, b.client, path, len(ops))
+	err := r.send(ctx, b.client, path, len(p.ops))
 	took := time.Since(begin)
-	b.count(r, len(ops), took, err)
+	b.count(r, len(p.ops), took, err)
 	if err != nil && ctx.Err() != nil {
-		return outcome{}, notDone(context.Cause(ctx), [][]dbsync.Operation{ops})
+		return outcome{}, notDone(context.Cause(ctx), p)
 	}
 	var out outcome
 	switch server, answered := errors.AsType[*ServerError](err); {
 	case err == nil:
-		out = b.judgeItems(ops, r.items)
+		out = b.judgeItems(p.ops, r.items)
 	case answered:
-		out = b.judgeRequest(ops, server)
+		out = b.judgeRequest(p.ops, server)
 	default:
-		out = outcome{left: ops, wait: true, failure: fmt.Sprintf("search server %s: %v", b.client.where(), err), broken: err}
+		out = outcome{left: p.ops, wait: true, failure: fmt.Sprintf("search server %s: %v", b.client.where(), err), broken: err}
 		if took >= b.client.timeout {
 			// Perhaps it is more than the server can do in that time.
 			out.halve, out.broken = true, nil
@@ -383,7 +342,7 @@ func (b *Bulk) judgeItems(ops []dbsync.Operation, items []item) outcome {
 		op, it := &ops[i], &items[i]
 		switch judgeItem(op, it) {
 		case accepted:
-			if op.Delete {
+			if op.Kind == dbsync.Delete {
 				deleted++
 			} else {
 				indexed++
@@ -458,7 +417,7 @@ func refuseOne(op *dbsync.Operation, answer *ServerError) outcome {
 // item by item.
 func (b *Bulk) probe(ctx context.Context) error {
 	r := newBulkRequest(b.level)
-	if _, err := r.encode([]dbsync.Operation{{Index: "TIDEMARK-PROBE", ID: "1", Version: 1, Delete: true}}); err != nil {
+	if err := r.encode(partOf([]dbsync.Operation{{Kind: dbsync.Delete, Index: "TIDEMARK-PROBE", ID: "1", Version: 1}})); err != nil {
 		return err
 	}
 	return r.send(ctx, b.client, "/TIDEMARK-PROBE/_bulk"+bulkFilter, 1)
@@ -468,25 +427,24 @@ func (b *Bulk) probe(ctx context.Context) error {
 // the third time in a row while the server answers a ping: then it is the size that
 // the server does not take. Elasticsearch 8 and 9 close the connection, without a
 // 413, when a compressed body comes to more than http.max_content_length.
-func (b *Bulk) suspectSize(ctx context.Context, w *waiting, ops []dbsync.Operation, out *outcome) {
+func (b *Bulk) suspectSize(ctx context.Context, w *waiting, p part, out *outcome) {
 	if dial, ok := errors.AsType[*net.OpError](out.broken); ok && dial.Op == "dial" {
 		w.broken = 0 // the server is away, which is another matter
 		return
 	}
 	w.broken++
-	bytes := sizeOf(ops)
-	if w.broken < retry.Patience || bytes < suspectBytes || b.client.Ping(ctx) != nil {
+	if w.broken < retry.Patience || p.bytes < suspectBytes || b.client.Ping(ctx) != nil {
 		return
 	}
 	w.broken = 0
-	if len(ops) > 1 {
+	if len(p.ops) > 1 {
 		out.halve = true
 		return
 	}
-	*out = refuseOne(&ops[0], &ServerError{
+	*out = refuseOne(&p.ops[0], &ServerError{
 		Status: http.StatusRequestEntityTooLarge,
 		Type:   "connection_closed",
-		Reason: fmt.Sprintf("the server closes the connection each time this document of %d bytes is sent, and answers everything else; is it over http.max_content_length?", bytes),
+		Reason: fmt.Sprintf("the server closes the connection each time this document of %d bytes is sent, and answers everything else; is it over http.max_content_length?", p.bytes),
 	})
 }
 

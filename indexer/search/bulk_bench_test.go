@@ -54,14 +54,30 @@ func BenchmarkEncode(b *testing.B) {
 		b.Run(level.name, func(b *testing.B) {
 			r := newBulkRequest(level.level)
 			b.ReportAllocs()
+			all := partOf(ops)
 			for b.Loop() {
-				if _, err := r.encode(ops); err != nil {
+				if err := r.encode(all); err != nil {
 					b.Fatal(err)
 				}
 			}
 			b.SetBytes(int64(r.raw))
 			b.ReportMetric(float64(r.body.Len())/float64(r.raw), "ratio")
 		})
+	}
+}
+
+// BenchmarkCut is what happens to 10,000 operations between a batch and the encoder.
+func BenchmarkCut(b *testing.B) {
+	ops := products("products-20260131T120000Z", 10_000)
+	bulk, err := NewBulk(&Client{}, BulkOptions{Compression: CompressNever, Logger: testLogger(b), OnRefused: func(context.Context, []Refused) error { return nil }})
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, _, err := bulk.cut(ops); err != nil {
+			b.Fatal(err)
+		}
 	}
 }
 

@@ -85,7 +85,7 @@ func judgeItem(op *dbsync.Operation, it *item) verdict {
 		// external_gte refuses only what is older than the document, or than its
 		// deletion, that is there.
 		return superseded
-	case it.Status == http.StatusNotFound && op.Delete && kind == "":
+	case it.Status == http.StatusNotFound && op.Kind == dbsync.Delete && kind == "":
 		return accepted
 	case heldBack(it.Status, kind, it.Error):
 		return held

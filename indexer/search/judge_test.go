@@ -15,7 +15,7 @@ import (
 )
 
 func TestJudgeItem(t *testing.T) {
-	index, drop := &dbsync.Operation{}, &dbsync.Operation{Delete: true}
+	index, drop := &dbsync.Operation{}, &dbsync.Operation{Kind: dbsync.Delete}
 	fail := func(status int, kind, reason string) item {
 		return item{Status: status, Error: &itemError{Type: kind, Reason: reason}}
 	}
@@ -158,7 +158,7 @@ func TestAppendAction(t *testing.T) {
 			ID:      rapid.String().Draw(t, "id"),
 			Routing: rapid.String().Draw(t, "routing"),
 			Version: pglogrepl.LSN(rapid.Uint64().Draw(t, "version")),
-			Delete:  rapid.Bool().Draw(t, "delete"),
+			Kind:    rapid.SampledFrom([]dbsync.Kind{dbsync.Store, dbsync.Delete}).Draw(t, "kind"),
 		}
 		withIndex := rapid.Bool().Draw(t, "with index")
 		line := appendAction(nil, &op, withIndex)
@@ -181,7 +181,7 @@ func TestAppendAction(t *testing.T) {
 			want.Index = op.Index
 		}
 		name := "index"
-		if op.Delete {
+		if op.Kind == dbsync.Delete {
 			name = "delete"
 		}
 		if diff := cmp.Diff(map[string]action{name: want}, got); diff != "" {

@@ -5,11 +5,9 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"math"
 	"net/http"
 	"strconv"
 	"sync/atomic"
-	"unicode/utf8"
 
 	"github.com/klauspost/compress/gzip"
 
@@ -20,9 +18,6 @@ import (
 // bulkFilter keeps of the answer what is judged. Each item has a status, so none is
 // left out and positions stay those of the operations.
 const bulkFilter = "?filter_path=errors,items.*.status,items.*.error"
-
-// actionOverhead is about what an action line takes beside index, id and routing.
-const actionOverhead = 80
 
 // A bulkRequest is the storage of one request and its answer, used again and again.
 type bulkRequest struct {
@@ -48,36 +43,30 @@ func newBulkRequest(level int) *bulkRequest {
 // for repetitions in what it is given at once.
 const gatherBytes = 32 << 10
 
-// encode makes the body for ops. Where all of them go to one index, that index is
-// returned, to be named once in the path.
-func (r *bulkRequest) encode(ops []dbsync.Operation) (index string, err error) {
+// encode makes the body for a part. Where all of it goes to one index, that is to be named
+// once in the path.
+func (r *bulkRequest) encode(p part) error {
 	r.body.Reset()
 	r.raw = 0
-	index = ops[0].Index
-	for i := range ops {
-		if ops[i].Index != index {
-			index = ""
-			break
-		}
-	}
+	ops := p.ops
 	if r.gzip == nil {
-		r.body.Grow(sizeOf(ops))
+		r.body.Grow(p.bytes)
 		for i := range ops {
-			r.line = appendAction(r.line[:0], &ops[i], index == "")
+			r.line = appendAction(r.line[:0], &ops[i], p.index == "")
 			r.body.Write(r.line) // a bytes.Buffer gives no error
-			if !ops[i].Delete {
+			if ops[i].Kind == dbsync.Store {
 				r.body.Write(ops[i].Body)
 				r.body.WriteByte('\n')
 			}
 		}
 		r.raw = r.body.Len()
-		return index, nil
+		return nil
 	}
 	r.gzip.Reset(&r.body)
 	r.line = r.line[:0]
 	for i := range ops {
-		r.line = appendAction(r.line, &ops[i], index == "")
-		if !ops[i].Delete {
+		r.line = appendAction(r.line, &ops[i], p.index == "")
+		if ops[i].Kind == dbsync.Store {
 			r.line = append(r.line, ops[i].Body...)
 			r.line = append(r.line, '\n')
 		}
@@ -86,7 +75,7 @@ func (r *bulkRequest) encode(ops []dbsync.Operation) (index string, err error) {
 		}
 		r.raw += len(r.line)
 		if _, err := r.gzip.Write(r.line); err != nil {
-			return "", fmt.Errorf("compress a bulk request: %w", err)
+			return fmt.Errorf("compress a bulk request: %w", err)
 		}
 		if cap(r.line) > 1<<20 {
 			r.line = nil // one huge document must not stay for ever
@@ -95,58 +84,16 @@ func (r *bulkRequest) encode(ops []dbsync.Operation) (index string, err error) {
 		}
 	}
 	if err := r.gzip.Close(); err != nil {
-		return "", fmt.Errorf("compress a bulk request: %w", err)
+		return fmt.Errorf("compress a bulk request: %w", err)
 	}
-	return index, nil
+	return nil
 }
-
-func sizeOf(ops []dbsync.Operation) int {
-	n := 0
-	for i := range ops {
-		n += size(&ops[i])
-	}
-	return n
-}
-
-// size is about how many bytes op takes in a request, before compression.
-func size(op *dbsync.Operation) int {
-	return actionOverhead + len(op.Index) + len(op.ID) + len(op.Routing) + len(op.Body)
-}
-
-// unsendable says why op must not be put into a request, "" if it may. A server that
-// meets one of these refuses the whole request, some with a 500 that looks like
-// trouble of its own; a line break in a document would even begin another action.
-func unsendable(op *dbsync.Operation) string {
-	if u, ok := op.Tag.(*Unmade); ok {
-		return "the document cannot be made: " + u.Err.Error()
-	}
-	switch {
-	case op.ID == "":
-		return "the id is empty"
-	case len(op.ID) > maxID:
-		return fmt.Sprintf("the id has %d bytes, and an id has no more than %d", len(op.ID), maxID)
-	case !utf8.ValidString(op.ID):
-		return "the id is not valid UTF-8"
-	case !utf8.ValidString(op.Routing):
-		return "the routing is not valid UTF-8"
-	case op.Version > math.MaxInt64:
-		return "the version is larger than a signed 64-bit number"
-	case !op.Delete && len(op.Body) == 0:
-		return "the document is empty"
-	case bytes.IndexByte(op.Body, '\n') >= 0:
-		return "the document is not on one line"
-	}
-	return ""
-}
-
-// maxID is the length of an _id in bytes that servers accept.
-const maxID = 512
 
 // appendAction appends the line that says what is to be done with which document. The
 // version type external_gte has the server refuse what is older than the document, or
 // its deletion, that it knows, and accept the same version again.
 func appendAction(dst []byte, op *dbsync.Operation, withIndex bool) []byte {
-	if op.Delete {
+	if op.Kind == dbsync.Delete {
 		dst = append(dst, `{"delete":{"_id":`...)
 	} else {
 		dst = append(dst, `{"index":{"_id":`...)
@@ -232,6 +179,3 @@ func (r *bulkRequest) send(ctx context.Context, c *Client, path string, n int) e
 
 // idle reports whether nobody reads the body any more, so that it may be used again.
 func (r *bulkRequest) idle() bool { return r.readers.Load() == 0 }
-
-// Unmade is the Tag of an operation whose document cannot be made. It becomes a dead letter.
-type Unmade struct{ Err error }

@@ -80,7 +80,7 @@ func store(index, id string, version pglogrepl.LSN, body string) dbsync.Operatio
 }
 
 func remove(index, id string, version pglogrepl.LSN) dbsync.Operation {
-	return dbsync.Operation{Index: index, ID: id, Version: version, Delete: true}
+	return dbsync.Operation{Kind: dbsync.Delete, Index: index, ID: id, Version: version}
 }
 
 // A writer is a Bulk that remembers what was refused and what the alarm said.

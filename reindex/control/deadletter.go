@@ -177,7 +177,7 @@ func (d *DeadLetters) keep(ctx context.Context, refused []search.Refused) error 
 			seen[distinct] = true
 		}
 		kind, document := "delete", (*string)(nil)
-		if !op.Delete {
+		if op.Kind != dbsync.Delete {
 			text := storable(string(op.Body))
 			kind, document = "index", &text
 		}

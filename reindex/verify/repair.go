@@ -17,7 +17,7 @@ func (v *verifier) repair(ctx context.Context, real []different) ([]different, e
 		d := &real[i]
 		switch {
 		case d.Kind == Extra:
-			extra = append(extra, dbsync.Operation{Index: search.WriteAlias(v.ix.Name, v.physical), ID: d.ID, Routing: d.Routing, Version: versionOf(d.Version), Delete: true})
+			extra = append(extra, dbsync.Operation{Kind: dbsync.Delete, Index: search.WriteAlias(v.ix.Name, v.physical), ID: d.ID, Routing: d.Routing, Version: versionOf(d.Version)})
 		case d.Kind != Unmade:
 			rows[d.source] = append(rows[d.source], requestKey(d.key))
 		}

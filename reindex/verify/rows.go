@@ -47,8 +47,7 @@ func (v *verifier) readRows(ctx context.Context, s *source) error {
 	limit := indexer.Limiter(v.ix.Reindex.MaxRowsPerSecond)
 	plan := s.rows
 	for {
-		query := indexer.ChunkQuery(plan.RowPlan, chunk.Key, "", chunk.Cursor != nil, chunk.Limit)
-		n, err := c.read(ctx, plan, query, chunk.Cursor, chunk)
+		n, err := c.read(ctx, plan, chunk.Query(plan.RowPlan), chunk.Cursor, chunk)
 		switch {
 		case indexer.IsDataError(err) && chunk.Limit > 1:
 			chunk.Limit = max(1, chunk.Limit/2) // one of the rows has what no document can be made of

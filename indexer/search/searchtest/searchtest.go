@@ -84,7 +84,7 @@ func Store(index, id string, version pglogrepl.LSN, body string) dbsync.Operatio
 }
 
 func Remove(index, id string, version pglogrepl.LSN) dbsync.Operation {
-	return dbsync.Operation{Index: index, ID: id, Version: version, Delete: true}
+	return dbsync.Operation{Kind: dbsync.Delete, Index: index, ID: id, Version: version}
 }
 
 // A Writer is a Bulk that remembers what was refused and what the alarm said.

@@ -1,0 +1,145 @@
+package search
+
+import (
+	"bytes"
+	"fmt"
+	"math"
+	"net/http"
+	"unicode/utf8"
+
+	"tidemark/dbsync"
+)
+
+// A part is what one request carries.
+type part struct {
+	ops   []dbsync.Operation
+	bytes int    // about, before compression
+	index string // that all of ops go to; "" where they go to several
+}
+
+// partOf returns a part of ops, one or more: of what was left of another one, to be sent again.
+func partOf(ops []dbsync.Operation) part {
+	p := part{ops: ops, index: ops[0].Index}
+	for i := range ops {
+		p.bytes += size(&ops[i])
+		if ops[i].Index != p.index {
+			p.index = ""
+		}
+	}
+	return p
+}
+
+// A survey is what one look through the operations of a Write came to. Parts are cut by it, so
+// that the operations are not looked at again before they are encoded.
+type survey struct {
+	ops     []dbsync.Operation // that can be sent
+	places  []place            // of ops, one each
+	bytes   int                // of all of ops
+	refused []Refused          // that cannot
+}
+
+// A place is what one operation means for a request that has it.
+type place struct {
+	bytes int  // see size
+	turn  bool // it goes to another index than the one before it
+}
+
+// look looks through ops, which stay as they are: the batch may come again.
+func (s *survey) look(ops []dbsync.Operation) error {
+	s.ops = ops
+	index := ""
+	for i := range ops {
+		op := &ops[i]
+		if !op.Kind.Ready() {
+			return fmt.Errorf("write document %s/%s: its kind is %s, which is not for the search server", op.Index, op.ID, op.Kind)
+		}
+		if why := unsendable(op); why != "" {
+			if s.refused == nil {
+				s.ops = append(make([]dbsync.Operation, 0, len(ops)-1), ops[:i]...)
+			}
+			s.refused = append(s.refused, Refused{*op, &DocError{op.Index, op.ID, http.StatusBadRequest, "not_sent", why}})
+			continue
+		}
+		if s.refused != nil {
+			s.ops = append(s.ops, *op)
+		}
+		n := size(op)
+		s.bytes += n
+		s.places = append(s.places, place{n, op.Index != index})
+		index = op.Index
+	}
+	return nil
+}
+
+// split cuts the operations into what is sent in one request each: within the limits, and
+// from a certain size on in equal shares for all concurrent requests.
+func (s *survey) split(o *BulkOptions) []part {
+	count := len(s.ops)
+	if count == 0 {
+		return nil
+	}
+	n := max(ceil(count, o.Documents), ceil(s.bytes, o.Bytes))
+	if shares := min(o.Requests, count/minOperations); n < shares {
+		n = shares
+	} else if rounds := ceil(n, o.Requests) * o.Requests; n > 1 && count/rounds >= minOperations {
+		n = rounds // the last round is as full as the others
+	}
+	target := ceil(s.bytes, n)
+	parts := make([]part, 0, n+1)
+	start, bytes, mixed := 0, 0, false
+	cut := func(end int) {
+		p := part{ops: s.ops[start:end], bytes: bytes}
+		if !mixed {
+			p.index = s.ops[start].Index
+		}
+		parts = append(parts, p)
+		start, bytes, mixed = end, 0, false
+	}
+	for i, p := range s.places {
+		if i > start && (bytes+p.bytes > o.Bytes || i-start >= o.Documents || bytes >= target) {
+			cut(i)
+		}
+		bytes += p.bytes
+		mixed = mixed || p.turn && i > start
+	}
+	cut(count)
+	return parts
+}
+
+func ceil(a, b int) int { return (a + b - 1) / b }
+
+// actionOverhead is about what an action line takes beside index, id and routing.
+const actionOverhead = 80
+
+// size is about how many bytes op takes in a request, before compression.
+func size(op *dbsync.Operation) int {
+	return actionOverhead + len(op.Index) + len(op.ID) + len(op.Routing) + len(op.Body)
+}
+
+// unsendable says why op must not be put into a request, "" if it may. A server that
+// meets one of these refuses the whole request, some with a 500 that looks like
+// trouble of its own; a line break in a document would even begin another action.
+func unsendable(op *dbsync.Operation) string {
+	switch {
+	case op.Kind == dbsync.Refused:
+		return fmt.Sprintf("the document cannot be made: %v", op.Err)
+	case op.ID == "":
+		return "the id is empty"
+	case len(op.ID) > maxID:
+		return fmt.Sprintf("the id has %d bytes, and an id has no more than %d", len(op.ID), maxID)
+	case !utf8.ValidString(op.ID):
+		return "the id is not valid UTF-8"
+	case !utf8.ValidString(op.Routing):
+		return "the routing is not valid UTF-8"
+	case op.Version > math.MaxInt64:
+		return "the version is larger than a signed 64-bit number"
+	case op.Kind == dbsync.Store && len(op.Body) == 0:
+		return "the document is empty"
+	case bytes.IndexByte(op.Body, '\n') >= 0:
+		return "the document is not on one line"
+	}
+	return ""
+}
+
+// maxID is the length of an _id in bytes that servers accept.
+const maxID = 512
