@@ -127,42 +127,51 @@ func decodeCIDR(text []byte) (any, bool) {
 	return prefix, err == nil
 }
 
-func decodeDate(text []byte) (any, bool)        { return decodeDateTime(text, false, false) }
-func decodeTimestamp(text []byte) (any, bool)   { return decodeDateTime(text, true, false) }
-func decodeTimestamptz(text []byte) (any, bool) { return decodeDateTime(text, true, true) }
+func decodeDate(text []byte) (any, bool)        { return decodeDateTime(text, dateOnly) }
+func decodeTimestamp(text []byte) (any, bool)   { return decodeDateTime(text, withTime) }
+func decodeTimestamptz(text []byte) (any, bool) { return decodeDateTime(text, withZone) }
+
+// dateParts are the parts that a text has: a zone comes with a time only.
+type dateParts int
+
+const (
+	dateOnly dateParts = iota
+	withTime
+	withZone
+)
 
 // decodeDateTime reads what DateStyle ISO prints: "2026-01-31", "2026-01-31 12:00:00.25",
 // "0044-03-15 12:00:00+00:53:28 BC", "infinity".
-func decodeDateTime(text []byte, withTime, withZone bool) (any, bool) {
+func decodeDateTime(text []byte, parts dateParts) (any, bool) {
 	s := string(text)
 	if s == "infinity" || s == "-infinity" {
 		return s, true
 	}
 	s, isBC := strings.CutSuffix(s, " BC")
 	yearText, s, _ := strings.Cut(s, "-")
-	year, ok := number(yearText, 4, 7)
-	if !ok || year == 0 || len(s) < 5 || s[2] != '-' {
+	year, ok := number(yearText, len(yearText))
+	if !ok || len(yearText) < 4 || len(yearText) > 7 || year == 0 || len(s) < 5 || s[2] != '-' {
 		return nil, false
 	}
 	if isBC {
 		year = 1 - year // the year before 1 AD is 0 in Go, and 1 BC in Postgres
 	}
-	month, okMonth := number(s[:2], 2, 2)
-	day, okDay := number(s[3:5], 2, 2)
+	month, okMonth := number(s[:2], 2)
+	day, okDay := number(s[3:5], 2)
 	if !okMonth || !okDay {
 		return nil, false
 	}
 	s = s[5:]
 
 	var hour, minute, second, nanosecond, offset int
-	if withTime {
+	if parts >= withTime {
 		if len(s) < 9 || s[0] != ' ' || s[3] != ':' || s[6] != ':' {
 			return nil, false
 		}
 		var okHour, okMinute, okSecond bool
-		hour, okHour = number(s[1:3], 2, 2)
-		minute, okMinute = number(s[4:6], 2, 2)
-		second, okSecond = number(s[7:9], 2, 2)
+		hour, okHour = number(s[1:3], 2)
+		minute, okMinute = number(s[4:6], 2)
+		second, okSecond = number(s[7:9], 2)
 		if !okHour || !okMinute || !okSecond || hour > 23 || minute > 59 || second > 59 {
 			return nil, false
 		}
@@ -172,7 +181,7 @@ func decodeDateTime(text []byte, withTime, withZone bool) (any, bool) {
 			for end < len(s) && '0' <= s[end] && s[end] <= '9' {
 				end++
 			}
-			micros, ok := number((s[1:end] + "000000")[:max(6, end-1)], 6, 6)
+			micros, ok := number((s[1:end] + "000000")[:max(6, end-1)], 6)
 			if !ok || end == 1 {
 				return nil, false
 			}
@@ -180,7 +189,7 @@ func decodeDateTime(text []byte, withTime, withZone bool) (any, bool) {
 			s = s[end:]
 		}
 	}
-	if withZone {
+	if parts == withZone {
 		if offset, ok = zoneOffset(s); !ok {
 			return nil, false
 		}
@@ -204,7 +213,7 @@ func zoneOffset(s string) (int, bool) {
 	seconds := 0
 	unit := 3600
 	for i, part := range strings.Split(s[1:], ":") {
-		n, ok := number(part, 2, 2)
+		n, ok := number(part, 2)
 		if !ok || i > 2 {
 			return 0, false
 		}
@@ -217,9 +226,9 @@ func zoneOffset(s string) (int, bool) {
 	return seconds, true
 }
 
-// number reads an unsigned decimal number of so many digits.
-func number(s string, minDigits, maxDigits int) (int, bool) {
-	if len(s) < minDigits || len(s) > maxDigits {
+// number reads an unsigned decimal number of exactly so many digits.
+func number(s string, digits int) (int, bool) {
+	if len(s) != digits {
 		return 0, false
 	}
 	n := 0
