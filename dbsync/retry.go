@@ -8,7 +8,7 @@ import (
 	"github.com/cenkalti/backoff/v5"
 )
 
-// retry repeats f with growing pauses until it gives no error, an error that repeating
+// retry repeats f with growing pauses until it succeeds, returns an error that repeating
 // cannot cure, or ctx is done.
 func retry[T any](ctx context.Context, log logger, what string, f func() (T, error)) (T, error) {
 	pause := backoff.NewExponentialBackOff()
