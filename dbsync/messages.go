@@ -24,18 +24,18 @@ const (
 // It is the way to the raw stream, for use without Run: while the Syncer runs it returns
 // an error. What can be peeked at is bounded by three times MaxMessagesToRead messages and
 // 12 MiB.
-func (p *Syncer) GetMessages(numMessages int, consume bool, out []PGMSG) (msgs []PGMSG, err error) {
-	return p.getMessages(context.Background(), numMessages, consume, out)
+func (s *Syncer) GetMessages(numMessages int, consume bool, out []PGMSG) (msgs []PGMSG, err error) {
+	return s.getMessages(context.Background(), numMessages, consume, out)
 }
 
-func (p *Syncer) getMessages(ctx context.Context, numMessages int, consume bool, out []PGMSG) ([]PGMSG, error) {
-	if p.IsRunning() {
+func (s *Syncer) getMessages(ctx context.Context, numMessages int, consume bool, out []PGMSG) ([]PGMSG, error) {
+	if s.IsRunning() {
 		return out, errors.New("get messages: the syncer is running")
 	}
 	if numMessages < 0 {
 		return out, fmt.Errorf("get %d messages: want 0 or more", numMessages)
 	}
-	raw, err := p.peek(ctx, numMessages)
+	raw, err := s.peek(ctx, numMessages)
 	if err != nil {
 		return out, fmt.Errorf("get messages: %w", err)
 	}
@@ -43,29 +43,29 @@ func (p *Syncer) getMessages(ctx context.Context, numMessages int, consume bool,
 		out = append(out, PGMSG{LSN: m.lsn.String(), Xid: uint64(m.xid), Data: m.data})
 	}
 	if consume {
-		return out, p.Forward(len(raw))
+		return out, s.Forward(len(raw))
 	}
 	return out, nil
 }
 
 // peek returns messages from the head of the queue, and connects if it has to.
-func (p *Syncer) peek(ctx context.Context, n int) ([]message, error) {
-	if !p.connected() {
-		if q := p.queue(); q.length() == 0 {
-			if err := p.tryConnect(ctx); err != nil {
+func (s *Syncer) peek(ctx context.Context, n int) ([]message, error) {
+	if !s.connected() {
+		if q := s.queue(); q.length() == 0 {
+			if err := s.tryConnect(ctx); err != nil {
 				return nil, err
 			}
 		}
 	}
-	q := p.queue()
-	msgs, err := q.peek(q.head(), n, math.MaxInt, nil)
+	q := s.queue()
+	msgs, err := q.peek(q.head(), bounds{n, math.MaxInt}, nil)
 	if err != nil || len(msgs) == n {
 		return msgs, err
 	}
 
 	// More may be on the way: the server says when it has sent everything.
 	var text string
-	if err := p.db.QueryRowContext(ctx, "SELECT pg_catalog.pg_current_wal_flush_lsn()::text").Scan(&text); err != nil {
+	if err := s.db.QueryRowContext(ctx, "SELECT pg_catalog.pg_current_wal_flush_lsn()::text").Scan(&text); err != nil {
 		return nil, fmt.Errorf("read the log's end: %w", err)
 	}
 	end, err := pglogrepl.ParseLSN(text)
@@ -76,11 +76,11 @@ func (p *Syncer) peek(ctx context.Context, n int) ([]message, error) {
 	defer cancel()
 	for {
 		caughtUp := q.caughtUp(end)
-		msgs, err := q.peek(q.head(), n, math.MaxInt, nil)
+		msgs, err := q.peek(q.head(), bounds{n, math.MaxInt}, nil)
 		if err != nil || len(msgs) == n || caughtUp || len(msgs) > 0 && q.isFull() {
 			return msgs, err
 		}
-		if err := p.askServer(); err != nil {
+		if err := s.askServer(); err != nil {
 			return nil, err
 		}
 		select {
@@ -93,25 +93,25 @@ func (p *Syncer) peek(ctx context.Context, n int) ([]message, error) {
 }
 
 // askServer has the server say how far it has sent.
-func (p *Syncer) askServer() error {
-	p.link.Lock()
-	st := p.st
-	p.link.Unlock()
+func (s *Syncer) askServer() error {
+	s.link.Lock()
+	st := s.st
+	s.link.Unlock()
 	if st == nil {
 		return errStreamClosed
 	}
-	return st.sendStatus(true)
+	return st.sendStatus(replyWanted)
 }
 
 // Forward takes nummsgs messages from the head of what GetMessages returns: they are
 // dealt with. The slot follows when a transaction is complete; a position inside of one
 // is remembered and never confirmed. The server hears of it at once, but at most once a
 // second; Close and the end of Process do not leave before it has.
-func (p *Syncer) Forward(nummsgs int) error {
-	if p.IsRunning() {
+func (s *Syncer) Forward(nummsgs int) error {
+	if s.IsRunning() {
 		return errors.New("forward: the syncer is running")
 	}
-	return p.queue().forward(nummsgs)
+	return s.queue().forward(nummsgs)
 }
 
 // Process calls f with the messages at the head of the slot, at most MaxMessagesToRead at

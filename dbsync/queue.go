@@ -26,7 +26,7 @@ type message struct {
 // It also knows the position that may be confirmed: the end of the last transaction
 // that was forwarded whole, or what a keepalive reported while nothing was waiting.
 type queue struct {
-	maxMessages, maxBytes int
+	max bounds
 
 	mu       sync.Mutex
 	msgs     []message
@@ -43,9 +43,12 @@ type queue struct {
 	moved   chan struct{} // the position moved by what was stored; capacity 1
 }
 
-func newQueue(maxMessages, maxBytes int, stored pglogrepl.LSN) *queue {
+// bounds are of a number of messages, and of the bytes of their data.
+type bounds struct{ messages, bytes int }
+
+func newQueue(max bounds, stored pglogrepl.LSN) *queue {
 	return &queue{
-		maxMessages: maxMessages, maxBytes: maxBytes, stored: stored,
+		max: max, stored: stored,
 		arrived: make(chan struct{}, 1), space: make(chan struct{}, 1), moved: make(chan struct{}, 1),
 	}
 }
@@ -88,7 +91,7 @@ func (q *queue) push(ctx context.Context, m message) error {
 
 // fits reports whether a message of n bytes has room. mu is held.
 func (q *queue) fits(n int) bool {
-	return len(q.msgs) < q.maxMessages && (q.bytes == 0 || q.bytes+n <= q.maxBytes)
+	return len(q.msgs) < q.max.messages && (q.bytes == 0 || q.bytes+n <= q.max.bytes)
 }
 
 // isFull reports whether the reader waits for room.
@@ -107,7 +110,7 @@ func (q *queue) keepalive(end pglogrepl.LSN) {
 	signal(q.arrived)
 }
 
-// idle lets the position follow the server's while nothing waits to be stored. A
+// idle keeps the position at the server's while nothing waits to be stored. A
 // position inside a transaction is never confirmed, nor one before messages that
 // are received and not forwarded. It does not say that the position moved: the note
 // that precedes a confirmation writes to the log itself, which would go on for ever.
@@ -129,16 +132,15 @@ func (q *queue) fail(err error) {
 	signal(q.space)
 }
 
-// peek appends to out at most n messages from sequence number from on, with about
-// maxBytes of data, but one at least. err is set when there is none and there will
-// be none.
-func (q *queue) peek(from uint64, n, maxBytes int, out []message) ([]message, error) {
+// peek appends to out the messages from sequence number from on, within max, but one at
+// least. err is set when there is none and there will be none.
+func (q *queue) peek(from uint64, max bounds, out []message) ([]message, error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	rest := q.msgs[min(int(from-q.first), len(q.msgs)):]
 	bytes := 0
 	for i := range rest {
-		if i == n || i > 0 && bytes+len(rest[i].data) > maxBytes {
+		if i == max.messages || i > 0 && bytes+len(rest[i].data) > max.bytes {
 			break
 		}
 		bytes += len(rest[i].data)

@@ -57,7 +57,7 @@ func TestNewMessage(t *testing.T) {
 // The position follows what is stored, transaction by transaction, and the server only
 // while nothing waits.
 func TestQueuePosition(t *testing.T) {
-	q := newQueue(100, 1<<20, 100)
+	q := newQueue(bounds{messages: 100, bytes: 1 << 20}, 100)
 	position := func(want pglogrepl.LSN) {
 		t.Helper()
 		if got := q.position(); got != want {
@@ -118,7 +118,7 @@ func TestQueuePosition(t *testing.T) {
 }
 
 func TestQueueIsFull(t *testing.T) {
-	q := newQueue(3, 100, 0)
+	q := newQueue(bounds{messages: 3, bytes: 100}, 0)
 	push := func(m message) error {
 		ctx, cancel := context.WithTimeoutCause(t.Context(), 20*time.Millisecond, errShortMessage)
 		defer cancel()
@@ -162,17 +162,17 @@ func TestQueueIsFull(t *testing.T) {
 	if err := push(insertMessage(5, 1, 1)); err != nil {
 		t.Error(err) // it is dropped, so that the connection can be read to its end
 	}
-	msgs, err := q.peek(q.head(), 10, 1<<20, nil)
+	msgs, err := q.peek(q.head(), bounds{messages: 10, bytes: 1 << 20}, nil)
 	if err != nil || len(msgs) != 3 {
 		t.Errorf("got %d messages, %v", len(msgs), err)
 	}
-	if _, err := q.peek(q.head()+3, 10, 1<<20, nil); !errors.Is(err, end) {
+	if _, err := q.peek(q.head()+3, bounds{messages: 10, bytes: 1 << 20}, nil); !errors.Is(err, end) {
 		t.Errorf("after the last message: %v", err)
 	}
-	if msgs, err := q.peek(q.head(), 10, 60, nil); err != nil || len(msgs) != 1 {
+	if msgs, err := q.peek(q.head(), bounds{messages: 10, bytes: 60}, nil); err != nil || len(msgs) != 1 {
 		t.Errorf("at most 60 bytes: got %d messages, %v", len(msgs), err)
 	}
-	if msgs, err := q.peek(q.head(), 2, 1, nil); err != nil || len(msgs) != 1 {
+	if msgs, err := q.peek(q.head(), bounds{messages: 2, bytes: 1}, nil); err != nil || len(msgs) != 1 {
 		t.Errorf("at most 1 byte: got %d messages, %v", len(msgs), err)
 	}
 }
@@ -181,7 +181,7 @@ func TestQueueIsFull(t *testing.T) {
 // forwarded, and the position is never beyond a commit that was not forwarded.
 func TestQueueIsASlice(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		q := newQueue(20, 300, 0)
+		q := newQueue(bounds{messages: 20, bytes: 300}, 0)
 		var all []message // ever pushed
 		forwarded, released := 0, 0
 		var lsn pglogrepl.LSN
@@ -246,7 +246,7 @@ func TestQueueIsASlice(t *testing.T) {
 				if q.length() != len(all)-forwarded || q.head() != uint64(forwarded) {
 					t.Fatalf("%d messages from %d, want %d from %d", q.length(), q.head(), len(all)-forwarded, forwarded)
 				}
-				got := must(q.peek(uint64(forwarded), 1000, 1<<20, nil))
+				got := must(q.peek(uint64(forwarded), bounds{messages: 1000, bytes: 1 << 20}, nil))
 				for i, m := range got {
 					want := all[forwarded+i]
 					if m.lsn != want.lsn || forwarded+i >= released && !slices.Equal(m.data, want.data) || forwarded+i < released && m.data != nil {
@@ -283,7 +283,7 @@ func TestQueueIsASlice(t *testing.T) {
 // begin of the transaction that is open, has not been confirmed.
 func lastEnd(forwarded []message, q *queue) pglogrepl.LSN {
 	bound := pglogrepl.LSN(1<<63 - 1)
-	if rest := must(q.peek(q.head(), 1, 1, nil)); len(rest) > 0 {
+	if rest := must(q.peek(q.head(), bounds{messages: 1, bytes: 1}, nil)); len(rest) > 0 {
 		bound = rest[0].lsn
 	}
 	for i := len(forwarded) - 1; i >= 0 && forwarded[i].kind != pglogrepl.MessageTypeCommit; i-- {

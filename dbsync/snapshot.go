@@ -1,10 +1,16 @@
 package dbsync
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
 	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 )
 
 // A Snapshot says which transactions a reader sees. It is the value of
@@ -61,3 +67,155 @@ func (s Snapshot) Visible(xid uint32) bool {
 	_, running := slices.BinarySearch(s.InProgress, full)
 	return !running
 }
+
+const barrierPause = time.Second
+
+// beginSnapshot opens a transaction whose snapshot shows every transaction that began
+// before this Syncer listened. Of those it may have missed what they did: their commits
+// may have been streamed to another process that did not live to see them visible, or
+// their changes may be older than the publication.
+func (s *Syncer) beginSnapshot(ctx context.Context, conn *pgconn.PgConn, w *watch, tables ...string) error {
+	pause := 10 * time.Millisecond
+	told := false
+	for {
+		snapshot, err := takeSnapshot(ctx, conn, tables...)
+		if err != nil {
+			return err
+		}
+		// Also one that is not good enough: the tracker may forget what it shows, however long
+		// the waiting takes.
+		s.tracker.setSnapshot(w, &snapshot)
+		if barrier := s.barrier.Load(); barrier > 0 && snapshot.Xmin > barrier {
+			return nil
+		}
+		if _, err := conn.Exec(ctx, "ROLLBACK").ReadAll(); err != nil {
+			return fmt.Errorf("take a snapshot: %w", err)
+		}
+		if pause > barrierPause && !told && s.barrier.Load() > 0 {
+			told = true
+			s.log.Warn("rows are read when the transactions that were open at the start have ended; see pg_stat_activity.backend_xid and pg_prepared_xacts",
+				"oldest", snapshot.Xmin, "wanted", s.barrier.Load())
+		}
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-time.After(min(pause, barrierPause)):
+		}
+		pause *= 2
+	}
+}
+
+// Unseen returns the transactions that the stream has brought and that others may not see
+// yet, for [Syncer.ReadVisible]: what f reads is then at least as new as the stream.
+func (s *Syncer) Unseen() []uint32 { return s.tracker.unseen() }
+
+// ReadVisible calls f within a read-only transaction whose snapshot shows all of the
+// transactions xids, which the stream says have committed. A commit is streamed before
+// other sessions see it; ReadVisible waits until they do. tables are the quoted names of
+// those that f reads, see takeSnapshot. f must read all of its results.
+//
+// It returns when what f saw is durable. A session with synchronous_commit = off is seen
+// before its commit is on disk; a crash of the server could take back what was read, and
+// no change would ever come to say so.
+func (s *Syncer) ReadVisible(ctx context.Context, xids []uint32, tables []string, f func(conn *pgconn.PgConn) error) error {
+	return WithConn(ctx, s.db, func(c *pgx.Conn) error {
+		conn := c.PgConn()
+		pause := 5 * time.Millisecond
+		for {
+			snapshot, err := takeSnapshot(ctx, conn, tables...)
+			if err != nil {
+				return err
+			}
+			if i := slices.IndexFunc(xids, func(xid uint32) bool { return !snapshot.Visible(xid) }); i < 0 {
+				return s.readDurable(ctx, conn, f)
+			}
+			rollback(ctx, conn)
+			select {
+			case <-ctx.Done():
+				return context.Cause(ctx)
+			case <-time.After(min(pause, barrierPause)):
+			}
+			pause *= 2
+		}
+	})
+}
+
+// readDurable calls f, ends the transaction, and has the log written to disk: a commit of
+// our own is not on disk before everything in front of it is. The place in the stream that
+// it makes means nothing.
+func (s *Syncer) readDurable(ctx context.Context, conn *pgconn.PgConn, f func(conn *pgconn.PgConn) error) error {
+	err := f(conn)
+	rollback(ctx, conn)
+	if err != nil {
+		return err
+	}
+	return s.writeWatermark(ctx, watermark{markWatermark, newToken()})
+}
+
+// takeSnapshot opens a read-only transaction and returns its snapshot. After an error
+// none is open.
+//
+// The tables are locked first, against nothing but what changes their definition: a
+// statement that rewrites a table leaves it empty for a snapshot taken before, and would
+// otherwise fit between the snapshot and the select
+// (https://www.postgresql.org/docs/current/mvcc-caveats.html).
+func takeSnapshot(ctx context.Context, conn *pgconn.PgConn, tables ...string) (Snapshot, error) {
+	begin := "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; "
+	if len(tables) > 0 {
+		begin += "LOCK TABLE " + strings.Join(tables, ", ") + " IN ACCESS SHARE MODE; "
+	}
+	results, err := conn.Exec(ctx, begin+"SELECT pg_catalog.pg_current_snapshot()::text").ReadAll()
+	last := len(results) - 1
+	if err == nil && (last < 0 || len(results[last].Rows) != 1) {
+		err = errors.New("the server gave no snapshot")
+	}
+	var snapshot Snapshot
+	if err == nil {
+		snapshot, err = ParseSnapshot(string(results[last].Rows[0][0]))
+	}
+	if err != nil {
+		rollback(ctx, conn)
+		return Snapshot{}, fmt.Errorf("take a snapshot: %w", err)
+	}
+	return snapshot, nil
+}
+
+// A NoTableError reports that a table is gone.
+type NoTableError struct{ OID uint32 }
+
+func (e *NoTableError) Error() string { return fmt.Sprintf("table %d does not exist", e.OID) }
+
+// relationNames returns the quoted names of tables.
+func relationNames(ctx context.Context, conn *pgconn.PgConn, oids []uint32) ([]string, error) {
+	list := []byte{'{'}
+	for i, oid := range oids {
+		if i > 0 {
+			list = append(list, ',')
+		}
+		list = strconv.AppendUint(list, uint64(oid), 10)
+	}
+	result := conn.ExecParams(ctx, `SELECT CASE WHEN c.oid IS NOT NULL THEN pg_catalog.format('%I.%I', n.nspname, c.relname) END FROM pg_catalog.unnest($1::oid[]) WITH ORDINALITY o(oid, place)
+		LEFT JOIN (pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace) ON c.oid = o.oid ORDER BY o.place`,
+		[][]byte{append(list, '}')}, nil, nil, nil).Read()
+	if result.Err != nil {
+		return nil, fmt.Errorf("look for tables %d: %w", oids, result.Err)
+	}
+	names := make([]string, len(result.Rows))
+	for i, row := range result.Rows {
+		if row[0] == nil {
+			return nil, &PermanentError{&NoTableError{oids[i]}}
+		}
+		names[i] = string(row[0])
+	}
+	return names, nil
+}
+
+// rollback ends a read-only transaction. If it fails the connection is broken, and the
+// transaction ends with it.
+func rollback(ctx context.Context, conn *pgconn.PgConn) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), rollbackTimeout)
+	defer cancel()
+	_ = conn.Exec(ctx, "ROLLBACK").Close()
+}
+
+const rollbackTimeout = 5 * time.Second

@@ -51,12 +51,9 @@ type notes interface {
 // stream receives what one replication connection brings. Its two goroutines, the reader
 // and the confirmer, are started by startStream and waited for by close.
 type stream struct {
-	slot    string
-	queue   *queue
+	streamOptions
 	conn    net.Conn
 	front   *pgproto3.Frontend
-	notes   notes
-	log     *slog.Logger
 	cancel  context.CancelCauseFunc
 	workers conc.WaitGroup
 
@@ -67,35 +64,42 @@ type stream struct {
 	ended     <-chan struct{}
 }
 
-// startStream begins to receive from the slot, at the queue's position; the server knows of
-// confirmed. It takes conn over. The caller closes the stream.
-func startStream(ctx context.Context, conn *pgconn.PgConn, slot, publication string, q *queue, confirmed pglogrepl.LSN, notes notes, log *slog.Logger) (*stream, error) {
-	args := []string{"proto_version '1'", fmt.Sprintf("publication_names '%s'", quotePublication(publication))}
+// streamOptions say what a stream receives, and where it goes.
+type streamOptions struct {
+	slot, publication string
+	known             pglogrepl.LSN // up to which the server knows that everything is stored
+	queue             *queue        // the stream begins at its position
+	notes             notes
+	log               *slog.Logger
+}
+
+// startStream begins to receive from a slot. It takes conn over. The caller closes the stream.
+func startStream(ctx context.Context, conn *pgconn.PgConn, o streamOptions) (*stream, error) {
+	args := []string{"proto_version '1'", fmt.Sprintf("publication_names '%s'", quotePublication(o.publication))}
 	// What is stored already and was not confirmed is skipped: the server takes the later
 	// one of this position and its own.
-	err := pglogrepl.StartReplication(ctx, conn, slot, q.position(), pglogrepl.StartReplicationOptions{Mode: pglogrepl.LogicalReplication, PluginArgs: args})
+	err := pglogrepl.StartReplication(ctx, conn, o.slot, o.queue.position(), pglogrepl.StartReplicationOptions{Mode: pglogrepl.LogicalReplication, PluginArgs: args})
 	if err != nil {
 		conn.Close(context.WithoutCancel(ctx))
-		return nil, fmt.Errorf("start replication from slot %s: %w", slot, err)
+		return nil, fmt.Errorf("start replication from slot %s: %w", o.slot, err)
 	}
 	// From here on the connection is read by one goroutine and written by another, and
 	// pgconn, which watches a context per message, would only be in the way.
 	hijacked, err := conn.Hijack()
 	if err != nil {
-		return nil, fmt.Errorf("start replication from slot %s: %w", slot, err)
+		return nil, fmt.Errorf("start replication from slot %s: %w", o.slot, err)
 	}
 	if err := hijacked.Conn.SetDeadline(time.Time{}); err != nil {
 		hijacked.Conn.Close()
-		return nil, fmt.Errorf("start replication from slot %s: %w", slot, err)
+		return nil, fmt.Errorf("start replication from slot %s: %w", o.slot, err)
 	}
 	run, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
-	s := &stream{slot: slot, queue: q, conn: hijacked.Conn, front: hijacked.Frontend, notes: notes, log: log, cancel: cancel,
-		flush: make(chan chan error), ended: run.Done()}
+	s := &stream{streamOptions: o, conn: hijacked.Conn, front: hijacked.Frontend, cancel: cancel, flush: make(chan chan error), ended: run.Done()}
 	// Not more than that: what was stored over an earlier connection is noted before the
 	// server is told.
-	s.confirmed.Store(uint64(confirmed))
-	if q.position() > confirmed {
-		signal(q.moved)
+	s.confirmed.Store(uint64(o.known))
+	if o.queue.position() > o.known {
+		signal(o.queue.moved)
 	}
 	s.workers.Go(func() { s.end(s.read(run)) })
 	s.workers.Go(func() { s.end(s.confirm(run)) })
@@ -194,7 +198,7 @@ func (s *stream) read(ctx context.Context) error {
 			}
 			s.queue.keepalive(k.ServerWALEnd)
 			if k.ReplyRequested {
-				if err := s.sendStatus(false); err != nil {
+				if err := s.sendStatus(noReply); err != nil {
 					return err
 				}
 			}
@@ -232,8 +236,8 @@ func closedReason(err error) error {
 	return err
 }
 
-// confirm returns the server the position whenever it moved, and shows it from time to
-// time that we live. It ends a connection on which the server does not live.
+// confirm sends the server the position whenever it moved, and from time to time a sign
+// that this process lives. It ends a connection on which the server gives none.
 func (s *stream) confirm(ctx context.Context) error {
 	ticker := time.NewTicker(statusInterval)
 	defer ticker.Stop()
@@ -259,7 +263,7 @@ func (s *stream) confirm(ctx context.Context) error {
 			} else if silent += statusInterval; silent >= silenceLimit {
 				return fmt.Errorf("read the replication stream: the server has been silent for %s", silent)
 			}
-			if err := s.sendStatus(true); err != nil {
+			if err := s.sendStatus(replyWanted); err != nil {
 				return err
 			}
 			// Falls through to a position that moved while nothing came.
@@ -289,7 +293,7 @@ func (s *stream) advance(ctx context.Context) error {
 		return err
 	}
 	s.confirmed.Store(uint64(position))
-	return s.sendStatus(false)
+	return s.sendStatus(noReply)
 }
 
 // confirmNow has the position confirmed without waiting for the interval.
@@ -305,9 +309,16 @@ func (s *stream) confirmNow(ctx context.Context) error {
 	}
 }
 
-// sendStatus returns the server the confirmed position, and asks it for an answer if ask
-// is set. The server keeps the log from there on.
-func (s *stream) sendStatus(ask bool) error {
+// reply says whether the server is to answer a status.
+type reply byte
+
+const (
+	noReply     reply = 0
+	replyWanted reply = 1
+)
+
+// sendStatus sends the server the confirmed position, from where on it keeps the log.
+func (s *stream) sendStatus(r reply) error {
 	const pgEpoch = 946_684_800_000_000 // microseconds from 1970 to 2000
 	lsn := s.confirmed.Load()
 	status := make([]byte, 0, 34)
@@ -316,11 +327,7 @@ func (s *stream) sendStatus(ask bool) error {
 		status = binary.BigEndian.AppendUint64(status, lsn)
 	}
 	status = binary.BigEndian.AppendUint64(status, uint64(time.Now().UnixMicro()-pgEpoch))
-	if ask {
-		status = append(status, 1)
-	} else {
-		status = append(status, 0)
-	}
+	status = append(status, byte(r))
 	buf, err := (&pgproto3.CopyData{Data: status}).Encode(nil)
 	if err != nil {
 		return fmt.Errorf("send status: %w", err)

@@ -6,8 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"os"
-	"regexp"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -131,120 +129,6 @@ const (
 	stopGrace = 8 * time.Second
 )
 
-// SyncerOpt sets one thing of a Syncer. NewSyncer returns its error.
-type SyncerOpt func(*Syncer) error
-
-// WithPGConnStr sets the connection string of the database, a URL or keywords and
-// values, as libpq has them. The default is [PGConnStringFromEnv].
-func WithPGConnStr(connStr string) SyncerOpt {
-	return func(s *Syncer) error {
-		s.connStr = connStr
-		return nil
-	}
-}
-
-// WithCtrlNamespace sets the schema of the Syncer's own tables.
-func WithCtrlNamespace(name string) SyncerOpt {
-	return nameOption("WithCtrlNamespace", name, func(s *Syncer) *string { return &s.namespace })
-}
-
-// WithWMTable sets the name of the watermark table, in the control schema.
-func WithWMTable(name string) SyncerOpt {
-	return nameOption("WithWMTable", name, func(s *Syncer) *string { return &s.wmTable })
-}
-
-// WithPublication sets the name of the publication. One that exists and was not made by
-// a Syncer is used as it is, and has to contain the watermark table.
-func WithPublication(name string) SyncerOpt {
-	return nameOption("WithPublication", name, func(s *Syncer) *string { return &s.publication })
-}
-
-// nameOption sets the name of a database object: not empty, and within Postgres' 63 bytes.
-func nameOption(option, name string, field func(*Syncer) *string) SyncerOpt {
-	return func(s *Syncer) error {
-		if name == "" || len(name) > 63 {
-			return fmt.Errorf("%s(%q): want a name of 1 to 63 bytes", option, name)
-		}
-		*field(s) = name
-		return nil
-	}
-}
-
-var slotName = regexp.MustCompile(`^[a-z0-9_]{1,63}$`)
-
-// WithReplicationSlot sets the name of the slot: lower-case letters, digits, underscores.
-func WithReplicationSlot(name string) SyncerOpt {
-	return func(s *Syncer) error {
-		if !slotName.MatchString(name) {
-			return fmt.Errorf("WithReplicationSlot(%q): want 1 to 63 lower-case letters, digits and underscores", name)
-		}
-		s.slot = name
-		return nil
-	}
-}
-
-// ForTables names the tables of the publication, "table" or "schema.table", with double
-// quotes where a name has other than lower-case letters or a dot. The publication is
-// made with them, and kept equal to them, unless somebody else made it.
-func ForTables(tableNames ...string) SyncerOpt {
-	return func(s *Syncer) error {
-		for _, name := range tableNames {
-			quoted, err := quoteTable(name)
-			if err != nil {
-				return fmt.Errorf("ForTables: %w", err)
-			}
-			s.tables = append(s.tables, quoted)
-		}
-		return nil
-	}
-}
-
-// WithLogger sets where the Syncer says what it does. The default is silence.
-func WithLogger(log *slog.Logger) SyncerOpt {
-	return func(s *Syncer) error {
-		s.log = log
-		return nil
-	}
-}
-
-// OnSlot has f called whenever the slot is this process's to follow: at the start, after
-// having waited for another process, and after a broken connection. No message is handled
-// before f returns nil. Its error is tried again, unless [IsPermanent] says that this is of no use.
-func OnSlot(f func(ctx context.Context) error) SyncerOpt {
-	return func(s *Syncer) error {
-		s.onSlot = f
-		return nil
-	}
-}
-
-// WithNewSlot allows a slot that was lost, or that belongs to another database system,
-// to be dropped and made anew, where NewSyncer otherwise returns a [*SlotLostError] or a
-// [*ClusterChangedError]. [Syncer.Generation] is another one then, and everything has to
-// be read again.
-func WithNewSlot() SyncerOpt {
-	return func(s *Syncer) error {
-		s.newSlot = true
-		return nil
-	}
-}
-
-// WithSlotTimeout bounds how long Run waits for the slot while another process has it, before
-// it has had it itself: then Run returns an error that is [ErrSlotInUse]. The default is to
-// wait without end. It should leave the time in which the server notices that a process has
-// died.
-func WithSlotTimeout(d time.Duration) SyncerOpt {
-	return func(s *Syncer) error {
-		if d <= 0 {
-			return fmt.Errorf("WithSlotTimeout(%s): want a positive time", d)
-		}
-		s.slotTimeout = d
-		return nil
-	}
-}
-
-// ErrSlotInUse reports that another process has the slot, see [WithSlotTimeout].
-var ErrSlotInUse = errors.New("the slot is in use by another process")
-
 // NewSyncer connects to the database and makes what is missing there: control schema,
 // watermark table, publication and slot. What is committed after it returns is streamed.
 // The defaults are those of the environment:
@@ -315,13 +199,9 @@ func openSyncer(opts []SyncerOpt) (*Syncer, error) {
 	return s, nil
 }
 
-func (s *Syncer) newQueue(position pglogrepl.LSN) *queue {
-	return newQueue(queueBatches*max(s.MaxMessagesToRead, 1), queueBatches*batchBytes, position)
-}
-
 // DB returns the Syncer's connections to the database. Their session settings are those
 // of the replication session, so that a value reads the same from either.
-func (p *Syncer) DB() *sql.DB { return p.db }
+func (s *Syncer) DB() *sql.DB { return s.db }
 
 // Generation names the life of the slot, from when it was made, or first used by a Syncer,
 // until it is made anew. What was made from the changes of another generation may lack
@@ -342,10 +222,10 @@ func (s *Syncer) Close() error {
 }
 
 // IsRunning reports whether Run or Start is under way.
-func (d *Syncer) IsRunning() bool {
-	d.state.Lock()
-	defer d.state.Unlock()
-	return d.run != nil
+func (s *Syncer) IsRunning() bool {
+	s.state.Lock()
+	defer s.state.Unlock()
+	return s.run != nil
 }
 
 // Err returns why the last run ended, or why the last Refresh returned false. nil: it
@@ -375,20 +255,20 @@ func (s *Syncer) runContext() (context.Context, error) {
 // Start follows the slot until Stop, until the handler returns
 // [ErrStopProcessingMessages], or until an error that repeating cannot cure, which
 // [Syncer.Err] returns.
-func (d *Syncer) Start() { _ = d.Run(context.Background()) } // Err keeps it
+func (s *Syncer) Start() { _ = s.Run(context.Background()) } // Err keeps it
 
 // Stop ends Run or Start and waits for it: the batch under way is finished within 8 s,
 // or given up, and comes again at the next start. A handler must not call it; it returns
 // ErrStopProcessingMessages.
-func (d *Syncer) Stop() {
-	d.state.Lock()
-	ended := d.ended
-	if d.run == nil {
-		d.state.Unlock()
+func (s *Syncer) Stop() {
+	s.state.Lock()
+	ended := s.ended
+	if s.run == nil {
+		s.state.Unlock()
 		return
 	}
-	d.cancel(errStopped)
-	d.state.Unlock()
+	s.cancel(errStopped)
+	s.state.Unlock()
 	<-ended
 }
 
@@ -426,16 +306,6 @@ func (s *Syncer) Run(ctx context.Context) (err error) {
 		}
 		s.log.Warn("the replication stream broke, connecting again", "slot", s.slot, "error", err)
 	}
-}
-
-// acquire connects to the slot, however long it takes.
-func (s *Syncer) acquire(run context.Context) error {
-	_, err := retry(run, s.log, "follow slot "+s.slot, func() (struct{}, error) { return struct{}{}, s.connect(run) })
-	if err != nil || s.onSlot == nil {
-		return err
-	}
-	_, err = retry(run, s.log, "begin to follow slot "+s.slot, func() (struct{}, error) { return struct{}{}, s.onSlot(run) })
-	return err
 }
 
 // begin makes ctx the run under way.
@@ -489,125 +359,6 @@ func (s *Syncer) finish(err error) error {
 	return err
 }
 
-// slotBusyPause is how often a process that waits for the slot looks again.
-const slotBusyPause = time.Second
-
-// connect begins to receive from the slot, when nobody else does.
-func (s *Syncer) connect(ctx context.Context) error {
-	start := time.Now()
-	for waited := false; ; waited = true {
-		err := s.tryConnect(ctx)
-		if sqlState(err) != "55006" { // object_in_use
-			if err == nil {
-				s.slotTimeout = 0 // from now on it is waited for
-				if waited {
-					s.log.Info("the slot is free, taking over", "slot", s.slot)
-				}
-			}
-			return err
-		}
-		if s.slotTimeout > 0 && time.Since(start) > s.slotTimeout {
-			return &PermanentError{fmt.Errorf("follow slot %s: %w", s.slot, ErrSlotInUse)}
-		}
-		if !waited {
-			s.log.Info("the slot is in use by another process, waiting for it", "slot", s.slot)
-		}
-		select {
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		case <-time.After(slotBusyPause):
-		}
-	}
-}
-
-// tryConnect opens a stream from where the slot stands, or from the position up to which
-// everything is stored if that is further.
-func (s *Syncer) tryConnect(ctx context.Context) error {
-	s.disconnect()
-	slot, err := s.slotNow(ctx)
-	if err != nil {
-		return err
-	}
-	q := s.newQueue(max(slot.confirmed, s.Position()))
-	conn, err := connectReplication(ctx, s.config)
-	if err != nil {
-		return err
-	}
-	system, err := pglogrepl.IdentifySystem(ctx, conn)
-	if err != nil {
-		conn.Close(context.WithoutCancel(ctx))
-		return fmt.Errorf("identify the database system: %w", err)
-	}
-	if system.SystemID != s.system || system.Timeline != s.timeline {
-		conn.Close(context.WithoutCancel(ctx))
-		return &ClusterChangedError{Slot: s.slot, OldSystem: s.system, System: system.SystemID, OldTimeline: s.timeline, Timeline: system.Timeline}
-	}
-	st, err := startStream(ctx, conn, s.slot, s.publication, q, slot.confirmed, s, s.log)
-	if err != nil {
-		// It may have been dropped or invalidated since it was looked at, which says more.
-		if _, now := s.slotNow(ctx); IsPermanent(now) {
-			return now
-		}
-		return err
-	}
-	if err := s.checkPassedOver(ctx); err != nil {
-		st.close()
-		return err
-	}
-	s.link.Lock()
-	s.q, s.st = q, st
-	s.link.Unlock()
-	if s.barrier.Load() == 0 {
-		// Transactions from here on are seen from their beginning.
-		var xid uint64
-		if err := s.db.QueryRowContext(ctx, "SELECT pg_catalog.pg_current_xact_id()::text").Scan(&xid); err != nil {
-			return fmt.Errorf("read the current transaction: %w", err)
-		}
-		s.barrier.Store(xid)
-	}
-	s.log.Info("following the slot", "slot", s.slot, "position", q.position().String())
-	return nil
-}
-
-// checkPassedOver notices, when the slot is ours and nobody else can move it, that another
-// process had it since this one did. What that one saw is not in the tracker, and the
-// watermarks that it saw do not come again.
-func (s *Syncer) checkPassedOver(ctx context.Context) error {
-	slot, err := s.slotNow(ctx)
-	if err != nil || slot.confirmed <= s.Position() {
-		return err
-	}
-	s.barrier.Store(0)
-	for _, m := range s.windows.passOver() {
-		if err := s.writeWatermark(ctx, watermark{markWatermark, m.id}); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// slotNow reads the state of the slot and of our note of it, and makes sure that they
-// belong together.
-func (s *Syncer) slotNow(ctx context.Context) (slot slotState, err error) {
-	err = WithConn(ctx, s.db, func(conn *pgx.Conn) error {
-		if slot, err = s.readSlot(ctx, conn); err != nil {
-			return err
-		}
-		known, err := s.readSlotRow(ctx, conn)
-		if err != nil {
-			return err
-		}
-		if known == nil {
-			return &SlotLostError{Slot: s.slot, Reason: "the control schema's note of it is gone", Confirmed: s.Position()}
-		}
-		if s.generation != "" && known.generation != s.generation {
-			return &SlotLostError{Slot: s.slot, Reason: "another process has made it anew", Confirmed: s.Position()}
-		}
-		return s.lossOf(slot, known)
-	})
-	return slot, err
-}
-
 // record notes a position before it is confirmed. The statement's snapshot lets the
 // tracker forget what everybody sees by now.
 func (s *Syncer) record(ctx context.Context, lsn pglogrepl.LSN) error {
@@ -628,77 +379,6 @@ func (s *Syncer) look(ctx context.Context) error {
 	}
 	s.walEnd.Store(uint64(end))
 	return nil
-}
-
-// disconnect ends the stream, if there is one.
-func (s *Syncer) disconnect() {
-	s.link.Lock()
-	st := s.st
-	s.st = nil
-	s.link.Unlock()
-	if st != nil {
-		st.close()
-	}
-}
-
-func (s *Syncer) queue() *queue {
-	s.link.Lock()
-	defer s.link.Unlock()
-	return s.q
-}
-
-// Position returns the LSN up to which everything is stored.
-func (s *Syncer) Position() pglogrepl.LSN {
-	if q := s.queue(); q != nil {
-		return q.position()
-	}
-	return 0
-}
-
-// Status is how far a Syncer is.
-type Status struct {
-	Connected bool          // it has the slot and receives from it
-	Position  pglogrepl.LSN // up to which everything is stored
-	Confirmed pglogrepl.LSN // up to which the server knows that; 0 while not connected
-
-	// WALEnd is where the server's log ended when it was last asked, every 10 s or oftener;
-	// 0: not yet.
-	WALEnd pglogrepl.LSN
-
-	// NewestCommit is when the newest transaction that is stored was committed, by the
-	// server's clock; zero if none was since the Syncer was made.
-	NewestCommit time.Time
-
-	// Messages were received and are not forwarded; Bytes of them are held in memory.
-	Messages, Bytes int
-}
-
-// Status returns how far the Syncer is. It answers from memory.
-func (s *Syncer) Status() Status {
-	s.link.Lock()
-	q, st := s.q, s.st
-	s.link.Unlock()
-	var status Status
-	if st != nil && st.alive() {
-		status.Connected = true
-		status.Confirmed = pglogrepl.LSN(st.confirmed.Load())
-	}
-	if us := s.newest.Load(); us != 0 {
-		status.NewestCommit = time.UnixMicro(us)
-	}
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	status.Position = q.stored
-	status.WALEnd = max(q.reported, pglogrepl.LSN(s.walEnd.Load()))
-	status.Messages, status.Bytes = len(q.msgs), q.bytes
-	return status
-}
-
-// connected reports whether the Syncer has the slot and receives from it.
-func (s *Syncer) connected() bool {
-	s.link.Lock()
-	defer s.link.Unlock()
-	return s.st != nil && s.st.alive()
 }
 
 // follow is the main loop: what is received is translated and written, and then the slot
@@ -744,28 +424,12 @@ func (s *Syncer) follow(run context.Context) (err error) {
 		}
 		w.start(building, t)
 		for _, window := range t.handed {
-			window.say(true)
+			window.say(handedOn)
 		}
 		building, spare = spare, building
 		if t.stop {
 			return ErrStopProcessingMessages
 		}
-	}
-}
-
-// flush has the server told what is stored. It is the last thing before a stream ends;
-// if it fails, what is stored comes again.
-func (s *Syncer) flush(run context.Context) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(run), statusInterval/2)
-	defer cancel()
-	s.link.Lock()
-	st := s.st
-	s.link.Unlock()
-	if st == nil {
-		return
-	}
-	if err := st.confirmNow(ctx); err != nil {
-		s.log.Debug("the last position was not confirmed", "slot", s.slot, "error", err)
 	}
 }
 
@@ -776,7 +440,7 @@ func (s *Syncer) next(run context.Context, q *queue, w *writer, cursor uint64, m
 		if run.Err() != nil {
 			return nil, context.Cause(run)
 		}
-		msgs, err := q.peek(cursor, s.MaxMessagesToRead, batchBytes, msgs)
+		msgs, err := q.peek(cursor, bounds{s.MaxMessagesToRead, batchBytes}, msgs)
 		if err != nil || len(msgs) > 0 {
 			return msgs, err
 		}
@@ -795,15 +459,15 @@ func (s *Syncer) next(run context.Context, q *queue, w *writer, cursor uint64, m
 // after them, as far as the batch has room. It waits for that only while another batch is
 // being written, and otherwise returns false.
 func (s *Syncer) arrives(run context.Context, q *queue, w *writer, cursor uint64, msgs *[]message) bool {
-	room, bytes := s.MaxMessagesToRead-len(*msgs), batchBytes
+	room := bounds{s.MaxMessagesToRead - len(*msgs), batchBytes}
 	for i := range *msgs {
-		bytes -= len((*msgs)[i].data)
+		room.bytes -= len((*msgs)[i].data)
 	}
-	for room > 0 && bytes > 0 && w.writing() {
+	for room.messages > 0 && room.bytes > 0 && w.writing() {
 		have := len(*msgs)
 		var err error
-		if *msgs, err = q.peek(cursor+uint64(have), room, bytes, *msgs); err != nil || len(*msgs) > have {
-			return err == nil // next gives the error again
+		if *msgs, err = q.peek(cursor+uint64(have), room, *msgs); err != nil || len(*msgs) > have {
+			return err == nil // next returns the error again
 		}
 		select {
 		case <-run.Done():
@@ -813,11 +477,4 @@ func (s *Syncer) arrives(run context.Context, q *queue, w *writer, cursor uint64
 		}
 	}
 	return false
-}
-
-func envOr(name, value string) string {
-	if v := os.Getenv(name); v != "" {
-		return v
-	}
-	return value
 }

@@ -205,7 +205,7 @@ func (s *Syncer) handleWatermark(row *pglogrepl.TupleData, r *pglogrepl.Relation
 			return false, fmt.Errorf("rows of a window: %w", err)
 		}
 		if !ok {
-			window.say(false)
+			window.say(readAgain)
 			return false, nil
 		}
 		t.handed = append(t.handed, window)

@@ -184,13 +184,14 @@ func (t *tracker) end() {
 	t.open = nil
 }
 
-// collect returns the keys of the rows of a table that a window must not hand on: what
-// transactions touched that the stream brought since the low watermark, or that the
-// window's snapshot does not show. It is called when the high watermark arrives. ok is
-// false when such a transaction may have touched any row, or when one that the snapshot
-// does not show is older than the low watermark and touched a related table: then the
-// window has to be read again; or when the window was given up, so that some may have been
-// forgotten.
+// collect returns the keys of the rows of a table that a window must not hand on: those that
+// a transaction touched which the stream brought since the low watermark, or which the
+// window's snapshot does not show. It is called when the high watermark arrives.
+//
+// ok is false when the window has to be read again. There are three cases: such a transaction
+// may have touched any row; one that the snapshot does not show is older than the low
+// watermark and touched a related table; or the window was given up meanwhile, so that some
+// may have been forgotten.
 func (t *tracker) collect(relation uint32, related []uint32, w *watch) (keys map[string]struct{}, ok bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -268,25 +269,25 @@ func (t *tracker) needed(tx *touched) bool {
 	return false
 }
 
-// forget gives back what tx holds of the bound. mu is held.
+// forget takes the keys of tx off the count. mu is held.
 func (t *tracker) forget(tx *touched) {
 	for i := range tx.tables {
 		t.keys -= len(tx.tables[i].keys)
 	}
 }
 
-// setAll gives up the table's keys. mu is held.
+// setAll drops the table's keys: any row of it may have been touched. mu is held.
 func (t *tracker) setAll(table *touchedTable) {
 	t.keys -= len(table.keys)
 	table.keys, table.all = nil, true
 }
 
-func (tx *touched) table(relation uint32) *touchedTable {
-	for i := range tx.tables {
-		if tx.tables[i].relation == relation {
-			return &tx.tables[i]
+func (t *touched) table(relation uint32) *touchedTable {
+	for i := range t.tables {
+		if t.tables[i].relation == relation {
+			return &t.tables[i]
 		}
 	}
-	tx.tables = append(tx.tables, touchedTable{relation: relation})
-	return &tx.tables[len(tx.tables)-1]
+	t.tables = append(t.tables, touchedTable{relation: relation})
+	return &t.tables[len(t.tables)-1]
 }

@@ -5,12 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strconv"
-	"strings"
 	"sync"
 	"time"
 
-	"github.com/cenkalti/backoff/v5"
 	"github.com/jackc/pglogrepl"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
@@ -67,7 +64,7 @@ type Window struct {
 	took      time.Duration
 	watch     *watch
 
-	outcome chan bool     // true: handed on; false: has to be read again; capacity 1
+	outcome chan outcome  // capacity 1
 	stored  chan struct{} // closed when everything that was handed on is stored
 
 	// The following belongs to the goroutine of Run.
@@ -79,10 +76,18 @@ type Window struct {
 // Len returns how many rows the select gave.
 func (w *Window) Len() int { return len(w.rows) }
 
-// say returns the reader of the window what became of it. What was said first holds.
-func (w *Window) say(handed bool) {
+// outcome is what became of a window when its high watermark came.
+type outcome bool
+
+const (
+	handedOn  outcome = true
+	readAgain outcome = false // its rows are not used
+)
+
+// say lets the reader of the window know its outcome. What was said first holds.
+func (w *Window) say(o outcome) {
 	select {
-	case w.outcome <- handed:
+	case w.outcome <- o:
 	default:
 	}
 }
@@ -119,7 +124,7 @@ func (w *Window) Last() ([][]byte, error) {
 	return last, nil
 }
 
-func (sel *Select) keyPositions(r *pglogrepl.RelationMessage) []int { return positions(r, sel.Key) }
+func (s *Select) keyPositions(r *pglogrepl.RelationMessage) []int { return positions(r, s.Key) }
 
 // positions returns where the named columns stand in a description; a column that it
 // does not have is left out.
@@ -197,35 +202,9 @@ func (s *Syncer) OpenWindow(ctx context.Context, sel Select) (*Window, error) {
 	})
 }
 
-// retry repeats f with growing pauses until it gives no error, an error that repeating
-// cannot cure, or ctx is done.
-func retry[T any](ctx context.Context, log logger, what string, f func() (T, error)) (T, error) {
-	pause := backoff.NewExponentialBackOff()
-	pause.InitialInterval, pause.MaxInterval = 100*time.Millisecond, 30*time.Second
-	for {
-		v, err := f()
-		if err == nil || IsPermanent(err) {
-			return v, err
-		}
-		if ctx.Err() != nil {
-			return v, fmt.Errorf("%s: %w", what, context.Cause(ctx))
-		}
-		d := pause.NextBackOff()
-		log.Warn(what+" failed, trying again", "error", err, "pause", d.Round(time.Millisecond))
-		select {
-		case <-ctx.Done():
-			return v, fmt.Errorf("%s: %w", what, context.Cause(ctx))
-		case <-time.After(d):
-		}
-	}
-}
-
-// logger is what retry needs of slog.Logger.
-type logger interface{ Warn(msg string, args ...any) }
-
 // readWindow tries once; ok is false when the rows have to be read again.
 func (s *Syncer) readWindow(ctx context.Context, sel Select) (_ *Window, ok bool, err error) {
-	w := &Window{Select: sel, id: newToken(), outcome: make(chan bool, 1), stored: make(chan struct{})}
+	w := &Window{Select: sel, id: newToken(), outcome: make(chan outcome, 1), stored: make(chan struct{})}
 	w.watch = s.tracker.watch()
 	defer s.tracker.unwatch(w.watch)
 	s.windows.add(w)
@@ -243,14 +222,14 @@ func (s *Syncer) readWindow(ctx context.Context, sel Select) (_ *Window, ok bool
 		return nil, false, err
 	}
 	select {
-	case ok := <-w.outcome:
-		return w, ok, nil
+	case o := <-w.outcome:
+		return w, o == handedOn, nil
 	case <-ctx.Done():
 		return nil, false, context.Cause(ctx)
 	}
 }
 
-// readRows runs the window's select in a snapshot that can be judged.
+// readRows runs the window's select in a snapshot of which it is known what it shows.
 func (s *Syncer) readRows(ctx context.Context, conn *pgconn.PgConn, w *Window) error {
 	tables, err := relationNames(ctx, conn, append([]uint32{w.Relation}, w.Related...))
 	if err != nil {
@@ -295,158 +274,6 @@ func describeResult(relation uint32, fields []pgconn.FieldDescription) *pglogrep
 	return d
 }
 
-const barrierPause = time.Second
-
-// beginSnapshot opens a transaction whose snapshot shows every transaction that began
-// before this Syncer listened. Of those it may have missed what they did: their commits
-// may have been streamed to another process that did not live to see them visible, or
-// their changes may be older than the publication.
-func (s *Syncer) beginSnapshot(ctx context.Context, conn *pgconn.PgConn, w *watch, tables ...string) error {
-	pause := 10 * time.Millisecond
-	told := false
-	for {
-		snapshot, err := takeSnapshot(ctx, conn, tables...)
-		if err != nil {
-			return err
-		}
-		// Also one that is not good enough: the tracker may forget what it shows, however long
-		// the waiting takes.
-		s.tracker.setSnapshot(w, &snapshot)
-		if barrier := s.barrier.Load(); barrier > 0 && snapshot.Xmin > barrier {
-			return nil
-		}
-		if _, err := conn.Exec(ctx, "ROLLBACK").ReadAll(); err != nil {
-			return fmt.Errorf("take a snapshot: %w", err)
-		}
-		if pause > barrierPause && !told && s.barrier.Load() > 0 {
-			told = true
-			s.log.Warn("rows are read when the transactions that were open at the start have ended; see pg_stat_activity.backend_xid and pg_prepared_xacts",
-				"oldest", snapshot.Xmin, "wanted", s.barrier.Load())
-		}
-		select {
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		case <-time.After(min(pause, barrierPause)):
-		}
-		pause *= 2
-	}
-}
-
-// Unseen returns the transactions that the stream has brought and that others may not see
-// yet, for [Syncer.ReadVisible]: what f reads is then at least as new as the stream.
-func (s *Syncer) Unseen() []uint32 { return s.tracker.unseen() }
-
-// ReadVisible calls f within a read-only transaction whose snapshot shows all of the
-// transactions xids, which the stream says have committed. A commit is streamed before
-// other sessions see it; ReadVisible waits until they do. tables are the quoted names of
-// those that f reads, see takeSnapshot. f must read all of its results.
-//
-// It returns when what f saw is durable. A session with synchronous_commit = off is seen
-// before its commit is on disk; a crash of the server could take back what was read, and
-// no change would ever come to say so.
-func (s *Syncer) ReadVisible(ctx context.Context, xids []uint32, tables []string, f func(conn *pgconn.PgConn) error) error {
-	return WithConn(ctx, s.db, func(c *pgx.Conn) error {
-		conn := c.PgConn()
-		pause := 5 * time.Millisecond
-		for {
-			snapshot, err := takeSnapshot(ctx, conn, tables...)
-			if err != nil {
-				return err
-			}
-			if i := slices.IndexFunc(xids, func(xid uint32) bool { return !snapshot.Visible(xid) }); i < 0 {
-				return s.readDurable(ctx, conn, f)
-			}
-			rollback(ctx, conn)
-			select {
-			case <-ctx.Done():
-				return context.Cause(ctx)
-			case <-time.After(min(pause, barrierPause)):
-			}
-			pause *= 2
-		}
-	})
-}
-
-// readDurable calls f, ends the transaction, and has the log written to disk: a commit of
-// our own is not on disk before everything in front of it is. The place in the stream that
-// it makes means nothing.
-func (s *Syncer) readDurable(ctx context.Context, conn *pgconn.PgConn, f func(conn *pgconn.PgConn) error) error {
-	err := f(conn)
-	rollback(ctx, conn)
-	if err != nil {
-		return err
-	}
-	return s.writeWatermark(ctx, watermark{markWatermark, newToken()})
-}
-
-// takeSnapshot opens a read-only transaction and returns its snapshot. After an error
-// none is open.
-//
-// The tables are locked first, against nothing but what changes their definition: a
-// statement that rewrites a table leaves it empty for a snapshot taken before, and would
-// otherwise fit between the snapshot and the select
-// (https://www.postgresql.org/docs/current/mvcc-caveats.html).
-func takeSnapshot(ctx context.Context, conn *pgconn.PgConn, tables ...string) (Snapshot, error) {
-	begin := "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; "
-	if len(tables) > 0 {
-		begin += "LOCK TABLE " + strings.Join(tables, ", ") + " IN ACCESS SHARE MODE; "
-	}
-	results, err := conn.Exec(ctx, begin+"SELECT pg_catalog.pg_current_snapshot()::text").ReadAll()
-	last := len(results) - 1
-	if err == nil && (last < 0 || len(results[last].Rows) != 1) {
-		err = errors.New("the server gave no snapshot")
-	}
-	var snapshot Snapshot
-	if err == nil {
-		snapshot, err = ParseSnapshot(string(results[last].Rows[0][0]))
-	}
-	if err != nil {
-		rollback(ctx, conn)
-		return Snapshot{}, fmt.Errorf("take a snapshot: %w", err)
-	}
-	return snapshot, nil
-}
-
-// A NoTableError reports that a table is gone.
-type NoTableError struct{ OID uint32 }
-
-func (e *NoTableError) Error() string { return fmt.Sprintf("table %d does not exist", e.OID) }
-
-// relationNames returns the quoted names of tables.
-func relationNames(ctx context.Context, conn *pgconn.PgConn, oids []uint32) ([]string, error) {
-	list := []byte{'{'}
-	for i, oid := range oids {
-		if i > 0 {
-			list = append(list, ',')
-		}
-		list = strconv.AppendUint(list, uint64(oid), 10)
-	}
-	result := conn.ExecParams(ctx, `SELECT CASE WHEN c.oid IS NOT NULL THEN pg_catalog.format('%I.%I', n.nspname, c.relname) END FROM pg_catalog.unnest($1::oid[]) WITH ORDINALITY o(oid, place)
-		LEFT JOIN (pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace) ON c.oid = o.oid ORDER BY o.place`,
-		[][]byte{append(list, '}')}, nil, nil, nil).Read()
-	if result.Err != nil {
-		return nil, fmt.Errorf("look for tables %d: %w", oids, result.Err)
-	}
-	names := make([]string, len(result.Rows))
-	for i, row := range result.Rows {
-		if row[0] == nil {
-			return nil, &PermanentError{&NoTableError{oids[i]}}
-		}
-		names[i] = string(row[0])
-	}
-	return names, nil
-}
-
-// rollback ends a read-only transaction. If it fails the connection is broken, and the
-// transaction ends with it.
-func rollback(ctx context.Context, conn *pgconn.PgConn) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), rollbackTimeout)
-	defer cancel()
-	_ = conn.Exec(ctx, "ROLLBACK").Close()
-}
-
-const rollbackTimeout = 5 * time.Second
-
 // windows are those under way, by id: the goroutines that read them put them in, and
 // Run finds them by the watermarks in the stream.
 type windows struct {
@@ -455,57 +282,57 @@ type windows struct {
 	marks map[string]*mark
 }
 
-func (ws *windows) add(w *Window) {
-	ws.mu.Lock()
-	defer ws.mu.Unlock()
-	ws.open[w.id] = w
+func (r *windows) add(w *Window) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.open[w.id] = w
 }
 
-func (ws *windows) remove(w *Window) {
-	ws.mu.Lock()
-	defer ws.mu.Unlock()
-	delete(ws.open, w.id)
+func (r *windows) remove(w *Window) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	delete(r.open, w.id)
 }
 
-func (ws *windows) addMark(m *mark) {
-	ws.mu.Lock()
-	defer ws.mu.Unlock()
-	ws.marks[m.id] = m
+func (r *windows) addMark(m *mark) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.marks[m.id] = m
 }
 
-func (ws *windows) removeMark(m *mark) {
-	ws.mu.Lock()
-	defer ws.mu.Unlock()
-	delete(ws.marks, m.id)
+func (r *windows) removeMark(m *mark) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	delete(r.marks, m.id)
 }
 
 // passOver has the windows read again, whose watermarks may not come, and returns the marks.
-func (ws *windows) passOver() (marks []*mark) {
-	ws.mu.Lock()
-	defer ws.mu.Unlock()
-	for id, w := range ws.open {
-		delete(ws.open, id)
-		w.say(false)
+func (r *windows) passOver() (marks []*mark) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for id, w := range r.open {
+		delete(r.open, id)
+		w.say(readAgain)
 	}
-	for _, m := range ws.marks {
+	for _, m := range r.marks {
 		marks = append(marks, m)
 	}
 	return marks
 }
 
 // find returns the window or the mark with this id; of one that was given up, neither.
-func (ws *windows) find(id string) (*Window, *mark) {
-	ws.mu.Lock()
-	defer ws.mu.Unlock()
-	return ws.open[id], ws.marks[id]
+func (r *windows) find(id string) (*Window, *mark) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.open[id], r.marks[id]
 }
 
 // on returns the windows whose rows are made from a table.
-func (ws *windows) on(relation uint32) []*Window {
-	ws.mu.Lock()
-	defer ws.mu.Unlock()
+func (r *windows) on(relation uint32) []*Window {
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	var out []*Window
-	for _, w := range ws.open {
+	for _, w := range r.open {
 		if w.Relation == relation || slices.Contains(w.Related, relation) {
 			out = append(out, w)
 		}
@@ -596,86 +423,4 @@ func (s *Syncer) describeWindow(w *Window) *PGTableInfo {
 		return info
 	}
 	return &PGTableInfo{RelationID: w.Relation, DBName: s.dbName, ColInfo: map[string]*PGColumnInfo{}}
-}
-
-// Refresh hands the rows of a select to the handler's HandleRefresh, those that nothing
-// newer is known of. The first column of the result that belongs to a table decides
-// which table the rows are of; the result must have that table's replica identity.
-//
-// It returns true when the select was accepted. The rows are read and handed on while
-// the stream goes on, and what fails in passing is tried again. It returns false when a
-// refresh is under way, the Syncer is not running, or Postgres refuses the statement;
-// [Syncer.Err] then says which.
-func (s *Syncer) Refresh(selectQuery string) bool {
-	run, err := s.runContext()
-	if err == nil && !s.refreshing.CompareAndSwap(false, true) {
-		err = errors.New("refresh: one is under way")
-	}
-	if err != nil {
-		s.setErr(err)
-		return false
-	}
-	sel, err := s.describeSelect(run, selectQuery)
-	if err != nil {
-		s.refreshing.Store(false)
-		s.setErr(fmt.Errorf("refresh: %w", err))
-		return false
-	}
-	s.workers.Go(func() {
-		defer s.refreshing.Store(false)
-		w, err := s.OpenWindow(run, sel)
-		if err != nil {
-			if run.Err() == nil {
-				s.stop(fmt.Errorf("refresh: %w", err)) // the statement was refused after all; said aloud
-			}
-			return
-		}
-		_ = s.awaitStored(run, w.stored) // the run has ended, and the rows come again when it is asked for again
-	})
-	return true
-}
-
-// describeSelect finds out whose rows a statement gives, and by which columns they are
-// known.
-func (s *Syncer) describeSelect(ctx context.Context, query string) (sel Select, err error) {
-	sel.Query = query
-	err = WithConn(ctx, s.db, func(conn *pgx.Conn) error {
-		description, err := conn.PgConn().Prepare(ctx, "", query, nil)
-		if err != nil {
-			return err
-		}
-		i := slices.IndexFunc(description.Fields, func(f pgconn.FieldDescription) bool { return f.TableOID != 0 })
-		if i < 0 {
-			return fmt.Errorf("no column of %q belongs to a table", query)
-		}
-		sel.Relation = description.Fields[i].TableOID
-		names := make(map[uint16]string) // result column by table column
-		for _, f := range description.Fields {
-			if f.TableOID == sel.Relation {
-				names[f.TableAttributeNumber] = f.Name
-			}
-		}
-		rows, err := conn.Query(ctx, `SELECT a.attnum::int, a.attname FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_class c ON c.oid = a.attrelid
-			LEFT JOIN pg_catalog.pg_index x ON x.indrelid = c.oid
-				AND (c.relreplident = 'd' AND x.indisprimary OR c.relreplident = 'i' AND x.indisreplident)
-			WHERE c.oid = $1 AND a.attnum > 0 AND NOT a.attisdropped AND (c.relreplident = 'f' OR a.attnum = ANY (x.indkey))
-			ORDER BY a.attnum`, sel.Relation)
-		if err != nil {
-			return err
-		}
-		var number int
-		var column string
-		_, err = pgx.ForEachRow(rows, []any{&number, &column}, func() error {
-			if name, ok := names[uint16(number)]; !ok || name != column {
-				return fmt.Errorf("%q does not give column %s of the table's replica identity under its own name", query, column)
-			}
-			sel.Key = append(sel.Key, column)
-			return nil
-		})
-		if err == nil && len(sel.Key) == 0 {
-			err = fmt.Errorf("the table of %q has no replica identity", query)
-		}
-		return err
-	})
-	return sel, err
 }

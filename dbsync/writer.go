@@ -54,7 +54,17 @@ func (w *writer) start(b *Batch, t translation) {
 }
 
 // writing reports whether a batch is under way.
-func (w *writer) writing() bool { return w.busy != nil && len(w.busy) == 0 }
+func (w *writer) writing() bool {
+	if w.busy == nil {
+		return false
+	}
+	select {
+	case <-w.written:
+		return false
+	default:
+		return true
+	}
+}
 
 // write stores a batch, however often it takes, and forwards the slot.
 func (w *writer) write(b *Batch, t translation) error {

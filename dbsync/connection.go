@@ -1,0 +1,180 @@
+package dbsync
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pglogrepl"
+	"github.com/jackc/pgx/v5"
+)
+
+// ErrSlotInUse reports that another process has the slot, see [WithSlotTimeout].
+var ErrSlotInUse = errors.New("the slot is in use by another process")
+
+// acquire connects to the slot, however long it takes.
+func (s *Syncer) acquire(run context.Context) error {
+	_, err := retry(run, s.log, "follow slot "+s.slot, func() (struct{}, error) { return struct{}{}, s.connect(run) })
+	if err != nil || s.onSlot == nil {
+		return err
+	}
+	_, err = retry(run, s.log, "begin to follow slot "+s.slot, func() (struct{}, error) { return struct{}{}, s.onSlot(run) })
+	return err
+}
+
+// slotBusyPause is how often a process that waits for the slot looks again.
+const slotBusyPause = time.Second
+
+// connect begins to receive from the slot, when nobody else does.
+func (s *Syncer) connect(ctx context.Context) error {
+	start := time.Now()
+	for waited := false; ; waited = true {
+		err := s.tryConnect(ctx)
+		if sqlState(err) != "55006" { // object_in_use
+			if err == nil {
+				s.slotTimeout = 0 // from now on it is waited for
+				if waited {
+					s.log.Info("the slot is free, taking over", "slot", s.slot)
+				}
+			}
+			return err
+		}
+		if s.slotTimeout > 0 && time.Since(start) > s.slotTimeout {
+			return &PermanentError{fmt.Errorf("follow slot %s: %w", s.slot, ErrSlotInUse)}
+		}
+		if !waited {
+			s.log.Info("the slot is in use by another process, waiting for it", "slot", s.slot)
+		}
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-time.After(slotBusyPause):
+		}
+	}
+}
+
+// tryConnect opens a stream from where the slot stands, or from the position up to which
+// everything is stored if that is further.
+func (s *Syncer) tryConnect(ctx context.Context) error {
+	s.disconnect()
+	slot, err := s.slotNow(ctx)
+	if err != nil {
+		return err
+	}
+	q := s.newQueue(max(slot.confirmed, s.Position()))
+	conn, err := connectReplication(ctx, s.config)
+	if err != nil {
+		return err
+	}
+	system, err := pglogrepl.IdentifySystem(ctx, conn)
+	if err != nil {
+		conn.Close(context.WithoutCancel(ctx))
+		return fmt.Errorf("identify the database system: %w", err)
+	}
+	if system.SystemID != s.system || system.Timeline != s.timeline {
+		conn.Close(context.WithoutCancel(ctx))
+		return &ClusterChangedError{Slot: s.slot, OldSystem: s.system, System: system.SystemID, OldTimeline: s.timeline, Timeline: system.Timeline}
+	}
+	st, err := startStream(ctx, conn, streamOptions{slot: s.slot, publication: s.publication, known: slot.confirmed, queue: q, notes: s, log: s.log})
+	if err != nil {
+		// It may have been dropped or invalidated since it was looked at, which says more.
+		if _, now := s.slotNow(ctx); IsPermanent(now) {
+			return now
+		}
+		return err
+	}
+	if err := s.checkPassedOver(ctx); err != nil {
+		st.close()
+		return err
+	}
+	s.link.Lock()
+	s.q, s.st = q, st
+	s.link.Unlock()
+	if s.barrier.Load() == 0 {
+		// Transactions from here on are seen from their beginning.
+		var xid uint64
+		if err := s.db.QueryRowContext(ctx, "SELECT pg_catalog.pg_current_xact_id()::text").Scan(&xid); err != nil {
+			return fmt.Errorf("read the current transaction: %w", err)
+		}
+		s.barrier.Store(xid)
+	}
+	s.log.Info("following the slot", "slot", s.slot, "position", q.position().String())
+	return nil
+}
+
+// checkPassedOver notices, when the slot is ours and nobody else can move it, that another
+// process had it since this one did. What that one saw is not in the tracker, and the
+// watermarks that it saw do not come again.
+func (s *Syncer) checkPassedOver(ctx context.Context) error {
+	slot, err := s.slotNow(ctx)
+	if err != nil || slot.confirmed <= s.Position() {
+		return err
+	}
+	s.barrier.Store(0)
+	for _, m := range s.windows.passOver() {
+		if err := s.writeWatermark(ctx, watermark{markWatermark, m.id}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// slotNow reads the state of the slot and of our note of it, and makes sure that they
+// belong together.
+func (s *Syncer) slotNow(ctx context.Context) (slot slotState, err error) {
+	err = WithConn(ctx, s.db, func(conn *pgx.Conn) error {
+		if slot, err = s.readSlot(ctx, conn); err != nil {
+			return err
+		}
+		known, err := s.readSlotRow(ctx, conn)
+		if err != nil {
+			return err
+		}
+		if known == nil {
+			return &SlotLostError{Slot: s.slot, Reason: "the control schema's note of it is gone", Confirmed: s.Position()}
+		}
+		if s.generation != "" && known.generation != s.generation {
+			return &SlotLostError{Slot: s.slot, Reason: "another process has made it anew", Confirmed: s.Position()}
+		}
+		return s.lossOf(slot, known)
+	})
+	return slot, err
+}
+
+// disconnect ends the stream, if there is one.
+func (s *Syncer) disconnect() {
+	s.link.Lock()
+	st := s.st
+	s.st = nil
+	s.link.Unlock()
+	if st != nil {
+		st.close()
+	}
+}
+
+func (s *Syncer) queue() *queue {
+	s.link.Lock()
+	defer s.link.Unlock()
+	return s.q
+}
+
+func (s *Syncer) newQueue(position pglogrepl.LSN) *queue {
+	return newQueue(bounds{queueBatches * max(s.MaxMessagesToRead, 1), queueBatches * batchBytes}, position)
+}
+
+// flush has the server told what is stored. It is the last thing before a stream ends;
+// if it fails, what is stored comes again.
+func (s *Syncer) flush(run context.Context) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(run), statusInterval/2)
+	defer cancel()
+	s.link.Lock()
+	st := s.st
+	s.link.Unlock()
+	if st == nil {
+		return
+	}
+	if err := st.confirmNow(ctx); err != nil {
+		s.log.Debug("the last position was not confirmed", "slot", s.slot, "error", err)
+	}
+}

@@ -1,0 +1,128 @@
+package dbsync
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"os"
+	"regexp"
+	"time"
+)
+
+// SyncerOpt sets one thing of a Syncer. NewSyncer returns its error.
+type SyncerOpt func(*Syncer) error
+
+// WithPGConnStr sets the connection string of the database, a URL or keywords and
+// values, as libpq has them. The default is [PGConnStringFromEnv].
+func WithPGConnStr(connStr string) SyncerOpt {
+	return func(s *Syncer) error {
+		s.connStr = connStr
+		return nil
+	}
+}
+
+// WithCtrlNamespace sets the schema of the Syncer's own tables.
+func WithCtrlNamespace(name string) SyncerOpt {
+	return nameOption("WithCtrlNamespace", name, func(s *Syncer) *string { return &s.namespace })
+}
+
+// WithWMTable sets the name of the watermark table, in the control schema.
+func WithWMTable(name string) SyncerOpt {
+	return nameOption("WithWMTable", name, func(s *Syncer) *string { return &s.wmTable })
+}
+
+// WithPublication sets the name of the publication. One that exists and was not made by
+// a Syncer is used as it is, and has to contain the watermark table.
+func WithPublication(name string) SyncerOpt {
+	return nameOption("WithPublication", name, func(s *Syncer) *string { return &s.publication })
+}
+
+// nameOption sets the name of a database object: not empty, and within Postgres' 63 bytes.
+func nameOption(option, name string, field func(*Syncer) *string) SyncerOpt {
+	return func(s *Syncer) error {
+		if name == "" || len(name) > 63 {
+			return fmt.Errorf("%s(%q): want a name of 1 to 63 bytes", option, name)
+		}
+		*field(s) = name
+		return nil
+	}
+}
+
+var slotName = regexp.MustCompile(`^[a-z0-9_]{1,63}$`)
+
+// WithReplicationSlot sets the name of the slot: lower-case letters, digits, underscores.
+func WithReplicationSlot(name string) SyncerOpt {
+	return func(s *Syncer) error {
+		if !slotName.MatchString(name) {
+			return fmt.Errorf("WithReplicationSlot(%q): want 1 to 63 lower-case letters, digits and underscores", name)
+		}
+		s.slot = name
+		return nil
+	}
+}
+
+// ForTables names the tables of the publication, "table" or "schema.table", with double
+// quotes where a name has other than lower-case letters or a dot. The publication is
+// made with them, and kept equal to them, unless somebody else made it.
+func ForTables(tableNames ...string) SyncerOpt {
+	return func(s *Syncer) error {
+		for _, name := range tableNames {
+			quoted, err := quoteTable(name)
+			if err != nil {
+				return fmt.Errorf("ForTables: %w", err)
+			}
+			s.tables = append(s.tables, quoted)
+		}
+		return nil
+	}
+}
+
+// WithLogger sets where the Syncer says what it does. The default is silence.
+func WithLogger(log *slog.Logger) SyncerOpt {
+	return func(s *Syncer) error {
+		s.log = log
+		return nil
+	}
+}
+
+// OnSlot has f called whenever the slot is this process's to follow: at the start, after
+// having waited for another process, and after a broken connection. No message is handled
+// before f returns nil. Its error is tried again, unless [IsPermanent] says that this is of no use.
+func OnSlot(f func(ctx context.Context) error) SyncerOpt {
+	return func(s *Syncer) error {
+		s.onSlot = f
+		return nil
+	}
+}
+
+// WithNewSlot allows a slot that was lost, or that belongs to another database system,
+// to be dropped and made anew, where NewSyncer otherwise returns a [*SlotLostError] or a
+// [*ClusterChangedError]. [Syncer.Generation] is another one then, and everything has to
+// be read again.
+func WithNewSlot() SyncerOpt {
+	return func(s *Syncer) error {
+		s.newSlot = true
+		return nil
+	}
+}
+
+// WithSlotTimeout bounds how long Run waits for the slot while another process has it, before
+// it has had it itself: then Run returns an error that is [ErrSlotInUse]. The default is to
+// wait without end. It should leave the time in which the server notices that a process has
+// died.
+func WithSlotTimeout(d time.Duration) SyncerOpt {
+	return func(s *Syncer) error {
+		if d <= 0 {
+			return fmt.Errorf("WithSlotTimeout(%s): want a positive time", d)
+		}
+		s.slotTimeout = d
+		return nil
+	}
+}
+
+func envOr(name, value string) string {
+	if v := os.Getenv(name); v != "" {
+		return v
+	}
+	return value
+}

@@ -1,0 +1,61 @@
+package dbsync
+
+import (
+	"time"
+
+	"github.com/jackc/pglogrepl"
+)
+
+// Position returns the LSN up to which everything is stored.
+func (s *Syncer) Position() pglogrepl.LSN {
+	if q := s.queue(); q != nil {
+		return q.position()
+	}
+	return 0
+}
+
+// Status is how far a Syncer is.
+type Status struct {
+	Connected bool          // it has the slot and receives from it
+	Position  pglogrepl.LSN // up to which everything is stored
+	Confirmed pglogrepl.LSN // up to which the server knows that; 0 while not connected
+
+	// WALEnd is where the server's log ended when it was last asked, every 10 s or oftener;
+	// 0: not yet.
+	WALEnd pglogrepl.LSN
+
+	// NewestCommit is when the newest transaction that is stored was committed, by the
+	// server's clock; zero if none was since the Syncer was made.
+	NewestCommit time.Time
+
+	// Messages were received and are not forwarded; Bytes of them are held in memory.
+	Messages, Bytes int
+}
+
+// Status returns how far the Syncer is. It answers from memory.
+func (s *Syncer) Status() Status {
+	s.link.Lock()
+	q, st := s.q, s.st
+	s.link.Unlock()
+	var status Status
+	if st != nil && st.alive() {
+		status.Connected = true
+		status.Confirmed = pglogrepl.LSN(st.confirmed.Load())
+	}
+	if us := s.newest.Load(); us != 0 {
+		status.NewestCommit = time.UnixMicro(us)
+	}
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	status.Position = q.stored
+	status.WALEnd = max(q.reported, pglogrepl.LSN(s.walEnd.Load()))
+	status.Messages, status.Bytes = len(q.msgs), q.bytes
+	return status
+}
+
+// connected reports whether the Syncer has the slot and receives from it.
+func (s *Syncer) connected() bool {
+	s.link.Lock()
+	defer s.link.Unlock()
+	return s.st != nil && s.st.alive()
+}
