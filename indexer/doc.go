@@ -1,15 +1,16 @@
-// Package indexer turns the changes of a database into documents of OpenSearch or
-// Elasticsearch.
+// Package indexer turns the changes of a database into operations on documents, and has them
+// written.
 //
-// A [Client] talks to the cluster. A [Bulk] writes a batch of operations and returns
-// when the fate of each is known: stored, found a newer version, or refused for good
-// and handed to whoever keeps it ([DeadLetters]). Everything else, a server that is
-// away, full or hung, an index that is gone, closed or read-only, refused credentials,
-// is waited for with growing pauses and without end; an [Alarm] tells why. Operations
-// carry the LSN of their commit as external version, so that repeating a batch, after
-// a crash or a lost answer, never brings back anything old.
+// A [Handler] is told of the messages of the replication stream. Each row's tuple becomes an
+// operation by a plan that was compiled when the stream described the table; it carries the
+// position of its transaction's commit as version. Rows that a message does not hold whole,
+// and documents that rows of other tables are inside of, are read again from Postgres by key
+// before their batch is written, by a snapshot that shows every transaction of the batch. Then
+// package search writes it, and the position is confirmed only after that.
 //
-// Indices are built under names with a time, and written by an alias of their own that
-// the server cannot mistake for the name of an index to create ([PhysicalName]).
-// Searchers use an alias that [Client.MoveAlias] moves when an index is complete.
+// A [Pager] gives the rows of a table in chunks, as selects that a window of package dbsync
+// reads: that is how an index is filled.
+//
+// What goes wrong with one document becomes a dead letter, what cannot be done for any
+// document ends the run by a permanent error, and all else is tried again by the Syncer.
 package indexer

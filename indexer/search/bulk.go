@@ -230,7 +230,7 @@ func (b *Bulk) writePart(ctx context.Context, p part) error {
 		if err != nil {
 			return err
 		}
-		w.judge(out, len(piece.ops))
+		w.show(out, len(piece.ops))
 		if len(out.left) == 0 {
 			continue
 		}
@@ -483,8 +483,8 @@ type waiting struct {
 	holds    map[string]*retry.Hold
 }
 
-// judge brings the alarm in line with what the last request of n operations came to.
-func (w *waiting) judge(out outcome, n int) {
+// show brings the alarm in line with what the last request of n operations came to.
+func (w *waiting) show(out outcome, n int) {
 	progress := len(out.left) < n
 	if progress || !out.wait {
 		w.failures = 0

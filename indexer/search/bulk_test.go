@@ -1,4 +1,4 @@
-package search
+package search_test
 
 import (
 	"context"
@@ -6,36 +6,34 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"strconv"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
-	"github.com/google/go-cmp/cmp/cmpopts"
-	"github.com/jackc/pglogrepl"
-	"pgregory.net/rapid"
 
 	"tidemark/dbsync"
 	"tidemark/indexer/retry"
+	"tidemark/indexer/search"
+	"tidemark/indexer/search/searchtest"
 	"tidemark/testenv"
 )
 
 func TestWrite(t *testing.T) {
-	eachEngine(t, func(t *testing.T, s *testenv.SearchServer) {
-		for name, compression := range map[string]Compression{"plain": CompressNever, "gzip": CompressGzip} {
+	searchtest.EachEngine(t, func(t *testing.T, s *testenv.SearchServer) {
+		for name, compression := range map[string]search.Compression{"plain": search.CompressNever, "gzip": search.CompressGzip} {
 			t.Run(name, func(t *testing.T) {
-				ctx := within(t, time.Minute)
-				_, index := newIndex(t, s, productMapping)
-				w := newWriter(t, connect(t, s.URL), BulkOptions{Compression: compression})
+				ctx := searchtest.Within(t, time.Minute)
+				_, index := searchtest.NewIndex(t, s, searchtest.ProductMapping)
+				w := searchtest.NewWriter(t, searchtest.Connect(t, s.URL), search.BulkOptions{Compression: compression})
 				strange := "a\"b\\c/ü|~\u0001 \U0001F600"
-				routed := store(index, "routed", 10, `{"id":3}`)
+				routed := searchtest.Store(index, "routed", 10, `{"id":3}`)
 				routed.Routing = "tenant \"7\""
 				steps := [][]dbsync.Operation{
-					{store(index, "1", 10, `{"id":1}`), store(index, strange, 10, `{"id":2}`), routed, store(index, "gone", 10, `{"id":4}`)},
-					{store(index, "1", 20, `{"id":11}`), remove(index, "gone", 20), remove(index, "never there", 20)},
-					{store(index, "1", 20, `{"id":11}`)},                                       // the same again, as after a crash
-					{store(index, "1", 15, `{"id":15}`), store(index, "gone", 15, `{"id":4}`)}, // late: something newer is there
+					{searchtest.Store(index, "1", 10, `{"id":1}`), searchtest.Store(index, strange, 10, `{"id":2}`), routed, searchtest.Store(index, "gone", 10, `{"id":4}`)},
+					{searchtest.Store(index, "1", 20, `{"id":11}`), searchtest.Remove(index, "gone", 20), searchtest.Remove(index, "never there", 20)},
+					{searchtest.Store(index, "1", 20, `{"id":11}`)},                                                  // the same again, as after a crash
+					{searchtest.Store(index, "1", 15, `{"id":15}`), searchtest.Store(index, "gone", 15, `{"id":4}`)}, // late: something newer is there
 				}
 				for _, ops := range steps {
 					if err := w.Write(ctx, ops); err != nil {
@@ -54,7 +52,7 @@ func TestWrite(t *testing.T) {
 				if st.Stored.Load() != 6 || st.Deleted.Load() != 2 || st.Superseded.Load() != 2 || st.Refused.Load() != 0 || st.Requests.Load() != 4 {
 					t.Errorf("stored %d, deleted %d, superseded %d, refused %d, requests %d", st.Stored.Load(), st.Deleted.Load(), st.Superseded.Load(), st.Refused.Load(), st.Requests.Load())
 				}
-				if r := w.alarm.Reasons(); len(r) > 0 {
+				if r := w.Alarm.Reasons(); len(r) > 0 {
 					t.Errorf("alarm: %v", r)
 				}
 			})
@@ -63,17 +61,17 @@ func TestWrite(t *testing.T) {
 }
 
 func TestWriteLargeBatch(t *testing.T) {
-	eachEngine(t, func(t *testing.T, s *testenv.SearchServer) {
-		_, index := newIndex(t, s, productMapping)
-		_, other := newIndex(t, s, productMapping)
-		ops := products(index, 3000)
+	searchtest.EachEngine(t, func(t *testing.T, s *testenv.SearchServer) {
+		_, index := searchtest.NewIndex(t, s, searchtest.ProductMapping)
+		_, other := searchtest.NewIndex(t, s, searchtest.ProductMapping)
+		ops := searchtest.Products(index, 3000)
 		for i := range ops {
 			if i%3 == 0 {
 				ops[i].Index = other // the index is named line by line then
 			}
 		}
-		w := newWriter(t, connect(t, s.URL), BulkOptions{Requests: 3, Bytes: 200 << 10, Compression: CompressGzip})
-		if err := w.Write(within(t, time.Minute), ops); err != nil {
+		w := searchtest.NewWriter(t, searchtest.Connect(t, s.URL), search.BulkOptions{Requests: 3, Bytes: 200 << 10, Compression: search.CompressGzip})
+		if err := w.Write(searchtest.Within(t, time.Minute), ops); err != nil {
 			t.Fatal(err)
 		}
 		if a, b := len(s.Documents(t, index)), len(s.Documents(t, other)); a != 2000 || b != 1000 {
@@ -87,30 +85,30 @@ func TestWriteLargeBatch(t *testing.T) {
 
 // One document that the index cannot hold is refused, and its neighbours are stored.
 func TestWriteRefusesOneDocument(t *testing.T) {
-	eachEngine(t, func(t *testing.T, s *testenv.SearchServer) {
-		_, index := newIndex(t, s, productMapping)
-		w := newWriter(t, connect(t, s.URL), BulkOptions{})
-		err := w.Write(within(t, time.Minute), []dbsync.Operation{
-			store(index, "1", 1, `{"id":1}`),
-			store(index, "not a number", 1, `{"id":"abc"}`),
-			store(index, "not JSON", 1, `{"id":`),
-			store(index, "", 1, `{"id":1}`),
-			store(index, strings.Repeat("x", 513), 1, `{"id":1}`),
-			store(index, "two lines", 1, "{\"id\":\n1}"),
-			store(index, "\xff", 1, `{"id":1}`),
+	searchtest.EachEngine(t, func(t *testing.T, s *testenv.SearchServer) {
+		_, index := searchtest.NewIndex(t, s, searchtest.ProductMapping)
+		w := searchtest.NewWriter(t, searchtest.Connect(t, s.URL), search.BulkOptions{})
+		err := w.Write(searchtest.Within(t, time.Minute), []dbsync.Operation{
+			searchtest.Store(index, "1", 1, `{"id":1}`),
+			searchtest.Store(index, "not a number", 1, `{"id":"abc"}`),
+			searchtest.Store(index, "not JSON", 1, `{"id":`),
+			searchtest.Store(index, "", 1, `{"id":1}`),
+			searchtest.Store(index, strings.Repeat("x", 513), 1, `{"id":1}`),
+			searchtest.Store(index, "two lines", 1, "{\"id\":\n1}"),
+			searchtest.Store(index, "\xff", 1, `{"id":1}`),
 			{Index: index, ID: "no body", Version: 1},
-			store(index, "version", 1<<63, `{"id":1}`),
-			remove(index, "", 1),
-			store(index, "2", 1, `{"id":2}`),
+			searchtest.Store(index, "version", 1<<63, `{"id":1}`),
+			searchtest.Remove(index, "", 1),
+			searchtest.Store(index, "2", 1, `{"id":2}`),
 		})
 		if err != nil {
 			t.Fatal(err)
 		}
-		w.wantRefused(t, "", strings.Repeat("x", 513), "two lines", "\xff", "no body", "version", "", "not a number", "not JSON")
+		w.WantRefused(t, "", strings.Repeat("x", 513), "two lines", "\xff", "no body", "version", "", "not a number", "not JSON")
 		if got := slices.Sorted(maps.Keys(s.Documents(t, index))); !slices.Equal(got, []string{"1", "2"}) {
 			t.Errorf("documents %q", got)
 		}
-		last := w.refused[len(w.refused)-2].Err
+		last := w.Refused()[len(w.Refused())-2].Err
 		if last.Status != 400 || !strings.Contains(last.Type, "parsing_exception") || !strings.Contains(last.Reason, "abc") || last.Index != index {
 			t.Errorf("refused as %+v", last)
 		}
@@ -120,15 +118,15 @@ func TestWriteRefusesOneDocument(t *testing.T) {
 // The server refuses a whole request for the sake of one operation in it: that one is
 // found, and only that one refused. The check before sending is passed by on purpose.
 func TestWriteFindsTheCulprit(t *testing.T) {
-	eachEngine(t, func(t *testing.T, s *testenv.SearchServer) {
-		_, index := newIndex(t, s, productMapping)
-		w := newWriter(t, connect(t, s.URL), BulkOptions{})
-		ops := products(index, 100)
+	searchtest.EachEngine(t, func(t *testing.T, s *testenv.SearchServer) {
+		_, index := searchtest.NewIndex(t, s, searchtest.ProductMapping)
+		w := searchtest.NewWriter(t, searchtest.Connect(t, s.URL), search.BulkOptions{})
+		ops := searchtest.Products(index, 100)
 		ops[42].ID = strings.Repeat("x", 600)
-		if err := w.writePart(within(t, time.Minute), partOf(ops)); err != nil {
+		if err := w.WritePart(searchtest.Within(t, time.Minute), ops); err != nil {
 			t.Fatal(err)
 		}
-		w.wantRefused(t, ops[42].ID)
+		w.WantRefused(t, ops[42].ID)
 		if n := len(s.Documents(t, index)); n != 99 {
 			t.Errorf("%d documents, want 99", n)
 		}
@@ -161,7 +159,7 @@ func TestWriteHoldsBack(t *testing.T) {
 					t.Errorf("the writes made %v (%v)", found, err)
 				}
 				alias := physical[:len(physical)-16] + strings.ToUpper(physical[len(physical)-16:])
-				if err := connect(t, s.URL).CreateIndex(context.Background(), physical, alias, []byte(productMapping)); err != nil {
+				if err := searchtest.Connect(t, s.URL).CreateIndex(context.Background(), physical, alias, []byte(searchtest.ProductMapping)); err != nil {
 					t.Fatal(err)
 				}
 			}},
@@ -176,16 +174,16 @@ func TestWriteHoldsBack(t *testing.T) {
 		{"read only", "is blocked", settings(`{"index.blocks.read_only":true}`), settings(`{"index.blocks.read_only":null}`)},
 		{"disk full", "is blocked", settings(`{"index.blocks.read_only_allow_delete":true}`), settings(`{"index.blocks.read_only_allow_delete":null}`)},
 	}
-	eachEngine(t, func(t *testing.T, s *testenv.SearchServer) {
+	searchtest.EachEngine(t, func(t *testing.T, s *testenv.SearchServer) {
 		for _, c := range cases {
 			t.Run(c.name, func(t *testing.T) {
-				ctx := within(t, time.Minute)
-				physical, index := newIndex(t, s, productMapping)
-				_, healthy := newIndex(t, s, productMapping)
-				w := newWriter(t, connect(t, s.URL), BulkOptions{})
+				ctx := searchtest.Within(t, time.Minute)
+				physical, index := searchtest.NewIndex(t, s, searchtest.ProductMapping)
+				_, healthy := searchtest.NewIndex(t, s, searchtest.ProductMapping)
+				w := searchtest.NewWriter(t, searchtest.Connect(t, s.URL), search.BulkOptions{})
 				c.harm(t, s, physical)
-				done := w.start(ctx, []dbsync.Operation{store(index, "1", 5, `{"id":1}`), remove(index, "2", 5), store(healthy, "1", 5, `{"id":1}`)})
-				if line := w.lines.await(t, ctx, c.alarm); !strings.Contains(line, "hint: ") {
+				done := w.Start(ctx, []dbsync.Operation{searchtest.Store(index, "1", 5, `{"id":1}`), searchtest.Remove(index, "2", 5), searchtest.Store(healthy, "1", 5, `{"id":1}`)})
+				if line := w.Lines.Await(t, ctx, c.alarm); !strings.Contains(line, "hint: ") {
 					t.Errorf("no hint in %q", line)
 				}
 				// Meanwhile other indices are written.
@@ -201,9 +199,9 @@ func TestWriteHoldsBack(t *testing.T) {
 				if err := <-done; err != nil {
 					t.Fatal(err)
 				}
-				w.wantRefused(t)
-				w.lines.await(t, ctx, "writing goes on")
-				if r := w.alarm.Reasons(); len(r) > 0 {
+				w.WantRefused(t)
+				w.Lines.Await(t, ctx, "writing goes on")
+				if r := w.Alarm.Reasons(); len(r) > 0 {
 					t.Errorf("alarm after the hint: %v", r)
 				}
 				if n := len(s.Documents(t, index)); n != 1 {
@@ -229,15 +227,15 @@ func TestWriteSurvives(t *testing.T) {
 		"400 to everything": func() *testenv.Fault { return testenv.Answer(400, 30, testenv.Bulk) },
 		"400 once more":     func() *testenv.Fault { return testenv.Answer(400, 31, testenv.Bulk) },
 	}
-	eachEngine(t, func(t *testing.T, s *testenv.SearchServer) {
+	searchtest.EachEngine(t, func(t *testing.T, s *testenv.SearchServer) {
 		for name, fault := range faults {
 			t.Run(name, func(t *testing.T) {
 				proxy := s.NewProxy(t)
-				_, index := newIndex(t, s, productMapping)
-				w := newWriter(t, connect(t, proxy.URL), BulkOptions{})
+				_, index := searchtest.NewIndex(t, s, searchtest.ProductMapping)
+				w := searchtest.NewWriter(t, searchtest.Connect(t, proxy.URL), search.BulkOptions{})
 				f := proxy.Inject(fault())
-				ops := append(products(index, 50), remove(index, "no such", 1))
-				if err := w.Write(within(t, time.Minute), ops); err != nil {
+				ops := append(searchtest.Products(index, 50), searchtest.Remove(index, "no such", 1))
+				if err := w.Write(searchtest.Within(t, time.Minute), ops); err != nil {
 					t.Fatal(err)
 				}
 				if f.Hits() < 2 {
@@ -246,8 +244,8 @@ func TestWriteSurvives(t *testing.T) {
 				if n := len(s.Documents(t, index)); n != 50 {
 					t.Errorf("%d documents, want 50", n)
 				}
-				w.wantRefused(t)
-				if r := w.alarm.Reasons(); len(r) > 0 {
+				w.WantRefused(t)
+				if r := w.Alarm.Reasons(); len(r) > 0 {
 					t.Errorf("alarm: %v", r)
 				}
 				if n := w.Stats().Stored.Load(); n != 50 {
@@ -260,12 +258,12 @@ func TestWriteSurvives(t *testing.T) {
 
 // Only the operations that were answered with 429 are sent again.
 func TestWriteRepeatsOnlyWhatFailed(t *testing.T) {
-	eachEngine(t, func(t *testing.T, s *testenv.SearchServer) {
+	searchtest.EachEngine(t, func(t *testing.T, s *testenv.SearchServer) {
 		for _, status := range []int{429, 503, 500} {
 			t.Run(fmt.Sprint(status), func(t *testing.T) {
 				proxy := s.NewProxy(t)
-				_, index := newIndex(t, s, productMapping)
-				w := newWriter(t, connect(t, proxy.URL), BulkOptions{})
+				_, index := searchtest.NewIndex(t, s, searchtest.ProductMapping)
+				w := searchtest.NewWriter(t, searchtest.Connect(t, proxy.URL), search.BulkOptions{})
 				var sizes []int
 				seen := proxy.Inject(testenv.Watch(func(r *testenv.Request) bool {
 					if r.IsBulk() {
@@ -274,7 +272,7 @@ func TestWriteRepeatsOnlyWhatFailed(t *testing.T) {
 					return r.IsBulk()
 				}))
 				proxy.Inject(testenv.AnswerItems(status, 4, func(i testenv.Item) bool { return i.ID == "7" || i.ID == "9" }))
-				if err := w.Write(within(t, time.Minute), products(index, 20)); err != nil {
+				if err := w.Write(searchtest.Within(t, time.Minute), searchtest.Products(index, 20)); err != nil {
 					t.Fatal(err)
 				}
 				if want := []int{20, 2, 2, 2, 2}; !slices.Equal(sizes, want) || seen.Hits() != len(want) {
@@ -283,7 +281,7 @@ func TestWriteRepeatsOnlyWhatFailed(t *testing.T) {
 				if n := len(s.Documents(t, index)); n != 20 {
 					t.Errorf("%d documents, want 20", n)
 				}
-				w.lines.await(t, within(t, time.Second), "does not take bulk requests")
+				w.Lines.Await(t, searchtest.Within(t, time.Second), "does not take bulk requests")
 				if n := w.Stats().Retried.Load(); n != 8 {
 					t.Errorf("counted %d repetitions, want 8", n)
 				}
@@ -294,19 +292,19 @@ func TestWriteRepeatsOnlyWhatFailed(t *testing.T) {
 
 func TestWriteSplitsWhatIsTooLarge(t *testing.T) {
 	const limit = 5000
-	eachEngine(t, func(t *testing.T, s *testenv.SearchServer) {
+	searchtest.EachEngine(t, func(t *testing.T, s *testenv.SearchServer) {
 		proxy := s.NewProxy(t)
-		_, index := newIndex(t, s, productMapping)
-		w := newWriter(t, connect(t, proxy.URL), BulkOptions{})
+		_, index := searchtest.NewIndex(t, s, searchtest.ProductMapping)
+		w := searchtest.NewWriter(t, searchtest.Connect(t, proxy.URL), search.BulkOptions{})
 		proxy.Inject(testenv.Answer(413, 0, func(r *testenv.Request) bool { return r.IsBulk() && len(r.Body) > limit }))
-		ops := products(index, 100)
+		ops := searchtest.Products(index, 100)
 		ops[40].Body = fmt.Appendf(nil, `{"id":40,"title":"%s"}`, strings.Repeat("x", limit))
-		if err := w.Write(within(t, time.Minute), ops); err != nil {
+		if err := w.Write(searchtest.Within(t, time.Minute), ops); err != nil {
 			t.Fatal(err)
 		}
-		w.wantRefused(t, "40")
-		if w.refused[0].Err.Status != 413 {
-			t.Errorf("refused as %+v", w.refused[0].Err)
+		w.WantRefused(t, "40")
+		if w.Refused()[0].Err.Status != 413 {
+			t.Errorf("refused as %+v", w.Refused()[0].Err)
 		}
 		if n := len(s.Documents(t, index)); n != 99 {
 			t.Errorf("%d documents, want 99", n)
@@ -319,17 +317,17 @@ func TestWriteOverTheServersLimit(t *testing.T) {
 	for _, engine := range testenv.Engines(t) {
 		t.Run(string(engine), func(t *testing.T) {
 			s := testenv.StartSearch(t, engine, testenv.SearchOptions{Heap: "512m", Settings: map[string]string{"http.max_content_length": "1mb"}})
-			for name, compression := range map[string]Compression{"plain": CompressNever, "gzip": CompressGzip} {
+			for name, compression := range map[string]search.Compression{"plain": search.CompressNever, "gzip": search.CompressGzip} {
 				t.Run(name, func(t *testing.T) {
-					_, index := newIndex(t, s, productMapping)
-					w := newWriter(t, connect(t, s.URL), BulkOptions{Requests: 1, Compression: compression})
-					ops := products(index, 4000)
+					_, index := searchtest.NewIndex(t, s, searchtest.ProductMapping)
+					w := searchtest.NewWriter(t, searchtest.Connect(t, s.URL), search.BulkOptions{Requests: 1, Compression: compression})
+					ops := searchtest.Products(index, 4000)
 					ops[40].Body = fmt.Appendf(nil, `{"id":40,"title":"%s"}`, strings.Repeat("x", 3<<20))
-					if err := w.Write(within(t, 2*time.Minute), ops); err != nil {
+					if err := w.Write(searchtest.Within(t, 2*time.Minute), ops); err != nil {
 						t.Fatal(err)
 					}
-					w.wantRefused(t, "40")
-					t.Logf("refused as %v", w.refused[0].Err)
+					w.WantRefused(t, "40")
+					t.Logf("refused as %v", w.Refused()[0].Err)
 					if n := len(s.Documents(t, index)); n != 3999 {
 						t.Errorf("%d documents, want 3999", n)
 					}
@@ -341,17 +339,17 @@ func TestWriteOverTheServersLimit(t *testing.T) {
 
 // A server that closes the connection on what is too large, and answers all else.
 func TestWriteSuspectsTheSize(t *testing.T) {
-	eachEngine(t, func(t *testing.T, s *testenv.SearchServer) {
+	searchtest.EachEngine(t, func(t *testing.T, s *testenv.SearchServer) {
 		proxy := s.NewProxy(t)
-		_, index := newIndex(t, s, productMapping)
-		w := newWriter(t, connect(t, proxy.URL), BulkOptions{Compression: CompressGzip})
-		proxy.Inject(testenv.Drop(0, func(r *testenv.Request) bool { return r.IsBulk() && len(r.Body) > suspectBytes }))
-		ops := products(index, 20)
-		ops[10].Body = fmt.Appendf(nil, `{"id":10,"title":"%s"}`, strings.Repeat("x", 2*suspectBytes))
-		if err := w.Write(within(t, time.Minute), ops); err != nil {
+		_, index := searchtest.NewIndex(t, s, searchtest.ProductMapping)
+		w := searchtest.NewWriter(t, searchtest.Connect(t, proxy.URL), search.BulkOptions{Compression: search.CompressGzip})
+		proxy.Inject(testenv.Drop(0, func(r *testenv.Request) bool { return r.IsBulk() && len(r.Body) > search.SuspectBytes }))
+		ops := searchtest.Products(index, 20)
+		ops[10].Body = fmt.Appendf(nil, `{"id":10,"title":"%s"}`, strings.Repeat("x", 2*search.SuspectBytes))
+		if err := w.Write(searchtest.Within(t, time.Minute), ops); err != nil {
 			t.Fatal(err)
 		}
-		w.wantRefused(t, "10")
+		w.WantRefused(t, "10")
 		if n := len(s.Documents(t, index)); n != 19 {
 			t.Errorf("%d documents, want 19", n)
 		}
@@ -360,13 +358,13 @@ func TestWriteSuspectsTheSize(t *testing.T) {
 
 // A request that is not answered in time is sent again in halves.
 func TestWriteTimesOut(t *testing.T) {
-	eachEngine(t, func(t *testing.T, s *testenv.SearchServer) {
-		ctx := within(t, time.Minute)
+	searchtest.EachEngine(t, func(t *testing.T, s *testenv.SearchServer) {
+		ctx := searchtest.Within(t, time.Minute)
 		proxy := s.NewProxy(t)
-		_, index := newIndex(t, s, productMapping)
-		w := newWriter(t, connectWith(t, Options{URLs: []string{proxy.URL}, RequestTimeout: 500 * time.Millisecond}), BulkOptions{})
+		_, index := searchtest.NewIndex(t, s, searchtest.ProductMapping)
+		w := searchtest.NewWriter(t, searchtest.ConnectWith(t, search.Options{URLs: []string{proxy.URL}, RequestTimeout: 500 * time.Millisecond}), search.BulkOptions{})
 		f := proxy.Inject(testenv.Hold(0, func(r *testenv.Request) bool { return r.IsBulk() && len(r.Items) > 25 }))
-		if err := w.Write(ctx, products(index, 100)); err != nil {
+		if err := w.Write(ctx, searchtest.Products(index, 100)); err != nil {
 			t.Fatal(err)
 		}
 		if f.Hits() != 3 { // 100, and 50 twice
@@ -379,11 +377,11 @@ func TestWriteTimesOut(t *testing.T) {
 }
 
 func TestWriteEndsWithItsContext(t *testing.T) {
-	eachEngine(t, func(t *testing.T, s *testenv.SearchServer) {
+	searchtest.EachEngine(t, func(t *testing.T, s *testenv.SearchServer) {
 		stopped := errors.New("told to stop")
 		proxy := s.NewProxy(t)
-		_, index := newIndex(t, s, productMapping)
-		w := newWriter(t, connect(t, proxy.URL), BulkOptions{})
+		_, index := searchtest.NewIndex(t, s, searchtest.ProductMapping)
+		w := searchtest.NewWriter(t, searchtest.Connect(t, proxy.URL), search.BulkOptions{})
 		for _, c := range []struct {
 			name  string
 			fault *testenv.Fault
@@ -394,10 +392,10 @@ func TestWriteEndsWithItsContext(t *testing.T) {
 		} {
 			f := c.fault
 			t.Run(c.name, func(t *testing.T) {
-				ctx, cancel := context.WithCancelCause(within(t, time.Minute))
+				ctx, cancel := context.WithCancelCause(searchtest.Within(t, time.Minute))
 				proxy.Inject(f)
 				defer f.Lift()
-				done := w.start(ctx, products(index, 2000))
+				done := w.Start(ctx, searchtest.Products(index, 2000))
 				if err := f.Await(ctx, c.hits); err != nil {
 					t.Fatal(err)
 				}
@@ -405,7 +403,7 @@ func TestWriteEndsWithItsContext(t *testing.T) {
 				if err := <-done; !errors.Is(err, stopped) {
 					t.Errorf("Write returned %v", err)
 				}
-				if r := w.alarm.Reasons(); len(r) > 0 {
+				if r := w.Alarm.Reasons(); len(r) > 0 {
 					t.Errorf("alarm: %v", r)
 				}
 			})
@@ -415,22 +413,22 @@ func TestWriteEndsWithItsContext(t *testing.T) {
 
 // An error of OnRefused ends Write, which tells both.
 func TestWriteStopsWhenRefusalsAreNotTaken(t *testing.T) {
-	eachEngine(t, func(t *testing.T, s *testenv.SearchServer) {
+	searchtest.EachEngine(t, func(t *testing.T, s *testenv.SearchServer) {
 		full := errors.New("no place to keep it")
-		_, index := newIndex(t, s, productMapping)
-		w := newWriter(t, connect(t, s.URL), BulkOptions{OnRefused: func(context.Context, []Refused) error { return full }})
-		ops := products(index, 2000)
+		_, index := searchtest.NewIndex(t, s, searchtest.ProductMapping)
+		w := searchtest.NewWriter(t, searchtest.Connect(t, s.URL), search.BulkOptions{OnRefused: func(context.Context, []search.Refused) error { return full }})
+		ops := searchtest.Products(index, 2000)
 		ops[1500].Body = []byte(`{"id":"abc"}`)
-		err := w.Write(within(t, time.Minute), ops)
-		if refusal, ok := errors.AsType[*DocError](err); !errors.Is(err, full) || !ok || refusal.ID != "1500" {
+		err := w.Write(searchtest.Within(t, time.Minute), ops)
+		if refusal, ok := errors.AsType[*search.DocError](err); !errors.Is(err, full) || !ok || refusal.ID != "1500" {
 			t.Errorf("Write returned %v", err)
 		}
 	})
 }
 
 func TestNewBulkRefuses(t *testing.T) {
-	take := func(context.Context, []Refused) error { return nil }
-	for want, o := range map[string]BulkOptions{
+	take := func(context.Context, []search.Refused) error { return nil }
+	for want, o := range map[string]search.BulkOptions{
 		"bulk requests is 65":      {Requests: 65, OnRefused: take},
 		"bulk requests is -1":      {Requests: -1, OnRefused: take},
 		"bulk bytes is 10":         {Bytes: 10, OnRefused: take},
@@ -439,133 +437,9 @@ func TestNewBulkRefuses(t *testing.T) {
 		"bulk backoff":             {MinBackoff: time.Minute, MaxBackoff: time.Second, OnRefused: take},
 		"bulk compression":         {Compression: 9, OnRefused: take},
 	} {
-		o.Logger = testLogger(t)
-		if _, err := NewBulk(&Client{}, o); err == nil || !strings.Contains(err.Error(), want) {
+		o.Logger = searchtest.Logger(t)
+		if _, err := search.NewBulk(&search.Client{}, o); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("NewBulk: %v, want %q", err, want)
-		}
-	}
-}
-
-// Parts are within the limits, and together they are the batch.
-func TestSplit(t *testing.T) {
-	rapid.Check(t, func(t *rapid.T) {
-		b := &Bulk{o: BulkOptions{
-			Requests:  rapid.IntRange(1, 8).Draw(t, "requests"),
-			Bytes:     rapid.IntRange(1000, 100_000).Draw(t, "bytes"),
-			Documents: rapid.IntRange(1, 3000).Draw(t, "documents"),
-		}}
-		ops := make([]dbsync.Operation, rapid.IntRange(0, 10_000).Draw(t, "operations"))
-		large := rapid.IntRange(0, 5000).Draw(t, "size")
-		every := rapid.IntRange(1, 100).Draw(t, "every")
-		indices := rapid.IntRange(1, 3000).Draw(t, "operations of an index in a row")
-		for i := range ops {
-			ops[i] = dbsync.Operation{Kind: dbsync.Delete, Index: strconv.Itoa(i / indices % 3), ID: "1", Version: pglogrepl.LSN(i)}
-			if i%every == 0 {
-				ops[i].Body = make([]byte, large)
-			}
-		}
-		next := 0
-		for _, part := range partsOf(t, b, ops) {
-			if want := partOf(part.ops); part.bytes != want.bytes || part.index != want.index {
-				t.Fatalf("part of %d bytes for index %q, want %d for %q", part.bytes, part.index, want.bytes, want.index)
-			}
-			if len(part.ops) == 0 || len(part.ops) > b.o.Documents || part.bytes > b.o.Bytes && len(part.ops) > 1 {
-				t.Fatalf("part of %d operations, %d bytes", len(part.ops), part.bytes)
-			}
-			for _, op := range part.ops {
-				if op.Version != pglogrepl.LSN(next) {
-					t.Fatalf("operation %d at %d", op.Version, next)
-				}
-				next++
-			}
-		}
-		if next != len(ops) {
-			t.Fatalf("%d of %d operations", next, len(ops))
-		}
-	})
-}
-
-// partsOf returns operations as they are sent, none of which is refused.
-func partsOf(t rapid.TB, b *Bulk, ops []dbsync.Operation) []part {
-	t.Helper()
-	var s survey
-	if err := s.look(ops); err != nil || len(s.refused) > 0 {
-		t.Fatalf("%v, %d operations are refused", err, len(s.refused))
-	}
-	return s.split(&b.o)
-}
-
-// What cannot be sent is taken out, and what is handed in stays as it is.
-func TestSurveyRefuses(t *testing.T) {
-	rapid.Check(t, func(t *rapid.T) {
-		ops := make([]dbsync.Operation, rapid.IntRange(1, 20).Draw(t, "operations"))
-		var want, refused []string
-		for i := range ops {
-			ops[i] = store("index", strconv.Itoa(i), 1, "{}")
-			if rapid.Bool().Draw(t, "refused") {
-				ops[i].Kind, ops[i].Err = dbsync.Refused, errors.New("it cannot be made")
-				refused = append(refused, ops[i].ID)
-			} else {
-				want = append(want, ops[i].ID)
-			}
-		}
-		before := slices.Clone(ops)
-		var s survey
-		if err := s.look(ops); err != nil {
-			t.Fatal(err)
-		}
-		var got, gone []string
-		for _, part := range s.split(&BulkOptions{Requests: 2, Bytes: 1000, Documents: 3}) {
-			for _, op := range part.ops {
-				got = append(got, op.ID)
-			}
-		}
-		for _, r := range s.refused {
-			gone = append(gone, r.Operation.ID)
-		}
-		if !slices.Equal(got, want) || !slices.Equal(gone, refused) {
-			t.Fatalf("%q are sent and %q refused, want %q and %q", got, gone, want, refused)
-		}
-		if diff := cmp.Diff(before, ops, cmpopts.EquateErrors()); diff != "" {
-			t.Fatalf("the operations were changed (-want +got):\n%s", diff)
-		}
-	})
-}
-
-// What is not for the search server is an error, and nothing is written.
-func TestSurveyOfOtherKinds(t *testing.T) {
-	for _, kind := range []dbsync.Kind{dbsync.Reread, dbsync.Truncate, dbsync.Related} {
-		op := store("index", "1", 1, "{}")
-		op.Kind = kind
-		if err := new(survey).look([]dbsync.Operation{op}); err == nil || !strings.Contains(err.Error(), "index/1: its kind is "+kind.String()) {
-			t.Errorf("%s: %v", kind, err)
-		}
-	}
-}
-
-func TestSplitUsesAllRequests(t *testing.T) {
-	b := &Bulk{o: BulkOptions{Requests: 4, Bytes: 8 << 20, Documents: 5000}}
-	for _, test := range []struct {
-		operations, size int
-		want             []int
-	}{
-		{1, 450, []int{1}},
-		{999, 450, []int{999}},
-		{1000, 450, []int{500, 500}},
-		{10_000, 450, []int{2500, 2500, 2500, 2500}},
-		{30_000, 450, []int{3750, 3750, 3750, 3750, 3750, 3750, 3750, 3750}},
-		{8, 3 << 20, []int{2, 2, 2, 2}},
-	} {
-		ops := make([]dbsync.Operation, test.operations)
-		for i := range ops {
-			ops[i] = dbsync.Operation{ID: "1", Body: make([]byte, test.size)}
-		}
-		var got []int
-		for _, part := range partsOf(t, b, ops) {
-			got = append(got, len(part.ops))
-		}
-		if !slices.Equal(got, test.want) {
-			t.Errorf("%d operations of %d bytes in parts of %v, want %v", test.operations, test.size, got, test.want)
 		}
 	}
 }

@@ -1,4 +1,4 @@
-package search
+package search_test
 
 import (
 	"context"
@@ -6,12 +6,14 @@ import (
 	"strings"
 	"testing"
 
+	"tidemark/indexer/search"
+	"tidemark/indexer/search/searchtest"
 	"tidemark/testenv"
 )
 
 func TestCheckDefinition(t *testing.T) {
 	tests := []struct{ name, body, want string }{
-		{"right", productMapping, ""},
+		{"right", searchtest.ProductMapping, ""},
 		{"no such type", `{"settings": {}, "mappings": {"properties": {"a": {"type": "txt"}}}}`, "txt"},
 		{"no such analyzer", `{"settings": {}, "mappings": {"properties": {"a": {"type": "text", "analyzer": "nope"}}}}`, "analyzer [nope]"},
 		{"analyzer of the settings", `{"settings": {"index.analysis.analyzer.ours.type": "standard"}, "mappings": {"properties": {"a": {"type": "text", "analyzer": "ours"}}}}`, ""},
@@ -19,11 +21,11 @@ func TestCheckDefinition(t *testing.T) {
 		{"no such setting", `{"settings": {"index.number_of_shrds": 2}, "mappings": {}}`, "unknown setting [index.number_of_shrds]"},
 		{"setting out of bounds", `{"settings": {"index.number_of_shards": 0}, "mappings": {}}`, "number_of_shards"},
 	}
-	eachEngine(t, func(t *testing.T, s *testenv.SearchServer) {
-		c := connect(t, s.URL)
+	searchtest.EachEngine(t, func(t *testing.T, s *testenv.SearchServer) {
+		c := searchtest.Connect(t, s.URL)
 		for _, tt := range tests {
 			err := c.CheckDefinition(t.Context(), "t-20260131t120000z", []byte(tt.body))
-			if refused, is := errors.AsType[*DefinitionError](err); tt.want == "" && err != nil || tt.want != "" && (!is || !strings.Contains(refused.Reason, tt.want) || strings.Contains(refused.Reason, "simulate")) {
+			if refused, is := errors.AsType[*search.DefinitionError](err); tt.want == "" && err != nil || tt.want != "" && (!is || !strings.Contains(refused.Reason, tt.want) || strings.Contains(refused.Reason, "simulate")) {
 				t.Errorf("%s: got %v, want %q", tt.name, err, tt.want)
 			} else {
 				t.Log(tt.name, "-", err)

@@ -6,12 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"net/http/httptest"
 	"strings"
 	"testing"
 	"time"
-
-	"github.com/elastic/go-elasticsearch/v8/esapi"
 
 	"tidemark/dbsync"
 	"tidemark/indexer/retry"
@@ -66,40 +63,6 @@ func TestIsPermanent(t *testing.T) {
 	closed := &ServerError{Status: 400, Type: "index_closed_exception", Reason: "closed"}
 	if err := Held("p", fmt.Errorf("refresh p: %w", closed)); !strings.Contains(err.Error(), "hint: POST /p/_open") {
 		t.Errorf("Held: %v", err)
-	}
-}
-
-// TestUnusableAnswers says of answers with 2xx whether another attempt is worth it.
-func TestUnusableAnswers(t *testing.T) {
-	var answer string
-	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { fmt.Fprint(w, answer) }))
-	t.Cleanup(s.Close)
-	answer = elasticsearchPage
-	c := connect(t, s.URL)
-	for _, test := range []struct {
-		name, answer string
-		permanent    bool
-	}{
-		{"a page of a proxy", "<html>We are back soon</html>", false},
-		{"half an answer", `{"count": 1, "_shards": {`, false},
-		{"another shape", `{"count": "many"}`, true},
-		{"a shard does not answer", `{"count": 1, "_shards": {"failed": 1}}`, false},
-	} {
-		answer = test.answer
-		if _, err := c.Count(within(t, time.Minute), "p"); err == nil || dbsync.IsPermanent(err) != test.permanent {
-			t.Errorf("%s: %v", test.name, err)
-		}
-	}
-	answer = `{"docs": [{"_id": "2", "found": false}]}`
-	if _, err := c.Get(within(t, time.Minute), "p", []Listed{{ID: "1"}}); !dbsync.IsPermanent(err) {
-		t.Errorf("another document than was asked for: %v", err)
-	}
-	answer = `{"docs": []}`
-	if _, err := c.Get(within(t, time.Minute), "p", []Listed{{ID: "1"}}); !dbsync.IsPermanent(err) {
-		t.Errorf("no document: %v", err)
-	}
-	if err := c.callUpTo(within(t, time.Minute), 3, "ask", esapi.InfoRequest{}, nil); !dbsync.IsPermanent(err) || !errors.Is(err, errLargeAnswer) {
-		t.Errorf("a large answer: %v", err)
 	}
 }
 

@@ -1,4 +1,4 @@
-package search
+package search_test
 
 import (
 	"fmt"
@@ -8,6 +8,9 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"tidemark/indexer/search"
+	"tidemark/indexer/search/searchtest"
 )
 
 // A large answer is asked for in halves. When one of them fails there is no half result, which
@@ -25,7 +28,7 @@ func TestGetReturnsAllOrNothing(t *testing.T) {
 		}
 		switch text := string(body); {
 		case strings.Contains(text, `"1"`) && strings.Contains(text, `"2"`):
-			fmt.Fprintf(w, `{"docs":[{"_id":"1","found":true,"_source":{"a":"%s"}},{"_id":"2"}]}`, strings.Repeat("x", maxAnswer))
+			fmt.Fprintf(w, `{"docs":[{"_id":"1","found":true,"_source":{"a":"%s"}},{"_id":"2"}]}`, strings.Repeat("x", search.MaxAnswer))
 		case strings.Contains(text, `"2"`) && fail:
 			w.WriteHeader(http.StatusServiceUnavailable)
 		case strings.Contains(text, `"2"`):
@@ -35,9 +38,9 @@ func TestGetReturnsAllOrNothing(t *testing.T) {
 		}
 	}))
 	t.Cleanup(s.Close)
-	c := connect(t, s.URL)
-	ctx := within(t, time.Minute)
-	asked := []Listed{{ID: "1"}, {ID: "2"}}
+	c := searchtest.Connect(t, s.URL)
+	ctx := searchtest.Within(t, time.Minute)
+	asked := []search.Listed{{ID: "1"}, {ID: "2"}}
 	if got, err := c.Get(ctx, "p", asked); err == nil || got != nil {
 		t.Errorf("%d documents, and %v", len(got), err)
 	}

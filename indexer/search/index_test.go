@@ -1,4 +1,4 @@
-package search
+package search_test
 
 import (
 	"errors"
@@ -8,12 +8,14 @@ import (
 	"time"
 
 	"tidemark/dbsync"
+	"tidemark/indexer/search"
+	"tidemark/indexer/search/searchtest"
 	"tidemark/testenv"
 )
 
 func TestPhysicalName(t *testing.T) {
 	at := time.Date(2026, 1, 31, 13, 0, 0, 999, time.FixedZone("", 3600))
-	physical, alias := PhysicalName("products", at)
+	physical, alias := search.PhysicalName("products", at)
 	if physical != "products-20260131t120000z" || alias != "products-20260131T120000Z" {
 		t.Errorf("%s, %s", physical, alias)
 	}
@@ -21,20 +23,20 @@ func TestPhysicalName(t *testing.T) {
 		physical: true, alias: false, "products": false, "products-": false, "products-2": false,
 		"products-old-20260131t120000z": false, "orders-20260131t120000z": false, "products-20261331t120000z": false,
 	} {
-		if got := isPhysical("products", name); got != want {
-			t.Errorf("isPhysical(%s) is %t", name, got)
+		if _, got := search.PhysicalTime("products", name); got != want {
+			t.Errorf("PhysicalTime(%s) is %t", name, got)
 		}
 	}
 }
 
 func TestIndexLife(t *testing.T) {
-	eachEngine(t, func(t *testing.T, s *testenv.SearchServer) {
-		ctx := within(t, time.Minute)
-		c := connect(t, s.URL)
+	searchtest.EachEngine(t, func(t *testing.T, s *testenv.SearchServer) {
+		ctx := searchtest.Within(t, time.Minute)
+		c := searchtest.Connect(t, s.URL)
 		alias := s.NewPrefix(t) + "products"
 		at := time.Date(2026, 1, 31, 12, 0, 0, 0, time.UTC)
-		first, firstWrite := PhysicalName(alias, at)
-		second, secondWrite := PhysicalName(alias, at.Add(time.Second))
+		first, firstWrite := search.PhysicalName(alias, at)
+		second, secondWrite := search.PhysicalName(alias, at.Add(time.Second))
 		check := func(err error) {
 			t.Helper()
 			if err != nil {
@@ -45,7 +47,7 @@ func TestIndexLife(t *testing.T) {
 		if exists, err := c.IndexExists(ctx, first, firstWrite); err != nil || exists {
 			t.Fatalf("exists before it is created: %t, %v", exists, err)
 		}
-		if _, err := c.GetIndex(ctx, first); !errors.Is(err, ErrNoIndex) {
+		if _, err := c.GetIndex(ctx, first); !errors.Is(err, search.ErrNoIndex) {
 			t.Fatalf("GetIndex: %v", err)
 		}
 		body := []byte(`{"settings":{"number_of_replicas":0},"mappings":{"_meta":{"fingerprint":"abc"},"properties":{"id":{"type":"long"}}},"aliases":{"` + alias + `-also":{}}}`)
@@ -62,7 +64,7 @@ func TestIndexLife(t *testing.T) {
 		if !info.HasAlias(firstWrite) || !info.HasAlias(alias+"-also") || string(info.Meta) != `{"fingerprint":"abc"}` {
 			t.Errorf("GetIndex: %+v with %s", info, info.Meta)
 		}
-		if _, err := c.GetIndex(ctx, firstWrite); !errors.Is(err, ErrNoIndex) {
+		if _, err := c.GetIndex(ctx, firstWrite); !errors.Is(err, search.ErrNoIndex) {
 			t.Errorf("GetIndex of an alias: %v", err)
 		}
 		check(c.CreateIndex(ctx, second, secondWrite, nil))
@@ -97,13 +99,13 @@ func TestIndexLife(t *testing.T) {
 		if _, err := c.MoveAlias(ctx, alias, first+"-none"); !dbsync.IsPermanent(err) {
 			t.Errorf("MoveAlias to nothing: %v", err)
 		}
-		taken, isTaken := errors.AsType[*NameTakenError](func() error { _, err := c.MoveAlias(ctx, first, second); return err }())
+		taken, isTaken := errors.AsType[*search.NameTakenError](func() error { _, err := c.MoveAlias(ctx, first, second); return err }())
 		if !isTaken || taken.Name != first {
 			t.Errorf("MoveAlias under the name of an index: %v", taken)
 		}
 
-		w := newWriter(t, c, BulkOptions{})
-		check(w.Write(ctx, []dbsync.Operation{store(secondWrite, "1", 1, `{"id":1}`), store(secondWrite, "2", 1, `{"id":2}`)}))
+		w := searchtest.NewWriter(t, c, search.BulkOptions{})
+		check(w.Write(ctx, []dbsync.Operation{searchtest.Store(secondWrite, "1", 1, `{"id":1}`), searchtest.Store(secondWrite, "2", 1, `{"id":2}`)}))
 		check(c.Refresh(ctx, second))
 		if n, err := c.Count(ctx, alias); err != nil || n != 2 {
 			t.Errorf("Count: %d, %v", n, err)
@@ -133,20 +135,20 @@ func TestIndexLife(t *testing.T) {
 
 // A creation whose answer was lost, or that had no effect, is repeated.
 func TestCreateIndexSurvives(t *testing.T) {
-	eachEngine(t, func(t *testing.T, s *testenv.SearchServer) {
+	searchtest.EachEngine(t, func(t *testing.T, s *testenv.SearchServer) {
 		create := func(r *testenv.Request) bool { return r.Method == "PUT" }
 		for name, fault := range map[string]*testenv.Fault{"no effect": testenv.Drop(1, create), "answer lost": testenv.LoseAnswer(1, create)} {
 			t.Run(name, func(t *testing.T) {
-				ctx := within(t, time.Minute)
+				ctx := searchtest.Within(t, time.Minute)
 				proxy := s.NewProxy(t)
 				proxy.Inject(fault)
-				c := connect(t, proxy.URL)
-				physical, writeAlias := PhysicalName(s.NewPrefix(t), time.Now())
-				err := c.CreateIndex(ctx, physical, writeAlias, []byte(productMapping))
-				if _, lost := errors.AsType[*LostError](err); !lost || dbsync.IsPermanent(err) {
+				c := searchtest.Connect(t, proxy.URL)
+				physical, writeAlias := search.PhysicalName(s.NewPrefix(t), time.Now())
+				err := c.CreateIndex(ctx, physical, writeAlias, []byte(searchtest.ProductMapping))
+				if _, lost := errors.AsType[*search.LostError](err); !lost || dbsync.IsPermanent(err) {
 					t.Fatalf("CreateIndex: %v", err)
 				}
-				if err := c.CreateIndex(ctx, physical, writeAlias, []byte(productMapping)); err != nil {
+				if err := c.CreateIndex(ctx, physical, writeAlias, []byte(searchtest.ProductMapping)); err != nil {
 					t.Fatal(err)
 				}
 			})

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -127,6 +128,14 @@ func (w *Writer) Start(ctx context.Context, ops []dbsync.Operation) <-chan error
 	return done
 }
 
+// Refused returns what was refused so far.
+func (w *Writer) Refused() []search.Refused {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return slices.Clone(w.refused)
+}
+
+// WantRefused fails the test unless the documents of these ids, in this order, were refused.
 func (w *Writer) WantRefused(t *testing.T, ids ...string) {
 	t.Helper()
 	w.mu.Lock()
