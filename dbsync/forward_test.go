@@ -60,7 +60,11 @@ func TestMessagesComeAgain(t *testing.T) {
 	s.MaxMessagesToRead = 50
 	var events, batch, failed, again []string
 	failures := 0
+	received := make(chan struct{})
+	goOn := sync.OnceFunc(func() { close(received) })
+	defer goOn()
 	s.mirror.hook = func(event string) error {
+		<-received // so that batches are full, however slowly the messages come
 		events = append(events, event)
 		switch strings.Fields(event)[1] {
 		case "0", "-1":
@@ -80,7 +84,10 @@ func TestMessagesComeAgain(t *testing.T) {
 	}
 	s.run(t)
 	s.db.Exec(t, "INSERT INTO t SELECT i, 'v' FROM generate_series(1, 300) i")
+	await(t, "the queue is full", func() bool { return s.Status().Messages == 3*s.MaxMessagesToRead })
+	goOn()
 	s.check(t, "t")
+	s.Stop()
 	if !slices.Contains(events, "begin -1") {
 		t.Errorf("the transaction did not begin again: %q", events)
 	}
