@@ -306,9 +306,13 @@ func FuzzMoment(f *testing.F) {
 			day = -719_162
 		}
 		text := time.Unix(day*86_400, micro*1000).UTC().Format("2006-01-02 15:04:05.999999")
-		gotDay, gotMicro, ok := parseMoment([]byte(text))
-		if !ok || gotDay != day || gotMicro != micro {
-			t.Fatalf("%s: day %d, %d µs, %v; want day %d, %d µs", text, gotDay, gotMicro, ok, day, micro)
+		var m moment
+		if !m.read([]byte(text)) {
+			t.Fatalf("%s: no moment", text)
+		}
+		gotDay, gotMicro := m.sinceEpoch()
+		if gotDay != day || gotMicro != micro {
+			t.Fatalf("%s: day %d, %d µs; want day %d, %d µs", text, gotDay, gotMicro, day, micro)
 		}
 	})
 }
