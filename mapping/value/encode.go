@@ -120,7 +120,7 @@ func appendEscaped(dst []byte, c byte) []byte {
 	return append(dst, '\\', 'u', '0', '0', hexDigits[c>>4], hexDigits[c&15])
 }
 
-// appendRepaired is the slow path of [appendString], without the quotes.
+// appendRepaired is the slow path of [AppendString], without the quotes.
 func appendRepaired(dst, text []byte) []byte {
 	for len(text) > 0 {
 		r, size := utf8.DecodeRune(text)

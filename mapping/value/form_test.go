@@ -160,15 +160,15 @@ func TestFormFor(t *testing.T) {
 	}
 }
 
-func TestLeftOut(t *testing.T) {
+func TestNobodySearches(t *testing.T) {
 	vector := base(pgtype.TSVectorOID)
 	for _, typ := range []*catalog.Type{vector, domainOver(vector), arrayOf(vector), arrayOf(domainOver(vector))} {
-		if !typ.LeftOut() {
-			t.Errorf("a tsvector of kind %c is not left out", typ.Kind)
+		if !NobodySearches(typ) {
+			t.Errorf("a tsvector of kind %c is searched", typ.Kind)
 		}
 	}
-	if base(pgtype.TextOID).LeftOut() {
-		t.Error("what is no tsvector is left out")
+	if NobodySearches(base(pgtype.TextOID)) {
+		t.Error("nobody searches by text")
 	}
 }
 

@@ -46,7 +46,7 @@ func Append(dst []byte, value any) ([]byte, error) {
 	return nil, fmt.Errorf("a value of type %T has no JSON form", value)
 }
 
-// appendText is [appendString] for what is a string already.
+// appendText is [AppendString] for what is a string already.
 func appendText(dst []byte, s string) []byte {
 	// Most are short: then the copy is on the stack.
 	var room [256]byte
