@@ -88,7 +88,7 @@ func (e *Expression) Holds(values [][]byte) (bool, error) {
 }
 
 // Append appends the result for a row to dst as JSON, on one line. values is
-// as for [expression.holds]. On an error dst is returned as it was: the row
+// as for [Expression.Holds]. On an error dst is returned as it was: the row
 // has no document.
 func (e *Expression) Append(dst []byte, values [][]byte) ([]byte, error) {
 	result, err := e.evaluate(values)
