@@ -6,10 +6,8 @@ import (
 	"reflect"
 	"slices"
 	"strings"
-	"time"
 
 	"tidemark/mapping/catalog"
-	"tidemark/mapping/expr"
 	"tidemark/mapping/value"
 )
 
@@ -42,7 +40,7 @@ func (ix *Index) Body(tables catalog.Tables) ([]byte, error) {
 			properties[name] = params
 		}
 	}
-	given := plainMap(ix.Mappings)
+	given := ix.Mappings
 	mappings := map[string]any{"dynamic": false}
 	for key, value := range given {
 		if key != "properties" {
@@ -64,7 +62,7 @@ func (ix *Index) Body(tables catalog.Tables) ([]byte, error) {
 	mappings["properties"] = properties
 
 	settings := make(map[string]any)
-	flatten(settings, "", plainMap(ix.Settings))
+	flatten(settings, "", ix.Settings)
 	if _, ok := settings["index.gc_deletes"]; !ok {
 		settings["index.gc_deletes"] = gcDeletes
 	}
@@ -73,115 +71,6 @@ func (ix *Index) Body(tables catalog.Tables) ([]byte, error) {
 		return nil, fmt.Errorf("index %s: %w", ix.Name, err)
 	}
 	return body, nil
-}
-
-// properties returns the index fields of objects of rows of t.
-func (s *Shape) properties(t *catalog.Table, tables catalog.Tables) (map[string]any, error) {
-	if t == nil {
-		return nil, catalog.ErrNoTable
-	}
-	properties, err := fieldProperties(s.DocumentFields(t), t)
-	if err != nil {
-		return nil, err
-	}
-	for _, in := range s.Include {
-		if properties[in.Name], err = in.property(tables); err != nil {
-			return nil, fmt.Errorf("include %s: %w", in.Name, err)
-		}
-	}
-	return properties, nil
-}
-
-func fieldProperties(fields []Field, t *catalog.Table) (map[string]any, error) {
-	properties := make(map[string]any, len(fields))
-	for i := range fields {
-		f := &fields[i]
-		derived, err := f.derived(t)
-		if err != nil {
-			return nil, fmt.Errorf("field %s: %w", f.Name, err)
-		}
-		properties[f.Name] = mergeField(derived, plainMap(f.Params))
-	}
-	return properties, nil
-}
-
-// derived returns the index field that follows from what the field is made of.
-func (f *Field) derived(t *catalog.Table) (map[string]any, error) {
-	switch {
-	case f.Group != nil:
-		properties, err := fieldProperties(f.Group, t)
-		return map[string]any{"properties": properties}, err
-	case f.Constant != nil:
-		return constantField(plain(f.Constant.Value)), nil
-	case f.Expr != "":
-		e, err := expr.Compile(f.Expr, t)
-		if err != nil {
-			return nil, err
-		}
-		return e.Field(), nil
-	}
-	form, err := value.FormFor(t.Column(f.Column).Type, f.As)
-	if err != nil {
-		return nil, err
-	}
-	return form.Field, nil
-}
-
-// constantField returns the index field for a value that the mapping gives.
-func constantField(v any) map[string]any {
-	switch v := v.(type) {
-	case bool:
-		return map[string]any{"type": "boolean"}
-	case int, int64, uint64:
-		return value.LongField
-	case float64:
-		return value.DoubleField
-	case []any:
-		if len(v) > 0 {
-			return constantField(v[0])
-		}
-	case map[string]any:
-		properties := make(map[string]any, len(v))
-		for name, below := range v {
-			properties[name] = constantField(below)
-		}
-		return map[string]any{"properties": properties}
-	}
-	return value.KeywordField
-}
-
-// property returns the index field of what is included.
-func (in *Include) property(tables catalog.Tables) (map[string]any, error) {
-	t := tables[in.Table]
-	if t == nil {
-		return nil, fmt.Errorf("table %s: %w", in.Table, catalog.ErrNoTable)
-	}
-	name := in.Value
-	if in.Aggregate != "" {
-		name = in.Column
-	}
-	switch {
-	case in.Aggregate != "" && in.Column == "":
-		return value.LongField, nil
-	case name != "":
-		c := t.Column(name)
-		if c == nil {
-			return nil, fmt.Errorf("table %s has no column %s", in.Table, name)
-		}
-		if in.Aggregate != "" {
-			return value.FormOf(in.Aggregate.of(c.Type)).Field, nil
-		}
-		return value.FormOf(c.Type).Field, nil
-	}
-	properties, err := in.Shape.properties(t, tables)
-	if err != nil {
-		return nil, err
-	}
-	field := map[string]any{"properties": properties}
-	if in.Many == ManyNested {
-		field["type"] = "nested"
-	}
-	return field, nil
 }
 
 // mergeField returns the parameters of a field: more over derived, or more alone
@@ -225,42 +114,4 @@ func flatten(dst map[string]any, prefix string, settings map[string]any) {
 		}
 		dst[full] = settings[key]
 	}
-}
-
-// plainMap returns a copy of what YAML gave as JSON has it: maps have strings as
-// keys, and a date is what was written.
-func plainMap(m map[string]any) map[string]any {
-	if m == nil {
-		return nil
-	}
-	return plain(m).(map[string]any)
-}
-
-func plain(value any) any {
-	switch v := value.(type) {
-	case map[string]any:
-		copied := make(map[string]any, len(v))
-		for key, below := range v {
-			copied[key] = plain(below)
-		}
-		return copied
-	case map[any]any:
-		copied := make(map[string]any, len(v))
-		for key, below := range v {
-			copied[fmt.Sprint(key)] = plain(below)
-		}
-		return copied
-	case []any:
-		copied := make([]any, len(v))
-		for i, below := range v {
-			copied[i] = plain(below)
-		}
-		return copied
-	case time.Time:
-		if v.Equal(v.Truncate(24 * time.Hour)) {
-			return v.Format(time.DateOnly)
-		}
-		return v.Format(time.RFC3339Nano)
-	}
-	return value
 }

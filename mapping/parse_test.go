@@ -110,7 +110,7 @@ func TestExampleNamesEveryKey(t *testing.T) {
 		t.Fatal(err)
 	}
 	var source []byte
-	for _, name := range []string{"parse.go", "parseinclude.go"} {
+	for _, name := range []string{"parse.go", "parseserver.go", "parseindex.go", "parsefield.go", "parseinclude.go"} {
 		text, err := os.ReadFile(name)
 		if err != nil {
 			t.Fatal(err)

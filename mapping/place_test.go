@@ -4,7 +4,7 @@ import "testing"
 
 // TestPlaces finds the line of a path that the file does not have by what is around it.
 func TestPlaces(t *testing.T) {
-	c, err := Parse("t.yaml", []byte(`search: {urls: [http://h]}
+	_, err := Parse("t.yaml", []byte(`search: {urls: [http://h]}
 indices:
   a.b:
     tables:
@@ -22,7 +22,7 @@ indices:
 	if p := err.(Problems)[0]; p.Line != 11 {
 		t.Errorf("the problem of the second table is %s", p)
 	}
-	c, err = Parse("t.yaml", []byte(`search: {urls: [http://h]}
+	c, err := Parse("t.yaml", []byte(`search: {urls: [http://h]}
 indices:
   a.b:
     table: t

@@ -143,7 +143,7 @@ func (c *compiler) object(fields []Field) error {
 			}
 			c.lead = append(c.lead, '}')
 		case f.Constant != nil:
-			text, err := value.Marshal(plain(f.Constant.Value))
+			text, err := value.Marshal(f.Constant.Value)
 			if err != nil {
 				return fmt.Errorf("field %s: %w", f.Name, err)
 			}

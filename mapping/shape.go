@@ -3,6 +3,7 @@ package mapping
 import (
 	"tidemark/mapping/catalog"
 	"tidemark/mapping/expr"
+	"tidemark/mapping/value"
 )
 
 // DocumentFields returns the fields that the objects of rows of t have, but for what is
@@ -48,7 +49,7 @@ func (s *Shape) DocumentFields(t *catalog.Table) []Field {
 		switch {
 		case len(entries[c.Name]) > 0:
 			fields = append(fields, entries[c.Name]...)
-		case !s.Listed && !named[c.Name] && !read[c.Name] && !c.Type.LeftOut():
+		case !s.Listed && !named[c.Name] && !read[c.Name] && !value.NobodySearches(c.Type):
 			fields = append(fields, Field{Name: c.Name, Column: c.Name})
 		}
 	}

@@ -23,7 +23,8 @@ func (t *Table) Ties(alias string, used map[string]bool) []string {
 	return parts
 }
 
-// someKey gives columns that tell the rows of the table apart, none if nothing does.
+// OrderKey returns columns that tell the rows of the table apart: the primary key, or a unique
+// index over columns that are never NULL; none if nothing does.
 func (t *Table) OrderKey() []string {
 	if len(t.PrimaryKey) > 0 {
 		return t.PrimaryKey

@@ -57,7 +57,7 @@ func (t *Table) From() string {
 	return "ONLY " + t.SQL()
 }
 
-// column gives the reference to a column of the table that alias stands for.
+// ColumnRef returns the reference to a column of the table that alias stands for.
 func ColumnRef(alias, name string) string { return alias + "." + QuoteIdent(name) }
 
 // After returns the condition for the rows whose key comes after the one in the parameters,

@@ -3,8 +3,6 @@ package catalog
 import (
 	"fmt"
 	"slices"
-
-	"github.com/jackc/pgx/v5/pgtype"
 )
 
 // A Kind sorts the types of the catalog: pg_type.typtype, and arrays told apart.
@@ -69,17 +67,6 @@ func (t *Type) Equal(other *Type) bool {
 	return t.OID == other.OID && t.Name == other.Name && t.Kind == other.Kind && t.Modifier == other.Modifier &&
 		t.Fraction == other.Fraction && t.Elem.Equal(other.Elem) && t.Base.Equal(other.Base) &&
 		slices.EqualFunc(t.Attributes, other.Attributes, func(a, b Attribute) bool { return a.Name == b.Name && a.Type.Equal(b.Type) })
-}
-
-// LeftOut reports whether documents do without the type unless the mapping
-// names the column: a tsvector is an index of words for Postgres, derived from
-// text that the search server takes apart itself.
-func (t *Type) LeftOut() bool {
-	t = t.Root()
-	for t.Kind == KindArray && t.Elem != nil {
-		t = t.Elem.Root()
-	}
-	return t.OID == pgtype.TSVectorOID
 }
 
 // IsPart reports whether the type is the one of this name that an extension made.

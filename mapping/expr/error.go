@@ -13,7 +13,7 @@ import (
 	"tidemark/mapping/near"
 )
 
-// An expressionError says what is wrong with the text of an expression.
+// An Error says what is wrong with the text of an expression.
 type Error struct {
 	Text string // one line, with the place
 	Hint string // what to write instead, or empty

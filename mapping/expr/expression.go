@@ -59,7 +59,7 @@ func CompileCondition(text string, t *catalog.Table) (*Expression, error) {
 	return e, nil
 }
 
-// compileExpression compiles an expression that gives a value of a document.
+// Compile compiles an expression that gives a value of a document.
 // Its error is an [*expressionError].
 func Compile(text string, t *catalog.Table) (*Expression, error) {
 	e, typ, err := compileText(text, t)
@@ -73,7 +73,7 @@ func Compile(text string, t *catalog.Table) (*Expression, error) {
 }
 
 // Field returns the field of the index that takes the results of an expression
-// from [compileExpression] where the mapping names no other. Not to be changed.
+// from [Compile] where the mapping names no other. Not to be changed.
 func (e *Expression) Field() map[string]any { return e.result }
 
 // Holds evaluates a condition for a row. values has the text of each of
@@ -88,7 +88,7 @@ func (e *Expression) Holds(values [][]byte) (bool, error) {
 }
 
 // Append appends the result for a row to dst as JSON, on one line. values is
-// as for [expression.holds]. On an error dst is returned as it was: the row
+// as for [Expression.Holds]. On an error dst is returned as it was: the row
 // has no document.
 func (e *Expression) Append(dst []byte, values [][]byte) ([]byte, error) {
 	result, err := e.evaluate(values)

@@ -9,11 +9,14 @@ import (
 	"strconv"
 )
 
-// A Decoder gives the value that text, which is not kept, stands for.
+// A Decoder returns the value that text, which is not kept, stands for; nil where it has none
+// in an expression.
 type Decoder func(text []byte) (any, error)
 
+// ReadString is the [Decoder] of texts: a string.
 func ReadString(text []byte) (any, error) { return string(text), nil }
 
+// ReadInt is the [Decoder] of integers: an int, nil for NaN.
 func ReadInt(text []byte) (any, error) {
 	n, err := strconv.ParseInt(string(text), 10, 64)
 	if err == nil {
@@ -25,6 +28,7 @@ func ReadInt(text []byte) (any, error) {
 	return nil, unreadable(text, "an integer")
 }
 
+// ReadFloat is the [Decoder] of other numbers: a float64, nil for NaN and the infinities.
 func ReadFloat(text []byte) (any, error) {
 	switch string(text) {
 	case "NaN", "Infinity", "-Infinity":
@@ -40,6 +44,7 @@ func ReadFloat(text []byte) (any, error) {
 	return f, nil
 }
 
+// ReadBool is the [Decoder] of booleans: a bool.
 func ReadBool(text []byte) (any, error) {
 	switch string(text) {
 	case "t", "true":

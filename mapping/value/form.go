@@ -16,7 +16,7 @@ import (
 // in the document. docs/types.md has the table.
 //
 // A value is written by the encoder from its text, or by Postgres from the SQL
-// of [form.sqlOf]: the JSON values are the same.
+// of [Form.SQL]: the JSON values are the same.
 type Form struct {
 	Name   string // goes into fingerprints: to be changed with what encode writes
 	Encode Encoder
@@ -24,7 +24,7 @@ type Form struct {
 	casts  []string                // types of pg_catalog to cast the value to, before row_to_json writes it
 	sql    sqlFunc                 // or what else is to be done with it; nil: nothing
 	asItIs func(ref string) string // SQL condition by which row_to_json is right about every element of an array; nil: none that is quick
-	loose  bool                    // the JSON of the SQL may repeat keys and have line ends: it must go through [appendJSON]
+	loose  bool                    // the JSON of the SQL may repeat keys and have line ends: it must go through [AppendJSON]
 }
 
 // maxKeyword is the length, in characters, from which on a keyword is not
@@ -153,7 +153,6 @@ var forms = map[uint32]map[string]*Form{
 const (
 	int2vectorOID = 22
 	oidvectorOID  = 30
-	moneyOID      = 790
 	firstOwnOID   = 16384 // types from here on are those of extensions and users
 )
 
@@ -234,9 +233,7 @@ func knownForms(t *catalog.Type, depth int) map[string]*Form {
 	case t.OID == pgtype.NumericOID:
 		return map[string]*Form{"": numericOf(t.Modifier), "number": nil, "string": asText}
 	case t.OID == moneyOID:
-		return map[string]*Form{"": stringForm, "number": {
-			Name: "money number 1", Encode: moneyEncoder(t.Fraction), Field: DoubleField, sql: moneyNumber,
-		}}
+		return moneyForms(t.Fraction)
 	case forms[t.OID] != nil:
 		return forms[t.OID]
 	case t.Kind == catalog.KindEnum:
@@ -295,4 +292,15 @@ func numericOf(modifier int32) *Form {
 		return decimalForm
 	}
 	return numericForm
+}
+
+// NobodySearches reports whether nobody searches by values of a type as they are, so that
+// documents do without a column of it unless the mapping names it: a tsvector is an index of
+// words for Postgres, derived from text that the search server takes apart itself.
+func NobodySearches(t *catalog.Type) bool {
+	t = t.Root()
+	for t.Kind == catalog.KindArray && t.Elem != nil {
+		t = t.Elem.Root()
+	}
+	return t.OID == pgtype.TSVectorOID
 }

@@ -2,6 +2,7 @@ package value
 
 import (
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5/pgtype"
 
@@ -22,6 +23,9 @@ func BenchmarkForms(b *testing.B) {
 		{"point", "(13.4,52.5)", base(pgtype.PointOID)},
 		{"geometry", "0101000020E6100000CDCCCCCCCCCC2A400000000000404A40", partOf("postgis", "geometry")},
 		{"vector", "[0.1,-0.25,1e-07]", partOf("vector", "vector")},
+		{"date", "2026-01-31", base(pgtype.DateOID)},
+		{"timestamp", "2026-01-31 12:00:00.123456", base(pgtype.TimestampOID)},
+		{"timestamptz", "2026-01-31 12:00:00.123456+00", base(pgtype.TimestamptzOID)},
 		{"timestamptz array", `{"2026-01-31 12:00:00+00","2026-01-31 13:00:00+00"}`, arrayOf(base(pgtype.TimestamptzOID))},
 	} {
 		b.Run(f.name, func(b *testing.B) {
@@ -33,5 +37,16 @@ func BenchmarkForms(b *testing.B) {
 				dst = encode(dst[:0], text)
 			}
 		})
+	}
+}
+
+// BenchmarkInstant reads a timestamp for expressions.
+func BenchmarkInstant(b *testing.B) {
+	decode, text := InstantDecoder(time.UTC), []byte("2026-01-31 12:00:00.123456+00")
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := decode(text); err != nil {
+			b.Fatal(err)
+		}
 	}
 }

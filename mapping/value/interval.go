@@ -86,7 +86,8 @@ func (d *duration) readClock(word []byte) bool {
 	return true
 }
 
-// isInfinite knows the infinite intervals, which there are since Postgres 17.
+// isInfinite knows the dates, timestamps and, since Postgres 17, intervals that are before or
+// after all others.
 func isInfinite(text []byte) bool {
 	return string(text) == "infinity" || string(text) == "-infinity"
 }

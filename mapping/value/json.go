@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"encoding/json"
 	"unicode/utf8"
-) // appendJSONB passes a jsonb value on: Postgres writes it from its own form, on
+)
+
+// appendJSONB passes a jsonb value on: Postgres writes it from its own form, on
 // one line and each key once.
 func appendJSONB(dst, text []byte) []byte {
 	if len(text) == 0 { // no value is; nothing would break the document

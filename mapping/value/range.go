@@ -277,16 +277,24 @@ func numbersSQL(lower, upper, _ string) string {
 }
 
 func narrowDates(s span) bool {
-	lower, _, ok1 := parseMoment(s.lower)
-	upper, _, ok2 := parseMoment(s.upper)
-	return ok1 && ok2 && upper-lower < s.exclusives()
+	var m1, m2 moment
+	if !m1.read(s.lower) || !m2.read(s.upper) {
+		return false
+	}
+	lower, _ := m1.sinceEpoch()
+	upper, _ := m2.sinceEpoch()
+	return upper-lower < s.exclusives()
 }
 
 // narrowMoments is true below two milliseconds, which may be one when rounded.
 func narrowMoments(s span) bool {
-	day1, micro1, ok1 := parseMoment(s.lower)
-	day2, micro2, ok2 := parseMoment(s.upper)
-	return ok1 && ok2 && day2-day1 <= 1 && (day2-day1)*86_400_000_000+micro2-micro1 < 2000
+	var m1, m2 moment
+	if !m1.read(s.lower) || !m2.read(s.upper) {
+		return false
+	}
+	day1, micro1 := m1.sinceEpoch()
+	day2, micro2 := m2.sinceEpoch()
+	return day2-day1 <= 1 && (day2-day1)*86_400_000_000+micro2-micro1 < 2000
 }
 
 // rangeCoder encodes ranges.

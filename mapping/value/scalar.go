@@ -80,38 +80,6 @@ func appendTextBoolean(dst, text []byte) []byte {
 	return append(dst, "null"...)
 }
 
-// moneyEncoder writes money as a number. Its text is made for people by
-// lc_monetary: -$1,234.50 or 1.234,50 €. Only the digits and the sign are the
-// same everywhere, and fraction says how many digits are after the point.
-func moneyEncoder(fraction int) Encoder {
-	return func(dst, text []byte) []byte {
-		var room [24]byte
-		number := room[:0]
-		negative := false
-		for _, c := range text {
-			switch {
-			case c-'0' <= 9:
-				number = append(number, c)
-			case c == '-', c == '(':
-				negative = true
-			}
-		}
-		whole := len(number) - fraction
-		if whole < 1 || whole > 1 && number[0] == '0' { // as no output function writes it
-			return jsontext.Append(dst, text)
-		}
-		if negative {
-			dst = append(dst, '-')
-		}
-		dst = append(dst, number[:whole]...)
-		if fraction > 0 {
-			dst = append(dst, '.')
-			dst = append(dst, number[whole:]...)
-		}
-		return dst
-	}
-}
-
 // appendHex writes a bytea as a string of hex digits.
 func appendHex(dst, text []byte) []byte {
 	if digits, ok := bytes.CutPrefix(text, []byte(`\x`)); ok {

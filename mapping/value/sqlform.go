@@ -133,9 +133,6 @@ func oidsJSON(ref string) string { return castTo(ref, "[]", []string{"oid", "int
 // notZero makes a boolean of an integer.
 func notZero(ref string) string { return operate(ref, "<>", "0") }
 
-// moneyNumber makes a numeric of money, which has a cast to it alone.
-func moneyNumber(ref string) string { return ref + "::pg_catalog.numeric" }
-
 // The moments that row_to_json writes as ISO 8601 has them: years of four digits.
 const (
 	firstMoment = "0001-01-01 00:00:00"
