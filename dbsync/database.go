@@ -165,7 +165,8 @@ func permanent(err error) bool {
 	var p *PermanentError
 	var lost *SlotLostError
 	var cluster *ClusterChangedError
-	if errors.As(err, &p) || errors.As(err, &lost) || errors.As(err, &cluster) {
+	var newer *NewerSchemaError
+	if errors.As(err, &p) || errors.As(err, &lost) || errors.As(err, &cluster) || errors.As(err, &newer) {
 		return true
 	}
 	state := sqlState(err)

@@ -75,7 +75,7 @@ func Inspect(ctx context.Context, opts ...SyncerOpt) (*Inspection, error) {
 type inspector struct {
 	*Syncer
 	found             Inspection
-	watermarks, notes bool            // the two tables are there
+	watermarks, notes bool            // the two tables are there, and can be used
 	partitioned       map[string]bool // tables that the publication gives under other names
 	mayCreate         bool            // objects in the database: schemas, publications
 }
@@ -104,19 +104,30 @@ func (i *inspector) inspectServer(ctx context.Context) error {
 	return nil
 }
 
-// inspectControl inspects the control schema and its tables.
+// inspectControl inspects the control schema and its tables. Its error is a [*NewerSchemaError]
+// where a later version has changed them.
 func (i *inspector) inspectControl(ctx context.Context, conn *pgx.Conn) error {
-	var schema, usage, create, readWatermarks, readNotes bool
+	var schema, usage, create, readWatermarks, notes, readNotes, current, readVersions bool
 	err := conn.QueryRow(ctx, `SELECT pg_catalog.has_database_privilege(pg_catalog.current_database(), 'CREATE'),
 		n.oid IS NOT NULL, coalesce(pg_catalog.has_schema_privilege(n.oid, 'USAGE'), false), coalesce(pg_catalog.has_schema_privilege(n.oid, 'CREATE'), false),
 		w.oid IS NOT NULL, coalesce(pg_catalog.has_table_privilege(w.oid, 'SELECT') AND pg_catalog.has_table_privilege(w.oid, 'INSERT') AND pg_catalog.has_table_privilege(w.oid, 'UPDATE'), false),
-		s.oid IS NOT NULL, coalesce(pg_catalog.has_table_privilege(s.oid, 'SELECT') AND pg_catalog.has_table_privilege(s.oid, 'INSERT') AND pg_catalog.has_table_privilege(s.oid, 'UPDATE'), false)
+		s.oid IS NOT NULL, coalesce(pg_catalog.has_table_privilege(s.oid, 'SELECT') AND pg_catalog.has_table_privilege(s.oid, 'INSERT') AND pg_catalog.has_table_privilege(s.oid, 'UPDATE'), false),
+		EXISTS (SELECT FROM pg_catalog.pg_attribute a WHERE a.attrelid = s.oid AND a.attname = 'lost'),
+		v.oid IS NULL OR pg_catalog.has_table_privilege(v.oid, 'SELECT')
 		FROM (VALUES (1)) one LEFT JOIN pg_catalog.pg_namespace n ON n.nspname = $1
 		LEFT JOIN pg_catalog.pg_class w ON w.relnamespace = n.oid AND w.relname = $2
-		LEFT JOIN pg_catalog.pg_class s ON s.relnamespace = n.oid AND s.relname = $3`, i.namespace, i.wmTable, slotTable).
-		Scan(&i.mayCreate, &schema, &usage, &create, &i.watermarks, &readWatermarks, &i.notes, &readNotes)
+		LEFT JOIN pg_catalog.pg_class s ON s.relnamespace = n.oid AND s.relname = $3
+		LEFT JOIN pg_catalog.pg_class v ON v.relnamespace = n.oid AND v.relname = $4`, i.namespace, i.wmTable, slotTable, versionTable).
+		Scan(&i.mayCreate, &schema, &usage, &create, &i.watermarks, &readWatermarks, &notes, &readNotes, &current, &readVersions)
 	if err != nil {
 		return fmt.Errorf("look for control schema %s: %w", i.namespace, err)
+	}
+	part := i.schemaPart()
+	var pending []string
+	if usage && readVersions {
+		if pending, err = part.Pending(ctx, conn); err != nil {
+			return err
+		}
 	}
 	role, name := quoteIdent(i.found.Role), quoteIdent(i.namespace)
 	switch {
@@ -124,13 +135,13 @@ func (i *inspector) inspectControl(ctx context.Context, conn *pgx.Conn) error {
 		i.wrong(fmt.Sprintf("CREATE SCHEMA %s AUTHORIZATION %s;", name, role), "role %s may not make control schema %s", i.found.Role, i.namespace)
 	case !schema:
 		i.step("make control schema %s", i.namespace)
-	case !usage || !create && !(i.watermarks && i.notes):
+	case !usage || !create && !(i.watermarks && len(pending) == 0):
 		i.wrong(fmt.Sprintf("GRANT USAGE, CREATE ON SCHEMA %s TO %s;", name, role), "role %s may not make its tables in control schema %s", i.found.Role, i.namespace)
 	}
 	for _, t := range []struct {
 		name        string
 		there, used bool
-	}{{i.wmTable, i.watermarks, readWatermarks}, {slotTable, i.notes, readNotes}} {
+	}{{i.wmTable, i.watermarks, readWatermarks}, {slotTable, notes, readNotes}} {
 		switch {
 		case !t.there:
 			i.step("make table %s.%s", i.namespace, t.name)
@@ -138,7 +149,14 @@ func (i *inspector) inspectControl(ctx context.Context, conn *pgx.Conn) error {
 			i.wrong(fmt.Sprintf("GRANT SELECT, INSERT, UPDATE ON %s TO %s;", i.control(t.name), role), "role %s may not use table %s.%s", i.found.Role, i.namespace, t.name)
 		}
 	}
-	i.notes = i.notes && readNotes && usage
+	if !readVersions {
+		i.wrong(fmt.Sprintf("GRANT SELECT, INSERT, UPDATE ON %s TO %s;", part.table(), role), "role %s may not use table %s.%s", i.found.Role, i.namespace, versionTable)
+	}
+	if notes { // otherwise the one step is to make it
+		i.found.Steps = append(i.found.Steps, pending...)
+	}
+	// A slot table without that column is of an early version, and is read when it was migrated.
+	i.notes = notes && readNotes && usage && current
 	return nil
 }
 

@@ -33,7 +33,8 @@ func (e *SetupError) Error() string {
 func (e *SetupError) Unwrap() error { return e.Err }
 
 // setupLock is the advisory lock under which control objects are made, so that two
-// instances that start at once do not make them twice. The number is "dbsync" in ASCII.
+// instances that start at once do not make them twice; see migrateLock, too. The number is
+// "dbsync" in ASCII.
 const setupLock = 0x646273796e63
 
 // setup makes what is missing in the database: control schema, watermark table, slot
@@ -120,7 +121,8 @@ func (s *Syncer) identify(ctx context.Context) error {
 	return nil
 }
 
-// setupControl makes the control schema with the watermark table and the slot table.
+// setupControl makes the control schema with the slot table, or brings that up to date, and the
+// watermark table.
 func (s *Syncer) setupControl(ctx context.Context, conn *pgx.Conn) error {
 	make := func(what, exists, statement string) error {
 		var there bool
@@ -149,15 +151,53 @@ func (s *Syncer) setupControl(ctx context.Context, conn *pgx.Conn) error {
 		"CREATE SCHEMA "+quoteIdent(s.namespace)); err != nil {
 		return err
 	}
-	// One row per slot. Every watermark is an update of it, so it stays on its page.
-	if err := make("watermark table "+s.wmTable, relation(s.wmTable), s.watermarkTable()); err != nil {
+	if err := s.schemaPart().Migrate(ctx, conn, s.log); err != nil {
 		return err
 	}
-	// confirmed is written before the server is told, so a slot that stands further was
-	// made anew or moved by somebody else, and changes are missing.
-	return make("slot table "+slotTable, relation(slotTable), "CREATE TABLE "+s.control(slotTable)+
-		" (slot text PRIMARY KEY, generation text NOT NULL, system_identifier text NOT NULL, timeline int NOT NULL, confirmed pg_lsn NOT NULL,"+
-		" lost text, made_at timestamptz NOT NULL DEFAULT now(), confirmed_at timestamptz NOT NULL DEFAULT now()) WITH (fillfactor = 50)")
+	// It has the name that this Syncer was given, so it is no part of the versions. One row per
+	// slot. Every watermark is an update of it, so it stays on its page.
+	return make("watermark table "+s.wmTable, relation(s.wmTable), s.watermarkTable())
+}
+
+// schemaPart is the part of the control schema that is kept by this package: the slot table.
+//
+// Setup migrates it before the slot is ours, so that an earlier version may still follow the
+// slot: steps only add what that one does not look at.
+func (s *Syncer) schemaPart() *SchemaPart {
+	return &SchemaPart{Schema: s.namespace, Name: "dbsync", Steps: []Migration{
+		{Name: "table of slots, of this or any earlier version", Up: setupSlotTable},
+	}}
+}
+
+// setupSlotTable makes the slot table, or gives one of an earlier version the columns it lacks.
+func setupSlotTable(ctx context.Context, tx pgx.Tx) error {
+	have, err := Columns(ctx, tx, slotTable)
+	if err != nil {
+		return err
+	}
+	var statements []string
+	if len(have) == 0 {
+		// confirmed is written before the server is told, so a slot that stands further was
+		// made anew or moved by somebody else, and changes are missing.
+		statements = append(statements, `CREATE TABLE `+slotTable+` (slot text PRIMARY KEY, generation text NOT NULL,
+			system_identifier text NOT NULL, timeline int NOT NULL, confirmed pg_lsn NOT NULL, lost text,
+			made_at timestamptz NOT NULL DEFAULT now(), confirmed_at timestamptz NOT NULL DEFAULT now()) WITH (fillfactor = 50)`)
+	} else {
+		if !have["generation"] { // any that no other slot has
+			statements = append(statements, `ALTER TABLE `+slotTable+` ADD COLUMN generation text NOT NULL DEFAULT upper(replace(gen_random_uuid()::text, '-', ''))`,
+				`ALTER TABLE `+slotTable+` ALTER COLUMN generation DROP DEFAULT`)
+		}
+		if !have["lost"] { // a slot that was lost was noted by a position before all others
+			statements = append(statements, `ALTER TABLE `+slotTable+` ADD COLUMN lost text`,
+				`UPDATE `+slotTable+` SET lost = 'changes were missing already in an earlier version' WHERE confirmed = '0/0'`)
+		}
+	}
+	for _, statement := range statements {
+		if _, err := tx.Exec(ctx, statement); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // watermarkTable is the statement that makes the watermark table.
