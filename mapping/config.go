@@ -1,13 +1,11 @@
 package mapping
 
 import (
-	"encoding/json"
 	"fmt"
 	"strconv"
 	"strings"
 
 	"tidemark/mapping/catalog"
-	"tidemark/mapping/value"
 )
 
 // A Config is a mapping file, read, filled in and found to be right by itself.
@@ -156,30 +154,6 @@ type Source struct {
 	Literals []string
 	path     string // of its keys: indices.products, or indices.products.tables[1]
 	lines    lines
-}
-
-// Encode returns the mapping of the index as a text, for [DecodeIndex].
-func (ix *Index) Encode() (string, error) {
-	text, err := value.Marshal(ix)
-	if err != nil {
-		return "", fmt.Errorf("index %s: %w", ix.Name, err)
-	}
-	return string(text), nil
-}
-
-// DecodeIndex returns the mapping that Encode has made a text of. It knows nothing of the
-// places in the file that it came from.
-func DecodeIndex(text string) (*Index, error) {
-	ix := new(Index)
-	decoder := json.NewDecoder(strings.NewReader(text))
-	decoder.UseNumber()
-	if err := decoder.Decode(ix); err != nil {
-		return nil, fmt.Errorf("mapping of an index: %w", err)
-	}
-	for _, s := range ix.Sources {
-		s.Index = ix
-	}
-	return ix, nil
 }
 
 // Prefix returns what the _id of every document of the source begins with, and of no other

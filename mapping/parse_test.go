@@ -341,7 +341,9 @@ func use(t *testing.T, c *Config, tables catalog.Tables) {
 		return
 	}
 	for _, ix := range c.Indices {
-		ix.Fingerprint(tables)
+		if stored := roundTrip(t, ix); stored.Fingerprint(tables) != ix.Fingerprint(tables) {
+			t.Fatal("stored, it would make other documents")
+		}
 		for _, s := range ix.Sources {
 			s.Describe(tables)
 			sel, err := s.Select(tables)

@@ -2,7 +2,6 @@ package reindex
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 
 	"tidemark/indexer/search"
@@ -62,13 +61,12 @@ func encode(ix *mapping.Index, tables catalog.Tables) (mappingText, tablesText s
 	if mappingText, err = ix.Encode(); err != nil {
 		return "", "", err
 	}
-	of := make(map[string]*catalog.Table)
+	of := make(catalog.Tables)
 	for _, name := range ix.Tables() {
-		of[name.String()] = tables[name]
+		of[name] = tables[name]
 	}
-	text, err := json.Marshal(of)
-	if err != nil {
+	if tablesText, err = of.Encode(); err != nil {
 		return "", "", fmt.Errorf("index %s: %w", ix.Name, err)
 	}
-	return mappingText, string(text), nil
+	return mappingText, tablesText, nil
 }

@@ -22,14 +22,10 @@ type oldDocuments struct {
 // they were made by, where that is another one than the mapping now and can be followed
 // still.
 func (m *Manager) split(d *indexer.Documents, st *control.State) error {
-	now, err := d.Index.Encode()
-	if err != nil {
-		return err
-	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	old := m.old[st.Name]
-	edited := st.Live.Physical != "" && st.Live.Mapping != "" && st.Live.Mapping != now && st.Live.Fingerprint != d.Index.Fingerprint(m.o.Catalog.Tables())
+	edited := st.Live.Physical != "" && st.Live.Mapping != "" && !d.Index.EncodedAs(st.Live.Mapping) && st.Live.Fingerprint != d.Index.Fingerprint(m.o.Catalog.Tables())
 	if edited && old == nil && !m.hasBegun() {
 		ix, err := mapping.DecodeIndex(st.Live.Mapping)
 		if err != nil {

@@ -369,5 +369,6 @@ func relationKind(kind string) string {
 	return fmt.Sprintf("a relation of kind %q", kind)
 }
 
-// Tables are what the catalog says of the tables that documents are made of, by name.
-type Tables = map[TableName]*Table
+// Tables are what the catalog says of the tables that documents are made of, by name. nil says
+// that there is no such table.
+type Tables map[TableName]*Table

@@ -42,6 +42,7 @@ func TestLoadTable(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	roundTrip(t, catalog.Tables{got.TableName(): got})
 	type column struct {
 		Name, Type, Chain  string
 		NotNull, Generated bool
@@ -92,6 +93,7 @@ func TestLoadTableTypes(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		roundTrip(t, catalog.Tables{table.TableName(): table})
 		types := make(map[string]*catalog.Type)
 		for _, c := range table.Columns {
 			types[c.Name] = c.Type

@@ -3,7 +3,6 @@ package control
 import (
 	"context"
 	"database/sql"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"time"
@@ -22,7 +21,7 @@ type Version struct {
 	Physical    string // its name; "" is none
 	Fingerprint string // see [mapping.Index.Fingerprint]
 	Mapping     string // see [mapping.Index.Encode]
-	Tables      string // what the tables were by their names, JSON
+	Tables      string // see [catalog.Tables.Encode]
 
 	// Partitions is what partitions the tables had when the index had all of their rows, JSON.
 	Partitions string
@@ -246,18 +245,18 @@ func (s *States) update(ctx context.Context, st *State, statement string, args .
 }
 
 // HasGrown reports whether the mapping is that of the index in use, and its tables have only
-// got columns since that are NULL in the rows that they had.
+// got columns since that are NULL in the rows that they had. The texts may be of an earlier
+// version; one that cannot be read costs a rebuild.
 func HasGrown(ix *mapping.Index, st *State, tables catalog.Tables) bool {
-	text, err := ix.Encode()
-	if err != nil || st.Building.Physical != "" || st.Live.Physical == "" || text != st.Live.Mapping {
+	if st.Building.Physical != "" || st.Live.Physical == "" || !ix.EncodedAs(st.Live.Mapping) {
 		return false
 	}
-	var before map[string]*catalog.Table
-	if err := json.Unmarshal([]byte(st.Live.Tables), &before); err != nil {
-		return false // of an earlier version; it costs a rebuild
+	before, err := catalog.DecodeTables(st.Live.Tables)
+	if err != nil {
+		return false
 	}
 	for _, name := range ix.Tables() {
-		if was := before[name.String()]; was == nil || !tables[name].Grown(was) {
+		if was := before[name]; was == nil || !tables[name].Grown(was) {
 			return false
 		}
 	}
