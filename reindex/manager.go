@@ -269,7 +269,9 @@ func (m *Manager) build(ctx context.Context, d *indexer.Documents, st *control.S
 		return nil, err
 	}
 	now.Unlisted = len(now.Leaves) > 0
-	st.Building.Partitions = now.String()
+	if st.Building.Partitions, err = now.Encode(); err != nil {
+		return nil, err
+	}
 	st.Total = mapping.EstimatedRows(d.Index, tables)
 	// Noted before it is made: a crash in between leaves a note of an index that does not
 	// exist, which the next start sees, and never an index that nobody knows of.

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"database/sql"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -29,35 +28,6 @@ const partitionInterval = 30 * time.Second
 // twice as long each time, half an hour at most.
 const maxPartitionFailures = 6
 
-// partitions are those whose rows an index has.
-type partitions struct {
-	// Leaves are those of the partitioned tables, by table and oid. The text tells whether a
-	// leaf is still what it was: its file, which TRUNCATE and what rewrites it replace, and the
-	// transactions that attached it and what it is below.
-	Leaves map[string]map[uint32]string `json:"leaves,omitempty"`
-
-	// Unlisted says that documents were not looked at yet since the index was filled. The
-	// stream may have been behind when that began, and have brought rows then that were gone
-	// with their partition before.
-	Unlisted bool `json:"unlisted,omitempty"`
-}
-
-// String is what the control schema has; the same for the same partitions.
-func (p partitions) String() string {
-	text, err := json.Marshal(p) // in the order of the keys
-	if err != nil {
-		panic(err) // unreachable: maps of numbers and texts, and a bool, always have JSON
-	}
-	return string(text)
-}
-
-func parsePartitions(text string) (p partitions) {
-	if json.Unmarshal([]byte(text), &p) != nil {
-		return partitions{Unlisted: true} // every leaf is new then
-	}
-	return p
-}
-
 // leafQuery gives the partitions of a table, and no row where there is no such table.
 const leafQuery = `
 SELECT p.relid::oid::int8, p.isleaf, coalesce(pg_catalog.pg_relation_filenode(p.relid), 0)::text || coalesce((
@@ -68,12 +38,12 @@ SELECT p.relid::oid::int8, p.isleaf, coalesce(pg_catalog.pg_relation_filenode(p.
 FROM pg_catalog.pg_partition_tree(pg_catalog.to_regclass($1)) p`
 
 // readPartitions reads the partitions of those of an index's tables that have some.
-func readPartitions(ctx context.Context, db *sql.DB, ix *mapping.Index, tables catalog.Tables) (all partitions, err error) {
+func readPartitions(ctx context.Context, db *sql.DB, ix *mapping.Index, tables catalog.Tables) (all control.Partitions, err error) {
 	all.Leaves = make(map[string]map[uint32]string)
 	for _, t := range partitioned(ix, tables) {
 		name := t.TableName().String()
 		if all.Leaves[name], err = readLeaves(ctx, db, t); err != nil {
-			return partitions{}, fmt.Errorf("read the partitions of %s: %w", name, err)
+			return control.Partitions{}, fmt.Errorf("read the partitions of %s: %w", name, err)
 		}
 	}
 	return all, nil
@@ -205,10 +175,17 @@ func (m *Manager) followPartitions(ctx context.Context, ix *mapping.Index) (stan
 	if err != nil {
 		return notNow, err
 	}
-	if now.String() == st.Live.Partitions {
+	text, err := now.Encode()
+	if err != nil {
+		return notNow, err
+	}
+	if text == st.Live.Partitions {
 		return asNoted, nil
 	}
-	before := parsePartitions(st.Live.Partitions)
+	before, err := control.DecodePartitions(st.Live.Partitions)
+	if err != nil {
+		return notNow, err
+	}
 	list := before.Unlisted
 	for _, t := range parted {
 		name := t.TableName().String()
@@ -225,7 +202,7 @@ func (m *Manager) followPartitions(ctx context.Context, ix *mapping.Index) (stan
 			return notNow, err
 		}
 	}
-	return m.notePartitions(ctx, st, now.String())
+	return m.notePartitions(ctx, st, text)
 }
 
 // notePartitions notes that the index in use is as the partitions are, if it is the same still.

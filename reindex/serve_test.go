@@ -21,11 +21,7 @@ import (
 // requests are those of the rig's slot.
 func (r *rig) requests(t testing.TB) *control.Requests {
 	t.Helper()
-	requests := control.NewRequests(r.db.DB, mapping.DefaultControlSchema, r.db.Unique("slot"))
-	if err := requests.Setup(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	return requests
+	return control.NewRequests(r.db.DB, mapping.DefaultControlSchema, r.db.Unique("slot"))
 }
 
 // ask makes a request and returns its number.

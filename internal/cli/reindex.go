@@ -16,6 +16,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"tidemark/dbsync"
+	"tidemark/indexer/retry"
 	"tidemark/internal/prepare"
 	"tidemark/internal/progress"
 	"tidemark/internal/service"
@@ -237,15 +238,10 @@ func isFollowed(ctx context.Context, db *sql.DB, slot string) (active bool, err 
 
 // ask makes requests, and follows them to their end unless that is not waited for.
 func (a *asker) ask(ctx context.Context, wanted []*control.Request, running, noWait bool) error {
-	there, err := a.requests.Exist(ctx)
-	if err != nil {
+	if there, err := a.hasTables(ctx, running); err != nil {
 		return err
-	}
-	if !there && !running {
+	} else if !there {
 		return fmt.Errorf("nothing was filled by slot %s yet: tidemark run fills every index", a.slot)
-	}
-	if err := a.requests.Setup(ctx); err != nil {
-		return err
 	}
 	if err := a.add(ctx, wanted); err != nil {
 		return err
@@ -263,6 +259,25 @@ func (a *asker) ask(ctx context.Context, wanted []*control.Request, running, noW
 	return nil
 }
 
+// hasTables reports whether the control schema has the tables that requests need. Its error is a
+// [*control.OlderSchemaError] if they are of an earlier version. Those of an instance that is
+// running are waited for: one that has just begun makes or migrates them.
+func (a *asker) hasTables(ctx context.Context, running bool) (there bool, err error) {
+	start := time.Now()
+	err = retry.Poll(ctx, func() (bool, error) {
+		found, err := control.Look(ctx, a.db, a.config.Postgres.ControlSchema)
+		if err != nil {
+			return false, err
+		}
+		there = found.Made
+		if running && len(found.Pending) > 0 && time.Since(start) < a.patience {
+			return false, nil
+		}
+		return true, found.Current()
+	})
+	return there, err
+}
+
 func (a *asker) add(ctx context.Context, wanted []*control.Request) (err error) {
 	for _, q := range wanted {
 		if q.ID, err = a.requests.Add(ctx, q); err != nil {
@@ -275,11 +290,9 @@ func (a *asker) add(ctx context.Context, wanted []*control.Request) (err error) 
 // giveUp asks to cancel. Where every index is meant, or no instance would say so, only what
 // there is to give up is asked for.
 func (a *asker) giveUp(ctx context.Context, wanted []*control.Request, running, noWait, all bool) error {
-	there, err := a.requests.Exist(ctx)
-	if err != nil {
+	if there, err := a.hasTables(ctx, running); err != nil {
 		return err
-	}
-	if !there {
+	} else if !there {
 		return errors.New("no index is being rebuilt")
 	}
 	if all || !running {
@@ -314,11 +327,7 @@ func (a *asker) work(ctx context.Context, wanted []*control.Request, refresh boo
 	}
 	defer prepared.Close()
 	options := service.Options{Once: true, SlotTimeout: a.patience, Logger: a.log, Display: a.display}
-	there, err := a.requests.Exist(ctx)
-	if err != nil {
-		return err
-	}
-	if !refresh || !there { // what was never filled is now
+	if !refresh || !prepared.Control.Made { // what was never filled is now
 		for _, q := range wanted {
 			if q.Kind == control.KindReindex {
 				options.Reindex = append(options.Reindex, q.Index)
@@ -339,6 +348,9 @@ func (a *asker) work(ctx context.Context, wanted []*control.Request, refresh boo
 			}
 		}
 		return nil
+	}
+	if err := prepared.Control.Current(); err != nil {
+		return err
 	}
 	if err := a.add(ctx, wanted); err != nil {
 		return err

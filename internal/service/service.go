@@ -91,7 +91,8 @@ func (e *UnknownIndexError) Error() string {
 	return fmt.Sprintf("there is no index %s in the mapping", e.Name)
 }
 
-// open makes the parts, and in the database what is missing there.
+// open makes the parts, and in the database what the stream needs. The tables of this program are
+// made when the slot is ours.
 func (s *Service) open(ctx context.Context) (err error) {
 	log, c := s.o.Logger, s.config
 	options := append(prepare.SyncerOptions(c, s.found.Tables, log), dbsync.OnSlot(s.begin))
@@ -111,17 +112,8 @@ func (s *Service) open(ctx context.Context) (err error) {
 	}()
 	s.alarm = retry.NewAlarm(log)
 	s.dead = control.NewDeadLetters(s.syncer.DB(), c.Postgres.ControlSchema, s.alarm)
-	if err := s.dead.Setup(ctx); err != nil {
-		return err
-	}
 	states := control.NewStates(s.syncer.DB(), c.Postgres.ControlSchema)
-	if err := states.Setup(ctx); err != nil {
-		return err
-	}
 	requests := control.NewRequests(s.syncer.DB(), c.Postgres.ControlSchema, c.Postgres.Slot)
-	if err := requests.Setup(ctx); err != nil {
-		return err
-	}
 	s.bulk, err = search.NewBulk(s.found.Client, search.BulkOptions{
 		Requests: c.Search.Bulk.Requests, Bytes: c.Search.Bulk.Bytes, Documents: c.Search.Bulk.Documents,
 		OnRefused: s.refused, Observe: s.observe, Alarm: s.alarm, Logger: log,
@@ -153,6 +145,10 @@ func (s *Service) open(ctx context.Context) (err error) {
 
 // begin is called when the slot is ours.
 func (s *Service) begin(ctx context.Context) error {
+	// Before, an instance of an earlier version may have worked by the tables as they were.
+	if err := control.Migrate(ctx, s.syncer.DB(), s.config.Postgres.ControlSchema, s.o.Logger); err != nil {
+		return err
+	}
 	s.handler.Begin(ctx)
 	return s.manager.Begin(ctx)
 }

@@ -70,7 +70,7 @@ func TestHasGrown(t *testing.T) {
 		{"a newer version noted it", newer, nowTables, index(""), table(note), "", false},
 		{"tables are not noted", nowMapping, "", index(""), table(note), "", false},
 	} {
-		st := &State{Name: "a", Live: "a-1", LiveFingerprint: tt.ix.Fingerprint(was), LiveMapping: tt.mapping, LiveTables: tt.tables, Building: tt.building}
+		st := &State{Name: "a", Live: Version{Physical: "a-1", Fingerprint: tt.ix.Fingerprint(was), Mapping: tt.mapping, Tables: tt.tables}, Building: Version{Physical: tt.building}}
 		if got := HasGrown(tt.ix, st, tt.now); got != tt.want {
 			t.Errorf("%s: %v, want %v", tt.name, got, tt.want)
 		}
