@@ -50,7 +50,7 @@ func (m *Manager) takeAltered(index string) bool {
 func (m *Manager) follow(ctx context.Context, d *indexer.Documents) error {
 	st := m.State(d.Index.Name)
 	tables := m.o.Catalog.Tables()
-	if st.Live.Fingerprint == d.Index.Fingerprint(tables) {
+	if d.Index.Matches(st.Live.Fingerprint, tables) {
 		return nil
 	}
 	if control.HasGrown(d.Index, st, tables) {

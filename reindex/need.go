@@ -36,7 +36,7 @@ func Judge(ctx context.Context, client *search.Client, ix *mapping.Index, st *co
 		physical, of = st.Building.Physical, st.Building.Fingerprint
 	}
 	need := Need{}
-	if of != ix.Fingerprint(tables) {
+	if !ix.Matches(of, tables) {
 		if need.Grow = control.HasGrown(ix, st, tables); !need.Grow {
 			return Need{Fill: "the mapping or a table changed"}, nil
 		}

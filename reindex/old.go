@@ -25,7 +25,7 @@ func (m *Manager) split(d *indexer.Documents, st *control.State) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	old := m.old[st.Name]
-	edited := st.Live.Physical != "" && st.Live.Mapping != "" && !d.Index.EncodedAs(st.Live.Mapping) && st.Live.Fingerprint != d.Index.Fingerprint(m.o.Catalog.Tables())
+	edited := st.Live.Physical != "" && st.Live.Mapping != "" && !d.Index.EncodedAs(st.Live.Mapping) && !d.Index.Matches(st.Live.Fingerprint, m.o.Catalog.Tables())
 	if edited && old == nil && !m.hasBegun() {
 		ix, err := mapping.DecodeIndex(st.Live.Mapping)
 		if err != nil {

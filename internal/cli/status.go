@@ -264,7 +264,7 @@ func statusOf(ix *mapping.Index, st *control.State, tables catalog.Tables, lette
 	}
 	if known && s.State != stateMissing {
 		s.Mapping = "differs"
-		if of == ix.Fingerprint(tables) {
+		if ix.Matches(of, tables) {
 			s.Mapping = "same"
 		}
 	}

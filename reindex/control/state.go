@@ -216,5 +216,7 @@ func HasGrown(ix *mapping.Index, st *State, tables catalog.Tables) bool {
 			return false
 		}
 	}
-	return true
+	// What Tidemark makes of the same mapping and the same tables may be other documents
+	// since it was upgraded.
+	return ix.Matches(st.Live.Fingerprint, before)
 }

@@ -226,7 +226,7 @@ func (v *verifier) live(ctx context.Context) (string, error) {
 	if st == nil || st.Live.Physical == "" {
 		return "", errors.New("the index is not complete yet; hint: tidemark run")
 	}
-	if st.Live.Fingerprint != v.ix.Fingerprint(v.o.Tables) && !control.HasGrown(v.ix, st, v.o.Tables) {
+	if !v.ix.Matches(st.Live.Fingerprint, v.o.Tables) && !control.HasGrown(v.ix, st, v.o.Tables) {
 		return "", errors.New("the documents of the index in use are made by another mapping; hint: tidemark run, which rebuilds it")
 	}
 	var behind []string
