@@ -160,11 +160,19 @@ func (m *Manager) cancel(index string) error {
 		return errors.New("the index is not being rebuilt, or is complete but for its alias")
 	case st.Live.Physical == "":
 		return errors.New("the index is filled for the first time: there is nothing to go back to")
-	case st.Live.Fingerprint != st.Building.Fingerprint:
+	case st.Live.Fingerprint != st.Building.Fingerprint && !m.isOfMapping(index, st.Live.Fingerprint):
 		return errors.New("the index is rebuilt because the mapping or a table is another one than that of the index in use; put the mapping back instead")
 	}
 	cancel(errCancelled)
 	return nil
+}
+
+// isOfMapping reports whether a fingerprint, which an earlier version may have made, is that of
+// the mapping of an index and its tables as they are.
+func (m *Manager) isOfMapping(index, fingerprint string) bool {
+	return slices.ContainsFunc(m.o.Documents, func(d *indexer.Documents) bool {
+		return d.Index.Name == index && d.Index.Matches(fingerprint, m.o.Catalog.Tables())
+	})
 }
 
 // end notes what became of a request: it is done where err is nil.
