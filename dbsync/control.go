@@ -20,40 +20,85 @@ func (s *Syncer) watermarkTable() string {
 		" (slot text PRIMARY KEY, token text NOT NULL, at timestamptz NOT NULL DEFAULT now()) WITH (fillfactor = 50)"
 }
 
-// notesTable is the statement that makes the slot table. confirmed is written before the
-// server is told, so a slot that stands further was made anew or moved by somebody else, and
-// changes are missing.
-func (s *Syncer) notesTable() string {
-	return "CREATE TABLE " + s.control(slotTable) +
-		" (slot text PRIMARY KEY, generation text NOT NULL, system_identifier text NOT NULL, timeline int NOT NULL, confirmed pg_lsn NOT NULL," +
-		" lost text, made_at timestamptz NOT NULL DEFAULT now(), confirmed_at timestamptz NOT NULL DEFAULT now()) WITH (fillfactor = 50)"
+// schemaPart is the part of the control schema that is kept by this package: the slot table. The
+// watermark table has the name that this Syncer was given, so it is no part of the versions.
+//
+// Setup migrates it before the slot is ours, so that an earlier version may still follow the
+// slot: steps only add what that one does not look at.
+func (s *Syncer) schemaPart() *SchemaPart {
+	return &SchemaPart{Schema: s.namespace, Name: "dbsync", Steps: []Migration{
+		{Name: "table of slots, of this or any earlier version", Up: setupSlotTable},
+	}}
+}
+
+// setupSlotTable makes the slot table, or gives one of an earlier version the columns it lacks.
+func setupSlotTable(ctx context.Context, tx pgx.Tx) error {
+	have, err := Columns(ctx, tx, slotTable)
+	if err != nil {
+		return err
+	}
+	var statements []string
+	if len(have) == 0 {
+		// confirmed is written before the server is told, so a slot that stands further was
+		// made anew or moved by somebody else, and changes are missing.
+		statements = append(statements, `CREATE TABLE `+slotTable+` (slot text PRIMARY KEY, generation text NOT NULL,
+			system_identifier text NOT NULL, timeline int NOT NULL, confirmed pg_lsn NOT NULL, lost text,
+			made_at timestamptz NOT NULL DEFAULT now(), confirmed_at timestamptz NOT NULL DEFAULT now()) WITH (fillfactor = 50)`)
+	} else {
+		if !have["generation"] { // any that no other slot has
+			statements = append(statements, `ALTER TABLE `+slotTable+` ADD COLUMN generation text NOT NULL DEFAULT upper(replace(gen_random_uuid()::text, '-', ''))`,
+				`ALTER TABLE `+slotTable+` ALTER COLUMN generation DROP DEFAULT`)
+		}
+		if !have["lost"] { // a slot that was lost was noted by a position before all others
+			statements = append(statements, `ALTER TABLE `+slotTable+` ADD COLUMN lost text`,
+				`UPDATE `+slotTable+` SET lost = 'changes were missing already in an earlier version' WHERE confirmed = '0/0'`)
+		}
+	}
+	for _, statement := range statements {
+		if _, err := tx.Exec(ctx, statement); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // controlState is what there is of the control schema.
 type controlState struct {
 	closed     bool // the role may not even see what is in the schema
 	watermarks bool // the watermark table is there
-	readable   bool // the slot table is there, and the role may read it
+	readable   bool // the slot table is there as this version has it, and the role may read it
 	mayCreate  bool // the role may make objects in the database: schemas, publications
 }
 
-// planControl plans to make the control schema with the watermark table and the slot table.
+// planControl plans to make the control schema with the watermark table and the slot table, or
+// to bring that up to date. Its error is a [*NewerSchemaError] where a later version has changed
+// the schema.
 func (p *plan) planControl(ctx context.Context, conn *pgx.Conn) error {
 	s := p.s
-	var schema, usage, create, notes, useWatermarks, useNotes bool
+	var schema, usage, create, notes, useWatermarks, useNotes, current, useVersions bool
 	err := conn.QueryRow(ctx, `SELECT pg_catalog.has_database_privilege(pg_catalog.current_database(), 'CREATE'),
 		n.oid IS NOT NULL, coalesce(pg_catalog.has_schema_privilege(n.oid, 'USAGE'), false), coalesce(pg_catalog.has_schema_privilege(n.oid, 'CREATE'), false),
 		w.oid IS NOT NULL, coalesce(pg_catalog.has_table_privilege(w.oid, 'SELECT') AND pg_catalog.has_table_privilege(w.oid, 'INSERT') AND pg_catalog.has_table_privilege(w.oid, 'UPDATE'), false),
-		s.oid IS NOT NULL, coalesce(pg_catalog.has_table_privilege(s.oid, 'SELECT') AND pg_catalog.has_table_privilege(s.oid, 'INSERT') AND pg_catalog.has_table_privilege(s.oid, 'UPDATE'), false)
+		s.oid IS NOT NULL, coalesce(pg_catalog.has_table_privilege(s.oid, 'SELECT') AND pg_catalog.has_table_privilege(s.oid, 'INSERT') AND pg_catalog.has_table_privilege(s.oid, 'UPDATE'), false),
+		EXISTS (SELECT FROM pg_catalog.pg_attribute a WHERE a.attrelid = s.oid AND a.attname = 'lost'),
+		v.oid IS NULL OR pg_catalog.has_table_privilege(v.oid, 'SELECT')
 		FROM (VALUES (1)) one LEFT JOIN pg_catalog.pg_namespace n ON n.nspname = $1
 		LEFT JOIN pg_catalog.pg_class w ON w.relnamespace = n.oid AND w.relname = $2
 		LEFT JOIN pg_catalog.pg_class s ON s.relnamespace = n.oid AND s.relname = $3`, s.namespace, s.wmTable, slotTable).
-		Scan(&p.state.mayCreate, &schema, &usage, &create, &p.state.watermarks, &useWatermarks, &notes, &useNotes)
+		Scan(&p.state.mayCreate, &schema, &usage, &create, &p.state.watermarks, &useWatermarks, &notes, &useNotes, &current, &useVersions)
 	if err != nil {
 		return fmt.Errorf("look for control schema %s: %w", s.namespace, err)
 	}
 	p.state.closed = schema && !usage
-	p.state.readable = notes && useNotes && usage
+	// A slot table without that column is of an early version, and is read when it was migrated.
+	p.state.readable = notes && useNotes && usage && current
+	part := s.schemaPart()
+	var pending []string
+	if usage && useVersions {
+		if pending, err = part.Pending(ctx, conn); err != nil {
+			return err
+		}
+	}
 
 	user := s.config.User
 	role, name := quoteIdent(user), quoteIdent(s.namespace)
@@ -70,22 +115,33 @@ func (p *plan) planControl(ctx context.Context, conn *pgx.Conn) error {
 		p.control.step(says, s.makeControl("control schema "+s.namespace, "CREATE SCHEMA "+name))
 	case p.state.closed:
 		p.control.refuse(grant)
-	case !create && !(p.state.watermarks && notes):
+	case !create && !(p.state.watermarks && notes && len(pending) == 0):
 		p.control.warn(grant)
 	}
+	if !useVersions {
+		p.control.refuse(&SetupError{Text: fmt.Sprintf("role %s may not use table %s.%s", user, s.namespace, versionTable),
+			Hint: fmt.Sprintf("GRANT SELECT, INSERT, UPDATE ON %s TO %s;", part.table(), role)})
+	}
+	migrate := func(ctx context.Context, conn *pgx.Conn) error { return part.Migrate(ctx, conn, s.log) }
 	for _, t := range []struct {
-		what, name, statement string
-		there, used           bool
+		name        string
+		there, used bool
+		make        func(ctx context.Context, conn *pgx.Conn) error
 	}{
-		{"watermark table", s.wmTable, s.watermarkTable(), p.state.watermarks, useWatermarks},
-		{"slot table", slotTable, s.notesTable(), notes, useNotes},
+		{s.wmTable, p.state.watermarks, useWatermarks, s.makeControl("watermark table "+s.wmTable, s.watermarkTable())},
+		{slotTable, notes, useNotes, migrate},
 	} {
 		switch {
 		case !t.there:
-			p.control.step("make table "+s.namespace+"."+t.name, s.makeControl(t.what+" "+t.name, t.statement))
+			p.control.step("make table "+s.namespace+"."+t.name, t.make)
 		case !t.used:
 			p.control.refuse(&SetupError{Text: fmt.Sprintf("role %s may not use table %s.%s", user, s.namespace, t.name),
 				Hint: fmt.Sprintf("GRANT SELECT, INSERT, UPDATE ON %s TO %s;", s.control(t.name), role)})
+		}
+	}
+	if notes { // otherwise the one step is to make it
+		for _, says := range pending {
+			p.control.step(says, migrate) // the first one does all that is left
 		}
 	}
 	return nil

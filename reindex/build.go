@@ -45,7 +45,9 @@ func (m *Manager) build(ctx context.Context, x *index, st control.State, why, ge
 		return control.State{}, err
 	}
 	now.Unlisted = len(now.Leaves) > 0
-	st.Building.Partitions = now.String()
+	if st.Building.Partitions, err = now.Encode(); err != nil {
+		return control.State{}, err
+	}
 	// Noted before it is made: a crash in between leaves a note of an index that does not
 	// exist, which the next start sees, and never an index that nobody knows of.
 	if err := m.o.States.Begin(ctx, &st); err != nil {

@@ -72,8 +72,16 @@ func (m *Manager) countOnce(ctx context.Context, x *index, st *control.State) er
 		if err != nil {
 			return err
 		}
-		noted := parsePartitions(st.Building.Partitions)
-		if now.Unlisted = noted.Unlisted; now.String() != st.Building.Partitions || noted.Unlisted && missing < 0 {
+		noted, err := control.DecodePartitions(st.Building.Partitions)
+		if err != nil {
+			return err
+		}
+		now.Unlisted = noted.Unlisted
+		text, err := now.Encode()
+		if err != nil {
+			return err
+		}
+		if text != st.Building.Partitions || noted.Unlisted && missing < 0 {
 			m.o.Logger.Warn("the numbers of rows and documents say nothing: a partition came or went", "index", st.Name, "rows", rows, "documents", documents)
 			return nil // watchPartitions sees to it
 		}

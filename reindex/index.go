@@ -7,6 +7,7 @@ import (
 
 	"tidemark/indexer"
 	"tidemark/mapping"
+	"tidemark/mapping/catalog"
 	"tidemark/reindex/control"
 )
 
@@ -170,8 +171,9 @@ var (
 	errNotYet = errors.New("the rebuild has not begun yet")
 )
 
-// cancel ends the backfill under way, if it is one of a rebuild that can be given up.
-func (x *index) cancel() error {
+// cancel ends the backfill under way, if it is one of a rebuild that can be given up: one to the
+// same mapping of tables, whose fingerprint an earlier version may have noted.
+func (x *index) cancel(tables catalog.Tables) error {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	st := x.known
@@ -182,7 +184,7 @@ func (x *index) cancel() error {
 		return errors.New("the index is not being rebuilt, or is complete but for its alias")
 	case st.Live.Physical == "":
 		return errors.New("the index is backfilled for the first time: there is nothing to go back to")
-	case st.Live.Fingerprint != st.Building.Fingerprint:
+	case st.Live.Fingerprint != st.Building.Fingerprint && !x.Matches(st.Live.Fingerprint, tables):
 		return errors.New("the index is rebuilt because the mapping or a table is another one than that of the index in use; put the mapping back instead")
 	}
 	x.stop(errCancelled)

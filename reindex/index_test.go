@@ -47,7 +47,7 @@ func TestIndexCancel(t *testing.T) {
 			if test.under {
 				work, done = x.cancellable(work)
 			}
-			err := x.cancel()
+			err := x.cancel(nil)
 			if err == nil != (test.want == "") || err != nil && !strings.Contains(err.Error(), test.want) {
 				t.Errorf("got %v, want %q", err, test.want)
 			}
@@ -55,7 +55,7 @@ func TestIndexCancel(t *testing.T) {
 				t.Errorf("the backfill ends with %v", context.Cause(work))
 			}
 			done()
-			if err := x.cancel(); test.under && x.isRunDone() && (err == nil || !strings.Contains(err.Error(), "not being rebuilt")) {
+			if err := x.cancel(nil); test.under && x.isRunDone() && (err == nil || !strings.Contains(err.Error(), "not being rebuilt")) {
 				t.Errorf("after its end: %v", err)
 			}
 		})

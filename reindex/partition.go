@@ -4,46 +4,18 @@ import (
 	"cmp"
 	"context"
 	"database/sql"
-	"encoding/json"
 	"fmt"
 	"slices"
 	"strings"
 
 	"tidemark/mapping"
 	"tidemark/mapping/catalog"
+	"tidemark/reindex/control"
 )
 
-// partitions are those of an index's tables whose rows the index has.
-type partitions struct {
-	// Leaves are the partitions that hold rows themselves, by table.
-	Leaves map[string]leaves `json:"leaves,omitempty"`
-
-	// Unlisted says that since the backfill nobody has looked for documents whose rows are gone.
-	// The stream may have been behind when the backfill began, and have brought rows then that
-	// were gone with their partition before.
-	Unlisted bool `json:"unlisted,omitempty"`
-}
-
-// leaves are those of one table, by oid, each with a mark. A leaf whose mark is another one is
-// not what it was: the mark names its file, which TRUNCATE and what rewrites a table replace, and
-// after the first colon the transactions that attached it, and each table that it is below.
-type leaves map[uint32]string
-
-// String is what the control schema has; the same for the same partitions.
-func (p partitions) String() string {
-	text, err := json.Marshal(p) // in the order of the keys
-	if err != nil {
-		panic(err) // unreachable: maps of numbers and texts, and a bool, always have JSON
-	}
-	return string(text)
-}
-
-func parsePartitions(text string) (p partitions) {
-	if json.Unmarshal([]byte(text), &p) != nil {
-		return partitions{Unlisted: true} // every leaf is new then
-	}
-	return p
-}
+// leaves are the partitions of one table that hold rows themselves, by oid, each with a mark, see
+// [control.Partitions].
+type leaves = map[uint32]string
 
 // leafChanges are what became of the leaves of a table.
 type leafChanges struct {
@@ -84,12 +56,12 @@ func isIncluded(ix *mapping.Index, table catalog.TableName) bool {
 }
 
 // readPartitions reads the partitions of those of an index's tables that have some.
-func readPartitions(ctx context.Context, db *sql.DB, ix *mapping.Index, tables catalog.Tables) (all partitions, err error) {
+func readPartitions(ctx context.Context, db *sql.DB, ix *mapping.Index, tables catalog.Tables) (all control.Partitions, err error) {
 	all.Leaves = make(map[string]leaves)
 	for _, t := range partitioned(ix, tables) {
 		name := t.TableName().String()
 		if all.Leaves[name], err = readLeaves(ctx, db, t); err != nil {
-			return partitions{}, fmt.Errorf("read the partitions of %s: %w", name, err)
+			return control.Partitions{}, fmt.Errorf("read the partitions of %s: %w", name, err)
 		}
 	}
 	return all, nil

@@ -35,7 +35,11 @@ func (r *rig) partitionsApplied(t *testing.T, p *process, index string) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		return r.state(t, index).Live.Partitions == now.String()
+		text, err := now.Encode()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return r.state(t, index).Live.Partitions == text
 	})
 	p.settle(t)
 }

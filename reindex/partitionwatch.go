@@ -89,10 +89,17 @@ func (m *Manager) applyPartitions(ctx context.Context, x *index) (partitionOutco
 	if err != nil {
 		return partitionsUnknown, err
 	}
-	if now.String() == st.Live.Partitions {
+	text, err := now.Encode()
+	if err != nil {
+		return partitionsUnknown, err
+	}
+	if text == st.Live.Partitions {
 		return partitionsUnchanged, nil
 	}
-	before := parsePartitions(st.Live.Partitions)
+	before, err := control.DecodePartitions(st.Live.Partitions)
+	if err != nil {
+		return partitionsUnknown, err
+	}
 	rowsGone := before.Unlisted
 	for _, t := range parted {
 		name := t.TableName().String()
@@ -109,7 +116,7 @@ func (m *Manager) applyPartitions(ctx context.Context, x *index) (partitionOutco
 			return partitionsUnknown, err
 		}
 	}
-	return m.notePartitions(ctx, x, &st, now.String())
+	return m.notePartitions(ctx, x, &st, text)
 }
 
 // notePartitions notes that the index which is in use by st is as these partitions are. If

@@ -42,7 +42,7 @@ func (m *Manager) openRequests(ctx context.Context) (map[*index][]*control.Reque
 // way, and those that were asked for before q and have not begun. before are the requests that
 // were made before q; what is left open of them and of q is returned.
 func (m *Manager) cancelRebuild(ctx context.Context, x *index, q *control.Request, before []*control.Request) (left []*control.Request, err error) {
-	outcome := x.cancel()
+	outcome := x.cancel(m.o.Catalog.Tables())
 	if errors.Is(outcome, errNotYet) {
 		return append(before, q), nil
 	}

@@ -2,6 +2,7 @@ package reindex
 
 import (
 	"fmt"
+	"log/slog"
 	"net/http"
 	"slices"
 	"strings"
@@ -20,11 +21,7 @@ import (
 // requests are those of the rig's slot.
 func (r *rig) requests(t testing.TB) *control.Requests {
 	t.Helper()
-	requests := control.NewRequests(r.db.DB, mapping.DefaultControlSchema, r.db.Unique("slot"))
-	if err := requests.Setup(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	return requests
+	return control.NewRequests(r.db.DB, mapping.DefaultControlSchema, r.db.Unique("slot"))
 }
 
 // ask makes a request and returns its number.
@@ -66,10 +63,8 @@ func TestRequestsOfOtherSlots(t *testing.T) {
 	db.Exec(t, `CREATE SCHEMA dbsync_ctrl`)
 	mine, other := control.NewRequests(db.DB, mapping.DefaultControlSchema, "mine"), control.NewRequests(db.DB, mapping.DefaultControlSchema, "other")
 	ctx := t.Context()
-	for range 2 {
-		if err := mine.Setup(ctx); err != nil {
-			t.Fatal(err)
-		}
+	if err := control.Migrate(ctx, db.DB, mapping.DefaultControlSchema, slog.New(slog.DiscardHandler)); err != nil {
+		t.Fatal(err)
 	}
 	id, err := other.Add(ctx, &control.Request{Kind: control.KindRefresh, Index: "i", Source: "s", Keys: [][]string{{"a", `"b"`}, {"c", "d,{}"}}})
 	if err != nil {

@@ -147,14 +147,8 @@ func (r *rig) open(t testing.TB, o options) (*process, error) {
 	t.Cleanup(func() { p.syncer.Close() })
 	alarm := retry.NewAlarm(log)
 	p.dead = control.NewDeadLetters(p.syncer.DB(), c.Postgres.ControlSchema, alarm)
-	if err := p.dead.Setup(ctx); err != nil {
-		t.Fatal(err)
-	}
 	p.states = control.NewStates(p.syncer.DB(), c.Postgres.ControlSchema)
-	if err := p.states.Setup(ctx); err != nil {
-		t.Fatal(err)
-	}
-	if err := control.NewRequests(p.syncer.DB(), c.Postgres.ControlSchema, c.Postgres.Slot).Setup(ctx); err != nil {
+	if err := control.Migrate(ctx, p.syncer.DB(), c.Postgres.ControlSchema, log); err != nil {
 		t.Fatal(err)
 	}
 	bulk, err := search.NewBulk(client, search.BulkOptions{OnRefused: p.dead.Keep, Alarm: alarm, Logger: log})

@@ -14,6 +14,7 @@ import (
 	"github.com/sourcegraph/conc"
 
 	"tidemark/dbsync"
+	"tidemark/indexer/retry"
 	"tidemark/internal/prepare"
 	"tidemark/internal/progress"
 	"tidemark/internal/service"
@@ -70,20 +71,47 @@ func (a *asker) leave(ctx context.Context, wanted []*control.Request, then strin
 
 // leaveToNext makes requests for the next instance, where none runs now.
 func (a *asker) leaveToNext(ctx context.Context, wanted []*control.Request) error {
-	there, err := a.requests.Exist(ctx)
+	there, err := a.hasTables(ctx, 0)
 	if err != nil {
 		return err
 	}
 	if !there {
-		return fmt.Errorf("nothing was filled by slot %s yet: tidemark run fills every index", a.slot)
+		return a.nothingYet()
 	}
 	return a.leave(ctx, wanted, "no instance runs now, the next one does it")
 }
 
+// hasTables reports whether the control schema has the tables that requests need. Its error is a
+// [*control.OlderSchemaError] if they are of an earlier version. Those of an instance that is
+// running are waited for, for as long as wait: one that has just begun makes or migrates them.
+func (a *asker) hasTables(ctx context.Context, wait time.Duration) (there bool, err error) {
+	start := time.Now()
+	err = retry.Poll(ctx, func() (bool, error) {
+		found, err := control.Look(ctx, a.db, a.config.Postgres.ControlSchema)
+		if err != nil {
+			return false, err
+		}
+		there = found.Made
+		if len(found.Pending) > 0 && time.Since(start) < wait {
+			return false, nil
+		}
+		return true, found.Current()
+	})
+	return there, err
+}
+
+func (a *asker) nothingYet() error {
+	return fmt.Errorf("nothing was filled by slot %s yet: tidemark run fills every index", a.slot)
+}
+
 // add makes requests.
 func (a *asker) add(ctx context.Context, wanted []*control.Request) error {
-	if err := a.requests.Setup(ctx); err != nil {
+	there, err := a.hasTables(ctx, a.patience)
+	if err != nil {
 		return err
+	}
+	if !there {
+		return a.nothingYet()
 	}
 	for _, q := range wanted {
 		id, err := a.requests.Add(ctx, q)
@@ -98,7 +126,7 @@ func (a *asker) add(ctx context.Context, wanted []*control.Request) error {
 // rebuilt are those of the requests whose index is being rebuilt, or is asked to be: what there
 // is to give up. None is an error.
 func (a *asker) rebuilt(ctx context.Context, wanted []*control.Request) (found []*control.Request, err error) {
-	there, err := a.requests.Exist(ctx)
+	there, err := a.hasTables(ctx, a.patience)
 	if err != nil {
 		return nil, err
 	}
@@ -135,11 +163,10 @@ func (a *asker) work(ctx context.Context, wanted []*control.Request) error {
 		return err
 	}
 	defer prepared.Close()
-	there, err := a.requests.Exist(ctx)
-	if err != nil {
-		return err
-	}
-	if there && wanted[0].Kind == control.KindRefresh {
+	if prepared.Control.Made && wanted[0].Kind == control.KindRefresh {
+		if err := prepared.Control.Current(); err != nil {
+			return err
+		}
 		return a.refresh(ctx, prepared, wanted)
 	}
 	return a.rebuild(ctx, prepared, wanted) // what was never filled is now

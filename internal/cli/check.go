@@ -84,7 +84,7 @@ func check(ctx context.Context, c *mapping.Config, p *prepare.Prepared, out io.W
 // misled reports whether the name of an index that is complete stands for something else, so
 // that searchers do not see the index.
 func misled(p prepare.IndexPlan) bool {
-	return p.Need.Backfill == "" && p.Building == "" && len(p.Alias) > 0 && !slices.Equal(p.Alias, []string{p.Live})
+	return !p.Unknown && p.Need.Backfill == "" && p.Building == "" && len(p.Alias) > 0 && !slices.Equal(p.Alias, []string{p.Live})
 }
 
 func printServers(b *bytes.Buffer, c *mapping.Config, p *prepare.Prepared) {
@@ -103,6 +103,13 @@ func printServers(b *bytes.Buffer, c *mapping.Config, p *prepare.Prepared) {
 	}
 	for _, step := range db.Steps {
 		fmt.Fprintf(b, "  run will %s\n", step)
+	}
+	if p.Control.Made {
+		for _, step := range p.Control.Pending {
+			fmt.Fprintf(b, "  run will %s\n", step)
+		}
+	} else {
+		fmt.Fprintf(b, "  run will make its tables in control schema %s\n", c.Postgres.ControlSchema)
 	}
 	product := p.Client.Product()
 	fmt.Fprintf(b, "%s, cluster %s\n", product, product.ClusterName)
@@ -134,7 +141,7 @@ func printIndex(b *bytes.Buffer, p prepare.IndexPlan) error {
 		if i == 0 {
 			fmt.Fprintf(b, "index %s from table %s, %s\n", ix.Name, t.TableName(), rows)
 			fmt.Fprintf(b, "  run %s\n", doing(p))
-			if len(p.Alias) > 0 && !misled(p) && !slices.Equal(p.Alias, []string{p.Live}) {
+			if !p.Unknown && len(p.Alias) > 0 && !misled(p) && !slices.Equal(p.Alias, []string{p.Live}) {
 				fmt.Fprintf(b, "  the name %s stands for %s now, and is moved when the index is filled\n", ix.Name, strings.Join(p.Alias, ", "))
 			}
 		} else {
@@ -158,6 +165,8 @@ func printIndex(b *bytes.Buffer, p prepare.IndexPlan) error {
 func doing(p prepare.IndexPlan) string {
 	foreign := reindex.Foreign(p.Index.Name, p.Alias)
 	switch {
+	case p.Unknown:
+		return "migrates the control schema, where an early version has noted how far the index is; then it goes on with that, or says why it fills the index again"
 	case misled(p):
 		return "stops: its name stands for another index"
 	case p.Need.Backfill != "" && p.Live == "" && len(foreign) > 0:

@@ -113,13 +113,12 @@ func (o *lettersOptions) open(ctx context.Context, config *mapping.Config, log *
 	if err != nil {
 		return nil, nil, err
 	}
-	letters = control.NewDeadLetters(db, config.Postgres.ControlSchema, retry.NewAlarm(log))
-	there, err := letters.Exist(ctx)
+	found, err := control.Look(ctx, db, config.Postgres.ControlSchema)
 	if err != nil {
 		return nil, nil, errors.Join(err, db.Close())
 	}
-	if !there {
-		letters = nil
+	if found.Made {
+		letters = control.NewDeadLetters(db, config.Postgres.ControlSchema, retry.NewAlarm(log))
 	}
 	return letters, db.Close, nil
 }

@@ -12,6 +12,7 @@ import (
 	"tidemark/indexer/search"
 	"tidemark/internal/service"
 	"tidemark/mapping"
+	"tidemark/reindex/control"
 )
 
 // Exit codes of the command.
@@ -41,7 +42,7 @@ func exitCode(err error) int {
 		return exitDone
 	}
 	if is[*usageError](err) || is[mapping.Problems](err) || is[*dbsync.SetupError](err) ||
-		is[*service.UnknownIndexError](err) || is[*search.NameTakenError](err) {
+		is[*dbsync.NewerSchemaError](err) || is[*service.UnknownIndexError](err) || is[*search.NameTakenError](err) {
 		return exitConfig
 	}
 	if e, ok := errors.AsType[*search.ConnectError](err); ok && e.Configuration() {
@@ -100,6 +101,10 @@ func explain(err error) []string {
 		if e.URLs != "" {
 			text = "search server " + e.URLs + ": " + e.Err.Error()
 		}
+	} else if e, ok := errors.AsType[*dbsync.NewerSchemaError](err); ok {
+		hint = e.Hint()
+	} else if e, ok := errors.AsType[*control.OlderSchemaError](err); ok {
+		hint = e.Hint()
 	} else if is[*dbsync.SlotLostError](err) || is[*dbsync.ClusterChangedError](err) {
 		hint = "every index has to be filled again: tidemark run --reindex all; or set on_slot_lost: reindex, and it is done without asking"
 	}

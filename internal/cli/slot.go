@@ -34,6 +34,9 @@ func whileFollowed(ctx context.Context, config *mapping.Config, indices []*mappi
 		return err
 	}
 	defer prepared.Close()
+	if err := prepared.Control.Current(); err != nil {
+		return err
+	}
 	if err := keptEqual(ctx, config, prepared, indices); err != nil {
 		return err
 	}

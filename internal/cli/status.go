@@ -130,11 +130,20 @@ func readStatus(ctx context.Context, config *mapping.Config, log *slog.Logger) (
 	if err := r.readSlot(ctx, config, db, tables, log); err != nil {
 		return nil, err
 	}
-	if err := r.readIndices(ctx, config, db, tables); err != nil {
+	found, err := control.Look(ctx, db, config.Postgres.ControlSchema)
+	if err != nil {
 		return nil, err
 	}
-	if err := r.readRequests(ctx, config, db); err != nil {
+	if err := found.Current(); err != nil {
+		r.Notes = append(r.Notes, err.Error()+withHint("tidemark check says what the next run makes of it"))
+	}
+	if err := r.readIndices(ctx, config, db, found, tables); err != nil {
 		return nil, err
+	}
+	if found.Readable {
+		if err := r.readRequests(ctx, config, db); err != nil {
+			return nil, err
+		}
 	}
 	r.readCluster(ctx, config, log)
 	return r, nil
@@ -181,16 +190,14 @@ func (r *statusReport) readSlot(ctx context.Context, config *mapping.Config, db 
 	return nil
 }
 
-// readIndices reads what the control schema has of each index.
-func (r *statusReport) readIndices(ctx context.Context, config *mapping.Config, db *sql.DB, tables catalog.Tables) error {
+// readIndices reads what the control schema has of each index, as far as it can be read.
+func (r *statusReport) readIndices(ctx context.Context, config *mapping.Config, db *sql.DB, found control.Condition, tables catalog.Tables) (err error) {
 	states := control.NewStates(db, config.Postgres.ControlSchema)
-	there, err := states.Exist(ctx)
-	if err != nil {
-		return err
-	}
-	letters, err := readLetters(ctx, db, config.Postgres.ControlSchema)
-	if err != nil {
-		return err
+	var letters map[string]int64 // by write alias
+	if found.Made {
+		if letters, err = control.NewDeadLetters(db, config.Postgres.ControlSchema, nil).Counts(ctx, control.LetterFilter{}); err != nil {
+			return err
+		}
 	}
 	var now time.Time // by the clock that wrote the states
 	if err := db.QueryRowContext(ctx, `SELECT pg_catalog.now()`).Scan(&now); err != nil {
@@ -198,7 +205,7 @@ func (r *statusReport) readIndices(ctx context.Context, config *mapping.Config, 
 	}
 	for _, ix := range config.Indices {
 		var st *control.State
-		if there {
+		if found.Readable {
 			if st, err = states.Read(ctx, ix.Name); err != nil {
 				return err
 			}
@@ -251,22 +258,8 @@ func statusOf(ix *mapping.Index, st *control.State, tables catalog.Tables, lette
 	return s
 }
 
-// readLetters counts the dead letters by write alias.
-func readLetters(ctx context.Context, db *sql.DB, schema string) (map[string]int64, error) {
-	letters := control.NewDeadLetters(db, schema, nil)
-	if there, err := letters.Exist(ctx); !there || err != nil {
-		return nil, err
-	}
-	return letters.Counts(ctx, control.LetterFilter{})
-}
-
 func (r *statusReport) readRequests(ctx context.Context, config *mapping.Config, db *sql.DB) error {
-	requests := control.NewRequests(db, config.Postgres.ControlSchema, config.Postgres.Slot)
-	there, err := requests.Exist(ctx)
-	if err != nil || !there {
-		return err
-	}
-	recent, err := requests.Recent(ctx, shownRequests)
+	recent, err := control.NewRequests(db, config.Postgres.ControlSchema, config.Postgres.Slot).Recent(ctx, shownRequests)
 	if err != nil {
 		return err
 	}

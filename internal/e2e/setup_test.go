@@ -32,6 +32,7 @@ type setup struct {
 	indices     map[string]string
 	options     map[string][]testenv.CheckOption
 	tables      map[string]string
+	text        string // of the file, in place of what the rest of this comes to
 	file        string
 }
 
@@ -70,8 +71,12 @@ func (s *setup) write(t testing.TB) {
 	for _, name := range slices.Sorted(maps.Keys(s.indices)) {
 		fmt.Fprintf(&b, "  %s: %s\n", s.alias(name), s.indices[name])
 	}
+	text := b.String()
+	if s.text != "" {
+		text = s.text
+	}
 	// A command that was just started may be reading it.
-	must(t, os.WriteFile(s.file+".new", []byte(b.String()), 0o600))
+	must(t, os.WriteFile(s.file+".new", []byte(text), 0o600))
 	must(t, os.Rename(s.file+".new", s.file))
 }
 

@@ -14,6 +14,7 @@ import (
 	"tidemark/dbsync"
 	"tidemark/mapping"
 	"tidemark/mapping/catalog"
+	"tidemark/reindex/control"
 )
 
 // database holds c against the database: its tables, the rights of the role, and what
@@ -44,6 +45,11 @@ func (p *Prepared) database(ctx context.Context, c *mapping.Config, log *slog.Lo
 	p.Database, err = dbsync.Inspect(ctx, SyncerOptions(c, readable, log)...)
 	if err != nil {
 		return fmt.Errorf("inspect the database: %w", err)
+	}
+	if len(p.Database.Wrong) == 0 { // a role without the rights has been told so
+		if p.Control, err = control.Look(ctx, db.DB, c.Postgres.ControlSchema); err != nil {
+			return fmt.Errorf("look at the control schema: %w", err)
+		}
 	}
 	for _, wrong := range p.Database.Wrong {
 		text := wrong.Text

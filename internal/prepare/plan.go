@@ -24,6 +24,10 @@ type IndexPlan struct {
 	// Alias is what the name of the index stands for in the cluster now.
 	Alias []string
 
+	// Unknown says that an earlier version made the control schema, which has to be migrated
+	// before the rest of this can be said.
+	Unknown bool
+
 	// Need is what the index needs to be as the mapping has it.
 	Need reindex.Need
 
@@ -36,15 +40,17 @@ type IndexPlan struct {
 // Plan finds out what run would do with each index. It changes nothing.
 func (p *Prepared) Plan(ctx context.Context, c *mapping.Config) ([]IndexPlan, error) {
 	states := control.NewStates(p.db, c.Postgres.ControlSchema)
-	there, err := states.Exist(ctx)
-	if err != nil {
-		return nil, err
-	}
 	var plans []IndexPlan
 	for _, ix := range c.Indices {
-		plan := IndexPlan{Index: ix, Tables: p.Tables}
+		plan := IndexPlan{Index: ix, Tables: p.Tables, Rows: mapping.EstimatedRows(ix, p.Tables)}
+		if p.Control.Made && !p.Control.Readable {
+			plan.Unknown = true
+			plans = append(plans, plan)
+			continue
+		}
 		var st *control.State
-		if there {
+		if p.Control.Readable {
+			var err error
 			if st, err = states.Read(ctx, ix.Name); err != nil {
 				return nil, err
 			}

@@ -21,6 +21,7 @@ import (
 	"tidemark/indexer/search"
 	"tidemark/mapping"
 	"tidemark/mapping/catalog"
+	"tidemark/reindex/control"
 )
 
 // Prepared is what Prepare found: a mapping that fits, and the way to the cluster.
@@ -28,6 +29,7 @@ type Prepared struct {
 	Tables   catalog.Tables // of all indices
 	Client   *search.Client
 	Database *dbsync.Inspection // what following the slot begins with; Wrong is empty
+	Control  control.Condition  // of the control schema
 
 	db    *sql.DB
 	adopt bool

@@ -106,7 +106,8 @@ func (e *UnknownIndexError) Error() string {
 	return fmt.Sprintf("there is no index %s in the mapping", e.Name)
 }
 
-// open makes the parts, and in the database what is missing there.
+// open makes the parts, and in the database what the stream needs. The tables of this program are
+// made when the slot is ours.
 func (s *Service) open(ctx context.Context) (err error) {
 	log, c := s.o.Logger, s.config
 	s.alarm = retry.NewAlarm(log)
@@ -133,17 +134,8 @@ func (s *Service) open(ctx context.Context) (err error) {
 		}
 	}()
 	s.dead = control.NewDeadLetters(s.syncer.DB(), c.Postgres.ControlSchema, s.alarm)
-	if err := s.dead.Setup(ctx); err != nil {
-		return err
-	}
 	states := control.NewStates(s.syncer.DB(), c.Postgres.ControlSchema)
-	if err := states.Setup(ctx); err != nil {
-		return err
-	}
 	requests := control.NewRequests(s.syncer.DB(), c.Postgres.ControlSchema, c.Postgres.Slot)
-	if err := requests.Setup(ctx); err != nil {
-		return err
-	}
 	var documents []*indexer.Documents
 	for _, ix := range c.Indices {
 		documents = append(documents, &indexer.Documents{Index: ix})
@@ -168,6 +160,10 @@ func (s *Service) open(ctx context.Context) (err error) {
 
 // begin is called when the slot is ours.
 func (s *Service) begin(ctx context.Context) error {
+	// Before, an instance of an earlier version may have worked by the tables as they were.
+	if err := control.Migrate(ctx, s.syncer.DB(), s.config.Postgres.ControlSchema, s.o.Logger); err != nil {
+		return err
+	}
 	s.handler.Begin(ctx)
 	return s.manager.Begin(ctx)
 }

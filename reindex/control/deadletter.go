@@ -5,13 +5,11 @@ import (
 	"crypto/sha256"
 	"database/sql"
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"strings"
 	"time"
 
 	"github.com/jackc/pglogrepl"
-	"github.com/jackc/pgx/v5/pgconn"
 
 	"tidemark/dbsync"
 	"tidemark/indexer/retry"
@@ -28,10 +26,9 @@ const (
 // DeadLetters keeps operations that the search server refuses for good, in a table of
 // the control schema. It is safe for concurrent use.
 type DeadLetters struct {
-	db     *sql.DB
-	schema string // as given
-	table  string // quoted, with the schema
-	alarm  *retry.Alarm
+	db    *sql.DB
+	table string // quoted, with the schema
+	alarm *retry.Alarm
 }
 
 // A DeadLetter is one refused operation.
@@ -53,79 +50,11 @@ type DeadLetter struct {
 // NewDeadLetters returns the dead letters of a control schema. alarm shows when
 // Postgres does not take them.
 func NewDeadLetters(db *sql.DB, schema string, alarm *retry.Alarm) *DeadLetters {
-	return &DeadLetters{
-		db:     db,
-		schema: schema,
-		table:  catalog.QuoteIdent(schema) + `."dead_letters"`,
-		alarm:  alarm,
-	}
+	return &DeadLetters{db: db, table: catalog.QuoteIdent(schema) + `."dead_letters"`, alarm: alarm}
 }
 
-// Setup creates schema and table where they are missing. With the table there it only
-// reads the catalog, so that the right to create is needed once.
-func (d *DeadLetters) Setup(ctx context.Context) error {
-	const attempts = 3 // another instance may create them at the same moment
-	for attempt := 1; ; attempt++ {
-		err := d.setup(ctx)
-		if err == nil {
-			return nil
-		}
-		pg, ok := errors.AsType[*pgconn.PgError](err)
-		exists := ok && (pg.Code == "42P06" || pg.Code == "42P07" || pg.Code == "23505")
-		if !exists || attempt == attempts {
-			return fmt.Errorf("set up table %s: %w", d.table, err)
-		}
-	}
-}
-
-// Exist reports whether the table is there.
-func (d *DeadLetters) Exist(ctx context.Context) (there bool, err error) {
-	if err := d.db.QueryRowContext(ctx, `SELECT pg_catalog.to_regclass($1) IS NOT NULL`, d.table).Scan(&there); err != nil {
-		return false, fmt.Errorf("look for table %s: %w", d.table, err)
-	}
-	return there, nil
-}
-
-func (d *DeadLetters) setup(ctx context.Context) error {
-	var schema, table bool
-	err := d.db.QueryRowContext(ctx, `
-		SELECT exists(SELECT FROM pg_namespace WHERE nspname = $1),
-		       exists(SELECT FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-		              WHERE n.nspname = $1 AND c.relname = 'dead_letters')`, d.schema).Scan(&schema, &table)
-	if err != nil || table {
-		return err
-	}
-	return d.local(ctx, func(tx *sql.Tx) error {
-		if !schema {
-			if _, err := tx.ExecContext(ctx, `CREATE SCHEMA `+catalog.QuoteIdent(d.schema)); err != nil {
-				return err
-			}
-		}
-		// document_key is a hash of index, id and routing: an id and a routing may
-		// together be more than an index of Postgres takes.
-		_, err := tx.ExecContext(ctx, `
-			CREATE TABLE `+d.table+` (
-				id           bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-				document_key bytea NOT NULL,
-				index_name   text NOT NULL,
-				doc_id       text NOT NULL,
-				routing      text NOT NULL,
-				operation    text NOT NULL CHECK (operation IN ('index', 'delete')),
-				version      pg_lsn NOT NULL,
-				status       integer NOT NULL,
-				type         text NOT NULL,
-				reason       text NOT NULL,
-				document     text,
-				created_at   timestamptz NOT NULL DEFAULT now(),
-				attempts     integer NOT NULL DEFAULT 1,
-				UNIQUE (document_key, version)
-			)`)
-		return err
-	})
-}
-
-// local runs f in a transaction whose commit waits for this server's disk and not for
-// a standby's: everything of ours does, or a standby that hangs would stop it.
+// local runs f in a transaction whose commit waits for this server's disk, and not for a
+// standby: one that hangs must not stop what is ours.
 func (d *DeadLetters) local(ctx context.Context, f func(*sql.Tx) error) error {
 	tx, err := d.db.BeginTx(ctx, nil)
 	if err != nil {
@@ -227,7 +156,8 @@ func storable(s string) string {
 	return strings.ReplaceAll(strings.ToValidUTF8(s, "\uFFFD"), "\x00", "")
 }
 
-// Counts returns how many of the dead letters that are meant each index has that has any.
+// Counts returns the number of dead letters that match the filter, by write alias. An alias
+// without any is not in it.
 func (d *DeadLetters) Counts(ctx context.Context, f LetterFilter) (map[string]int64, error) {
 	where, args := f.where()
 	rows, err := d.db.QueryContext(ctx, `SELECT index_name, count(*) FROM `+d.table+` WHERE `+where+` GROUP BY index_name`, args...)
@@ -250,21 +180,22 @@ func (d *DeadLetters) Counts(ctx context.Context, f LetterFilter) (map[string]in
 	return counts, nil
 }
 
-// A LetterFilter says which dead letters are meant: all that fulfil each of its fields. Where
-// one is zero it leaves every letter in.
+// A LetterFilter chooses dead letters: those that match all of its fields. A field that is zero
+// matches every letter.
 type LetterFilter struct {
-	Indices     []string // write aliases; not nil and empty: none
-	Rows        []int64  // the table's keys; not nil and empty: none
-	After, UpTo int64    // rows above the one, and up to the other
+	Indices     []string // write aliases; empty but not nil matches no letter
+	Rows        []int64  // the table's keys; empty but not nil matches no letter
+	After, UpTo int64    // rows above After, and up to UpTo
 }
 
-// where is the condition in SQL, with its parameters from $1 on.
+// where returns the filter as an SQL condition, with its parameters $1 to $4.
 func (f *LetterFilter) where() (condition string, args []any) {
 	return `id > $1 AND ($2 = 0 OR id <= $2) AND ($3::text[] IS NULL OR index_name = ANY ($3)) AND ($4::bigint[] IS NULL OR id = ANY ($4))`,
 		[]any{f.After, f.UpTo, f.Indices, f.Rows}
 }
 
-// List gives up to limit dead letters in order of time; their documents only with bodies.
+// List returns the first dead letters, in order of time, limit at the most; with their documents
+// if bodies is true.
 func (d *DeadLetters) List(ctx context.Context, f LetterFilter, limit int, bodies bool) ([]DeadLetter, error) {
 	document := `NULL`
 	if bodies {
@@ -311,7 +242,7 @@ func (d *DeadLetters) Last(ctx context.Context) (row int64, err error) {
 	return row, nil
 }
 
-// Drop deletes dead letters, and returns how many there were. An empty filter means all.
+// Drop deletes the dead letters that match the filter, and returns how many there were.
 func (d *DeadLetters) Drop(ctx context.Context, f LetterFilter) (n int64, err error) {
 	where, args := f.where()
 	err = d.local(ctx, func(tx *sql.Tx) error {
@@ -328,17 +259,17 @@ func (d *DeadLetters) Drop(ctx context.Context, f LetterFilter) (n int64, err er
 	return n, nil
 }
 
-// Settle deletes the dead letters in these rows, whose documents were written again. It
-// returns how many of the documents were refused again: they have a newer dead letter.
-func (d *DeadLetters) Settle(ctx context.Context, rows []int64) (again int64, err error) {
+// Resolve deletes the dead letters in these rows, whose documents were written again. It returns
+// how many of the documents were refused again: those have a newer dead letter.
+func (d *DeadLetters) Resolve(ctx context.Context, rows []int64) (again int64, err error) {
 	err = d.local(ctx, func(tx *sql.Tx) error {
 		// Both parts see the table as it was before.
 		return tx.QueryRowContext(ctx, `
-			WITH settled AS (DELETE FROM `+d.table+` WHERE id = ANY ($1) RETURNING document_key)
-			SELECT count(DISTINCT d.document_key) FROM `+d.table+` d JOIN settled USING (document_key) WHERE d.id <> ALL ($1)`, rows).Scan(&again)
+			WITH resolved AS (DELETE FROM `+d.table+` WHERE id = ANY ($1) RETURNING document_key)
+			SELECT count(DISTINCT d.document_key) FROM `+d.table+` d JOIN resolved USING (document_key) WHERE d.id <> ALL ($1)`, rows).Scan(&again)
 	})
 	if err != nil {
-		return 0, fmt.Errorf("drop dead letters that were settled: %w", err)
+		return 0, fmt.Errorf("drop dead letters whose documents were written again: %w", err)
 	}
 	return again, nil
 }

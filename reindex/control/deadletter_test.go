@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -17,23 +16,27 @@ import (
 	"tidemark/indexer/retry"
 	"tidemark/indexer/search"
 	"tidemark/indexer/search/searchtest"
+	"tidemark/mapping/catalog"
 	"tidemark/testenv"
 )
 
 func newDeadLetters(t *testing.T, db *sql.DB, schema string) *DeadLetters {
 	t.Helper()
-	d := NewDeadLetters(db, schema, retry.NewAlarm(searchtest.Logger(t)))
-	if err := d.Setup(searchtest.Within(t, time.Minute)); err != nil {
+	ctx := searchtest.Within(t, time.Minute)
+	if _, err := db.ExecContext(ctx, `CREATE SCHEMA `+catalog.QuoteIdent(schema)); err != nil {
 		t.Fatal(err)
 	}
-	return d
+	if err := Migrate(ctx, db, schema, searchtest.Logger(t)); err != nil {
+		t.Fatal(err)
+	}
+	return NewDeadLetters(db, schema, retry.NewAlarm(searchtest.Logger(t)))
 }
 
-// count returns how many dead letters there are.
-func count(ctx context.Context, d *DeadLetters) (n int64, err error) {
+// letters returns how many dead letters there are.
+func letters(ctx context.Context, d *DeadLetters) (n int64, err error) {
 	counts, err := d.Counts(ctx, LetterFilter{})
-	for _, of := range counts {
-		n += of
+	for _, count := range counts {
+		n += count
 	}
 	return n, err
 }
@@ -46,9 +49,6 @@ func TestDeadLetters(t *testing.T) {
 	ctx := searchtest.Within(t, time.Minute)
 	db := testenv.NewDatabase(t)
 	d := newDeadLetters(t, db.DB, `strange "schema"; --`)
-	if err := d.Setup(ctx); err != nil {
-		t.Fatalf("a second Setup: %v", err)
-	}
 	routed := searchtest.Store("P", "1", 10, `{"id":"a"}`)
 	routed.Routing = strings.Repeat("long routing ", 1000)
 	batch := []search.Refused{
@@ -64,8 +64,8 @@ func TestDeadLetters(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if n, err := count(ctx, d); err != nil || n != 5 {
-		t.Fatalf("Count: %d, %v; want 5", n, err)
+	if n, err := letters(ctx, d); err != nil || n != 5 {
+		t.Fatalf("%d letters, %v; want 5", n, err)
 	}
 	all, err := d.List(ctx, LetterFilter{}, 100, true)
 	if err != nil || len(all) != 5 {
@@ -89,11 +89,11 @@ func TestDeadLetters(t *testing.T) {
 			t.Errorf("%+v means %d dead letters, %v", f, n, err)
 		}
 	}
-	if n, err := d.Settle(ctx, []int64{all[0].Row, -1}); err != nil || n != 1 { // of the same document there is row 4
-		t.Errorf("Settle: %d documents were refused again, %v; want 1", n, err)
+	if n, err := d.Resolve(ctx, []int64{all[0].Row, -1}); err != nil || n != 1 { // of the same document there is row 4
+		t.Errorf("Resolve: %d documents were refused again, %v; want 1", n, err)
 	}
-	if n, err := d.Settle(ctx, []int64{all[2].Row}); err != nil || n != 0 {
-		t.Errorf("Settle: %d documents were refused again, %v; want 0", n, err)
+	if n, err := d.Resolve(ctx, []int64{all[2].Row}); err != nil || n != 0 {
+		t.Errorf("Resolve: %d documents were refused again, %v; want 0", n, err)
 	}
 	if n, err := d.Drop(ctx, LetterFilter{Rows: []int64{all[1].Row}}); err != nil || n != 1 {
 		t.Errorf("Drop: %d, %v", n, err)
@@ -104,8 +104,8 @@ func TestDeadLetters(t *testing.T) {
 	if n, err := d.Drop(ctx, LetterFilter{Indices: []string{"P"}}); err != nil || n != 1 {
 		t.Errorf("Drop: %d, %v", n, err)
 	}
-	if n, err := count(ctx, d); err != nil || n != 1 {
-		t.Errorf("Count: %d, %v; want 1", n, err)
+	if n, err := letters(ctx, d); err != nil || n != 1 {
+		t.Errorf("%d letters, %v; want 1", n, err)
 	}
 }
 
@@ -120,47 +120,8 @@ func TestDeadLettersOfAWholeBatch(t *testing.T) {
 	if err := d.Keep(ctx, batch); err != nil {
 		t.Fatal(err)
 	}
-	if n, err := count(ctx, d); err != nil || n != 2500 {
-		t.Errorf("Count: %d, %v", n, err)
-	}
-}
-
-// Several instances set up at the same moment; a user without the right to create
-// finds what is there.
-func TestDeadLettersSetup(t *testing.T) {
-	ctx := searchtest.Within(t, time.Minute)
-	db := testenv.NewDatabase(t)
-	var all sync.WaitGroup
-	for range 8 {
-		all.Go(func() {
-			if err := NewDeadLetters(db.DB, "ctrl", nil).Setup(ctx); err != nil {
-				t.Error(err)
-			}
-		})
-	}
-	all.Wait()
-	role := db.Unique("reader")
-	db.Exec(t, `CREATE ROLE `+role, `GRANT USAGE ON SCHEMA ctrl TO `+role)
-	t.Cleanup(func() {
-		if _, err := db.DB.Exec(`DROP OWNED BY ` + role + `; DROP ROLE ` + role); err != nil {
-			t.Error(err)
-		}
-	})
-	limited, err := sql.Open("pgx", db.URL)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer limited.Close()
-	limited.SetMaxOpenConns(1)
-	if _, err := limited.ExecContext(ctx, `SET ROLE `+role); err != nil {
-		t.Fatal(err)
-	}
-	if err := NewDeadLetters(limited, "ctrl", nil).Setup(ctx); err != nil {
-		t.Errorf("Setup where everything is there: %v", err)
-	}
-	err = NewDeadLetters(limited, "other", nil).Setup(ctx)
-	if err == nil || !strings.Contains(err.Error(), "permission denied") || !strings.Contains(err.Error(), "other") {
-		t.Errorf("Setup without the right: %v", err)
+	if n, err := letters(ctx, d); err != nil || n != 2500 {
+		t.Errorf("%d letters, %v", n, err)
 	}
 }
 
@@ -175,7 +136,7 @@ func TestDeadLettersOutlastPostgres(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer db.Close()
-	d := newDeadLetters(t, db, "ctrl")
+	d := NewDeadLetters(db, "ctrl", retry.NewAlarm(searchtest.Logger(t)))
 	proxy.CutOff()
 	done := make(chan error, 1)
 	go func() { done <- d.Keep(ctx, []search.Refused{refusal(searchtest.Store("P", "1", 1, `{}`))}) }()
@@ -191,8 +152,8 @@ func TestDeadLettersOutlastPostgres(t *testing.T) {
 	if err := <-done; err != nil {
 		t.Fatal(err)
 	}
-	if n, err := count(ctx, d); err != nil || n != 1 {
-		t.Errorf("Count: %d, %v", n, err)
+	if n, err := letters(ctx, d); err != nil || n != 1 {
+		t.Errorf("%d letters, %v", n, err)
 	}
 	if r := d.alarm.Reasons(); len(r) > 0 {
 		t.Errorf("alarm: %v", r)

@@ -18,9 +18,6 @@ import (
 	"tidemark/mapping/catalog"
 )
 
-// RequestTable is the name of the table of requests in the control schema.
-const RequestTable = "requests"
-
 // A Kind says what a request asks for.
 type Kind string
 
@@ -47,10 +44,10 @@ type Request struct {
 	Kind  Kind
 	Index string
 
-	// Condition, of a refresh, is SQL over the columns of the root table. Keys, of a refresh,
-	// are those of the rows, the text of their columns. At most one of them is given. Source is
-	// the table that they are of; where an index has several sources of one table, all of them
-	// are meant, or one, see sourceName.
+	// A refresh is of the rows for which Condition holds, SQL over the columns of the root table,
+	// or of those with these Keys, each the text of the key's columns, or of all rows. Source says
+	// of which table: its name stands for all sources of that table, a [SourceName] for one of
+	// them, and "" for the first source of the index.
 	Condition string
 	Keys      [][]string
 	Source    string
@@ -62,10 +59,10 @@ type Request struct {
 	FinishedAt time.Time // zero: not yet
 }
 
-// SourceName names a source in a request: its table, and what its ids begin with.
+// SourceName names one source in a request: its table, a blank, and what its ids begin with.
 func SourceName(s *mapping.Source) string { return s.Table.String() + " " + s.Prefix() }
 
-// Of are the sources of an index that the request is about.
+// Of returns the sources of an index that the request is about.
 func (r *Request) Of(ix *mapping.Index) []*mapping.Source {
 	if r.Source == "" {
 		return ix.Sources[:1]
@@ -82,8 +79,8 @@ func (r *Request) Of(ix *mapping.Index) []*mapping.Source {
 // Ended reports whether nothing more becomes of the request.
 func (r *Request) Ended() bool { return r.Phase != PhaseWaiting && r.Phase != PhaseRunning }
 
-// Requests is the table of requests. The one who asks and the instance that is asked are
-// different processes; a notification makes it quick, and the table makes it sure.
+// Requests is the table of requests. Who asks and who is asked are different processes: the table
+// keeps what was asked for, and a notification has the instance look at once.
 type Requests struct {
 	db    *sql.DB
 	slot  string
@@ -92,7 +89,7 @@ type Requests struct {
 
 // NewRequests returns the requests to the instance that follows a slot.
 func NewRequests(db *sql.DB, schema, slot string) *Requests {
-	return &Requests{db: db, slot: slot, table: catalog.QuoteIdent(schema) + "." + catalog.QuoteIdent(RequestTable)}
+	return &Requests{db: db, slot: slot, table: catalog.QuoteIdent(schema) + `."requests"`}
 }
 
 // channel is what a new request is notified on. A slot may have a name that is too long for
@@ -100,40 +97,6 @@ func NewRequests(db *sql.DB, schema, slot string) *Requests {
 func (r *Requests) channel() string {
 	sum := sha256.Sum256([]byte(r.slot))
 	return "tidemark_" + hex.EncodeToString(sum[:8])
-}
-
-// Setup makes the table if it is missing. The control schema exists.
-func (r *Requests) Setup(ctx context.Context) error {
-	there, err := r.Exist(ctx)
-	if err != nil || there {
-		return err
-	}
-	_, err = r.db.ExecContext(ctx, `CREATE TABLE IF NOT EXISTS `+r.table+` (
-		id          bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-		slot        text NOT NULL,
-		kind        text NOT NULL,
-		index_name  text NOT NULL,
-		source      text NOT NULL DEFAULT '',
-		condition   text NOT NULL DEFAULT '',
-		keys        text[],
-		phase       text NOT NULL DEFAULT 'waiting',
-		message     text NOT NULL DEFAULT '',
-		rows_done   bigint NOT NULL DEFAULT 0,
-		created_at  timestamptz NOT NULL DEFAULT now(),
-		finished_at timestamptz
-	)`)
-	if err != nil {
-		return fmt.Errorf("make table %s: %w", r.table, err)
-	}
-	return nil
-}
-
-// Exist reports whether the table is there.
-func (r *Requests) Exist(ctx context.Context) (there bool, err error) {
-	if err := r.db.QueryRowContext(ctx, `SELECT pg_catalog.to_regclass($1) IS NOT NULL`, r.table).Scan(&there); err != nil {
-		return false, fmt.Errorf("look for table %s: %w", r.table, err)
-	}
-	return there, nil
 }
 
 // keptRequests is how many requests that have ended are kept for people to look at.
@@ -165,8 +128,8 @@ func (r *Requests) Add(ctx context.Context, q *Request) (id int64, err error) {
 	return id, nil
 }
 
-// Await waits until a request has ended. An error of meanwhile, which is called as long as it
-// has not, ends the waiting.
+// Await waits until a request has ended, and returns it. Until then it calls meanwhile again and
+// again; an error of that ends the waiting.
 func (r *Requests) Await(ctx context.Context, id int64, meanwhile func(*Request) error) (q *Request, err error) {
 	err = retry.Poll(ctx, func() (bool, error) {
 		if q, err = r.Get(ctx, id); err != nil {
@@ -229,7 +192,8 @@ func (r *Requests) list(ctx context.Context, where string, args ...any) (found [
 	return found, nil
 }
 
-// Begin notes that a request is being worked on; false: it has ended, it was cancelled.
+// Begin notes that a request is being worked on. open is false if it has ended, as it was
+// cancelled.
 func (r *Requests) Begin(ctx context.Context, id int64) (open bool, err error) {
 	return r.note(ctx, id, `phase = 'running', rows_done = 0`)
 }
@@ -246,7 +210,7 @@ func (r *Requests) End(ctx context.Context, id int64, phase Phase, message strin
 	return err
 }
 
-// note changes a request that is open; false: it is not any more.
+// note changes a request if it has not ended, and reports whether it had not.
 func (r *Requests) note(ctx context.Context, id int64, set string, args ...any) (open bool, err error) {
 	result, err := r.db.ExecContext(ctx, `UPDATE `+r.table+` SET `+set+` WHERE id = $1 AND finished_at IS NULL`, append([]any{id}, args...)...)
 	n := int64(0)
@@ -259,8 +223,8 @@ func (r *Requests) note(ctx context.Context, id int64, set string, args ...any) 
 	return n > 0, nil
 }
 
-// listenInterval is how often is looked for requests without a notification: one may be
-// lost with its connection.
+// listenInterval is how often Listen looks for requests of which no notification came: it may
+// have been lost with its connection.
 const listenInterval = 10 * time.Second
 
 // Listen calls found when there may be new requests, and at once, until ctx is done. While

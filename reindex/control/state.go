@@ -13,17 +13,15 @@ import (
 	"tidemark/mapping/catalog"
 )
 
-// Table is the name of the table of states in the control schema.
-const Table = "indices"
-
 // A Version is one physical index of an index, and what its documents are made by.
 type Version struct {
 	Physical    string // its name; "" is none
 	Fingerprint string // see [mapping.Index.Fingerprint]
 	Mapping     string // see [mapping.Index.Encode]
-	Tables      string // what the tables were by their names, JSON
+	Tables      string // see [catalog.Tables.Encode]
 
-	// Partitions is what partitions the tables had when the index had all of their rows, JSON.
+	// Partitions is those that the tables had when the index had all of their rows, see
+	// [Partitions.Encode].
 	Partitions string
 }
 
@@ -57,7 +55,7 @@ type State struct {
 	FinishedAt time.Time // of the last one that was completed; zero if none was
 }
 
-// NotBuilding has nothing being filled.
+// NotBuilding notes in memory that nothing is being filled.
 func (st *State) NotBuilding() {
 	st.Building = Version{}
 	st.Source, st.Cursor = 0, nil
@@ -71,49 +69,7 @@ type States struct {
 
 // NewStates returns the states in a control schema.
 func NewStates(db *sql.DB, schema string) *States {
-	return &States{db: db, table: catalog.QuoteIdent(schema) + "." + catalog.QuoteIdent(Table)}
-}
-
-// Setup makes the table if it is missing. The control schema exists.
-func (s *States) Setup(ctx context.Context) error {
-	there, err := s.Exist(ctx)
-	if err != nil || there {
-		return err
-	}
-	_, err = s.db.ExecContext(ctx, `CREATE TABLE IF NOT EXISTS `+s.table+` (
-		name                 text PRIMARY KEY,
-		generation           text NOT NULL,
-		live                 text NOT NULL DEFAULT '',
-		live_fingerprint     text NOT NULL DEFAULT '',
-		live_mapping         text NOT NULL DEFAULT '',
-		live_tables          text NOT NULL DEFAULT '',
-		live_partitions      text NOT NULL DEFAULT '',
-		building             text NOT NULL DEFAULT '',
-		building_fingerprint text NOT NULL DEFAULT '',
-		building_mapping     text NOT NULL DEFAULT '',
-		building_tables      text NOT NULL DEFAULT '',
-		building_partitions  text NOT NULL DEFAULT '',
-		source               integer NOT NULL DEFAULT 0,
-		cursor               text[],
-		rows_done            bigint NOT NULL DEFAULT 0,
-		rows_total           bigint NOT NULL DEFAULT -1,
-		started_at           timestamptz NOT NULL DEFAULT now(),
-		resumed_at           timestamptz NOT NULL DEFAULT now(),
-		resumed_rows         bigint NOT NULL DEFAULT 0,
-		finished_at          timestamptz
-	)`)
-	if err != nil {
-		return fmt.Errorf("make table %s: %w", s.table, err)
-	}
-	return nil
-}
-
-// Exist reports whether the table is there.
-func (s *States) Exist(ctx context.Context) (there bool, err error) {
-	if err := s.db.QueryRowContext(ctx, `SELECT pg_catalog.to_regclass($1) IS NOT NULL`, s.table).Scan(&there); err != nil {
-		return false, fmt.Errorf("look for table %s: %w", s.table, err)
-	}
-	return there, nil
+	return &States{db: db, table: catalog.QuoteIdent(schema) + `."indices"`}
 }
 
 // Read returns the state of an index, nil if there is none.

@@ -125,7 +125,7 @@ func (r *retrier) retry(ctx context.Context, letters []control.DeadLetter) error
 			r.keep(len(rows[i]), why)
 			continue
 		}
-		again, err := r.letters.Settle(ctx, rows[i])
+		again, err := r.letters.Resolve(ctx, rows[i])
 		if err != nil {
 			return err
 		}

@@ -1,0 +1,277 @@
+package control
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+	"log/slog"
+
+	"github.com/jackc/pgx/v5"
+
+	"tidemark/dbsync"
+	"tidemark/mapping"
+	"tidemark/mapping/catalog"
+)
+
+// part is the part of the control schema that this package keeps. A step is added at the end of
+// the list and never changed, see the package comment.
+func part(schema string) *dbsync.SchemaPart {
+	return &dbsync.SchemaPart{Schema: schema, Name: "tidemark", Steps: []dbsync.Migration{
+		{Name: "tables of indices, requests and dead letters, of this or any earlier version", Up: setupTables},
+		{Name: "mappings, tables and partitions of indices as JSON with names and a version of its own", Up: nameJSON},
+	}}
+}
+
+// firstReadable is the first version of the part whose tables this program can read, if not
+// write, before they are migrated.
+const firstReadable = 1
+
+// Migrate makes the tables in the control schema, or brings those of an earlier version to the
+// form that this package works with. It is called when the slot is this process's: an instance of
+// an earlier version that still follows it would go on with tables that are not as it knows them.
+// A crash leaves everything as it was. Its errors are those of [dbsync.SchemaPart.Migrate].
+func Migrate(ctx context.Context, db *sql.DB, schema string, log *slog.Logger) error {
+	return dbsync.WithConn(ctx, db, func(conn *pgx.Conn) error { return part(schema).Migrate(ctx, conn, log) })
+}
+
+// A Condition is how this package's part of the control schema stands to the program.
+type Condition struct {
+	// Made reports whether the tables were made, by this or an earlier version. The one of dead
+	// letters is the same in all versions.
+	Made bool
+
+	// Readable reports whether states and requests can be read as they are.
+	Readable bool
+
+	// Pending is what Migrate would do, a line for each step.
+	Pending []string
+}
+
+// Look returns the condition of the control schema, and changes nothing. Its errors are those of
+// [dbsync.SchemaPart.Pending].
+func Look(ctx context.Context, db *sql.DB, schema string) (c Condition, err error) {
+	err = dbsync.WithConn(ctx, db, func(conn *pgx.Conn) error {
+		p := part(schema)
+		if c.Pending, err = p.Pending(ctx, conn); err != nil {
+			return err
+		}
+		if version := len(p.Steps) - len(c.Pending); version > 0 {
+			c.Made, c.Readable = true, version >= firstReadable
+			return nil
+		}
+		// Of what was made before there were versions the last column is looked for.
+		err := conn.QueryRow(ctx, `SELECT count(*) FILTER (WHERE c.relname = 'dead_letters' AND a.attname = 'id') > 0,
+				count(DISTINCT c.relname) = 3
+			FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid
+			WHERE n.nspname = $1 AND (c.relname, a.attname) IN (('dead_letters', 'id'), ('requests', 'id'), ('indices', 'live_partitions'))`, schema).
+			Scan(&c.Made, &c.Readable)
+		if err != nil {
+			return fmt.Errorf("look for the tables in control schema %s: %w", schema, err)
+		}
+		return nil
+	})
+	return c, err
+}
+
+// An OlderSchemaError reports that an earlier version of the program has made the control
+// schema, and none of this version has followed the slot yet.
+type OlderSchemaError struct{}
+
+func (*OlderSchemaError) Error() string { return "the control schema is of an earlier version" }
+
+// Hint says what to do.
+func (*OlderSchemaError) Hint() string {
+	return "start tidemark run of this version; an instance of an earlier version that is running has to be stopped for it"
+}
+
+// Current returns an [*OlderSchemaError] if the tables were made and have to be migrated before
+// anything is written there.
+func (c Condition) Current() error {
+	if c.Made && len(c.Pending) > 0 {
+		return &OlderSchemaError{}
+	}
+	return nil
+}
+
+// setupTables is step 1. Each table is made where it is missing: versions that kept no version
+// made one after the other, and an earlier one that was started by mistake may have made some.
+func setupTables(ctx context.Context, tx pgx.Tx) error {
+	for _, setup := range []func(context.Context, pgx.Tx) ([]string, error){deadLetterStatements, indexStatements, requestStatements} {
+		statements, err := setup(ctx, tx)
+		if err != nil {
+			return err
+		}
+		for _, statement := range statements {
+			if _, err := tx.Exec(ctx, statement); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// deadLetterStatements make the table of dead letters, which has never changed.
+func deadLetterStatements(ctx context.Context, tx pgx.Tx) ([]string, error) {
+	have, err := dbsync.Columns(ctx, tx, "dead_letters")
+	if err != nil || len(have) > 0 {
+		return nil, err
+	}
+	// document_key is a hash of index, id and routing: an id and a routing may together be more
+	// than an index of Postgres takes.
+	return []string{`CREATE TABLE dead_letters (
+		id           bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+		document_key bytea NOT NULL,
+		index_name   text NOT NULL,
+		doc_id       text NOT NULL,
+		routing      text NOT NULL,
+		operation    text NOT NULL CHECK (operation IN ('index', 'delete')),
+		version      pg_lsn NOT NULL,
+		status       integer NOT NULL,
+		type         text NOT NULL,
+		reason       text NOT NULL,
+		document     text,
+		created_at   timestamptz NOT NULL DEFAULT now(),
+		attempts     integer NOT NULL DEFAULT 1,
+		UNIQUE (document_key, version)
+	)`}, nil
+}
+
+// requestStatements make the table of requests. Its columns have never changed. Where a request
+// of a refresh by keys names a table, as early versions wrote it, all sources of that are meant.
+func requestStatements(ctx context.Context, tx pgx.Tx) ([]string, error) {
+	have, err := dbsync.Columns(ctx, tx, "requests")
+	if err != nil || len(have) > 0 {
+		return nil, err
+	}
+	return []string{`CREATE TABLE requests (
+		id          bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+		slot        text NOT NULL,
+		kind        text NOT NULL,
+		index_name  text NOT NULL,
+		source      text NOT NULL DEFAULT '',
+		condition   text NOT NULL DEFAULT '',
+		keys        text[],
+		phase       text NOT NULL DEFAULT 'waiting',
+		message     text NOT NULL DEFAULT '',
+		rows_done   bigint NOT NULL DEFAULT 0,
+		created_at  timestamptz NOT NULL DEFAULT now(),
+		finished_at timestamptz
+	)`}, nil
+}
+
+// indexStatements make the table of indices, or give one of an earlier version what it lacks.
+// Columns came in this order, so that a table without one has none of the later ones.
+func indexStatements(ctx context.Context, tx pgx.Tx) (statements []string, err error) {
+	have, err := dbsync.Columns(ctx, tx, "indices")
+	if err != nil {
+		return nil, err
+	}
+	if len(have) == 0 {
+		return []string{`CREATE TABLE indices (
+			name                 text PRIMARY KEY,
+			generation           text NOT NULL,
+			live                 text NOT NULL DEFAULT '',
+			live_fingerprint     text NOT NULL DEFAULT '',
+			live_mapping         text NOT NULL DEFAULT '',
+			live_tables          text NOT NULL DEFAULT '',
+			live_partitions      text NOT NULL DEFAULT '',
+			building             text NOT NULL DEFAULT '',
+			building_fingerprint text NOT NULL DEFAULT '',
+			building_mapping     text NOT NULL DEFAULT '',
+			building_tables      text NOT NULL DEFAULT '',
+			building_partitions  text NOT NULL DEFAULT '',
+			source               integer NOT NULL DEFAULT 0,
+			cursor               text[],
+			rows_done            bigint NOT NULL DEFAULT 0,
+			rows_total           bigint NOT NULL DEFAULT -1,
+			started_at           timestamptz NOT NULL DEFAULT now(),
+			resumed_at           timestamptz NOT NULL DEFAULT now(),
+			resumed_rows         bigint NOT NULL DEFAULT 0,
+			finished_at          timestamptz
+		)`}, nil
+	}
+	if !have["source"] {
+		statements = append(statements, `ALTER TABLE indices ADD COLUMN source integer NOT NULL DEFAULT 0`)
+	}
+	if !have["live_mapping"] {
+		statements = append(statements,
+			`ALTER TABLE indices ADD COLUMN live_mapping text NOT NULL DEFAULT '', ADD COLUMN building_mapping text NOT NULL DEFAULT ''`,
+			// The cursor may have its columns in the order of the id, and not of the index that the
+			// rows are read by: to go on from there would leave rows out, and nobody would notice.
+			// They are read again, into the same physical index.
+			`UPDATE indices SET source = 0, cursor = NULL, rows_done = 0 WHERE cardinality(cursor) > 1`)
+	}
+	if !have["live_tables"] {
+		statements = append(statements, `ALTER TABLE indices ADD COLUMN live_tables text NOT NULL DEFAULT '', ADD COLUMN building_tables text NOT NULL DEFAULT ''`)
+	}
+	if !have["resumed_at"] {
+		statements = append(statements,
+			`ALTER TABLE indices ADD COLUMN resumed_at timestamptz NOT NULL DEFAULT now(), ADD COLUMN resumed_rows bigint NOT NULL DEFAULT 0`,
+			`UPDATE indices SET resumed_rows = rows_done`) // or the rate would count rows of before
+	}
+	if !have["live_partitions"] {
+		return append(statements, `ALTER TABLE indices ADD COLUMN live_partitions text NOT NULL DEFAULT '', ADD COLUMN building_partitions text NOT NULL DEFAULT ''`), nil
+	}
+	// The first form was the leaves alone, by table: its keys have a dot. Read as the next one it
+	// would be no leaves, and documents listed, so that those of a partition that is gone stayed.
+	for _, column := range []string{"live_partitions", "building_partitions"} {
+		statements = append(statements, `UPDATE indices SET `+column+` = jsonb_build_object('leaves', `+column+`::jsonb, 'unlisted', true)::text
+			WHERE `+column+` <> '' AND EXISTS (SELECT FROM jsonb_object_keys(`+column+`::jsonb) AS k(key) WHERE key LIKE '%.%')`)
+	}
+	return statements, nil
+}
+
+// nameJSON is step 2. What was JSON with the names of Go's fields gets names and a version of its
+// own, so that a field can be named otherwise in the program without a change of what is stored.
+func nameJSON(ctx context.Context, tx pgx.Tx) error {
+	convert := map[string]func(text string) (string, error){
+		"live_mapping": encodeMapping, "building_mapping": encodeMapping,
+		"live_tables": encodeTables, "building_tables": encodeTables,
+		"live_partitions": encodePartitions, "building_partitions": encodePartitions,
+	}
+	for column, encode := range convert {
+		rows, err := tx.Query(ctx, `SELECT name, `+column+` FROM indices WHERE `+column+` <> ''`)
+		if err != nil {
+			return err
+		}
+		type cell struct{ Name, Text string }
+		cells, err := pgx.CollectRows(rows, pgx.RowToStructByPos[cell])
+		if err != nil {
+			return err
+		}
+		for _, c := range cells {
+			text, err := encode(c.Text)
+			if err != nil {
+				return fmt.Errorf("%s of index %s: %w", column, c.Name, err)
+			}
+			if _, err := tx.Exec(ctx, `UPDATE indices SET `+column+` = $2 WHERE name = $1`, c.Name, text); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func encodeMapping(text string) (string, error) {
+	ix, err := mapping.DecodeIndex(text)
+	if err != nil {
+		return "", err
+	}
+	return ix.Encode()
+}
+
+func encodeTables(text string) (string, error) {
+	tables, err := catalog.DecodeTables(text)
+	if err != nil {
+		return "", err
+	}
+	return tables.Encode()
+}
+
+func encodePartitions(text string) (string, error) {
+	p, err := DecodePartitions(text)
+	if err != nil {
+		return "", err
+	}
+	return p.Encode()
+}
