@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"math/rand/v2"
 	"time"
 
@@ -42,9 +43,7 @@ func newDataset(ctx context.Context, url string, ix *mapping.Index, rows int) (*
 	if err != nil {
 		return nil, err
 	}
-	for name, value := range sessionSettings {
-		config.RuntimeParams[name] = value
-	}
+	maps.Copy(config.RuntimeParams, sessionSettings)
 	d := &dataset{rows: rows}
 	if d.conn, err = pgx.ConnectConfig(ctx, config); err != nil {
 		return nil, err

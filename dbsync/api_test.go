@@ -126,8 +126,8 @@ var (
 	_ func(i *dbsync.InMemSelection) string                                                                                                                    = (*dbsync.InMemSelection).ID
 	_ func(i *dbsync.InMemSelection) map[any]dbsync.DBItem                                                                                                     = (*dbsync.InMemSelection).Items
 	_ func(i *dbsync.InMemSelection, key any) (out any)                                                                                                        = (*dbsync.InMemSelection).RemoveItem
-	_ func(c *dbsync.PGColumnInfo, input []byte) (out interface{}, err error)                                                                                  = (*dbsync.PGColumnInfo).DecodeBytes
-	_ func(c *dbsync.PGColumnInfo, input []byte) (out interface{}, err error)                                                                                  = (*dbsync.PGColumnInfo).DecodeText
+	_ func(c *dbsync.PGColumnInfo, input []byte) (out any, err error)                                                                                          = (*dbsync.PGColumnInfo).DecodeBytes
+	_ func(c *dbsync.PGColumnInfo, input []byte) (out any, err error)                                                                                          = (*dbsync.PGColumnInfo).DecodeText
 	_ func(t *dbsync.PGTableInfo, msg *pglogrepl.TupleData, reln *pglogrepl.RelationMessage) string                                                            = (*dbsync.PGTableInfo).GetRecordID
 	_ func(p *dbsync.Syncer) *sql.DB                                                                                                                           = (*dbsync.Syncer).DB
 	_ func(p *dbsync.Syncer, nummsgs int) error                                                                                                                = (*dbsync.Syncer).Forward

@@ -54,7 +54,7 @@ type PGColumnInfo struct {
 // A nil input is SQL NULL and gives nil. A text that is not of the column's type gives
 // the text as a string together with an error; DecodeText never panics, never keeps
 // input, and its errors never quote the value.
-func (c *PGColumnInfo) DecodeText(input []byte) (out interface{}, err error) {
+func (c *PGColumnInfo) DecodeText(input []byte) (out any, err error) {
 	out, err = pgvalue.FromText(c.ColumnType, input)
 	return out, c.decodeError(err)
 }
@@ -70,7 +70,7 @@ func (c *PGColumnInfo) DecodeText(input []byte) (out interface{}, err error) {
 // with an error. Not known are types that are not built in, and of the built-in ones the
 // planner's own pg_ndistinct, pg_dependencies, pg_mcv_list and pg_brin_* types, and
 // aclitem and gtsvector, which have no binary form. DecodeBytes never panics and never keeps input.
-func (c *PGColumnInfo) DecodeBytes(input []byte) (out interface{}, err error) {
+func (c *PGColumnInfo) DecodeBytes(input []byte) (out any, err error) {
 	out, err = pgvalue.FromBinary(c.ColumnType, input)
 	return out, c.decodeError(err)
 }

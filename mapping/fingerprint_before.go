@@ -49,8 +49,11 @@ func hashJSON(content any) string {
 // where the mapping has any of these.
 func (ix *Index) fingerprintOfFlat(body []byte, tables catalog.Tables) (_ string, ok bool) {
 	type field struct{ Name, Column, Type, Form string }
+	if len(ix.Sources) != 1 {
+		return "", false
+	}
 	s := ix.Sources[0]
-	if len(ix.Sources) > 1 || s.Literals != nil || s.Where != "" || len(s.Include) > 0 {
+	if s.Literals != nil || s.Where != "" || len(s.Include) > 0 {
 		return "", false
 	}
 	t := tables[s.Table]

@@ -3,6 +3,7 @@ package reindex
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 )
 
 // During its backfill nobody searches an index: it need not be refreshed, and its replicas get
@@ -15,9 +16,7 @@ func backfillBody(body []byte) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	for key, value := range backfillSettings {
-		settings[key] = value
-	}
+	maps.Copy(settings, backfillSettings)
 	if parts["settings"], err = json.Marshal(settings); err != nil {
 		return nil, err
 	}

@@ -315,12 +315,10 @@ func checkerSession(ctx context.Context, url string) (*pgx.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	for name, value := range map[string]string{
+	maps.Copy(config.RuntimeParams, map[string]string{
 		"TimeZone": "UTC", "DateStyle": "ISO", "IntervalStyle": "postgres", "extra_float_digits": "1",
 		"bytea_output": "hex", "client_encoding": "UTF8", "row_security": "off",
-	} {
-		config.RuntimeParams[name] = value
-	}
+	})
 	return pgx.ConnectConfig(ctx, config)
 }
 

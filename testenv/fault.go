@@ -142,12 +142,7 @@ func Answer(status, times int, match func(*Request) bool) *Fault {
 // are not hit.
 func AnswerItems(status, times int, choose func(Item) bool) *Fault {
 	match := func(r *Request) bool {
-		for _, item := range r.Items {
-			if choose(item) {
-				return true
-			}
-		}
-		return false
+		return slices.ContainsFunc(r.Items, choose)
 	}
 	return newFault(match, times, func(x *exchange) { x.refuseItems(status, choose) })
 }

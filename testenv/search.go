@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"math/rand/v2"
 	"net/http"
 	"net/url"
@@ -292,9 +293,7 @@ func dockerSearch(ctx context.Context, p *process, e Engine, port int, o SearchO
 		c.env["xpack.security.enabled"] = "false"
 		c.env["ES_JAVA_OPTS"] = heap
 	}
-	for k, v := range o.Settings {
-		c.env[k] = v
-	}
+	maps.Copy(c.env, o.Settings)
 	prog, err := createContainer(ctx, p, c, port)
 	if err != nil {
 		return nil, err
@@ -318,9 +317,7 @@ func writeConfig(home, name string, p *process, port, transport int, o SearchOpt
 		// A full disk is this machine's business, not a test's.
 		"cluster.routing.allocation.disk.threshold_enabled": "false",
 	}
-	for k, v := range o.Settings {
-		settings[k] = v
-	}
+	maps.Copy(settings, o.Settings)
 	text, err := json.Marshal(settings) // JSON is YAML
 	if err != nil {
 		return err

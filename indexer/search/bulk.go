@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net"
 	"net/http"
 	"net/url"
@@ -495,9 +496,7 @@ func (w *waiting) show(out outcome, n int) {
 	reasons := out.reasons
 	if out.failure != "" && w.failures >= retry.Patience {
 		reasons = map[string]string{"search server does not take bulk requests": out.failure}
-		for key, text := range out.reasons {
-			reasons[key] = text
-		}
+		maps.Copy(reasons, out.reasons)
 	}
 	for key, hold := range w.holds {
 		if _, still := reasons[key]; !still {

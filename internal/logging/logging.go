@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"net/url"
 	"regexp"
+	"slices"
 	"strings"
 )
 
@@ -67,10 +68,8 @@ func replace(groups []string, a slog.Attr) slog.Attr {
 	if isSecret(a.Key) {
 		return slog.String(a.Key, mask)
 	}
-	for _, group := range groups {
-		if isSecret(group) {
-			return slog.String(a.Key, mask)
-		}
+	if slices.ContainsFunc(groups, isSecret) {
+		return slog.String(a.Key, mask)
 	}
 	switch a.Value.Kind() {
 	case slog.KindString:

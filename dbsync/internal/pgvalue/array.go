@@ -9,7 +9,7 @@ import (
 func vectorOf(decode func([]byte) (any, bool)) func([]byte) (any, bool) {
 	return func(text []byte) (any, bool) {
 		out := []any{}
-		for _, field := range bytes.Fields(text) {
+		for field := range bytes.FieldsSeq(text) {
 			v, ok := decode(field)
 			if !ok {
 				return nil, false
