@@ -29,6 +29,7 @@ var arrows = map[string]map[string]string{
 	// Leaves of the mapping: what the catalog says, how a value looks, what an expression gives.
 	"mapping/catalog":  {"dbsync/pgname": "schema.table is taken apart in one way"},
 	"mapping/jsontext": {},
+	"mapping/limit":    {},
 	"mapping/near":     {"mapping/catalog": "the column that was probably meant"},
 	"mapping/value":    {"mapping/catalog": "a form is that of a type", "mapping/jsontext": "strings of documents"},
 	"mapping/expr": {
@@ -42,18 +43,17 @@ var arrows = map[string]map[string]string{
 		"mapping/expr":    "where and expr",
 		"mapping/near":    "names that are not there",
 
-		"mapping/jsontext":     "names of fields in documents",
-		"indexer/search/limit": "bounds of bulk requests, which the YAML may not exceed",
+		"mapping/jsontext": "names of fields in documents",
+		"mapping/limit":    "bounds of bulk requests, which the YAML may not exceed",
 	},
 
 	// The search side, which knows no Postgres.
-	"indexer/retry":        {"dbsync": "which errors are not worth repeating"},
-	"indexer/search/limit": {},
+	"indexer/retry": {"dbsync": "which errors are not worth repeating"},
 	"indexer/search": {
-		"dbsync":               "operations are what a bulk request is made of",
-		"indexer/retry":        "attempts, pauses, alarms",
-		"indexer/search/limit": "bounds of bulk requests",
-		"mapping/jsontext":     "ids and routings in the lines of a bulk request",
+		"dbsync":           "operations are what a bulk request is made of",
+		"indexer/retry":    "attempts, pauses, alarms",
+		"mapping/limit":    "bounds of bulk requests",
+		"mapping/jsontext": "ids and routings in the lines of a bulk request",
 	},
 	"indexer": {
 		"dbsync":         "messages, operations, windows",

@@ -172,7 +172,7 @@ func (b *bench) alternate(ctx context.Context, n int, one, other func() error) e
 		one, other = other, one
 	}
 	for _, f := range []func() error{one, other} {
-		if err := b.settle(ctx); err != nil {
+		if err := b.awaitIdle(ctx); err != nil {
 			return err
 		}
 		if err := f(); err != nil {
@@ -182,12 +182,12 @@ func (b *bench) alternate(ctx context.Context, n int, one, other func() error) e
 	return nil
 }
 
-// settle waits until nothing is left to do of the steps before.
-func (b *bench) settle(ctx context.Context) error {
+// awaitIdle waits until nothing is left to do of the steps before.
+func (b *bench) awaitIdle(ctx context.Context) error {
 	if b.o.sink {
 		return nil
 	}
-	if err := b.search.settle(ctx); err != nil {
+	if err := b.search.awaitIdle(ctx); err != nil {
 		return err
 	}
 	_, err := b.data.conn.Exec(ctx, "checkpoint")
@@ -319,7 +319,7 @@ func (b *bench) transaction(ctx context.Context) error {
 	b.tell("one transaction that updates every row")
 	n, err := b.data.updateAll(ctx)
 	if err == nil {
-		err = b.settle(ctx)
+		err = b.awaitIdle(ctx)
 	}
 	if err != nil {
 		return err
@@ -338,7 +338,7 @@ func (b *bench) transaction(ctx context.Context) error {
 
 func (b *bench) latency(ctx context.Context) error {
 	b.tell("following %d changes a second for %s", b.o.rate, b.o.duration)
-	if err := b.settle(ctx); err != nil {
+	if err := b.awaitIdle(ctx); err != nil {
 		return err
 	}
 	found, u, err := measureLatency(ctx, b.tool, b.search, b.data, b.o.rate, b.o.duration)

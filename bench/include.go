@@ -70,7 +70,7 @@ indices:
 		end := context.WithoutCancel(ctx)
 		err = errors.Join(err, dropSlot(end, b.data.conn, slot), b.search.drop(end, t.index))
 	}()
-	if err := b.settle(ctx); err != nil {
+	if err := b.awaitIdle(ctx); err != nil {
 		return err
 	}
 	b.tell("filling an index with related rows")

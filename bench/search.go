@@ -93,9 +93,9 @@ func (s *search) refresh(ctx context.Context, index string) error {
 // settleLimit bounds the wait for merges.
 const settleLimit = time.Minute
 
-// settle waits until the server has ended what it still does for earlier steps: merges go
+// awaitIdle waits until the server has ended what it still does for earlier steps: merges go
 // on after the last answer.
-func (s *search) settle(ctx context.Context) error {
+func (s *search) awaitIdle(ctx context.Context) error {
 	if err := s.call(ctx, http.MethodPost, "/_flush?wait_if_ongoing=true", nil, nil); err != nil {
 		return err
 	}

@@ -22,7 +22,7 @@ func retry[T any](ctx context.Context, log logger, what string, f func() (T, err
 			return v, fmt.Errorf("%s: %w", what, context.Cause(ctx))
 		}
 		d := pause.NextBackOff()
-		log.Warn(what+" failed, trying again", "error", err, "pause", d.Round(time.Millisecond))
+		log.Warn(what+" failed, trying again", "error", err, "next_in", d.Round(time.Millisecond))
 		select {
 		case <-ctx.Done():
 			return v, fmt.Errorf("%s: %w", what, context.Cause(ctx))

@@ -238,7 +238,7 @@ func (s *Syncer) advanceSlot(ctx context.Context, conn *pgx.Conn) error {
 	if err != nil {
 		return fmt.Errorf("move slot %s to the end of the log: %w", s.slot, err)
 	}
-	s.log.Info("moved replication slot to the end of the log, the publication is younger", "slot", s.slot, "lsn", lsn)
+	s.log.Info("moved replication slot to the end of the log, the publication is younger", "slot", s.slot, "position", lsn)
 	return s.noteSlot(ctx, conn, lsn)
 }
 
@@ -261,7 +261,7 @@ func (s *Syncer) createSlot(ctx context.Context, conn *pgx.Conn) error {
 	if err != nil {
 		return fmt.Errorf("make slot %s: %w", s.slot, err)
 	}
-	s.log.Info("made replication slot", "slot", s.slot, "lsn", lsn.String())
+	s.log.Info("made replication slot", "slot", s.slot, "position", lsn.String())
 	return s.noteSlot(ctx, conn, lsn)
 }
 

@@ -180,7 +180,7 @@ func (s *Syncer) handleTruncate(idx int, msg *pglogrepl.TruncateMessage) error {
 	}
 	h, ok := s.handler().(TruncateHandler)
 	if !ok {
-		s.log.Warn("a TRUNCATE was passed over, the handler does not take it", "tables", len(tables), "lsn", s.version.String())
+		s.log.Warn("a TRUNCATE was passed over, the handler does not take it", "tables", len(tables), "position", s.version.String())
 		return nil
 	}
 	return h.HandleTruncateMessage(idx, msg, tables)

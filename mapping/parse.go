@@ -7,7 +7,7 @@ import (
 
 	"gopkg.in/yaml.v3"
 
-	"tidemark/indexer/search/limit"
+	"tidemark/mapping/limit"
 )
 
 // Defaults of the keys that have one. Sizes are in bytes.

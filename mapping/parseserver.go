@@ -11,8 +11,8 @@ import (
 
 	"gopkg.in/yaml.v3"
 
-	"tidemark/indexer/search/limit"
 	"tidemark/mapping/catalog"
+	"tidemark/mapping/limit"
 )
 
 const maxCAFile = 1 << 20

@@ -68,7 +68,7 @@ func (m *Manager) backfillSource(ctx context.Context, x *index, st *control.Stat
 		}
 		x.set(*st)
 		bar.Add(rows)
-		m.o.Logger.Debug("stored a chunk", "index", st.Name, "rows", rows, "dropped", c.window.Dropped(), "done", st.Done)
+		m.o.Logger.Debug("stored a chunk", "index", st.Name, "rows", rows, "dropped", c.window.Dropped(), "rows_done", st.Done)
 		return nil
 	})
 }

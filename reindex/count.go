@@ -39,7 +39,7 @@ func (m *Manager) checkCount(ctx context.Context, x *index, st *control.State) e
 		if !errors.As(err, &wrong) || attempt == attempts {
 			return err
 		}
-		m.o.Logger.Warn("counting again", "reason", err)
+		m.o.Logger.Warn("counting again", "error", err)
 	}
 }
 

@@ -18,7 +18,7 @@ import (
 
 	"tidemark/dbsync"
 	"tidemark/indexer/retry"
-	"tidemark/indexer/search/limit"
+	"tidemark/mapping/limit"
 )
 
 const (
@@ -272,7 +272,7 @@ func (b *Bulk) refuse(ctx context.Context, refused []Refused) error {
 	b.stats.Refused.Add(int64(len(refused)))
 	// The server's reason may quote the document, so it goes to the dead letters only.
 	first := refused[0].Err
-	b.o.Logger.Warn("documents refused for good", "count", len(refused), "index", first.Index, "status", first.Status, "type", first.Type)
+	b.o.Logger.Warn("documents refused for good", "documents", len(refused), "index", first.Index, "status", first.Status, "type", first.Type)
 	return nil
 }
 

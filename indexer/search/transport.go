@@ -11,7 +11,7 @@ import (
 	"strings"
 	"time"
 
-	"tidemark/indexer/search/limit"
+	"tidemark/mapping/limit"
 )
 
 // productTransport makes one client serve both products. go-elasticsearch refuses

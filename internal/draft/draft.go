@@ -166,7 +166,7 @@ func (c *survey) noTable(name catalog.TableName) mapping.Problem {
 		p.Text, p.Hint = fmt.Sprintf("table %s is not in a schema of --schema", name), "add its schema: --schema "+name.Schema
 		return p
 	}
-	if _, err := d.judge("table: " + scalar(name.String())); err != nil {
+	if _, err := d.tryOut("table: " + scalar(name.String())); err != nil {
 		if problems, ok := errors.AsType[mapping.Problems](err); ok {
 			p.Text, p.Hint = reason(problems[0]), problems[0].Hint
 		}

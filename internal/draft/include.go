@@ -82,7 +82,7 @@ func (d *drafter) includes(t *catalog.Table, head []string, taken map[string]boo
 
 // weigh completes the statements that an include needs; false where none would do.
 func (d *drafter) weigh(t *catalog.Table, head []string, in *include) bool {
-	_, err := d.judge(slices.Concat(head, []string{"include:", in.text("  ", "    ", 0)})...)
+	_, err := d.tryOut(slices.Concat(head, []string{"include:", in.text("  ", "    ", 0)})...)
 	if err == nil {
 		return true
 	}

@@ -154,13 +154,13 @@ func (d *drafter) index(name catalog.TableName, taken map[string]bool) {
 // head writes the table and what its _id is made of. fields are the lines of fieldLines.
 func (d *drafter) head(t *catalog.Table, fields []string) ([]string, error) {
 	head := []string{"table: " + tableText(t.TableName())}
-	_, err := d.judge(slices.Concat(head, fields)...)
+	_, err := d.tryOut(slices.Concat(head, fields)...)
 	if err == nil || len(t.PrimaryKey) > 0 {
 		return head, err
 	}
 	for _, columns := range t.Unique {
 		with := append(head, "id: ["+strings.Join(scalars(columns), ", ")+"]")
-		if _, err := d.judge(slices.Concat(with, fields)...); err == nil {
+		if _, err := d.tryOut(slices.Concat(with, fields)...); err == nil {
 			return with, nil
 		}
 	}
@@ -264,7 +264,7 @@ func (d *drafter) fieldCount(head []string, proposed []*include) int {
 			lines = append(lines, in.text("  ", "    ", 0))
 		}
 	}
-	config, _ := d.judge(lines...)
+	config, _ := d.tryOut(lines...)
 	if config == nil {
 		return 0
 	}
@@ -275,9 +275,9 @@ func (d *drafter) fieldCount(head []string, proposed []*include) int {
 	return strings.Count(string(body), `"type":`) + strings.Count(string(body), `"properties":`)
 }
 
-// judge holds an index of these lines against the catalog. Without one of them, the
+// tryOut holds an index of these lines against the catalog. Without one of them, the
 // config is returned beside the error.
-func (d *drafter) judge(lines ...string) (*mapping.Config, error) {
+func (d *drafter) tryOut(lines ...string) (*mapping.Config, error) {
 	text := "search: {urls: [http://localhost:9200]}\nindices:\n  x:\n    " + strings.ReplaceAll(strings.Join(lines, "\n"), "\n", "\n    ") + "\n"
 	config, err := mapping.Parse("draft", []byte(text), func(string) (string, bool) { return "", false })
 	if err != nil {
@@ -291,5 +291,5 @@ func (d *drafter) judge(lines ...string) (*mapping.Config, error) {
 
 var ofKey = regexp.MustCompile(`^indices\.x[^ ]*: `)
 
-// reason returns the text of a problem without the key of the file that judge made up.
+// reason returns the text of a problem without the key of the file that tryOut made up.
 func reason(p mapping.Problem) string { return ofKey.ReplaceAllString(p.Text, "") }
