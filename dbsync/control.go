@@ -84,7 +84,8 @@ func (p *plan) planControl(ctx context.Context, conn *pgx.Conn) error {
 		v.oid IS NULL OR pg_catalog.has_table_privilege(v.oid, 'SELECT')
 		FROM (VALUES (1)) one LEFT JOIN pg_catalog.pg_namespace n ON n.nspname = $1
 		LEFT JOIN pg_catalog.pg_class w ON w.relnamespace = n.oid AND w.relname = $2
-		LEFT JOIN pg_catalog.pg_class s ON s.relnamespace = n.oid AND s.relname = $3`, s.namespace, s.wmTable, slotTable).
+		LEFT JOIN pg_catalog.pg_class s ON s.relnamespace = n.oid AND s.relname = $3
+		LEFT JOIN pg_catalog.pg_class v ON v.relnamespace = n.oid AND v.relname = $4`, s.namespace, s.wmTable, slotTable, versionTable).
 		Scan(&p.state.mayCreate, &schema, &usage, &create, &p.state.watermarks, &useWatermarks, &notes, &useNotes, &current, &useVersions)
 	if err != nil {
 		return fmt.Errorf("look for control schema %s: %w", s.namespace, err)
