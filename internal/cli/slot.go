@@ -19,17 +19,22 @@ import (
 // A followedSlot is a slot that an instance follows, one that is running or this process, and
 // what there is to work with meanwhile.
 type followedSlot struct {
+	screen
 	config   *mapping.Config
 	prepared *prepare.Prepared
 	db       *sql.DB
-	log      *slog.Logger
-	display  *progress.Display
+}
+
+// A screen is where a command says what it does while it works.
+type screen struct {
+	log     *slog.Logger
+	display *progress.Display
 }
 
 // whileFollowed calls do while an instance follows the slot: one that is running, or this
 // process. The indices are as the mapping has them.
-func whileFollowed(ctx context.Context, config *mapping.Config, indices []*mapping.Index, log *slog.Logger, display *progress.Display, do func(context.Context, *followedSlot) error) error {
-	prepared, err := prepare.Prepare(ctx, config, log)
+func whileFollowed(ctx context.Context, config *mapping.Config, indices []*mapping.Index, on screen, do func(context.Context, *followedSlot) error) error {
+	prepared, err := prepare.Prepare(ctx, config, on.log)
 	if err != nil {
 		return err
 	}
@@ -47,7 +52,7 @@ func whileFollowed(ctx context.Context, config *mapping.Config, indices []*mappi
 	defer db.Close()
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	s := &followedSlot{config, prepared, db, log, display}
+	s := &followedSlot{screen: on, config: config, prepared: prepared, db: db}
 	end, err := s.follow(ctx, cancel)
 	if err != nil {
 		return err

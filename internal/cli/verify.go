@@ -82,7 +82,7 @@ func runVerify(ctx context.Context, o verifyOptions, names []string, out, stderr
 	log, display := o.logger(stderr)
 	out = &lockedWriter{w: out}
 	counts := make([]int64, len(indices))
-	err = whileFollowed(ctx, config, indices, log, display, func(ctx context.Context, slot *followedSlot) error {
+	err = whileFollowed(ctx, config, indices, screen{log, display}, func(ctx context.Context, slot *followedSlot) error {
 		// What takes its time is mostly to wait for the slot.
 		p := pool.New().WithContext(ctx).WithMaxGoroutines(parallelVerify).WithCancelOnError().WithFirstError()
 		for i, ix := range indices {
