@@ -166,7 +166,7 @@ var (
 	_ func(...dbsync.Operation) *dbsync.Batch                                                     = dbsync.NewBatch
 	_ interface{ Operations() []dbsync.Operation }                                                = (*dbsync.Batch)(nil)
 	_ interface{ Plain() bool }                                                                   = (*dbsync.Batch)(nil)
-	_ interface{ Moved(*dbsync.Operation) bool }                                                  = (*dbsync.Batch)(nil)
+	_ interface{ Rerouted(*dbsync.Operation) bool }                                               = (*dbsync.Batch)(nil)
 	_ dbsync.Origin                                                                               = fmt.Stringer(nil)
 	_ fmt.Stringer                                                                                = dbsync.Store
 	_ func(dbsync.OperationBatcher) dbsync.Batcher                                                = dbsync.OperationsOnly

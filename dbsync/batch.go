@@ -56,10 +56,10 @@ func (b *Batch) Operations() []Operation { return b.ops }
 // It is known without looking at them.
 func (b *Batch) Plain() bool { return !b.special && len(b.routed) == 0 }
 
-// Moved reports whether op, which is in the batch, deletes a document that the batch stores
+// Rerouted reports whether op, which is in the batch, deletes a document that the batch stores
 // under another routing. If both routings lead to the same shard it is the same document
 // there, and with the same version, too; the deletion must be written before.
-func (b *Batch) Moved(op *Operation) bool {
+func (b *Batch) Rerouted(op *Operation) bool {
 	if op.Kind != Delete || len(b.routed) == 0 {
 		return false
 	}

@@ -117,8 +117,8 @@ func TestNewBatch(t *testing.T) {
 			moved := op.Kind == dbsync.Delete && slices.ContainsFunc(got, func(o dbsync.Operation) bool {
 				return document(o) && o.Kind != dbsync.Delete && o.Index == op.Index && o.ID == op.ID
 			})
-			if batch.Moved(op) != moved {
-				t.Fatalf("Moved(%s) is %t", lines(got[i : i+1])[0], !moved)
+			if batch.Rerouted(op) != moved {
+				t.Fatalf("Rerouted(%s) is %t", lines(got[i : i+1])[0], !moved)
 			}
 		}
 		ready := !slices.ContainsFunc(ops, func(op dbsync.Operation) bool { return !op.Kind.Ready() })

@@ -281,7 +281,7 @@ func (h *Handler) HandleUpdateMessage(_ int, msg *pglogrepl.UpdateMessage, _ *pg
 			return p.blind
 		}
 		if msg.OldTuple != nil {
-			if err := h.removeMoved(p, msg.OldTuple, row); err != nil {
+			if err := h.removeOld(p, msg.OldTuple, row); err != nil {
 				return err
 			}
 		}
@@ -313,8 +313,8 @@ func unchanged(c *pglogrepl.TupleDataColumn) bool {
 	return c.DataType == pglogrepl.TupleDataTypeToast
 }
 
-// removeMoved removes the document of an old row if the new row's is another one.
-func (h *Handler) removeMoved(p *streamPlan, old, row *pglogrepl.TupleData) error {
+// removeOld removes the document of an old row if the new row's is another one.
+func (h *Handler) removeOld(p *streamPlan, old, row *pglogrepl.TupleData) error {
 	oldID, oldRouting, err := p.identify(old)
 	if err != nil {
 		return err
@@ -475,7 +475,7 @@ func (h *Handler) BatchOperations(ctx context.Context, batch *dbsync.Batch) erro
 	if err != nil {
 		return err
 	}
-	if err := h.o.Bulk.Write(ctx, s.moved); err != nil {
+	if err := h.o.Bulk.Write(ctx, s.deleteFirst); err != nil {
 		return err
 	}
 	for _, op := range s.truncations {

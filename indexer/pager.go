@@ -3,7 +3,6 @@ package indexer
 import (
 	"fmt"
 	"strings"
-	"time"
 
 	"golang.org/x/time/rate"
 
@@ -12,31 +11,16 @@ import (
 	"tidemark/mapping/catalog"
 )
 
-const (
-	// chunkBytes bounds what one chunk holds in memory. Two are under way at a time, for each
-	// of the indices that are filled at a time.
-	chunkBytes = 4 << 20
-	// ChunkTime is how long the select of a chunk may take: its snapshot holds vacuum back, and
-	// what changes meanwhile is remembered.
-	ChunkTime = 2 * time.Second
-	// SlowChunk is how many rows are asked for at least where a row takes long: each select
-	// has a price of its own.
-	SlowChunk = 100
-	// FirstChunk is how many rows the first chunk has at most: how large rows are is not
-	// known yet.
-	FirstChunk = 1000
-)
-
 // A Pager reads a table in chunks by its key, or the rows of given keys.
 type Pager struct {
-	Plan   *RowPlan
-	Where  string     // a condition in SQL, "" for all rows
-	Keys   [][][]byte // of the rows that are left to read, in the order of the id; nil: all rows
-	Key    []string   // columns, in the order of their index
-	Most   int        // rows of a chunk, as the mapping has it
-	Limit  int        // rows of the next chunk
-	doubt  int        // so many rows, the next ones, have one among them that no document can be made of
-	Cursor [][]byte   // key of the last row that was read, nil at the beginning
+	Plan     *RowPlan
+	Where    string     // a condition in SQL, "" for all rows
+	Keys     [][][]byte // of the rows that are left to read, in the order of the id; nil: all rows
+	Key      []string   // columns, in the order of their index
+	MaxRows  int        // rows of a chunk, as the mapping has it
+	NextRows int        // rows of the next chunk
+	doubt    int        // so many rows, the next ones, have one among them that no document can be made of
+	Cursor   [][]byte   // key of the last row that was read, nil at the beginning
 }
 
 // NewPager returns the Pager of a table, from after the row with the key cursor on; nil: from the
@@ -47,7 +31,7 @@ func NewPager(plan *RowPlan, cursor []string) *Pager {
 	if perSecond := s.Index.Reindex.MaxRowsPerSecond; perSecond > 0 {
 		most = min(most, perSecond)
 	}
-	c := &Pager{Plan: plan, Key: s.PageColumns(plan.Table), Most: most, Limit: min(most, FirstChunk)}
+	c := &Pager{Plan: plan, Key: s.PageColumns(plan.Table), MaxRows: most, NextRows: min(most, FirstChunk)}
 	for _, v := range cursor {
 		c.Cursor = append(c.Cursor, []byte(v))
 	}
@@ -60,7 +44,7 @@ func (c *Pager) Next() dbsync.Select { return c.selectOf(c.Plan) }
 func (c *Pager) selectOf(plan *RowPlan) dbsync.Select {
 	sel := dbsync.Select{Relation: plan.Table.OID, Related: plan.Related, Key: c.Key, MaxBytes: chunkBytes, Origin: plan}
 	if c.Keys != nil {
-		sel.Query, sel.Args = KeysQuery(plan, c.Keys[:min(c.Limit, len(c.Keys))])
+		sel.Query, sel.Args = KeysQuery(plan, c.Keys[:min(c.NextRows, len(c.Keys))])
 	} else {
 		sel.Query, sel.Args = c.Query(plan), c.Cursor
 	}
@@ -70,8 +54,8 @@ func (c *Pager) selectOf(plan *RowPlan) dbsync.Select {
 // Narrow returns the select of a smaller chunk, because of an error that one row of the last
 // one caused. When that was the only row, it reads the columns alone that tell which it is.
 func (c *Pager) Narrow(why error) (sel dbsync.Select, refusing bool) {
-	if c.Limit > 1 {
-		c.doubt, c.Limit = c.Limit, c.Limit/2
+	if c.NextRows > 1 {
+		c.doubt, c.NextRows = c.NextRows, c.NextRows/2
 		return c.Next(), false
 	}
 	c.doubt = 0
@@ -84,32 +68,23 @@ func (c *Pager) Read(w *dbsync.Window) (more bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	more = w.Truncated() || w.Len() == c.Limit
+	more = w.Truncated() || w.Len() == c.NextRows
 	if c.Keys != nil {
-		if w.Truncated() && c.Limit > 1 {
-			c.Limit = max(1, c.Limit/4) // which rows are left out cannot be told: all of them come again
+		if w.Truncated() && c.NextRows > 1 {
+			c.NextRows = max(1, c.NextRows/4) // which rows are left out cannot be told: all of them come again
 			return true, nil
 		}
-		c.Keys = c.Keys[min(c.Limit, len(c.Keys)):]
+		c.Keys = c.Keys[min(c.NextRows, len(c.Keys)):]
 		more = len(c.Keys) > 0
 	}
 	if last != nil {
 		c.Cursor = last
-		c.Limit = c.Fitting(w.Len(), w.Bytes(), w.Took())
+		c.NextRows = c.Fitting(w.Len(), w.Bytes(), w.Took())
 		if c.doubt = max(0, c.doubt-w.Len()); c.doubt > 0 {
-			c.Limit = min(c.Limit, (c.doubt+1)/2)
+			c.NextRows = min(c.NextRows, (c.doubt+1)/2)
 		}
 	}
 	return more, nil
-}
-
-// Fitting is how many rows the next chunk may have, by how large those just read were, and
-// how long they took. It grows by steps, so that one chunk of small rows does not let the
-// next one be cut.
-func (c *Pager) Fitting(rows, bytes int, took time.Duration) int {
-	large := int64(rows) * chunkBytes / int64(max(bytes, 1)) * 3 / 4
-	slow := max(SlowChunk, int64(rows)*int64(ChunkTime)/int64(max(took, 1)))
-	return int(max(1, min(large, slow, int64(c.Limit)*4, int64(c.Most))))
 }
 
 // Query returns the select of the next chunk, of the columns of plan: keyset pagination over the
@@ -127,7 +102,7 @@ func (c *Pager) Query(plan *RowPlan) string {
 	if c.Cursor != nil {
 		where = " WHERE " + plan.Table.After(mapping.Root, c.Key, 1)
 	}
-	return fmt.Sprintf("SELECT %s FROM %s %s%s ORDER BY %s LIMIT %d", plan.Selection.List, from, mapping.Root, where, strings.Join(names, ", "), c.Limit)
+	return fmt.Sprintf("SELECT %s FROM %s %s%s ORDER BY %s LIMIT %d", plan.Selection.List, from, mapping.Root, where, strings.Join(names, ", "), c.NextRows)
 }
 
 // Limiter bounds how many rows are read in a second; 0: no bound. A chunk has no more rows

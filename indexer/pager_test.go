@@ -47,7 +47,7 @@ func TestChunkQuery(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			c := &Pager{Key: source.KeyColumns(test.table), Limit: 7}
+			c := &Pager{Key: source.KeyColumns(test.table), NextRows: 7}
 			if test.after {
 				c.Cursor = make([][]byte, len(c.Key))
 			}

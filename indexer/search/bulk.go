@@ -449,31 +449,6 @@ func (b *Bulk) suspectSize(ctx context.Context, w *waiting, p part, out *outcome
 	})
 }
 
-// explain names the condition that holds operations back, and its hint.
-func explain(index string, status int, kind string, e *itemError) (key, text string) {
-	reason := fmt.Sprintf("%d %s: %s", status, kind, e.text())
-	switch kind {
-	case "index_not_found_exception", "invalid_index_name_exception":
-		return "index " + index + " is missing",
-			fmt.Sprintf("the write alias %s is gone, and its index perhaps too (%s); hint: start Tidemark again, and the index is made anew, or restore it", index, reason)
-	case "index_closed_exception":
-		return "index " + index + " is closed", fmt.Sprintf("%s; hint: POST /%s/_open", reason, index)
-	case "cluster_block_exception":
-		return "index " + index + " is blocked",
-			fmt.Sprintf("%s; hint: make room on the disks if they are full, then take the block off (index.blocks.write, read_only, read_only_allow_delete)", reason)
-	case "illegal_argument_exception":
-		return "index " + index + " is not one index", fmt.Sprintf("%s; hint: take the alias off all indices but ours", reason)
-	}
-	switch status {
-	case 401:
-		return "search server refuses the credentials", reason + "; hint: correct search.user and search.password, or search.api_key"
-	case 403:
-		return "search server forbids writing to " + index, reason + "; hint: grant the user write, create_index and manage on the index and its alias"
-	}
-	return fmt.Sprintf("search server answers bulk requests with %d", status),
-		reason + "; hint: look for a proxy between, and whether search.urls is the REST port of the cluster"
-}
-
 // waiting is why, and for how long, one part of a batch is held back.
 type waiting struct {
 	alarm    *retry.Alarm

@@ -49,18 +49,18 @@ func (v *verifier) readRows(ctx context.Context, s *source) error {
 	for {
 		n, err := c.read(ctx, plan, chunk.Query(plan.RowPlan), chunk.Cursor, chunk)
 		switch {
-		case indexer.IsDataError(err) && chunk.Limit > 1:
-			chunk.Limit = max(1, chunk.Limit/2) // one of the rows has what no document can be made of
+		case indexer.IsDataError(err) && chunk.NextRows > 1:
+			chunk.NextRows = max(1, chunk.NextRows/2) // one of the rows has what no document can be made of
 			continue
 		case indexer.IsDataError(err) && plan.whole:
 			plan = s.keys // this one
 			continue
 		case err != nil:
 			return err
-		case n < chunk.Limit:
+		case n < chunk.NextRows:
 			return c.compare(ctx)
 		}
-		chunk.Limit = min(chunk.Limit*2, chunk.Most)
+		chunk.NextRows = min(chunk.NextRows*2, chunk.MaxRows)
 		plan = s.rows
 		if err := limit.WaitN(ctx, n); err != nil {
 			return err

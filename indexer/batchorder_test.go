@@ -189,7 +189,7 @@ func (m *model) apply(t *rapid.T, batch *dbsync.Batch, stages int) {
 	}
 	stage := []func(){
 		func() {
-			for _, op := range shuffled(s.moved) {
+			for _, op := range shuffled(s.deleteFirst) {
 				m.write(op)
 			}
 		},
@@ -308,7 +308,7 @@ func TestSortedKeepsEveryOperation(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		n := len(s.moved) + len(s.truncations) + len(s.ready)
+		n := len(s.deleteFirst) + len(s.truncations) + len(s.ready)
 		for _, w := range s.rereads {
 			n += len(w.direct) + len(w.lookups)
 		}

@@ -13,10 +13,10 @@ import (
 // sorted is a batch by what is to be done with its operations, in the order in which it has
 // to be done.
 type sorted struct {
-	// moved are deletions of documents that the batch stores under another routing. After
+	// deleteFirst are deletions of documents that the batch stores under another routing. After
 	// the storing, on the same shard, they would remove what was stored, as both have the
 	// version of the same commit.
-	moved []dbsync.Operation
+	deleteFirst []dbsync.Operation
 
 	truncations []*dbsync.Operation // of these the batch stores again what came after them
 	rereads     []*rereads
@@ -72,8 +72,8 @@ func sortBatch(batch *dbsync.Batch) (*sorted, error) {
 			w.lookups = append(w.lookups, op)
 			w.version = max(w.version, op.Version)
 		default:
-			if batch.Moved(op) {
-				s.moved = append(s.moved, *op)
+			if batch.Rerouted(op) {
+				s.deleteFirst = append(s.deleteFirst, *op)
 			} else {
 				s.ready = append(s.ready, *op)
 			}

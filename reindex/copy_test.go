@@ -172,7 +172,7 @@ func TestChunkPlan(t *testing.T) {
 			if middle.Err != nil {
 				t.Fatal(middle.Err)
 			}
-			chunk := &indexer.Pager{Key: table.PrimaryKey, Cursor: middle.Rows[0], Limit: limit}
+			chunk := &indexer.Pager{Key: table.PrimaryKey, Cursor: middle.Rows[0], NextRows: limit}
 			explained := conn.PgConn().ExecParams(t.Context(), "EXPLAIN (ANALYZE, FORMAT JSON) "+chunk.Query(rowPlan), middle.Rows[0], nil, nil, nil).Read()
 			if explained.Err != nil {
 				t.Fatal(explained.Err)
@@ -218,7 +218,7 @@ func TestChunkTimes(t *testing.T) {
 		{"few rows at the end", 10_000, 10_000, 1, indexer.ChunkTime, indexer.SlowChunk},
 		{"less is wanted", 10, 10, 10, time.Hour, 10},
 	} {
-		c := &indexer.Pager{Most: test.most, Limit: test.limit}
+		c := &indexer.Pager{MaxRows: test.most, NextRows: test.limit}
 		if got := c.Fitting(test.rows, test.rows*row, test.took); got != test.want {
 			t.Errorf("%s: %d rows, want %d", test.name, got, test.want)
 		}
