@@ -1,7 +1,6 @@
 package reindex
 
 import (
-	"errors"
 	"fmt"
 	"net/http"
 	"strings"
@@ -47,7 +46,7 @@ func TestRefusals(t *testing.T) {
 			p := r.start(t, options{})
 			select {
 			case err := <-p.ran:
-				if permanent := (*dbsync.PermanentError)(nil); !errors.As(err, &permanent) || !strings.Contains(err.Error(), test.want) || !strings.Contains(err.Error(), r.prefix+"t") {
+				if !dbsync.IsPermanent(err) || !strings.Contains(err.Error(), test.want) || !strings.Contains(err.Error(), r.prefix+"t") {
 					t.Errorf("Syncer.Run: %v, want a permanent error with %q", err, test.want)
 				}
 			case err := <-p.built:

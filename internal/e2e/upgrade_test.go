@@ -128,7 +128,7 @@ func (d *dump) test(t *testing.T) {
 		d.checkGoesOn(t, i, want)
 	}
 	again := s.once(t)
-	for _, text := range []string{"migrated the control schema", "made a physical index", "going on with filling"} {
+	for _, text := range []string{"migrated the control schema", "made a physical index", "going on with the backfill"} {
 		if strings.Contains(again.log(), text) {
 			t.Errorf("the second start says %q", text)
 		}
@@ -195,7 +195,7 @@ func (d *dump) checkGoesOn(t *testing.T, i *instance, want string) {
 	t.Helper()
 	said := ""
 	for line := range strings.Lines(i.log()) {
-		if strings.Contains(line, "going on with filling an index") {
+		if strings.Contains(line, "going on with the backfill of an index") {
 			said += line
 		}
 	}
@@ -477,8 +477,8 @@ func onlyLookedAt(t *testing.T, s *setup) {
 		says []string
 	}{
 		{"check", 0, []string{"run will migrate control schema dbsync_ctrl to version 1 of its part dbsync: ", "to version 1 of its part tidemark: ",
-			"to version 2 of its part tidemark: ", "run goes on with filling g12-orders-20261127t124120z", "run keeps g12-products-20261127t124111z equal"}},
-		{"status", 0, []string{"the control schema is of an earlier version", "g12-orders goes on being filled by the next instance as g12-orders-20261127t124120z", "reindex"}},
+			"to version 2 of its part tidemark: ", "run goes on with the backfill of g12-orders-20261127t124120z", "run keeps g12-products-20261127t124111z equal"}},
+		{"status", 0, []string{"the control schema is of an earlier version", "g12-orders: backfill of g12-orders-20261127t124120z, which the next instance goes on with", "reindex"}},
 		{"dead-letters list", 0, []string{"line-2-3", "400 mapper_parsing_exception"}},
 		{"reindex g12-products --no-wait", 1, []string{"the control schema is of an earlier version", "hint: start tidemark run of this version"}},
 		{"reindex g12-orders --cancel", 1, []string{"the control schema is of an earlier version"}},
