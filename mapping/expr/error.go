@@ -26,7 +26,7 @@ func (e *Error) Error() string {
 	return e.Text + ": " + e.Hint
 }
 
-// shaped makes an [*expressionError] of an error of expr-lang.
+// shaped makes an [*Error] of an error of expr-lang.
 func shaped(err error, t *catalog.Table) error {
 	var fe *file.Error
 	if !errors.As(err, &fe) {

@@ -43,7 +43,7 @@ type Expression struct {
 }
 
 // CompileCondition compiles an expression that must give a boolean. Its error
-// is an [*expressionError].
+// is an [*Error].
 func CompileCondition(text string, t *catalog.Table) (*Expression, error) {
 	e, typ, err := compileText(text, t)
 	if err != nil {
@@ -60,7 +60,7 @@ func CompileCondition(text string, t *catalog.Table) (*Expression, error) {
 }
 
 // Compile compiles an expression that gives a value of a document.
-// Its error is an [*expressionError].
+// Its error is an [*Error].
 func Compile(text string, t *catalog.Table) (*Expression, error) {
 	e, typ, err := compileText(text, t)
 	if err != nil {

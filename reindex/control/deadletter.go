@@ -72,7 +72,7 @@ func (d *DeadLetters) local(ctx context.Context, f func(*sql.Tx) error) error {
 
 // Keep stores refused operations, durably when it returns nil. The same version of a
 // document is kept once, however often it comes: a batch is repeated after a crash.
-// While Postgres is away Keep waits, until ctx ends. It is the OnRefused of a [Bulk].
+// While Postgres is away Keep waits, until ctx ends. It is the OnRefused of a [search.Bulk].
 func (d *DeadLetters) Keep(ctx context.Context, refused []search.Refused) error {
 	for len(refused) > 0 {
 		n, bytes := 0, 0
