@@ -15,8 +15,8 @@ import (
 //
 // One goroutine at a time works on it: Begin, before the first message of the stream; Run, until
 // it is done with the index; from then on a worker of Serve. Whoever works on it changes its
-// state. Beside that, the watcher of partitions notes those that it has seen to, Altered leaves
-// word, and Serve asks and cancels. So what is below mu is read and written by the methods alone.
+// state. Beside that, the watcher of partitions notes those that it has seen to, walkAll notes how
+// far the index is compared with its tables, Altered leaves word, and Serve asks and cancels. So what is below mu is read and written by the methods alone.
 type index struct {
 	*mapping.Index                    // as the file has it
 	documents      *indexer.Documents // made by that; New gets them
@@ -44,6 +44,16 @@ type index struct {
 	// starting is set while a rebuild that was asked for has begun and cannot be cancelled yet.
 	starting bool
 
+	// proof is what is noted of the index's being equal to its tables; noting is held by who writes
+	// the note, so that this one is the last.
+	proof  control.Proof
+	noting sync.Mutex
+
+	found, repaired int64 // differences, by this process
+
+	// walking ends the walk under way; nil if none is.
+	walking context.CancelCauseFunc
+
 	// stop cancels the backfill that is under way; nil if none is, or if it is too late.
 	stop context.CancelCauseFunc
 }
@@ -58,11 +68,14 @@ func (x *index) state() control.State {
 	return *x.known
 }
 
-// set has st be what is known of the index.
+// set has st be what is known of the index. Where it is being filled, it is not walked through.
 func (x *index) set(st control.State) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	x.known = &st
+	if st.Building.Physical != "" {
+		x.stopWalkLocked()
+	}
 }
 
 // setPartitions has the physical index be as these partitions are, if it is still in use.
@@ -110,11 +123,13 @@ func (x *index) isRunDone() bool {
 	return x.runDone
 }
 
-// setAltered leaves word that a table of the index was altered.
+// setAltered leaves word that a table of the index was altered. A walk compares by the table as it
+// was, and ends.
 func (x *index) setAltered() {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	x.altered = true
+	x.stopWalkLocked()
 }
 
 // isAltered reports whether a table of the index was altered since takeAltered.

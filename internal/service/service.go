@@ -146,7 +146,7 @@ func (s *Service) open(ctx context.Context) (err error) {
 		Altered: s.altered,
 	})
 	s.manager = reindex.New(reindex.Options{
-		Syncer: s.syncer, Client: s.found.Client, DeadLetters: s.dead, Alarm: s.alarm, States: states, Requests: requests, Keep: s.handler.Add,
+		Syncer: s.syncer, Client: s.found.Client, DeadLetters: s.dead, Alarm: s.alarm, States: states, Requests: requests, Proofs: control.NewProofs(s.syncer.DB(), c.Postgres.ControlSchema), Verify: c.Verify, Keep: s.handler.Add,
 		Schema: c.Postgres.ControlSchema, Slot: c.Postgres.Slot, Attached: s.attached,
 		Documents: documents, Catalog: s.catalog, Logger: log,
 		Rebuild: func(name string) bool {

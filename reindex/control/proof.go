@@ -11,6 +11,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgtype"
 
+	"tidemark/dbsync"
 	"tidemark/mapping/catalog"
 )
 
@@ -202,20 +203,22 @@ const (
 	maxDoubts = 2000 // of all reasons of an index
 )
 
-// Unprove notes that an index may differ from its tables, and why. A walk under way begins anew:
-// it may have passed what differs.
-func (p *Proofs) Unprove(ctx context.Context, index, why string) (Proof, error) {
+// Unprove notes that an index, which is as st has it, may differ from its tables, and why. A walk
+// under way is to begin anew: it may have passed what differs. What was noted of a physical index
+// before is forgotten, see [Proof.Of].
+func (p *Proofs) Unprove(ctx context.Context, st *State, why string) (Proof, error) {
 	why = strings.ToValidUTF8(strings.ReplaceAll(why, "\x00", ""), "")
 	if text := []rune(why); len(text) > maxDoubt {
 		why = string(text[:maxDoubt-1]) + "…"
 	}
-	return p.change(ctx, index, `INSERT INTO `+p.table+` AS p (index_name, unproven_since, unproven_noted, unproven_why)
+	const first = `(p.unproven_since IS NULL OR p.physical <> $4 AND p.unproven_noted < $5)`
+	return p.change(ctx, st.Name, `INSERT INTO `+p.table+` AS p (index_name, unproven_since, unproven_noted, unproven_why)
 		VALUES ($1, pg_catalog.clock_timestamp(), pg_catalog.clock_timestamp(), $2)
-		ON CONFLICT (index_name) DO UPDATE SET unproven_since = coalesce(p.unproven_since, excluded.unproven_since), unproven_noted = excluded.unproven_noted,
-			unproven_why = CASE WHEN p.unproven_since IS NULL THEN $2 WHEN pg_catalog.strpos(p.unproven_why, $2) > 0 THEN p.unproven_why
+		ON CONFLICT (index_name) DO UPDATE SET unproven_since = CASE WHEN `+first+` THEN excluded.unproven_since ELSE p.unproven_since END, unproven_noted = excluded.unproven_noted,
+			unproven_why = CASE WHEN `+first+` THEN $2 WHEN pg_catalog.strpos(p.unproven_why, $2) > 0 THEN p.unproven_why
 				ELSE pg_catalog.left(p.unproven_why || '; ' || $2, $3) END,
 			walk_began_at = NULL
-		RETURNING `+proofColumns, why, maxDoubts)
+		RETURNING `+proofColumns, why, maxDoubts, st.Live.Physical, st.StartedAt)
 }
 
 // Begin notes that a walk of the index begins, of the physical index that st has in use; total is
@@ -244,7 +247,7 @@ func (p *Proofs) Begin(ctx context.Context, st *State, total int64) (Proof, erro
 
 // ErrWalkOver reports that a walk is not the one under way any more: it is to begin anew, or
 // another process has come to its end.
-var ErrWalkOver = errors.New("the walk is not under way any more")
+var ErrWalkOver error = &dbsync.PermanentError{Err: errors.New("the walk is not under way any more")}
 
 // Advance notes how far a walk is. Its error is ErrWalkOver when the walk is not under way.
 func (p *Proofs) Advance(ctx context.Context, index string, w *Walk) error {

@@ -96,14 +96,14 @@ func TestUnprove(t *testing.T) {
 		return p.Walk
 	}
 	w := begin()
-	first, err := proofs.Unprove(ctx, "p", "because")
+	first, err := proofs.Unprove(ctx, st, "because")
 	if err != nil || !first.IsUnproven() || !first.OwesWalk() || first.Walk.UnderWay() || first.Unproven.Why != "because" {
 		t.Fatalf("unproven: %+v, %v", first, err)
 	}
 	if _, err := proofs.Finish(ctx, "p", &w); !errors.Is(err, ErrWalkOver) {
 		t.Errorf("a walk of before came to its end: %v", err)
 	}
-	again, err := proofs.Unprove(ctx, "p", "of that, too")
+	again, err := proofs.Unprove(ctx, st, "of that, too")
 	if err != nil || again.Unproven.Why != "because; of that, too" || !again.Unproven.Since.Equal(first.Unproven.Since) || !again.Unproven.Noted.After(first.Unproven.Noted) {
 		t.Fatalf("unproven again: %+v, %v", again, err)
 	}
@@ -120,7 +120,7 @@ func TestUnprove(t *testing.T) {
 
 	// What is kept is bounded, however much comes.
 	for i := range 100 {
-		if p, err = proofs.Unprove(ctx, "p", fmt.Sprintf("%d é\x00\xff %s", i, strings.Repeat("ü", 1000))); err != nil {
+		if p, err = proofs.Unprove(ctx, st, fmt.Sprintf("%d é\x00\xff %s", i, strings.Repeat("ü", 1000))); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -128,7 +128,7 @@ func TestUnprove(t *testing.T) {
 		t.Errorf("%d characters: %.100s", n, p.Unproven.Why)
 	}
 	before := p.Unproven.Why
-	if p, err = proofs.Unprove(ctx, "p", "0 é"); err != nil || p.Unproven.Why != before {
+	if p, err = proofs.Unprove(ctx, st, "0 é"); err != nil || p.Unproven.Why != before {
 		t.Errorf("the same reason twice: %s, %v", p.Unproven.Why, err)
 	}
 }
@@ -145,27 +145,29 @@ func TestProofOfAnotherPhysicalIndex(t *testing.T) {
 		}
 		return now
 	}
+	var st *State
 	for _, test := range []struct {
 		name     string
 		started  func() State // calls unprove before or after the filling began
 		unproven bool
 	}{
 		{"a doubt of before", func() State {
-			if _, err := proofs.Unprove(ctx, "p", "because"); err != nil {
+			if _, err := proofs.Unprove(ctx, st, "because"); err != nil {
 				t.Fatal(err)
 			}
 			return State{Name: "p", Live: Version{Physical: "p-2"}, StartedAt: clock()}
 		}, false},
 		{"a doubt that came meanwhile", func() State {
-			st := State{Name: "p", Live: Version{Physical: "p-3"}, StartedAt: clock()}
-			if _, err := proofs.Unprove(ctx, "p", "because"); err != nil {
+			next := State{Name: "p", Live: Version{Physical: "p-3"}, StartedAt: clock()}
+			if _, err := proofs.Unprove(ctx, st, "because"); err != nil {
 				t.Fatal(err)
 			}
-			return st
+			return next
 		}, true},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			p, err := proofs.Begin(ctx, &State{Name: "p", Live: Version{Physical: "p-1"}}, 10)
+			st = &State{Name: "p", Live: Version{Physical: "p-1"}, StartedAt: clock()}
+			p, err := proofs.Begin(ctx, st, 10)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -173,25 +175,52 @@ func TestProofOfAnotherPhysicalIndex(t *testing.T) {
 			if _, err := proofs.Finish(ctx, "p", &p.Walk); err != nil {
 				t.Fatal(err)
 			}
-			st := test.started()
+			next := test.started()
 			if p, err = proofs.Read(ctx, "p"); err != nil || !p.IsUnproven() || p.Last.Number == 0 {
 				t.Fatalf("%+v, %v", p, err)
 			}
-			of := p.Of(&st)
-			if of.IsUnproven() != test.unproven || of.Last.Number != 0 || of.Walk.UnderWay() || of.Physical != st.Live.Physical {
+			of := p.Of(&next)
+			if of.IsUnproven() != test.unproven || of.Last.Number != 0 || of.Walk.UnderWay() || of.Physical != next.Live.Physical {
 				t.Errorf("of the new one: %+v", of)
 			}
 			// The statement says the same.
-			if p, err = proofs.Begin(ctx, &st, 10); err != nil {
+			if p, err = proofs.Begin(ctx, &next, 10); err != nil {
 				t.Fatal(err)
 			}
 			p.Walk = Walk{}
 			if diff := cmp.Diff(of, p); diff != "" {
 				t.Errorf("-Of +Begin:\n%s", diff)
 			}
-			if same := p.Of(&st); !cmp.Equal(same, p) {
+			if same := p.Of(&next); !cmp.Equal(same, p) {
 				t.Errorf("of the same one: %+v", same)
 			}
 		})
+	}
+}
+
+// A doubt about a physical index that took the place of another one is the first about that.
+func TestUnproveAnotherPhysicalIndex(t *testing.T) {
+	ctx := searchtest.Within(t, time.Minute)
+	proofs, db := newProofs(t)
+	st := &State{Name: "p", Live: Version{Physical: "p-1"}}
+	if _, err := proofs.Begin(ctx, st, 10); err != nil {
+		t.Fatal(err)
+	}
+	unprove := func(why, want string) Doubt {
+		t.Helper()
+		p, err := proofs.Unprove(ctx, st, why)
+		if err != nil || p.Unproven.Why != want {
+			t.Errorf("%s: %+v, %v; want %s", why, p, err, want)
+		}
+		return p.Unproven
+	}
+	unprove("one", "one")
+	st.Live.Physical = "p-2"
+	if err := db.QueryRowContext(ctx, "SELECT clock_timestamp()").Scan(&st.StartedAt); err != nil {
+		t.Fatal(err)
+	}
+	first := unprove("two", "two")
+	if again := unprove("three", "two; three"); first.Since.Before(st.StartedAt) || !again.Since.Equal(first.Since) {
+		t.Errorf("since %v, then %v", first.Since, again.Since)
 	}
 }
