@@ -131,7 +131,7 @@ func (m *Manager) Begin(ctx context.Context) error {
 			err = m.enter(x, st)
 		}
 		if err == nil {
-			err = m.readProof(ctx, x)
+			err = m.beginProof(ctx, x)
 		}
 		if err != nil {
 			return fmt.Errorf("index %s: %w", x.Name, err)

@@ -79,6 +79,18 @@ func (m *Manager) unprove(ctx context.Context, x *index, why string) error {
 	return nil
 }
 
+// beginProof takes up what was noted of an index before this process. A walk that nothing asks for
+// any more, as they were switched off, is given up.
+func (m *Manager) beginProof(ctx context.Context, x *index) error {
+	return m.noteProof(x, func() (control.Proof, error) {
+		p, err := m.o.Proofs.Read(ctx, x.Name)
+		if err == nil && p.Walk.UnderWay() && !p.IsUnproven() && m.o.Verify.Every == 0 {
+			p, err = m.o.Proofs.GiveUp(ctx, x.Name, &p.Walk)
+		}
+		return p, err
+	})
+}
+
 // readProof reads what was noted of an index.
 func (m *Manager) readProof(ctx context.Context, x *index) error {
 	return m.noteProof(x, func() (control.Proof, error) { return m.o.Proofs.Read(ctx, x.Name) })

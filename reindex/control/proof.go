@@ -272,6 +272,11 @@ func (p *Proofs) Finish(ctx context.Context, index string, w *Walk) (Proof, erro
 		w.Number, w.Rows, w.Documents, w.Found, w.Repaired, w.Undecided)
 }
 
+// GiveUp notes that a walk under way is not gone on with.
+func (p *Proofs) GiveUp(ctx context.Context, index string, w *Walk) (Proof, error) {
+	return p.change(ctx, index, `UPDATE `+p.table+` SET walk_began_at = NULL WHERE index_name = $1 AND walk_number = $2 RETURNING `+proofColumns, w.Number)
+}
+
 // Forget drops what is known of indices.
 func (p *Proofs) Forget(ctx context.Context, indices []string) error {
 	if len(indices) == 0 {
