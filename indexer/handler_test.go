@@ -3,7 +3,6 @@ package indexer
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -553,7 +552,7 @@ func TestTranslateStops(t *testing.T) {
 			`public.t was changed while column "id" was not in its replica identity, so it is not known which documents are gone; hint: ALTER TABLE public.t REPLICA IDENTITY FULL, drop the replication slot`},
 		{"delete without the key", `ALTER TABLE t REPLICA IDENTITY USING INDEX t_code_key; INSERT INTO t VALUES (1); DELETE FROM t`,
 			`hint: ALTER TABLE public.t REPLICA IDENTITY FULL, drop the replication slot, and start with on_slot_lost: reindex`},
-		{"table gone", `INSERT INTO t VALUES (1); DROP TABLE t`, "table public.t is gone or was renamed; hint: change the mapping"},
+		{"table gone", `INSERT INTO t VALUES (1); DROP TABLE t`, "table public.t is gone or was renamed; hint: give it its name back"},
 		{"key column gone", `INSERT INTO t VALUES (1); ALTER TABLE t DROP COLUMN id`, "has no primary key"},
 	}
 	for _, test := range tests {
@@ -564,7 +563,7 @@ func TestTranslateStops(t *testing.T) {
 			s.record()
 			db.Exec(t, test.change)
 			err := s.Run(searchtest.Within(t, 30*time.Second))
-			if permanent := (*dbsync.PermanentError)(nil); !errors.As(err, &permanent) || !strings.Contains(err.Error(), test.want) {
+			if !dbsync.IsPermanent(err) || !strings.Contains(err.Error(), test.want) {
 				t.Errorf("Run: %v, want a permanent error with %q", err, test.want)
 			}
 		})
