@@ -1,6 +1,8 @@
 package e2e
 
 import (
+	"maps"
+	"slices"
 	"strings"
 	"testing"
 
@@ -132,7 +134,7 @@ func TestTableGone(t *testing.T) {
 				delete(s.indices, "c")
 			}
 			s.once(t)
-			s.checkSynced(t)
+			s.checkIndices(t, slices.Collect(maps.Keys(s.indices))...)
 		})
 	}
 }
