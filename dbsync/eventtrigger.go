@@ -136,18 +136,20 @@ type eventTriggerState struct {
 	taken   []string          // names of ours that somebody else has
 }
 
+// readEventTriggers looks for them. White space of the function does not count: whoever runs a hint
+// may have copied it from where it is indented.
 func (p *plan) readEventTriggers(ctx context.Context, conn *pgx.Conn) (st eventTriggerState, err error) {
 	s := p.s
 	var function uint32
 	err = conn.QueryRow(ctx, `SELECT r.rolsuper, coalesce(f.oid, 0),
-		coalesce(f.prosrc = $3 AND f.prosecdef AND l.lanname = 'plpgsql'
+		coalesce(pg_catalog.btrim(pg_catalog.regexp_replace(f.prosrc, '\s+', ' ', 'g')) = $3 AND f.prosecdef AND l.lanname = 'plpgsql'
 			AND f.proconfig = ARRAY['search_path=pg_catalog, ' || pg_catalog.quote_ident($1::text) || ', pg_temp'], false),
 		coalesce(f.proowner = r.oid, false), coalesce(pg_catalog.pg_has_role(f.proowner, 'USAGE'), false),
 		coalesce(pg_catalog.pg_has_role(f.proowner, 'USAGE') OR pg_catalog.pg_has_role(n.nspowner, 'USAGE'), false)
 		FROM pg_catalog.pg_roles r LEFT JOIN pg_catalog.pg_namespace n ON n.nspname = $1
 		LEFT JOIN pg_catalog.pg_proc f ON f.pronamespace = n.oid AND f.proname = $2 AND f.pronargs = 0
 		LEFT JOIN pg_catalog.pg_language l ON l.oid = f.prolang
-		WHERE r.rolname = current_user`, s.namespace, announceFunction, announceBody).Scan(&st.super, &function, &st.current, &st.owned, &st.mayReplace, &st.mayDrop)
+		WHERE r.rolname = current_user`, s.namespace, announceFunction, strings.Join(strings.Fields(announceBody), " ")).Scan(&st.super, &function, &st.current, &st.owned, &st.mayReplace, &st.mayDrop)
 	if err != nil {
 		return st, fmt.Errorf("look for function %s.%s: %w", s.namespace, announceFunction, err)
 	}

@@ -12,6 +12,7 @@ import (
 
 	"github.com/jackc/pglogrepl"
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"tidemark/dbsync"
 	"tidemark/testenv"
@@ -78,7 +79,7 @@ func (e *ear) since(t *testing.T) string {
 func (e *ear) announced(t *testing.T) string {
 	t.Helper()
 	var tags []string
-	for _, event := range strings.Split(e.since(t), ", ") {
+	for event := range strings.SplitSeq(e.since(t), ", ") {
 		if tag, ok := strings.CutPrefix(event, "announced "); ok {
 			tags = append(tags, tag)
 		}
@@ -229,7 +230,8 @@ func testEventTriggers(t *testing.T, db *testenv.Database) {
 		{app, "CREATE TEMP TABLE IF NOT EXISTS tmp (id int)", ""},
 		{app, "ALTER TABLE tmp ADD COLUMN u int; CREATE INDEX ON tmp (u)", ""},
 		{app, "ALTER TABLE tmp DROP COLUMN u", ""},
-		{app, "DROP TABLE tmp", ""},
+		{app, "CREATE RULE r AS ON DELETE TO tmp DO INSTEAD NOTHING", "CREATE RULE"}, // Postgres tells no schema of it
+		{app, "DROP TABLE tmp", ""},                                                  // and it goes with the table
 		{app, "BEGIN; CREATE TEMP TABLE tmp ON COMMIT DROP AS SELECT 1 AS one; COMMIT", ""},
 		{app, "GRANT SELECT ON a TO PUBLIC", ""},
 		{app, "COMMENT ON TABLE a IS 'x'", ""},
@@ -275,6 +277,24 @@ func testEventTriggers(t *testing.T, db *testenv.Database) {
 	e.check(t, "t")
 }
 
+// said runs a statement in a session of its own, and returns what the server logged for it.
+func said(t *testing.T, db *testenv.Database, statement string) string {
+	t.Helper()
+	config, err := pgx.ParseConfig(db.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var lines []string
+	config.OnNotice = func(_ *pgconn.PgConn, n *pgconn.Notice) { lines = append(lines, n.Message) }
+	conn, err := pgx.ConnectConfig(t.Context(), config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close(context.WithoutCancel(t.Context()))
+	(&session{t, conn}).exec("SET client_min_messages = log", statement)
+	return strings.Join(lines, "\n")
+}
+
 // Whatever is wrong with the function, the commands of others go on.
 func TestEventTriggersDoNoHarm(t *testing.T) {
 	t.Parallel()
@@ -296,6 +316,11 @@ func TestEventTriggersDoNoHarm(t *testing.T) {
 			if got := e.announced(t); got != "" {
 				t.Errorf("announced are %s, though the owner of the function may not", got)
 			}
+			const drops = "CREATE TABLE v (id int); DROP TABLE v"
+			if got := said(t, db, drops); !strings.Contains(got, "dbsync_announce does not know what CREATE TABLE did: permission denied for function pg_event_trigger_ddl_commands") ||
+				!strings.Contains(got, "dbsync_announce may not announce DROP TABLE: its owner lacks EXECUTE") {
+				t.Errorf("the server says %s", got)
+			}
 			e.check(t, "t")
 			e.Stop()
 
@@ -305,7 +330,9 @@ func TestEventTriggersDoNoHarm(t *testing.T) {
 			if err := server.Restart(t.Context()); err != nil {
 				t.Fatal(err)
 			}
-			db.Exec(t, "ALTER TABLE t ALTER v TYPE varchar")
+			if got := said(t, db, drops+"; ALTER TABLE t ALTER v TYPE varchar"); got != "" {
+				t.Errorf("where nobody could read a message the server says %s", got)
+			}
 
 			// What is dropped by hand is gone as a whole.
 			db.Exec(t, "DROP SCHEMA dbsync_ctrl CASCADE", "ALTER TABLE t ADD COLUMN w int", "DROP TABLE t", "CREATE TABLE t (id int)")

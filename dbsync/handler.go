@@ -62,8 +62,8 @@ type TruncateHandler interface {
 // handler without this method the messages are skipped.
 //
 // A transactional message comes between begin and commit of its transaction, in the place where it
-// was written; one of a transaction that is rolled back does not come. Others come between
-// transactions, where no operation can be marked. msg.Content may be large, up to 1 GB, and is of
+// was written; but if that was in a subtransaction, the change that directly follows it may come first.
+// One of a transaction that is rolled back does not come. Others come between transactions, where no operation can be marked. msg.Content may be large, up to 1 GB, and is of
 // whoever may connect to the database.
 type LogicalMessageHandler interface {
 	HandleLogicalMessage(idx int, msg *pglogrepl.LogicalDecodingMessage) error

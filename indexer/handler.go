@@ -64,7 +64,7 @@ type Handler struct {
 	merged  pglogrepl.TupleData // see merge
 }
 
-// HandlerOptions says what a Handler works with. All of it is required but Altered.
+// HandlerOptions says what a Handler works with. All of it is required but Altered and Announced.
 type HandlerOptions struct {
 	Syncer    *dbsync.Syncer
 	Documents []*Documents
@@ -76,6 +76,12 @@ type HandlerOptions struct {
 	// Altered is called when the stream describes a table that is not what it was before.
 	// It must not wait for the stream.
 	Altered func(now *catalog.Table)
+
+	// Announced is called when a message of the stream says that somebody changed the catalog, see
+	// [dbsync.WithEventTriggers]. It must not wait for the stream. xid is the transaction that did it:
+	// others may not see it yet, see [dbsync.Syncer.ReadVisible]. One transaction may announce many
+	// changes, and each change twice.
+	Announced func(xid uint32)
 }
 
 // root is a table whose rows are documents. It is the Origin of the operations on them.
@@ -167,6 +173,15 @@ func (h *Handler) Begin(ctx context.Context) { h.ctx = ctx }
 // HandleBeginMessage notes which transaction the messages belong to.
 func (h *Handler) HandleBeginMessage(_ int, msg *pglogrepl.BeginMessage) error {
 	h.xid = msg.Xid
+	return nil
+}
+
+// HandleLogicalMessage makes the handler a [dbsync.LogicalMessageHandler], which takes up that the
+// catalog was changed. Other messages in the log are other people's.
+func (h *Handler) HandleLogicalMessage(_ int, msg *pglogrepl.LogicalDecodingMessage) error {
+	if msg.Prefix == dbsync.CatalogPrefix && msg.Transactional && h.o.Announced != nil {
+		h.o.Announced(h.xid)
+	}
 	return nil
 }
 
