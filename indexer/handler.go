@@ -66,7 +66,8 @@ type Handler struct {
 	merged    pglogrepl.TupleData                   // see merge
 }
 
-// HandlerOptions says what a Handler works with. All of it is required but Altered and Missed.
+// HandlerOptions says what a Handler works with. All of it is required but Altered, Missed and
+// Announced.
 type HandlerOptions struct {
 	Syncer    *dbsync.Syncer
 	Documents []*Documents
@@ -84,6 +85,12 @@ type HandlerOptions struct {
 	// good, and the index gets no more changes until it is made anew. nil: such an index ends the
 	// run, with an [*UnfitError].
 	Missed func(ctx context.Context, d *Documents, why *UnfitError) error
+
+	// Announced is called when a message of the stream says that somebody changed the catalog, see
+	// [dbsync.WithEventTriggers]. It must not wait for the stream. xid is the transaction that did it:
+	// others may not see it yet, see [dbsync.Syncer.ReadVisible]. One transaction may announce many
+	// changes, and each change twice.
+	Announced func(xid uint32)
 }
 
 // root is a table whose rows are documents. It is the Origin of the operations on them.
@@ -178,6 +185,15 @@ func (h *Handler) HandleBeginMessage(_ int, msg *pglogrepl.BeginMessage) error {
 	h.xid = msg.Xid
 	if h.compiled != h.o.Catalog.Version() {
 		return h.recompile()
+	}
+	return nil
+}
+
+// HandleLogicalMessage makes the handler a [dbsync.LogicalMessageHandler], which takes up that the
+// catalog was changed. Other messages in the log are other people's.
+func (h *Handler) HandleLogicalMessage(_ int, msg *pglogrepl.LogicalDecodingMessage) error {
+	if msg.Prefix == dbsync.CatalogPrefix && msg.Transactional && h.o.Announced != nil {
+		h.o.Announced(h.xid)
 	}
 	return nil
 }

@@ -3,6 +3,7 @@ package indexer
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -11,6 +12,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/jackc/pglogrepl"
 	"github.com/jackc/pgx/v5"
 
 	"tidemark/dbsync"
@@ -81,6 +83,29 @@ func newStream(t *testing.T, db *testenv.Database, indices string, more ...strin
 	s.handler = NewHandler(HandlerOptions{Syncer: s.Syncer, Documents: documents, Catalog: NewCatalog(known), Logger: searchtest.Logger(t)})
 	s.MessageHandler = s.handler
 	return s
+}
+
+// Messages of ours say that somebody changed the catalog, and in which transaction; others say
+// nothing.
+func TestAnnounced(t *testing.T) {
+	var announced []uint32
+	h := NewHandler(HandlerOptions{Announced: func(xid uint32) { announced = append(announced, xid) }})
+	for _, message := range []pglogrepl.LogicalDecodingMessage{
+		{Prefix: dbsync.CatalogPrefix, Transactional: true, Content: []byte("ALTER TABLE")},
+		{Prefix: dbsync.CatalogPrefix, Content: []byte("ALTER TABLE")}, // not by an event trigger
+		{Prefix: "dbsync", Transactional: true, Content: []byte("ALTER TABLE")},
+		{Prefix: dbsync.CatalogPrefix, Transactional: true},
+	} {
+		if err := errors.Join(h.HandleBeginMessage(0, &pglogrepl.BeginMessage{Xid: uint32(10 + len(announced))}), h.HandleLogicalMessage(1, &message)); err != nil {
+			t.Error(err)
+		}
+	}
+	if !slices.Equal(announced, []uint32{10, 11}) {
+		t.Errorf("announced are changes of transactions %d, want 10 and 11", announced)
+	}
+	if err := NewHandler(HandlerOptions{}).HandleLogicalMessage(0, &pglogrepl.LogicalDecodingMessage{Prefix: dbsync.CatalogPrefix, Transactional: true}); err != nil {
+		t.Error(err)
+	}
 }
 
 // writeTo has batches written to a search server, by a client of their own.

@@ -146,6 +146,7 @@ func (s *Service) open(ctx context.Context) (err error) {
 		Missed: func(ctx context.Context, d *indexer.Documents, why *indexer.UnfitError) error {
 			return s.manager.Missed(ctx, d, why)
 		},
+		Announced: func(uint32) { s.manager.Look() },
 	})
 	s.manager = reindex.New(reindex.Options{
 		Syncer: s.syncer, Client: s.found.Client, DeadLetters: s.dead, Alarm: s.alarm, States: states, Requests: requests, Keep: s.handler.Add,
