@@ -64,6 +64,7 @@ type Postgres struct {
 	Slot          string // default dbsync_replslot
 	Publication   string // default dbsync_mypub
 	ControlSchema string // default dbsync_ctrl
+	EventTriggers bool   // have the database announce each change of its catalog in the stream
 }
 
 // ConnString returns what pgx connects by: the URL, or the other keys as

@@ -30,6 +30,7 @@ func (r *reader) postgres(n *yaml.Node, path string, p *Postgres) {
 		"slot":           r.checked(&p.Slot, checkSlotName, "slot: "+DefaultSlot),
 		"publication":    r.checked(&p.Publication, catalog.CheckIdent, "publication: "+DefaultPublication),
 		"control_schema": r.checked(&p.ControlSchema, checkSchema, "control_schema: "+DefaultControlSchema),
+		"event_triggers": r.boolean(&p.EventTriggers),
 	})
 	for _, key := range []string{"host", "port", "database", "user", "password", "sslmode"} {
 		if given["url"] != nil && given[key] != nil {

@@ -106,6 +106,22 @@ func (r *reader) integer(into *int, least, most int) keyReader {
 	}
 }
 
+// boolean reads true or false.
+func (r *reader) boolean(into *bool) keyReader {
+	return func(n *yaml.Node, path string) {
+		text, ok := r.scalar(n, path, "true or false")
+		if !ok {
+			return
+		}
+		value, err := strconv.ParseBool(text)
+		if err != nil || len(text) < len("true") || n.Tag == "!!str" && r.expanded[n] == "" {
+			r.problem(n, "", "%s: want true or false, found %s", path, r.show(n))
+			return
+		}
+		*into = value
+	}
+}
+
 var sizeText = regexp.MustCompile(`^([0-9]{1,12}) ?([A-Za-z]*)$`)
 
 var sizeUnits = map[string]int{"": 1, "B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
@@ -182,21 +198,6 @@ func intervalString(d time.Duration) string {
 		}
 	}
 	return text
-}
-
-// boolean reads true or false.
-func (r *reader) boolean(into *bool) keyReader {
-	return func(n *yaml.Node, path string) {
-		text, ok := r.scalar(n, path, "true or false")
-		if !ok {
-			return
-		}
-		if text != "true" && text != "false" {
-			r.problem(n, "", "%s: want true or false, found %s", path, r.show(n))
-			return
-		}
-		*into = text == "true"
-	}
 }
 
 // show returns a value for a problem: as the file has it, with its ${…}, and short.

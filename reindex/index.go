@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"sync"
+	"time"
 
 	"tidemark/indexer"
+	"tidemark/indexer/retry"
 	"tidemark/mapping"
 	"tidemark/mapping/catalog"
 	"tidemark/reindex/control"
@@ -38,8 +40,26 @@ type index struct {
 	// runDone is set when Run is done with the index: it is Serve's from then on.
 	runDone bool
 
-	// altered is set when one of the index's tables was altered, until a worker takes it up.
+	// altered is set when one of the index's tables may not be what the index was made of any
+	// more, until a worker takes it up.
 	altered bool
+
+	// conforming is set while a worker has the index be as its tables are.
+	conforming bool
+
+	// missed is set when the index misses changes, until it is made anew; the control schema has
+	// no generation of it then.
+	missed bool
+
+	// alarm is held while the index cannot be as it should, nil otherwise. held says that its
+	// documents are left as they are meanwhile, since none can be made.
+	alarm   *retry.Hold
+	failure string // what the alarm says; "" if there is none
+	held    bool
+
+	// retryAt is when what failed is tried again, after pause.
+	retryAt time.Time
+	pause   time.Duration
 
 	// starting is set while a rebuild that was asked for has begun and cannot be cancelled yet.
 	starting bool
@@ -109,11 +129,12 @@ func (x *index) isOurs(noted *control.State) bool {
 		x.planned[noted.Building.Physical]
 }
 
-// endRun leaves the index to Serve.
+// endRun leaves the index to Serve, which looks first whether its tables are still what it was
+// filled from.
 func (x *index) endRun() {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	x.runDone = true
+	x.runDone, x.altered = true, true
 }
 
 // isRunDone reports whether the index is Serve's.
@@ -123,8 +144,8 @@ func (x *index) isRunDone() bool {
 	return x.runDone
 }
 
-// setAltered leaves word that a table of the index was altered. A walk compares by the table as it
-// was, and ends.
+// setAltered leaves word that a table of the index may have been altered. A walk compares by the
+// table as it was, and ends.
 func (x *index) setAltered() {
 	x.mu.Lock()
 	defer x.mu.Unlock()
@@ -139,13 +160,21 @@ func (x *index) isAltered() bool {
 	return x.altered
 }
 
-// takeAltered reports whether a table of the index was altered since it was called last.
+// takeAltered reports whether a table of the index was altered since it was called last. If so the
+// caller has the index be as it is now, and calls endConform.
 func (x *index) takeAltered() bool {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	altered := x.altered
-	x.altered = false
+	x.altered, x.conforming = false, altered
 	return altered
+}
+
+// endConform says that the index is as its tables are, or that having it so has failed.
+func (x *index) endConform() {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.conforming = false
 }
 
 // startRebuild says that a rebuild which was asked for begins: who wants it cancelled waits
@@ -199,6 +228,8 @@ func (x *index) cancel(tables catalog.Tables) error {
 		return errors.New("the index is not being rebuilt, or is complete but for its alias")
 	case st.Live.Physical == "":
 		return errors.New("the index is backfilled for the first time: there is nothing to go back to")
+	case st.Live.Fingerprint == "":
+		return errors.New("the index is rebuilt because the one in use misses changes")
 	case st.Live.Fingerprint != st.Building.Fingerprint && !x.Matches(st.Live.Fingerprint, tables):
 		return errors.New("the index is rebuilt because the mapping or a table is another one than that of the index in use; put the mapping back instead")
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/sourcegraph/conc"
 
@@ -23,11 +24,11 @@ func (s signal) raise() {
 	}
 }
 
-// wake has Serve look for what there is to do, for partitions, and for walks: an index may be
-// complete now.
+// wake has Serve look for what there is to do, has the catalog looked at, and has walks begin: an
+// index may be complete now.
 func (m *Manager) wake() {
 	m.serveWake.raise()
-	m.partitionWake.raise()
+	m.lookWake.raise()
 	m.proofWake.raise()
 }
 
@@ -59,7 +60,7 @@ func (m *Manager) serve(ctx context.Context, end until) error {
 	defer watchers.Wait()
 	defer stop(nil)
 	watchers.Go(func() { stop(m.o.Requests.Listen(ctx, m.o.Alarm, m.wake)) })
-	watchers.Go(func() { stop(m.watchPartitions(ctx)) })
+	watchers.Go(func() { stop(m.watch(ctx)) })
 	watchers.Go(func() { stop(m.walkAll(ctx, end)) })
 	return m.dispatch(ctx, end)
 }
@@ -84,10 +85,10 @@ func (m *Manager) dispatch(ctx context.Context, end until) error {
 		if err != nil {
 			return err
 		}
-		idle := m.partitionsSeen.Load()
+		idle := m.looked.Load()
 		for _, x := range m.indices {
 			requests := open[x]
-			runDone, pending := x.isRunDone(), len(requests) > 0 || x.isAltered()
+			runDone, pending := x.isRunDone(), len(requests) > 0 || x.isAltered() && !x.waits(time.Now())
 			idle = idle && runDone && !pending && !busy[x] && !x.owesWalk()
 			if busy[x] || !runDone || !pending {
 				continue
@@ -102,7 +103,7 @@ func (m *Manager) dispatch(ctx context.Context, end until) error {
 			})
 		}
 		if end == untilIdle && idle {
-			return nil
+			return m.failures()
 		}
 	}
 }
@@ -114,8 +115,11 @@ func (m *Manager) work(ctx context.Context, x *index, requests []*control.Reques
 		return err
 	}
 	defer release()
-	if x.takeAltered() {
-		if err := m.alter(ctx, x); err != nil && !errors.Is(err, errCancelled) {
+	if !x.waits(time.Now()) && x.takeAltered() {
+		err := m.conform(ctx, x)
+		x.endConform()
+		m.proofWake.raise()
+		if err != nil {
 			return err
 		}
 	}
