@@ -44,6 +44,7 @@ type storedTable struct {
 	Name          string         `json:"name"`
 	Columns       []storedColumn `json:"columns,omitzero"`
 	PrimaryKey    []string       `json:"primary_key,omitzero"`
+	KeyDeferrable bool           `json:"key_deferrable,omitzero"`
 	Identity      storedIdentity `json:"identity"`
 	Unique        [][]string     `json:"unique,omitzero"`
 	RowSecurity   bool           `json:"row_security,omitzero"`
@@ -64,6 +65,7 @@ type storedColumn struct {
 	Type      *storedType `json:"type"`
 	NotNull   bool        `json:"not_null,omitzero"`
 	Generated bool        `json:"generated,omitzero"`
+	Virtual   bool        `json:"virtual,omitzero"`
 	Default   bool        `json:"default,omitzero"`
 }
 
@@ -191,26 +193,26 @@ func (ts Tables) add(name string, t *Table) error {
 
 func storeTable(t *Table) storedTable {
 	stored := storedTable{
-		OID: t.OID, Schema: t.Schema, Name: t.Name, PrimaryKey: t.PrimaryKey,
+		OID: t.OID, Schema: t.Schema, Name: t.Name, PrimaryKey: t.PrimaryKey, KeyDeferrable: t.KeyDeferrable,
 		Identity: storedIdentity{storedLetter(t.Identity.Kind), t.Identity.Columns},
 		Unique:   t.Unique, RowSecurity: t.RowSecurity, User: t.User, Unlogged: t.Unlogged,
 		Partitioned: t.Partitioned, Root: storedName(t.Root), EstimatedRows: t.EstimatedRows,
 	}
 	for _, c := range t.Columns {
-		stored.Columns = append(stored.Columns, storedColumn{c.Name, storeType(c.Type), c.NotNull, c.Generated, c.Default})
+		stored.Columns = append(stored.Columns, storedColumn{c.Name, storeType(c.Type), c.NotNull, c.Generated, c.Virtual, c.Default})
 	}
 	return stored
 }
 
 func (s *storedTable) table() *Table {
 	t := &Table{
-		OID: s.OID, Schema: s.Schema, Name: s.Name, PrimaryKey: s.PrimaryKey,
+		OID: s.OID, Schema: s.Schema, Name: s.Name, PrimaryKey: s.PrimaryKey, KeyDeferrable: s.KeyDeferrable,
 		Identity: Identity{IdentityKind(s.Identity.Kind), s.Identity.Columns},
 		Unique:   s.Unique, RowSecurity: s.RowSecurity, User: s.User, Unlogged: s.Unlogged,
 		Partitioned: s.Partitioned, Root: TableName(s.Root), EstimatedRows: s.EstimatedRows,
 	}
 	for _, c := range s.Columns {
-		t.Columns = append(t.Columns, Column{c.Name, c.Type.typ(), c.NotNull, c.Generated, c.Default})
+		t.Columns = append(t.Columns, Column{c.Name, c.Type.typ(), c.NotNull, c.Generated, c.Virtual, c.Default})
 	}
 	return t
 }

@@ -74,7 +74,7 @@ func (b *tableBefore) table() *Table {
 		Partitioned: b.Partitioned, Root: TableName(b.Root), EstimatedRows: b.EstimatedRows,
 	}
 	for _, c := range b.Columns {
-		t.Columns = append(t.Columns, Column{c.Name, c.Type.typ(), c.NotNull, c.Generated, c.Default})
+		t.Columns = append(t.Columns, Column{Name: c.Name, Type: c.Type.typ(), NotNull: c.NotNull, Generated: c.Generated, Default: c.Default})
 	}
 	return t
 }

@@ -36,6 +36,7 @@ type Table struct {
 	Schema, Name  string
 	Columns       []Column // in the order of the table, dropped ones left out
 	PrimaryKey    []string // column names in the order of the key; empty: none
+	KeyDeferrable bool     // within a transaction several rows may have one primary key
 	Identity      Identity
 	Unique        [][]string // other valid, immediate unique indexes that cover every row and have no expressions
 	RowSecurity   bool       // policies may hide rows from User
@@ -65,6 +66,7 @@ type Column struct {
 	Type      *Type
 	NotNull   bool
 	Generated bool // computed from other columns; the log does not carry it, a select does
+	Virtual   bool // generated when it is read, not stored (Postgres 18)
 	Default   bool // what has a value in a new row, and in all old ones when it is added
 }
 
@@ -168,8 +170,10 @@ SELECT pg_catalog.json_build_object(
 		'typmod', atttypmod,
 		'notNull', attnotnull,
 		'generated', attgenerated <> '',
+		'virtual', attgenerated = 'v',
 		'default', atthasdef OR atthasmissing OR attidentity <> '') ORDER BY attnum) FROM col),
 	'primaryKey', (SELECT columns FROM uniq WHERE indrelid = rel.oid AND indisprimary),
+	'keyDeferrable', EXISTS (SELECT FROM uniq WHERE indrelid = rel.oid AND indisprimary AND NOT indimmediate),
 	'unique', (SELECT pg_catalog.json_agg(columns ORDER BY name) FROM uniq
 		WHERE indrelid = rel.oid AND NOT indisprimary AND indimmediate),
 	'types', (SELECT pg_catalog.json_agg(pg_catalog.json_build_object(
@@ -220,11 +224,13 @@ type tableAnswer struct {
 		Typmod    int32
 		NotNull   bool
 		Generated bool
+		Virtual   bool
 		Default   bool
 	}
-	PrimaryKey []string
-	Unique     [][]string
-	Types      []typeAnswer
+	PrimaryKey    []string
+	KeyDeferrable bool
+	Unique        [][]string
+	Types         []typeAnswer
 }
 
 type leafAnswer struct {
@@ -253,7 +259,7 @@ func LoadTable(ctx context.Context, q Querier, schema, name string) (*Table, err
 	}
 	t := &Table{
 		OID: a.OID, Schema: schema, Name: name,
-		PrimaryKey: a.PrimaryKey, Unique: a.Unique,
+		PrimaryKey: a.PrimaryKey, KeyDeferrable: a.KeyDeferrable, Unique: a.Unique,
 		RowSecurity: a.RowSecurity, User: a.User, Unlogged: a.Unlogged, Partitioned: a.Kind == "p", Root: a.Root,
 		Identity:      commonIdentity(IdentityKind(a.Identity[0]), a.Leaves),
 		EstimatedRows: estimatedRows(a.Leaves),
@@ -264,7 +270,7 @@ func LoadTable(ctx context.Context, q Querier, schema, name string) (*Table, err
 		if err != nil {
 			return nil, fmt.Errorf("column %s of %s: %w", QuoteIdent(c.Name), full, err)
 		}
-		t.Columns = append(t.Columns, Column{Name: c.Name, Type: typ, NotNull: c.NotNull, Generated: c.Generated, Default: c.Default})
+		t.Columns = append(t.Columns, Column{Name: c.Name, Type: typ, NotNull: c.NotNull, Generated: c.Generated, Virtual: c.Virtual, Default: c.Default})
 	}
 	if len(a.Leaves) == 0 { // no partitions yet; the first one begins with the default
 		t.Identity = Identity{Kind: IdentityDefault, Columns: t.PrimaryKey}
