@@ -89,7 +89,7 @@ func (b *typeBefore) typ() *Type {
 		Canonical: b.Canonical, Delim: b.Delim, Modifier: b.Modifier, Fraction: b.Fraction,
 	}
 	for _, a := range b.Attributes {
-		t.Attributes = append(t.Attributes, Attribute{a.Name, a.Type.typ()})
+		t.Attributes = append(t.Attributes, Attribute{Name: a.Name, Type: a.Type.typ()})
 	}
 	return t
 }

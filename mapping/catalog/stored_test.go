@@ -53,7 +53,7 @@ func TestEncode(t *testing.T) {
 		t.Fatal(err)
 	}
 	const typ = `{"oid":25,"name":"text","schema":"pg_catalog","plain":"text","kind":"b","category":"S","delim":",","modifier":-1}`
-	want := `{"version":1,"tables":{"public.t":{"oid":16400,"schema":"public","name":"t","columns":[` +
+	want := `{"version":2,"tables":{"public.t":{"oid":16400,"schema":"public","name":"t","columns":[` +
 		`{"name":"id","type":` + typ + `,"not_null":true},` +
 		`{"name":"a","type":{"oid":1009,"name":"text[]","kind":"a","category":"A","elem":` + typ + `,"delim":",","modifier":-1},"default":true}],` +
 		`"primary_key":["id"],"identity":{"kind":"d","columns":["id"]},"user":"me","estimated_rows":-1}}}`
@@ -161,7 +161,7 @@ func TestDecodeTablesOfEarlierVersions(t *testing.T) {
 func TestDecodeTablesRefuses(t *testing.T) {
 	for text, want := range map[string]string{
 		"":                         "tables of an index: unexpected end of JSON input",
-		`{"version":2,"tables":7}`: "tables of an index: the text is of version 2, and this Tidemark reads versions up to 1: it was written by a newer one; hint: run the newer Tidemark",
+		`{"version":3,"tables":7}`: "tables of an index: the text is of version 3, and this Tidemark reads versions up to 2: it was written by a newer one; hint: run the newer Tidemark",
 		`{"version":-1}`:           "tables of an index: there is no version -1 of this text",
 		`{"version":1,"more":{}}`:  `tables of an index: json: unknown field "more"`,
 		`{"version":1,"tables":{"public.t":{"schema":"public","name":"u"}}}`:                          "tables of an index: table public.u is there as public.t",
