@@ -142,7 +142,7 @@ const (
 // them after the key after. What it costs does not depend on how many lookups there are, but
 // on how many rows they find.
 func (r *rowReader) find(ctx context.Context, lookups []mapping.Lookup, after [][]byte) (keys [][][]byte, err error) {
-	err = r.withPlan(ctx, IsRefusedStatement, func() error {
+	search := func() error {
 		query, args, err := r.plan.Source.Find(r.handler.o.Catalog.Tables(), lookups, after, findKeys)
 		if err != nil {
 			return &dbsync.PermanentError{Err: err}
@@ -160,11 +160,50 @@ func (r *rowReader) find(ctx context.Context, lookups []mapping.Lookup, after []
 			_, err := result.Close()
 			return err
 		})
-	})
-	if err != nil {
-		return nil, fmt.Errorf("find the documents of %s whose related rows changed: %w", r.plan.Source.Name(), err)
 	}
-	return keys, nil
+	for {
+		err := r.withPlan(ctx, IsRefusedStatement, search)
+		if err == nil {
+			return keys, nil
+		}
+		dropped := false
+		if IsRefusedValue(err) {
+			var failed error
+			if dropped, failed = r.dropRefused(ctx, lookups); failed != nil {
+				err = failed
+			}
+		}
+		if !dropped {
+			return nil, fmt.Errorf("find the documents of %s whose related rows changed: %w", r.plan.Source.Name(), err)
+		}
+	}
+}
+
+// dropRefused takes rows out of lookups that have a value which the type of its column does not
+// take: nothing is equal to it. It reports whether there was one.
+func (r *rowReader) dropRefused(ctx context.Context, lookups []mapping.Lookup) (dropped bool, err error) {
+	tables := r.handler.o.Catalog.Tables()
+	for i := range lookups {
+		l := &lookups[i]
+		refused, err := r.handler.refusedKeys(ctx, tables[l.Path.Table()], l.Path.Columns(), l.Keys)
+		if err != nil {
+			return false, err
+		}
+		if len(refused) == 0 {
+			continue
+		}
+		dropped = true
+		kept := make([][][]byte, len(l.Keys))
+		for j, values := range l.Keys {
+			for k, v := range values {
+				if !refused[k] {
+					kept[j] = append(kept[j], v)
+				}
+			}
+		}
+		l.Keys = kept
+	}
+	return dropped, nil
 }
 
 // write reads rows again and writes their documents, in pieces that are bounded in bytes.
@@ -182,6 +221,16 @@ func (r *rowReader) write(ctx context.Context, ops []dbsync.Operation, what chan
 			now, err = r.read(ctx, ops[:n], what)
 			return err
 		})
+		if IsRefusedValue(err) && (suspects == 0 || n == 1) {
+			kept, failed := r.deleteRefused(ctx, ops[:n], what)
+			if failed != nil {
+				return fmt.Errorf("delete documents of %s: %w", r.plan.Table.TableName(), failed)
+			}
+			if len(kept) < n {
+				ops, suspects = append(kept, ops[n:]...), max(0, suspects-n+len(kept))
+				continue
+			}
+		}
 		if IsDataError(err) {
 			// One of the rows has what Postgres cannot make a document of.
 			if n > 1 {
@@ -213,6 +262,32 @@ func (r *rowReader) write(ctx context.Context, ops []dbsync.Operation, what chan
 		}
 	}
 	return nil
+}
+
+// deleteRefused deletes the documents whose key has a value that the type of its column does not
+// take, as no row has it: the type is another one since. It returns the other operations.
+func (r *rowReader) deleteRefused(ctx context.Context, ops []dbsync.Operation, what changed) (kept []dbsync.Operation, err error) {
+	columns := r.plan.Source.KeyColumns(r.plan.Table)
+	keys := make([][][]byte, len(columns))
+	for i := range ops {
+		for j, v := range ops[i].Key {
+			keys[j] = append(keys[j], v)
+		}
+	}
+	refused, err := r.handler.refusedKeys(ctx, r.plan.Table, columns, keys)
+	if err != nil {
+		return nil, err
+	}
+	var gone []dbsync.Operation
+	for i := range ops {
+		switch {
+		case !refused[i]:
+			kept = append(kept, ops[i])
+		case what == itself:
+			gone = append(gone, deletion(&ops[i]))
+		}
+	}
+	return kept, r.handler.o.Bulk.Write(ctx, gone)
 }
 
 // withPlan calls f, which uses the plan. After an error that stale reports, tables may have been
@@ -361,7 +436,8 @@ func IsDataError(err error) bool {
 }
 
 // KeysQuery returns the statement that selects rows by key, and its parameters: one
-// array of text for each key column.
+// array of text for each key column. A domain may refuse values that are in its columns, by a
+// constraint that is NOT VALID, so values are those of the type below.
 func KeysQuery(p *RowPlan, keys [][][]byte) (query string, args [][]byte) {
 	var from, on strings.Builder
 	var names []string
@@ -374,7 +450,7 @@ func KeysQuery(p *RowPlan, keys [][][]byte) (query string, args [][]byte) {
 		names = append(names, k)
 		fmt.Fprintf(&from, "pg_catalog.unnest($%d::pg_catalog.text[])", i+1)
 		typ := p.Table.Column(name).Type
-		fmt.Fprintf(&on, "%s.%s %s k.%s::%s", mapping.Root, catalog.QuoteIdent(name), typ.Operator("="), k, typ.Name)
+		fmt.Fprintf(&on, "%s.%s %s k.%s::%s", mapping.Root, catalog.QuoteIdent(name), typ.Operator("="), k, typ.Root().Name)
 		column := make([][]byte, len(keys))
 		for j := range keys {
 			column[j] = keys[j][i]
