@@ -15,13 +15,14 @@ import (
 	"tidemark/indexer"
 	"tidemark/indexer/retry"
 	"tidemark/indexer/search"
+	"tidemark/mapping"
 	"tidemark/mapping/catalog"
 	"tidemark/reindex/control"
 	"tidemark/reindex/verify"
 )
 
-// Options says what a Manager works with. All but Rebuild, Changed, Interval and Progress are
-// required.
+// Options says what a Manager works with. All but Verify, Rebuild, Changed, Interval and Progress
+// are required.
 type Options struct {
 	Syncer      *dbsync.Syncer
 	Client      *search.Client
@@ -29,12 +30,17 @@ type Options struct {
 	Alarm       *retry.Alarm
 	States      *control.States
 	Requests    *control.Requests
+	Proofs      *control.Proofs
 	Documents   []*indexer.Documents // one for each index, in the order of the file
 	Catalog     *indexer.Catalog
 	Schema      string // the control schema
 	Slot        string
 	Publication string
 	Logger      *slog.Logger
+
+	// Verify says how indices are compared with their tables in the background; the zero value:
+	// those that are unproven alone, and what differs is reported.
+	Verify mapping.Verify
 
 	// Rebuild reports whether an index is to be rebuilt at the start although nothing else asks
 	// for it; nil: none.
@@ -73,6 +79,7 @@ type Manager struct {
 
 	serveWake signal // there may be something to do for Serve
 	lookWake  signal // there may be something to see for watch
+	proofWake signal // there may be something to do for walkAll
 
 	// looked is set when the catalog was looked at, and all indices were as the partitions of their
 	// tables were.
@@ -85,9 +92,9 @@ func New(o Options) *Manager {
 		o.Progress = verify.NoProgress{}
 	}
 	m := &Manager{o: o, byName: make(map[string]*index), working: semaphore.NewWeighted(parallel), begun: make(chan struct{}),
-		serveWake: newSignal(), lookWake: newSignal()}
+		serveWake: newSignal(), lookWake: newSignal(), proofWake: newSignal()}
 	for _, d := range o.Documents {
-		x := &index{Index: d.Index, documents: d, planned: make(map[string]bool)}
+		x := &index{Index: d.Index, documents: d, planned: make(map[string]bool), proof: control.Proof{Index: d.Index.Name}}
 		m.indices = append(m.indices, x)
 		m.byName[x.Name] = x
 	}
@@ -138,6 +145,9 @@ func (m *Manager) Begin(ctx context.Context) error {
 		if err == nil {
 			err = m.enter(x, st)
 		}
+		if err == nil {
+			err = m.beginProof(ctx, x)
+		}
 		if err != nil {
 			return fmt.Errorf("index %s: %w", x.Name, err)
 		}
@@ -181,7 +191,10 @@ func (m *Manager) forgetOthers(ctx context.Context) error {
 	for _, name := range forgotten {
 		m.o.Logger.Warn("an index is not in the mapping any more and is not kept; its physical indices stay", "index", name)
 	}
-	return err
+	if err != nil {
+		return err
+	}
+	return m.o.Proofs.Forget(ctx, forgotten)
 }
 
 // begin makes sure that the index has a physical index, complete or to be backfilled, and

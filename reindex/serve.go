@@ -24,11 +24,12 @@ func (s signal) raise() {
 	}
 }
 
-// wake has Serve look for what there is to do, and has the catalog looked at: an index may be
-// complete now.
+// wake has Serve look for what there is to do, and has the catalog looked at and walks begin: an
+// index may be complete now.
 func (m *Manager) wake() {
 	m.serveWake.raise()
 	m.lookWake.raise()
+	m.proofWake.raise()
 }
 
 // until is how long Serve goes on.
@@ -44,7 +45,8 @@ const (
 // the same time, as far as Run's bound lets it.
 func (m *Manager) Serve(ctx context.Context) error { return m.serve(ctx, untilStopped) }
 
-// ServeUntilIdle does what Serve does, until Run and all that was asked for are done.
+// ServeUntilIdle does what Serve does, until Run and all that was asked for are done,
+// and every index that was unproven was compared with its tables.
 func (m *Manager) ServeUntilIdle(ctx context.Context) error { return m.serve(ctx, untilIdle) }
 
 func (m *Manager) serve(ctx context.Context, end until) error {
@@ -59,6 +61,7 @@ func (m *Manager) serve(ctx context.Context, end until) error {
 	defer stop(nil)
 	watchers.Go(func() { stop(m.o.Requests.Listen(ctx, m.o.Alarm, m.wake)) })
 	watchers.Go(func() { stop(m.watch(ctx)) })
+	watchers.Go(func() { stop(m.walkAll(ctx, end)) })
 	return m.dispatch(ctx, end)
 }
 
@@ -86,7 +89,7 @@ func (m *Manager) dispatch(ctx context.Context, end until) error {
 		for _, x := range m.indices {
 			requests := open[x]
 			runDone, pending := x.isRunDone(), len(requests) > 0 || x.isAltered() && !x.waits(time.Now())
-			idle = idle && runDone && !pending && !busy[x]
+			idle = idle && runDone && !pending && !busy[x] && !x.owesWalk()
 			if busy[x] || !runDone || !pending {
 				continue
 			}

@@ -21,6 +21,7 @@ type oldDocuments struct {
 // enter has st be what is known of an index, and documents written to its physical indices.
 func (m *Manager) enter(x *index, st control.State) error {
 	x.set(st)
+	m.proofWake.raise()
 	return m.route(x, &st)
 }
 

@@ -108,14 +108,6 @@ func (m *Manager) look(ctx context.Context, w *watch) (again bool, err error) {
 		}
 	}
 	changed, unchanged, err := m.lookAtPartitions(ctx)
-	for _, x := range m.indices {
-		if e := m.prove(ctx, x); e != nil {
-			err = e
-		}
-		if x.unproven != "" {
-			unchanged = false
-		}
-	}
 	if err == nil && unchanged {
 		m.looked.Store(true)
 	}
