@@ -100,12 +100,15 @@ func (l *publicationLook) membership() membership {
 // wanted is what a look takes as the tables that this slot needs.
 type wanted struct {
 	tables []string // quoted names; each has to exist
-	noted  bool     // and what is noted of the slot: nobody has named any tables
+	noted  bool     // and what is noted of the slot; nothing is taken out then
 }
 
-// wants returns what this Syncer was asked for, and its watermark table.
-func (s *Syncer) wants() wanted {
-	return wanted{append(slices.Clone(s.tables), s.control(s.wmTable)), len(s.tables) == 0}
+// wants returns what this Syncer was asked for, and its watermark table. What is noted stays where
+// nobody has named any tables, and where another process follows the slot, which may be one with
+// other tables: when that has ended Publish, or the next start, takes out what is needed no more.
+func (s *Syncer) wants(ctx context.Context, q querier) (wanted, error) {
+	slot, err := s.readSlot(ctx, q)
+	return wanted{append(slices.Clone(s.tables), s.control(s.wmTable)), len(s.tables) == 0 || slot.active}, err
 }
 
 // querier is what pgx connections and transactions have in common.
@@ -207,12 +210,11 @@ func (s *Syncer) readSlotTables(ctx context.Context, q querier, look *publicatio
 // readPublicationTables reads the tables that the slots need and, where we may change the
 // publication, all others that are in it.
 func (s *Syncer) readPublicationTables(ctx context.Context, q querier, look *publicationLook, w wanted, notes slotNotes) error {
-	filtered, listed, leftOut, inSchema, above := "false", "false", "'{}'::text[]", "false", ""
+	filtered, listed, leftOut, above := "false", "false", "NULL::text[]", ""
 	if s.serverVersion >= 150000 {
 		filtered, listed = "r.prqual IS NOT NULL", "r.prattrs IS NOT NULL"
-		leftOut = `ARRAY(SELECT pg_catalog.quote_ident(a.attname) FROM pg_catalog.pg_attribute a
-			WHERE r.prattrs IS NOT NULL AND a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = '' AND NOT a.attnum = ANY (r.prattrs) ORDER BY a.attnum)`
-		inSchema = "EXISTS (SELECT FROM pg_catalog.pg_publication_namespace pn WHERE pn.pnpubid = $3 AND pn.pnnspid = c.relnamespace)"
+		leftOut = `CASE WHEN r.prattrs IS NOT NULL THEN ARRAY(SELECT pg_catalog.quote_ident(a.attname) FROM pg_catalog.pg_attribute a
+			WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = '' AND NOT a.attnum = ANY (r.prattrs) ORDER BY a.attnum) END`
 		above = "OR EXISTS (SELECT FROM pg_catalog.pg_publication_namespace pn WHERE pn.pnpubid = $3 AND pn.pnnspid = ac.relnamespace)"
 	}
 	others := "SELECT NULL::oid WHERE false AND $1 <> $2"
@@ -231,13 +233,13 @@ func (s *Syncer) readPublicationTables(ctx context.Context, q querier, look *pub
 				UNION ALL SELECT prrelid, NULL, false, false FROM pg_catalog.pg_publication_rel WHERE prpubid = $3 AND $6) t
 			GROUP BY t.oid, CASE WHEN t.oid = 0 THEN t.name END)
 		SELECT coalesce(c.oid, 0), coalesce(t.name, ''), coalesce(n.nspname, ''), coalesce(c.relname, ''), coalesce(c.relkind = 'p', false), t.own, t.other,
-			coalesce(r.oid, 0), `+filtered+`, `+listed+`, `+leftOut+`, `+inSchema+`,
-			coalesce((SELECT pg_catalog.format('%I.%I', an.nspname, ac.relname)
-				FROM pg_catalog.pg_partition_ancestors(CASE WHEN c.relispartition AND t.own THEN c.oid END) WITH ORDINALITY a(oid, place)
+			coalesce(r.oid, 0), `+filtered+`, `+listed+`, `+leftOut+`,
+			coalesce(CASE WHEN c.relispartition AND t.own THEN (SELECT pg_catalog.format('%I.%I', an.nspname, ac.relname)
+				FROM pg_catalog.pg_partition_ancestors(c.oid) WITH ORDINALITY a(oid, place)
 				JOIN pg_catalog.pg_class ac ON ac.oid = a.oid JOIN pg_catalog.pg_namespace an ON an.oid = ac.relnamespace
 				WHERE a.oid <> c.oid AND ($7 OR EXISTS (SELECT FROM pg_catalog.pg_publication_rel ar WHERE ar.prpubid = $3 AND ar.prrelid = a.oid) `+above+`
 					OR $6 AND EXISTS (SELECT FROM t o WHERE o.oid = a.oid AND (o.own OR o.other)))
-				ORDER BY a.place DESC LIMIT 1), '')
+				ORDER BY a.place DESC LIMIT 1) END, '')
 		FROM t LEFT JOIN (pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace) ON c.oid = t.oid
 		LEFT JOIN pg_catalog.pg_publication_rel r ON r.prpubid = $3 AND r.prrelid = c.oid ORDER BY c.oid, t.name`,
 		s.slot, s.publication, look.oid, w.tables, kept, look.ours, look.all)
@@ -247,10 +249,10 @@ func (s *Syncer) readPublicationTables(ctx context.Context, q querier, look *pub
 	var t publicationTable
 	var asked, schema, name string
 	var gone []string
-	if _, err := pgx.ForEachRow(rows, []any{&t.oid, &asked, &schema, &name, &t.partitioned, &t.own, &t.other, &t.member, &t.filtered, &t.listed, &t.leftOut, &t.inSchema, &t.under}, func() error {
+	if _, err := pgx.ForEachRow(rows, []any{&t.oid, &asked, &schema, &name, &t.partitioned, &t.own, &t.other, &t.member, &t.filtered, &t.listed, &t.leftOut, &t.under}, func() error {
 		switch {
 		case t.oid != 0:
-			t.name = pgx.Identifier{schema, name}.Sanitize()
+			t.name, t.inSchema = pgx.Identifier{schema, name}.Sanitize(), slices.Contains(look.schemas, schema)
 			found := t
 			found.leftOut = slices.Clone(t.leftOut)
 			look.tables = append(look.tables, found)

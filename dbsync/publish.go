@@ -25,7 +25,10 @@ func (p *plan) planPublication(ctx context.Context, conn *pgx.Conn) (isNew bool,
 	if p.state.closed {
 		return false, nil // Postgres does not let it look at the watermark table, and the plan is refused
 	}
-	w := s.wants()
+	w, err := s.wants(ctx, conn)
+	if err != nil {
+		return false, err
+	}
 	all := w.tables
 	if !p.state.watermarks {
 		w.tables = s.tables
@@ -185,8 +188,10 @@ func (s *Syncer) publicationError(err error, verb, statement string) error {
 
 // setupPublication makes of the publication what it has to be.
 func (s *Syncer) setupPublication(ctx context.Context, conn *pgx.Conn) error {
-	var err error
-	s.published, err = s.publish(ctx, conn, s.wants())
+	w, err := s.wants(ctx, conn)
+	if err == nil {
+		s.published, err = s.publish(ctx, conn, w)
+	}
 	return err
 }
 
