@@ -152,6 +152,8 @@ var (
 	_ func(*dbsync.Syncer, context.Context, ...string) (changed bool, err error)                  = (*dbsync.Syncer).Publish
 	_ func(context.Context, ...dbsync.SyncerOpt) error                                            = dbsync.Teardown
 	_ func() dbsync.SyncerOpt                                                                     = dbsync.WithNewSlot
+	_ func() dbsync.SyncerOpt                                                                     = dbsync.WithEventTriggers
+	_ string                                                                                      = dbsync.CatalogPrefix
 	_ func(*dbsync.Syncer, context.Context) error                                                 = (*dbsync.Syncer).Run
 	_ func(*dbsync.Syncer) error                                                                  = (*dbsync.Syncer).Err
 	_ func(*dbsync.Syncer) error                                                                  = (*dbsync.Syncer).Close
@@ -187,6 +189,7 @@ var (
 	_ error                                                                                       = (*dbsync.UnchangedError)(nil)
 	_ error                                                                                       = dbsync.ErrNotRunning
 	_ dbsync.TruncateHandler                                                                      = (*dbsync.EchoMessageHandler)(nil)
+	_ dbsync.LogicalMessageHandler                                                                = (*dbsync.EchoMessageHandler)(nil)
 	_ interface {
 		BatchOperations(context.Context, *dbsync.Batch) error
 	} = dbsync.OperationBatcher(nil)
