@@ -113,6 +113,12 @@ func (s *Syncer) checkPassedOver(ctx context.Context) error {
 		return err
 	}
 	s.barrier.reset()
+	return s.passOver(ctx)
+}
+
+// passOver has nobody wait for a watermark that may not come: windows are read again, and marks
+// written again.
+func (s *Syncer) passOver(ctx context.Context) error {
 	for _, m := range s.windows.passOver() {
 		if err := s.writeWatermark(ctx, watermark{markWatermark, m.id}); err != nil {
 			return err

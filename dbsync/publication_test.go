@@ -670,6 +670,30 @@ func TestPublishHasWindowsReadAgain(t *testing.T) {
 	s.check(t, "b")
 }
 
+// Watermarks that were written while their table was out do not come: who waits for one is served all
+// the same when it is back.
+func TestPublishBringsWatermarksBack(t *testing.T) {
+	t.Parallel()
+	db := newDatabase(t, table(10))
+	s := newSyncer(t, db, "t")
+	s.run(t)
+	s.settle(t)
+	db.Exec(t, "ALTER PUBLICATION dbsync_mypub DROP TABLE dbsync_ctrl.dbsync_wmtable")
+	window := s.window(t, s.selectT(t, "SELECT * FROM t"))
+	await(t, "a high watermark", func() bool { return strings.HasPrefix(s.token(t), "high:") })
+	barrier := make(chan error, 1)
+	go func() { barrier <- s.Barrier(t.Context()) }()
+	await(t, "a mark", func() bool { return strings.HasPrefix(s.token(t), "mark:") })
+	if changed, err := s.Publish(t.Context(), "t"); err != nil || !changed {
+		t.Fatalf("it returns %v, %v", changed, err)
+	}
+	s.stored(t, window)
+	if err := receive(t, "the barrier", barrier); err != nil {
+		t.Error(err)
+	}
+	s.check(t, "t")
+}
+
 // What is torn down leaves the others in sync; the last one takes the publication with it.
 func TestTeardown(t *testing.T) {
 	t.Parallel()

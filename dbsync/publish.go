@@ -335,6 +335,9 @@ func (s *Syncer) Publish(ctx context.Context, tables ...string) (changed bool, e
 	}
 	// Also when another process did it, of which nothing else tells.
 	_ = s.barrier.change(func() error { return nil })
+	if err := s.passOver(ctx); err != nil { // the watermark table may have been out
+		return false, err
+	}
 	s.published = now
 	return true, nil
 }
