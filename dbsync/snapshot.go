@@ -1,6 +1,7 @@
 package dbsync
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -71,30 +72,33 @@ func (s Snapshot) Visible(xid uint32) bool {
 const barrierPause = time.Second
 
 // beginSnapshot opens a transaction whose snapshot shows every transaction that began
-// before this Syncer listened. Of those it may have missed what they did: their commits
-// may have been streamed to another process that did not live to see them visible, or
-// their changes may be older than the publication.
+// before this Syncer listened, or before its tables were in the publication. Of those it may
+// have missed what they did: their commits may have been streamed to another process that did
+// not live to see them visible, or their changes may be older than the publication.
 func (s *Syncer) beginSnapshot(ctx context.Context, conn *pgconn.PgConn, w *watch, tables ...string) error {
 	pause := 10 * time.Millisecond
 	told := false
 	for {
-		snapshot, err := takeSnapshot(ctx, conn, tables...)
+		if err := s.raiseBarrier(ctx, conn); err != nil {
+			return err
+		}
+		snapshot, err := s.takeSnapshot(ctx, conn, tables...)
 		if err != nil {
 			return err
 		}
 		// Also one that is not good enough: the tracker may forget what it shows, however long
 		// the waiting takes.
 		s.tracker.setSnapshot(w, &snapshot)
-		if barrier := s.barrier.Load(); barrier > 0 && snapshot.Xmin > barrier {
+		if s.barrier.passes(snapshot) {
 			return nil
 		}
 		if _, err := conn.Exec(ctx, "ROLLBACK").ReadAll(); err != nil {
 			return fmt.Errorf("take a snapshot: %w", err)
 		}
-		if pause > barrierPause && !told && s.barrier.Load() > 0 {
+		if wanted := s.barrier.wanted(); pause > barrierPause && !told && wanted > 0 {
 			told = true
-			s.log.Warn("rows are read when the transactions that were open at the start have ended; see pg_stat_activity.backend_xid and pg_prepared_xacts",
-				"oldest", snapshot.Xmin, "wanted", s.barrier.Load())
+			s.log.Warn("rows are read when the transactions have ended that were open at the start, or when the publication was changed; see pg_stat_activity.backend_xid and pg_prepared_xacts",
+				"oldest", snapshot.Xmin, "wanted", wanted)
 		}
 		select {
 		case <-ctx.Done():
@@ -103,6 +107,25 @@ func (s *Syncer) beginSnapshot(ctx context.Context, conn *pgconn.PgConn, w *watc
 		}
 		pause *= 2
 	}
+}
+
+// raiseBarrier raises the barrier to the current transaction if the publication was changed: those
+// that were open when it was are older.
+func (s *Syncer) raiseBarrier(ctx context.Context, conn *pgconn.PgConn) error {
+	change, ok := s.barrier.need()
+	if !ok {
+		return nil
+	}
+	result := conn.ExecParams(ctx, "SELECT pg_catalog.pg_current_xact_id()::text", nil, nil, nil, nil).Read()
+	if result.Err != nil || len(result.Rows) != 1 {
+		return fmt.Errorf("read the current transaction: %w", cmp.Or(result.Err, errors.New("the server gave none")))
+	}
+	xid, err := strconv.ParseUint(string(result.Rows[0][0]), 10, 64)
+	if err != nil {
+		return fmt.Errorf("read the current transaction: %w", err)
+	}
+	s.barrier.raise(xid, change)
+	return nil
 }
 
 // Unseen returns the transactions that the stream has brought and that others may not see
@@ -122,7 +145,7 @@ func (s *Syncer) ReadVisible(ctx context.Context, xids []uint32, tables []string
 		conn := c.PgConn()
 		pause := 5 * time.Millisecond
 		for {
-			snapshot, err := takeSnapshot(ctx, conn, tables...)
+			snapshot, err := s.takeSnapshot(ctx, conn, tables...)
 			if err != nil {
 				return err
 			}
@@ -158,12 +181,32 @@ func (s *Syncer) readDurable(ctx context.Context, conn *pgconn.PgConn, f func(co
 // The tables are locked first, against nothing but what changes their definition: a
 // statement that rewrites a table leaves it empty for a snapshot taken before, and would
 // otherwise fit between the snapshot and the select
-// (https://www.postgresql.org/docs/current/mvcc-caveats.html).
-func takeSnapshot(ctx context.Context, conn *pgconn.PgConn, tables ...string) (Snapshot, error) {
-	begin := "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; "
-	if len(tables) > 0 {
-		begin += "LOCK TABLE " + strings.Join(tables, ", ") + " IN ACCESS SHARE MODE; "
+// (https://www.postgresql.org/docs/current/mvcc-caveats.html). While such a statement runs the
+// lock is waited for, without end, and Status says for whom.
+func (s *Syncer) takeSnapshot(ctx context.Context, conn *pgconn.PgConn, tables ...string) (Snapshot, error) {
+	if len(tables) == 0 {
+		return snapshotOf(ctx, conn, "")
 	}
+	list := strings.Join(tables, ", ")
+	lock := fmt.Sprintf("SET LOCAL lock_timeout = %d; LOCK TABLE %s IN ACCESS SHARE MODE; SET LOCAL lock_timeout = 0; ", lockPatience.Milliseconds(), list)
+	var wait *lockWait
+	defer func() { s.lockWaits.end(wait) }()
+	for {
+		snapshot, err := snapshotOf(ctx, conn, lock)
+		if sqlState(err) != "55P03" { // lock_not_available
+			return snapshot, err
+		}
+		if wait == nil {
+			wait = s.lockWaits.begin()
+			s.log.Warn("waiting for a lock, which a statement that alters a table holds; see pg_blocking_pids", "tables", list)
+		}
+		s.lockWaits.say(wait, describeLock(ctx, conn, list))
+	}
+}
+
+// snapshotOf is takeSnapshot; lock are statements that come before the snapshot.
+func snapshotOf(ctx context.Context, conn *pgconn.PgConn, lock string) (Snapshot, error) {
+	begin := "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; " + lock
 	results, err := conn.Exec(ctx, begin+"SELECT pg_catalog.pg_current_snapshot()::text").ReadAll()
 	last := len(results) - 1
 	if err == nil && (last < 0 || len(results[last].Rows) != 1) {

@@ -113,7 +113,19 @@ type streamPlan struct {
 	table *catalog.Table
 	plan  *mapping.Plan
 	blind error // why old rows cannot be told apart, nil if they can
+
+	// shared says that within a transaction several rows may have one key. Then a key that a
+	// row has left may be another one's by now, and what the stream brought of that one came
+	// before: its document is not removed but read again.
+	shared bool
 }
+
+// awaitsVisible reports what [root.awaitsVisible] does. Where rows share a key, who has it may
+// be the work of a transaction other than the one that has it read.
+func (p *streamPlan) awaitsVisible() bool { return p.shared || p.root.awaitsVisible() }
+
+// sharesKeys reports whether several rows of a table may have the key of one document.
+func sharesKeys(s *mapping.Source, t *catalog.Table) bool { return !t.Immediate(s.KeyColumns(t)) }
 
 // RowPlan turns rows that were selected into documents of one source. It is the Origin of the
 // windows that select them.
@@ -217,11 +229,12 @@ func (h *Handler) HandleRelationMessage(_ int, msg *pglogrepl.RelationMessage, _
 	if len(h.roots[name]) == 0 && len(h.related[name]) == 0 {
 		return nil // published by somebody for somebody else
 	}
+	before := h.o.Catalog.Tables()[name] // the change may be from then
 	table, err := h.describe(name, msg)
 	if err != nil || table == nil {
 		return err
 	}
-	return h.compile(msg, table)
+	return h.compile(msg, table, before)
 }
 
 // recompile makes the plans anew for what the tables are now. What the stream describes anew comes
@@ -236,7 +249,11 @@ func (h *Handler) recompile() error {
 			delete(h.links, oid)
 			continue
 		}
-		if err := h.compile(msg, table); err != nil {
+		var before *catalog.Table
+		if plans := h.plans[oid]; len(plans) > 0 {
+			before = plans[0].table
+		}
+		if err := h.compile(msg, table, before); err != nil {
 			return err
 		}
 	}
@@ -244,8 +261,9 @@ func (h *Handler) recompile() error {
 }
 
 // compile makes the plans for the rows of a table as a message describes them. An index whose
-// documents cannot be made of them misses changes from here on.
-func (h *Handler) compile(msg *pglogrepl.RelationMessage, table *catalog.Table) error {
+// documents cannot be made of them misses changes from here on. before is what the table was when
+// plans were made last, nil if that is not known.
+func (h *Handler) compile(msg *pglogrepl.RelationMessage, table, before *catalog.Table) error {
 	name := table.TableName()
 	var plans []*streamPlan
 	for _, r := range h.roots[name] {
@@ -263,7 +281,8 @@ func (h *Handler) compile(msg *pglogrepl.RelationMessage, table *catalog.Table) 
 			}
 			continue
 		}
-		plans = append(plans, &streamPlan{root: r, table: table, plan: plan, blind: checkIdentity(msg, r.documents.Index.Name, needs, table)})
+		plans = append(plans, &streamPlan{root: r, table: table, plan: plan, blind: checkIdentity(msg, r.documents.Index.Name, needs, table),
+			shared: sharesKeys(r.source, table) || before != nil && sharesKeys(r.source, before)})
 	}
 	h.plans[msg.RelationID] = plans
 	var links []*linkPlan
@@ -442,14 +461,18 @@ func (h *Handler) removeOld(p *streamPlan, old, row *pglogrepl.TupleData) error 
 		return err
 	}
 	if id != oldID || routing != oldRouting {
-		h.remove(p, oldID, oldRouting)
+		h.remove(p, old, oldID, oldRouting)
 	}
 	return nil
 }
 
-// remove removes a document.
-func (h *Handler) remove(p *streamPlan, id, routing string) {
-	h.mark(p, dbsync.Operation{Kind: dbsync.Delete, ID: id, Routing: routing, AwaitVisible: p.awaitsVisible()})
+// remove removes the document of an old row.
+func (h *Handler) remove(p *streamPlan, old *pglogrepl.TupleData, id, routing string) {
+	op := dbsync.Operation{Kind: dbsync.Delete, ID: id, Routing: routing, AwaitVisible: p.awaitsVisible()}
+	if p.shared {
+		op.Kind, op.Origin, op.Key = dbsync.Reread, p.root, p.plan.KeyValues(old)
+	}
+	h.mark(p, op)
 }
 
 // HandleDeleteMessage removes the documents of a row.
@@ -462,7 +485,7 @@ func (h *Handler) HandleDeleteMessage(_ int, msg *pglogrepl.DeleteMessage, _ *pg
 		if err != nil {
 			return err
 		}
-		h.remove(p, id, routing)
+		h.remove(p, msg.OldTuple, id, routing)
 	}
 	return h.relate(msg.RelationID, change{old: msg.OldTuple})
 }
@@ -551,11 +574,11 @@ func (h *Handler) store(p *streamPlan, row *pglogrepl.TupleData) error {
 	if err != nil {
 		return err
 	}
-	op := dbsync.Operation{ID: id, Routing: routing}
+	op := dbsync.Operation{ID: id, Routing: routing, AwaitVisible: p.awaitsVisible()}
 	if p.plan.Complete(row) {
 		h.complete(&op, p.plan, row)
 	} else {
-		op.Kind, op.Origin, op.Key, op.AwaitVisible = dbsync.Reread, p.root, p.plan.KeyValues(row), p.awaitsVisible()
+		op.Kind, op.Origin, op.Key = dbsync.Reread, p.root, p.plan.KeyValues(row)
 	}
 	h.mark(p, op)
 	return nil

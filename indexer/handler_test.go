@@ -261,7 +261,14 @@ func TestTranslate(t *testing.T) {
 			tables:  `CREATE TABLE rotated (id int PRIMARY KEY DEFERRABLE INITIALLY DEFERRED, v text); ALTER TABLE rotated REPLICA IDENTITY FULL; INSERT INTO rotated VALUES (1, 'a'), (2, 'b')`,
 			indices: `i5: {table: rotated}`,
 			changes: []string{`UPDATE rotated SET id = 3 - id`},
-			want:    []string{`delete i5/1`, `index i5/2 {"id":2,"v":"a"}`, `delete i5/2`, `index i5/1 {"id":1,"v":"b"}`},
+			want:    []string{`reread i5/1 by 1`, `index i5/2 {"id":2,"v":"a"}`, `reread i5/2 by 2`, `index i5/1 {"id":1,"v":"b"}`},
+		}, {
+			name:    "keys that were handed on before they had to be one row's at once",
+			tables:  `CREATE TABLE rotated_once (id int PRIMARY KEY DEFERRABLE, v text); ALTER TABLE rotated_once REPLICA IDENTITY FULL; INSERT INTO rotated_once VALUES (1, 'a'), (2, 'b')`,
+			indices: `i38: {table: rotated_once}`,
+			offline: `UPDATE rotated_once SET id = 3 - id; ALTER TABLE rotated_once DROP CONSTRAINT rotated_once_pkey; ALTER TABLE rotated_once ADD PRIMARY KEY (id)`,
+			changes: []string{`UPDATE rotated_once SET id = 3 WHERE id = 1`},
+			want:    []string{`reread i38/1 by 1`, `index i38/2 {"id":2,"v":"a"}`, `reread i38/2 by 2`, `index i38/1 {"id":1,"v":"b"}`, `delete i38/1`, `index i38/3 {"id":3,"v":"b"}`},
 		}, {
 			name:    "composite key, not in the order of the table",
 			tables:  `CREATE TABLE composite (v int, b text, a int, PRIMARY KEY (a, b)); INSERT INTO composite VALUES (1, 'x|y', 7)`,

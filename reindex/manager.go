@@ -128,6 +128,9 @@ func (m *Manager) Begin(ctx context.Context) error {
 	if err := m.load(ctx); err != nil {
 		return err
 	}
+	if err := m.publish(ctx); err != nil {
+		return err
+	}
 	for _, x := range m.indices {
 		noted, err := m.o.States.Read(ctx, x.Name)
 		if err != nil {

@@ -24,7 +24,7 @@ func (s signal) raise() {
 	}
 }
 
-// wake has Serve look for what there is to do, has the catalog looked at, and has walks begin: an
+// wake has Serve look for what there is to do, and has the catalog looked at and walks begin: an
 // index may be complete now.
 func (m *Manager) wake() {
 	m.serveWake.raise()

@@ -3,10 +3,12 @@ package reindex
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
 
+	"tidemark/dbsync"
 	"tidemark/indexer/retry"
 	"tidemark/mapping/catalog"
 )
@@ -28,7 +30,8 @@ const maxLookFailures = 6
 type watch struct {
 	names  []catalog.TableName
 	digest *catalog.Digest
-	seen   string // the digest when everything was found to be as noted, or taken up; "" before
+	seen   string      // the digest when everything was found to be as noted, or taken up; "" before
+	lacks  *retry.Hold // of the alarm that the publication lacks what only somebody else can put right
 }
 
 // watch looks at the catalog again and again, and has the indices be as it has changed, until ctx
@@ -44,6 +47,8 @@ func (m *Manager) watch(ctx context.Context) error {
 		switch {
 		case ctx.Err() != nil:
 			return context.Cause(ctx)
+		case dbsync.IsPermanent(err):
+			return err // all changes are missing from here on
 		case err != nil:
 			// What is noted is as it was, so it comes again.
 			m.o.Logger.Warn("the indices are not as the catalog is yet, trying again", "error", err)
@@ -89,6 +94,9 @@ func (m *Manager) look(ctx context.Context, w *watch) (again bool, err error) {
 		if err := m.load(ctx); err != nil {
 			return false, err
 		}
+		if err := m.lackOf(w, m.publish(ctx)); err != nil {
+			return false, err
+		}
 		for _, x := range m.indices {
 			x.hurry()
 			x.setAltered()
@@ -100,6 +108,10 @@ func (m *Manager) look(ctx context.Context, w *watch) (again bool, err error) {
 			w.digest, w.seen = next, ""
 		}
 		again = true
+	} else if w.lacks != nil {
+		if err := m.lackOf(w, m.publish(ctx)); err != nil {
+			return false, err
+		}
 	}
 	at := time.Now()
 	for _, x := range m.indices {
@@ -113,6 +125,48 @@ func (m *Manager) look(ctx context.Context, w *watch) (again bool, err error) {
 	}
 	m.serveWake.raise()
 	return again || changed, err
+}
+
+// publish has the publication hold the tables that there are. Its error is that of
+// [dbsync.Syncer.Publish]. Indices whose changes were missing for a while have another generation
+// then, and are made anew.
+func (m *Manager) publish(ctx context.Context) error {
+	var tables []string
+	for _, t := range m.o.Catalog.Present() {
+		tables = append(tables, t.SQL())
+	}
+	if len(tables) == 0 {
+		return nil // all indices are held
+	}
+	slices.Sort(tables)
+	changed, err := m.o.Syncer.Publish(ctx, tables...)
+	if changed {
+		m.o.Logger.Info("tables came into the publication, or left it", "publication", m.o.Publication)
+		for _, x := range m.indices {
+			x.setAltered()
+		}
+	}
+	return err
+}
+
+// lackOf has an alarm stand as long as the publication lacks what only somebody else can put right;
+// that is no error, and looked for at each look. Any other error is returned.
+func (m *Manager) lackOf(w *watch, err error) error {
+	wrong, isWrong := errors.AsType[*dbsync.SetupError](err)
+	switch {
+	case !isWrong && w.lacks != nil && err == nil:
+		w.lacks.Release()
+		w.lacks = nil
+	case !isWrong:
+	case w.lacks == nil:
+		w.lacks = m.o.Alarm.Raise("publication "+m.o.Publication, wrong.Error())
+	default:
+		w.lacks.Again(wrong.Error())
+	}
+	if isWrong {
+		return nil
+	}
+	return err
 }
 
 // load reads what the tables are now, all in one snapshot, and takes it up.

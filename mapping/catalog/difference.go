@@ -113,7 +113,7 @@ func (t *Table) Differences(before *Table) []Difference {
 			add(Dropped, b.Name)
 		}
 	}
-	if !slices.Equal(t.PrimaryKey, before.PrimaryKey) || !slices.EqualFunc(t.Unique, before.Unique, slices.Equal) {
+	if !slices.Equal(t.PrimaryKey, before.PrimaryKey) || !unknown && t.KeyDeferrable != before.KeyDeferrable || !slices.EqualFunc(t.Unique, before.Unique, slices.Equal) {
 		add(Keyed, "")
 	}
 	if t.Identity.Kind != before.Identity.Kind || !slices.Equal(t.Identity.Columns, before.Identity.Columns) {

@@ -54,6 +54,7 @@ var alterations = []struct {
 	{`alter table t alter g drop expression`, `column g retyped`},
 	{`alter table t drop constraint t_pkey`, `keyed; identified`},
 	{`alter table t add unique (v)`, `keyed`},
+	{`alter table t drop constraint t_pkey; alter table t add primary key (id) deferrable`, `keyed; identified`},
 	{`alter table t replica identity full`, `identified`},
 	{`alter table t set unlogged`, `rewritten; unlogged`},
 	{`vacuum full t`, `rewritten`},

@@ -44,6 +44,7 @@ type storedTable struct {
 	Name          string         `json:"name"`
 	Columns       []storedColumn `json:"columns,omitzero"`
 	PrimaryKey    []string       `json:"primary_key,omitzero"`
+	KeyDeferrable bool           `json:"key_deferrable,omitzero"` // since 2
 	Identity      storedIdentity `json:"identity"`
 	Unique        [][]string     `json:"unique,omitzero"`
 	RowSecurity   bool           `json:"row_security,omitzero"`
@@ -66,6 +67,7 @@ type storedColumn struct {
 	Type       *storedType `json:"type"`
 	NotNull    bool        `json:"not_null,omitzero"`
 	Generated  bool        `json:"generated,omitzero"`
+	Virtual    bool        `json:"virtual,omitzero"`    // since 2
 	Expression string      `json:"expression,omitzero"` // since 2
 	Default    bool        `json:"default,omitzero"`
 	Collation  uint32      `json:"collation,omitzero"` // since 2
@@ -202,28 +204,28 @@ func (ts Tables) add(name string, t *Table) error {
 
 func storeTable(t *Table) storedTable {
 	stored := storedTable{
-		OID: t.OID, Schema: t.Schema, Name: t.Name, PrimaryKey: t.PrimaryKey,
+		OID: t.OID, Schema: t.Schema, Name: t.Name, PrimaryKey: t.PrimaryKey, KeyDeferrable: t.KeyDeferrable,
 		Identity: storedIdentity{storedLetter(t.Identity.Kind), t.Identity.Columns},
 		Unique:   t.Unique, RowSecurity: t.RowSecurity, User: t.User, Unlogged: t.Unlogged,
 		Partitioned: t.Partitioned, Root: storedName(t.Root), File: t.File, EstimatedRows: t.EstimatedRows,
 	}
 	for _, c := range t.Columns {
 		stored.Columns = append(stored.Columns, storedColumn{Number: c.Number, Name: c.Name, Type: storeType(c.Type), NotNull: c.NotNull,
-			Generated: c.Generated, Expression: c.Expression, Default: c.Default, Collation: c.Collation})
+			Generated: c.Generated, Virtual: c.Virtual, Expression: c.Expression, Default: c.Default, Collation: c.Collation})
 	}
 	return stored
 }
 
 func (s *storedTable) table() *Table {
 	t := &Table{
-		OID: s.OID, Schema: s.Schema, Name: s.Name, PrimaryKey: s.PrimaryKey,
+		OID: s.OID, Schema: s.Schema, Name: s.Name, PrimaryKey: s.PrimaryKey, KeyDeferrable: s.KeyDeferrable,
 		Identity: Identity{IdentityKind(s.Identity.Kind), s.Identity.Columns},
 		Unique:   s.Unique, RowSecurity: s.RowSecurity, User: s.User, Unlogged: s.Unlogged,
 		Partitioned: s.Partitioned, Root: TableName(s.Root), File: s.File, EstimatedRows: s.EstimatedRows,
 	}
 	for _, c := range s.Columns {
 		t.Columns = append(t.Columns, Column{Number: c.Number, Name: c.Name, Type: c.Type.typ(), NotNull: c.NotNull,
-			Generated: c.Generated, Expression: c.Expression, Default: c.Default, Collation: c.Collation})
+			Generated: c.Generated, Virtual: c.Virtual, Expression: c.Expression, Default: c.Default, Collation: c.Collation})
 	}
 	return t
 }

@@ -84,9 +84,9 @@ func anyTable() *rapid.Generator[*catalog.Table] {
 	return rapid.Custom(func(t *rapid.T) *catalog.Table {
 		table := &catalog.Table{
 			OID: rapid.Uint32().Draw(t, "oid"), Schema: rapid.String().Draw(t, "schema"), Name: rapid.String().Draw(t, "name"),
-			PrimaryKey: anyList().Draw(t, "primary key"),
-			Identity:   catalog.Identity{Kind: catalog.IdentityKind(rapid.Byte().Draw(t, "identity")), Columns: anyList().Draw(t, "carried")},
-			Unique:     rapid.SliceOfN(anyList(), 0, 2).Draw(t, "unique"), RowSecurity: rapid.Bool().Draw(t, "row security"),
+			PrimaryKey: anyList().Draw(t, "primary key"), KeyDeferrable: rapid.Bool().Draw(t, "deferrable"),
+			Identity: catalog.Identity{Kind: catalog.IdentityKind(rapid.Byte().Draw(t, "identity")), Columns: anyList().Draw(t, "carried")},
+			Unique:   rapid.SliceOfN(anyList(), 0, 2).Draw(t, "unique"), RowSecurity: rapid.Bool().Draw(t, "row security"),
 			User: rapid.String().Draw(t, "user"), Unlogged: rapid.Bool().Draw(t, "unlogged"), Partitioned: rapid.Bool().Draw(t, "partitioned"),
 			Root:          catalog.TableName{Schema: rapid.String().Draw(t, "root schema"), Name: rapid.String().Draw(t, "root")},
 			EstimatedRows: rapid.Int64().Draw(t, "rows"),
@@ -94,7 +94,7 @@ func anyTable() *rapid.Generator[*catalog.Table] {
 		for range rapid.IntRange(0, 3).Draw(t, "columns") {
 			table.Columns = append(table.Columns, catalog.Column{
 				Name: rapid.String().Draw(t, "column"), Type: anyType(2).Draw(t, "type"),
-				NotNull: rapid.Bool().Draw(t, "not null"), Generated: rapid.Bool().Draw(t, "generated"), Default: rapid.Bool().Draw(t, "default"),
+				NotNull: rapid.Bool().Draw(t, "not null"), Generated: rapid.Bool().Draw(t, "generated"), Virtual: rapid.Bool().Draw(t, "virtual"), Default: rapid.Bool().Draw(t, "default"),
 			})
 		}
 		return table

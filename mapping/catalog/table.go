@@ -36,6 +36,7 @@ type Table struct {
 	Schema, Name  string
 	Columns       []Column // in the order of the table, dropped ones left out
 	PrimaryKey    []string // column names in the order of the key; empty: none
+	KeyDeferrable bool     // within a transaction several rows may have one primary key
 	Identity      Identity
 	Unique        [][]string // other valid, immediate unique indexes that cover every row and have no expressions
 	RowSecurity   bool       // policies may hide rows from User
@@ -78,6 +79,7 @@ type Column struct {
 	Type       *Type
 	NotNull    bool
 	Generated  bool   // computed from other columns; the log does not carry it, a select does
+	Virtual    bool   // generated when it is read, not stored (Postgres 18)
 	Expression string // of a generated column: a hash of what it is computed by, and how it is kept
 	Default    bool   // what has a value in a new row, and in all old ones when it is added
 	Collation  uint32 // pg_attribute.attcollation; 0: none, or not known
@@ -182,6 +184,7 @@ WITH RECURSIVE rel AS MATERIALIZED (
 		'typmod', atttypmod,
 		'notNull', attnotnull,
 		'generated', attgenerated <> '',
+		'virtual', attgenerated = 'v',
 		'expression', CASE WHEN attgenerated <> '' THEN pg_catalog.md5(attgenerated::text || d.adbin::text) ELSE '' END,
 		'default', atthasdef OR atthasmissing OR attidentity <> '',
 		'collation', attcollation::bigint) ORDER BY attnum) AS list
@@ -189,6 +192,7 @@ WITH RECURSIVE rel AS MATERIALIZED (
 	GROUP BY col.attrelid
 ), keys AS (
 	SELECT indrelid, pg_catalog.json_agg(columns ORDER BY name) FILTER (WHERE indisprimary) AS first,
+		pg_catalog.bool_or(indisprimary AND NOT indimmediate) AS deferrable,
 		pg_catalog.json_agg(columns ORDER BY name) FILTER (WHERE NOT indisprimary AND indimmediate) AS list
 	FROM uniq GROUP BY indrelid
 ), types AS (
@@ -245,6 +249,7 @@ SELECT pg_catalog.json_build_object(
 	'leaves', leaves.list,
 	'columns', cols.list,
 	'primaryKey', keys.first -> 0,
+	'keyDeferrable', coalesce(keys.deferrable, false),
 	'unique', keys.list,
 	'types', types.list
 )::text
@@ -272,13 +277,15 @@ type tableAnswer struct {
 		Typmod     int32
 		NotNull    bool
 		Generated  bool
+		Virtual    bool
 		Expression string
 		Default    bool
 		Collation  uint32
 	}
-	PrimaryKey []string
-	Unique     [][]string
-	Types      []typeAnswer
+	PrimaryKey    []string
+	KeyDeferrable bool
+	Unique        [][]string
+	Types         []typeAnswer
 }
 
 type leafAnswer struct {
@@ -361,7 +368,7 @@ func (a *tableAnswer) isTable() bool { return a.Kind == "r" || a.Kind == "p" }
 func (a *tableAnswer) table() (*Table, error) {
 	t := &Table{
 		OID: a.OID, Schema: a.Schema, Name: a.Name, File: a.File,
-		PrimaryKey: a.PrimaryKey, Unique: a.Unique,
+		PrimaryKey: a.PrimaryKey, KeyDeferrable: a.KeyDeferrable, Unique: a.Unique,
 		RowSecurity: a.RowSecurity, User: a.User, Unlogged: a.Unlogged, Partitioned: a.Kind == "p", Root: a.Root,
 		Identity:      commonIdentity(IdentityKind(a.Identity[0]), a.Leaves),
 		EstimatedRows: estimatedRows(a.Leaves),
@@ -373,7 +380,7 @@ func (a *tableAnswer) table() (*Table, error) {
 			return nil, fmt.Errorf("column %s of %s: %w", QuoteIdent(c.Name), t.TableName(), err)
 		}
 		t.Columns = append(t.Columns, Column{Number: c.Number, Name: c.Name, Type: typ, NotNull: c.NotNull,
-			Generated: c.Generated, Expression: c.Expression, Default: c.Default, Collation: c.Collation})
+			Generated: c.Generated, Virtual: c.Virtual, Expression: c.Expression, Default: c.Default, Collation: c.Collation})
 	}
 	if len(a.Leaves) == 0 { // no partitions yet; the first one begins with the default
 		t.Identity = Identity{Kind: IdentityDefault, Columns: t.PrimaryKey}

@@ -179,7 +179,7 @@ func TestLoadTableIdentity(t *testing.T) {
 		want catalog.Table
 	}{
 		{"plain", catalog.Table{PrimaryKey: []string{"id"}, Identity: catalog.Identity{Kind: 'd', Columns: []string{"id"}}, EstimatedRows: -1}},
-		{"late", catalog.Table{PrimaryKey: []string{"id"}, Identity: catalog.Identity{Kind: 'd'}, EstimatedRows: -1}},
+		{"late", catalog.Table{PrimaryKey: []string{"id"}, KeyDeferrable: true, Identity: catalog.Identity{Kind: 'd'}, EstimatedRows: -1}},
 		{"nokey", catalog.Table{Identity: catalog.Identity{Kind: 'd'}, EstimatedRows: -1}},
 		{"byindex", catalog.Table{PrimaryKey: []string{"id"}, Unique: [][]string{{"b", "a"}}, Identity: catalog.Identity{Kind: 'i', Columns: []string{"b", "a"}}, EstimatedRows: -1}},
 		{"whole", catalog.Table{PrimaryKey: []string{"id"}, Identity: catalog.Identity{Kind: 'f', Columns: []string{"v", "id"}}, EstimatedRows: -1}},

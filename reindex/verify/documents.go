@@ -2,12 +2,9 @@ package verify
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"strings"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgconn"
 
 	"tidemark/dbsync"
 	"tidemark/indexer"
@@ -154,7 +151,7 @@ func (v *verifier) findRows(ctx context.Context, s *source, documents []*suspect
 		}
 		return failed
 	})
-	if !isRefusedKey(err) {
+	if !indexer.IsRefusedValue(err) {
 		return err
 	}
 	if len(documents) == 1 {
@@ -166,13 +163,6 @@ func (v *verifier) findRows(ctx context.Context, s *source, documents []*suspect
 		return err
 	}
 	return v.findRows(ctx, s, documents[half:], found)
-}
-
-// isRefusedKey reports whether Postgres says that a value is none of its type, or one that its
-// domain leaves out.
-func isRefusedKey(err error) bool {
-	server, ok := errors.AsType[*pgconn.PgError](err)
-	return ok && (indexer.IsDataError(err) || strings.HasPrefix(server.Code, "23"))
 }
 
 // findHashed looks for the rows of documents whose ids are hashes, by reading the keys of

@@ -253,7 +253,7 @@ func (v *verifier) readPiece(ctx context.Context, conn *pgx.Conn, s *source, pie
 		return nil, nil
 	}
 	rows, err := v.readKeys(ctx, conn, s.rowsAgain, keys)
-	if !isRefusedKey(err) {
+	if !indexer.IsRefusedValue(err) {
 		return rows, err
 	}
 	if len(piece) > 1 {
@@ -271,7 +271,7 @@ func (v *verifier) readPiece(ctx context.Context, conn *pgx.Conn, s *source, pie
 	}
 	why := err
 	rows, err = v.readKeys(ctx, conn, s.keysAgain, keys)
-	if isRefusedKey(err) {
+	if indexer.IsRefusedValue(err) {
 		return nil, nil // the key is none of its type
 	}
 	for _, r := range rows {
