@@ -266,6 +266,10 @@ func TestWalkIsEnded(t *testing.T) {
 	await(t, "a walk begins", func() bool { return r.proof(t, "t").Walk.Number == 1 })
 	unprove("two")
 	await(t, "another walk begins", func() bool { return r.proof(t, "t").Walk.Number == 2 })
+	// One that is not told finds out when it is noted next, after ten seconds.
+	if second := r.proof(t, "t"); second.Walk.BeganAt.Sub(second.Unproven.Noted) > 7*time.Second {
+		t.Errorf("the second walk began %s after the doubt", second.Walk.BeganAt.Sub(second.Unproven.Noted))
+	}
 	before := r.state(t, "t").Live.Physical
 	if err := m.ask(within(t, patience), &control.Request{Kind: control.KindReindex, Index: r.prefix + "t"}); err != nil {
 		t.Fatal(err)
