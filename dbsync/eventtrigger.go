@@ -63,19 +63,21 @@ DECLARE
 	may boolean := false;
 BEGIN
 	IF pg_catalog.current_setting('wal_level') <> 'logical'
-		OR TG_TAG IN ('GRANT', 'REVOKE', 'COMMENT', 'REFRESH MATERIALIZED VIEW', 'REINDEX') THEN
+		OR TG_TAG IN ('GRANT', 'REVOKE', 'COMMENT', 'REFRESH MATERIALIZED VIEW', 'REINDEX')
+		OR TG_EVENT = 'ddl_command_end' AND TG_TAG LIKE 'DROP %' THEN
 		RETURN;
 	END IF;
 	BEGIN
-		may := pg_catalog.bool_and(pg_catalog.has_function_privilege(f.oid, 'EXECUTE'))
-			FROM pg_catalog.pg_proc f JOIN pg_catalog.pg_namespace n ON n.oid = f.pronamespace
-			WHERE n.nspname = 'pg_catalog' AND f.proname = 'pg_logical_emit_message';
 		IF TG_EVENT = 'sql_drop' THEN
 			matters := EXISTS (SELECT FROM pg_catalog.pg_event_trigger_dropped_objects() d WHERE d.original AND NOT d.is_temporary
 				AND coalesce(d.schema_name <> ALL (pg_catalog.current_schemas(false)::text[]), true));
 		ELSE
 			matters := EXISTS (SELECT FROM pg_catalog.pg_event_trigger_ddl_commands() c WHERE NOT c.in_extension
 				AND coalesce(c.schema_name <> 'pg_temp' AND c.schema_name <> ALL (pg_catalog.current_schemas(false)::text[]), true));
+		END IF;
+		IF matters THEN
+			may := pg_catalog.bool_and(pg_catalog.has_function_privilege(f.oid, 'EXECUTE'))
+				FROM pg_catalog.pg_proc f WHERE f.proname = 'pg_logical_emit_message' AND f.pronamespace = 'pg_catalog'::pg_catalog.regnamespace;
 		END IF;
 	EXCEPTION WHEN OTHERS THEN
 		RAISE LOG '` + announceFunction + ` does not know what % did: %', TG_TAG, SQLERRM;
@@ -85,7 +87,7 @@ BEGIN
 	ELSIF may THEN
 		PERFORM pg_catalog.pg_logical_emit_message(true, '` + CatalogPrefix + `', TG_TAG);
 	ELSE
-		RAISE LOG '` + announceFunction + ` may not announce %: its owner lacks EXECUTE on pg_logical_emit_message', TG_TAG;
+		RAISE LOG '` + announceFunction + ` has not announced %: it may not, or could not find out', TG_TAG;
 	END IF;
 END
 `
