@@ -149,6 +149,8 @@ var (
 var (
 	_ func(ctx context.Context, opts ...dbsync.SyncerOpt) (*dbsync.Syncer, error)                 = dbsync.NewSyncerContext
 	_ func(*slog.Logger) dbsync.SyncerOpt                                                         = dbsync.WithLogger
+	_ func(*dbsync.Syncer, context.Context, ...string) (changed bool, err error)                  = (*dbsync.Syncer).Publish
+	_ func(context.Context, ...dbsync.SyncerOpt) error                                            = dbsync.Teardown
 	_ func() dbsync.SyncerOpt                                                                     = dbsync.WithNewSlot
 	_ func() dbsync.SyncerOpt                                                                     = dbsync.WithEventTriggers
 	_ string                                                                                      = dbsync.CatalogPrefix

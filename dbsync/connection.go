@@ -91,13 +91,14 @@ func (s *Syncer) tryConnect(ctx context.Context) error {
 	s.link.Lock()
 	s.q, s.st = q, st
 	s.link.Unlock()
-	if s.barrier.Load() == 0 {
+	if s.barrier.wanted() == 0 {
 		// Transactions from here on are seen from their beginning.
+		change, _ := s.barrier.need()
 		var xid uint64
 		if err := s.db.QueryRowContext(ctx, "SELECT pg_catalog.pg_current_xact_id()::text").Scan(&xid); err != nil {
 			return fmt.Errorf("read the current transaction: %w", err)
 		}
-		s.barrier.Store(xid)
+		s.barrier.raise(xid, change)
 	}
 	s.log.Info("following the slot", "slot", s.slot, "position", q.position().String())
 	return nil
@@ -111,7 +112,7 @@ func (s *Syncer) checkPassedOver(ctx context.Context) error {
 	if err != nil || slot.confirmed <= s.Position() {
 		return err
 	}
-	s.barrier.Store(0)
+	s.barrier.reset()
 	for _, m := range s.windows.passOver() {
 		if err := s.writeWatermark(ctx, watermark{markWatermark, m.id}); err != nil {
 			return err

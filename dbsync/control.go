@@ -29,6 +29,7 @@ func (s *Syncer) schemaPart() *SchemaPart {
 	return &SchemaPart{Schema: s.namespace, Name: "dbsync", Steps: []Migration{
 		{Name: "table of slots, of this or any earlier version", Up: setupSlotTable},
 		{Name: "note of the slots that want event triggers", Up: noteOfEventTriggers},
+		{Name: "which tables each slot needs in its publication", Up: notePublished},
 	}}
 }
 
@@ -70,12 +71,24 @@ func noteOfEventTriggers(ctx context.Context, tx pgx.Tx) error {
 	return err
 }
 
+// notePublished has the slot table note which tables each slot needs, by their oids, and in which
+// publication. NULL is a slot of which an earlier version did not note it.
+func notePublished(ctx context.Context, tx pgx.Tx) error {
+	have, err := Columns(ctx, tx, slotTable)
+	if err != nil || have["published"] {
+		return err
+	}
+	_, err = tx.Exec(ctx, `ALTER TABLE `+slotTable+` ADD COLUMN publication text, ADD COLUMN published oid[]`)
+	return err
+}
+
 // controlState is what there is of the control schema.
 type controlState struct {
 	closed     bool // the role may not even see what is in the schema
 	watermarks bool // the watermark table is there
-	readable   bool // the slot table is there as this version has it, and the role may read it
-	wishes     bool // it has the note of the slots that want event triggers
+	readable   bool // what this version reads of slots is in the slot table, and the role may read it
+	wishes     bool // the slot table has the note of the slots that want event triggers
+	notes      slotNotes
 	mayCreate  bool // the role may make objects in the database: schemas, publications
 }
 
@@ -84,25 +97,32 @@ type controlState struct {
 // the schema.
 func (p *plan) planControl(ctx context.Context, conn *pgx.Conn) error {
 	s := p.s
-	var schema, usage, create, notes, useWatermarks, useNotes, current, useVersions bool
+	var schema, usage, create, notes, useWatermarks, useNotes, current, noted, useVersions bool
 	err := conn.QueryRow(ctx, `SELECT pg_catalog.has_database_privilege(pg_catalog.current_database(), 'CREATE'),
 		n.oid IS NOT NULL, coalesce(pg_catalog.has_schema_privilege(n.oid, 'USAGE'), false), coalesce(pg_catalog.has_schema_privilege(n.oid, 'CREATE'), false),
 		w.oid IS NOT NULL, coalesce(pg_catalog.has_table_privilege(w.oid, 'SELECT') AND pg_catalog.has_table_privilege(w.oid, 'INSERT') AND pg_catalog.has_table_privilege(w.oid, 'UPDATE'), false),
 		s.oid IS NOT NULL, coalesce(pg_catalog.has_table_privilege(s.oid, 'SELECT') AND pg_catalog.has_table_privilege(s.oid, 'INSERT') AND pg_catalog.has_table_privilege(s.oid, 'UPDATE'), false),
 		EXISTS (SELECT FROM pg_catalog.pg_attribute a WHERE a.attrelid = s.oid AND a.attname = 'lost'),
 		EXISTS (SELECT FROM pg_catalog.pg_attribute a WHERE a.attrelid = s.oid AND a.attname = 'event_triggers'),
+		EXISTS (SELECT FROM pg_catalog.pg_attribute a WHERE a.attrelid = s.oid AND a.attname = 'published'),
 		v.oid IS NULL OR pg_catalog.has_table_privilege(v.oid, 'SELECT')
 		FROM (VALUES (1)) one LEFT JOIN pg_catalog.pg_namespace n ON n.nspname = $1
 		LEFT JOIN pg_catalog.pg_class w ON w.relnamespace = n.oid AND w.relname = $2
 		LEFT JOIN pg_catalog.pg_class s ON s.relnamespace = n.oid AND s.relname = $3
 		LEFT JOIN pg_catalog.pg_class v ON v.relnamespace = n.oid AND v.relname = $4`, s.namespace, s.wmTable, slotTable, versionTable).
-		Scan(&p.state.mayCreate, &schema, &usage, &create, &p.state.watermarks, &useWatermarks, &notes, &useNotes, &current, &p.state.wishes, &useVersions)
+		Scan(&p.state.mayCreate, &schema, &usage, &create, &p.state.watermarks, &useWatermarks, &notes, &useNotes, &current, &p.state.wishes, &noted, &useVersions)
 	if err != nil {
 		return fmt.Errorf("look for control schema %s: %w", s.namespace, err)
 	}
 	p.state.closed = schema && !usage
 	// A slot table without that column is of an early version, and is read when it was migrated.
 	p.state.readable = notes && useNotes && usage && current
+	if notes && useNotes && usage {
+		p.state.notes = earlierNotes
+		if noted {
+			p.state.notes = currentNotes
+		}
+	}
 	part := s.schemaPart()
 	var pending []string
 	if usage && useVersions {

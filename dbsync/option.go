@@ -32,7 +32,9 @@ func WithWMTable(name string) SyncerOpt {
 }
 
 // WithPublication sets the name of the publication. One that exists and was not made by
-// a Syncer is used as it is, and has to contain the watermark table.
+// a Syncer is used as it is, and refused where it lacks something: the watermark table or one of
+// [ForTables], a kind of change, rows, columns. Several slots may have one publication if they
+// have one control schema.
 func WithPublication(name string) SyncerOpt {
 	return nameOption("WithPublication", name, func(s *Syncer) *string { return &s.publication })
 }
@@ -63,7 +65,10 @@ func WithReplicationSlot(name string) SyncerOpt {
 
 // ForTables names the tables of the publication, "table" or "schema.table", with double
 // quotes where a name has other than lower-case letters or a dot. The publication is
-// made with them, and kept equal to them, unless somebody else made it.
+// made with them and, unless somebody else made it, kept equal to what all of its slots need:
+// tables that none needs any more are taken out. Tables that inherit from one of them are
+// others, to be named themselves; partitions are part of theirs. Without any, what the slot
+// needed before stays.
 func ForTables(tableNames ...string) SyncerOpt {
 	return func(s *Syncer) error {
 		for _, name := range tableNames {

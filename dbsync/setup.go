@@ -44,12 +44,7 @@ func (s *Syncer) setup(ctx context.Context) error {
 	if len(wrong) > 0 {
 		return wrong[0]
 	}
-	return WithConn(ctx, s.db, func(conn *pgx.Conn) error {
-		if _, err := conn.Exec(ctx, "SELECT pg_catalog.pg_advisory_lock($1)", setupLock); err != nil {
-			return fmt.Errorf("wait for other instances to finish their setup: %w", err)
-		}
-		// A crash here ends the session, and the lock with it.
-		defer conn.Exec(context.WithoutCancel(ctx), "SELECT pg_catalog.pg_advisory_unlock($1)", setupLock)
+	return s.locked(ctx, func(conn *pgx.Conn) error {
 		p, err := s.makePlan(ctx, conn)
 		if err != nil {
 			return err
@@ -75,5 +70,17 @@ func (s *Syncer) setup(ctx context.Context) error {
 			s.generation = p.generation
 		}
 		return nil
+	})
+}
+
+// locked calls f while no other process of any control schema makes or removes anything.
+func (s *Syncer) locked(ctx context.Context, f func(conn *pgx.Conn) error) error {
+	return WithConn(ctx, s.db, func(conn *pgx.Conn) error {
+		if _, err := conn.Exec(ctx, "SELECT pg_catalog.pg_advisory_lock($1)", setupLock); err != nil {
+			return fmt.Errorf("wait for other instances to finish their setup: %w", err)
+		}
+		// A crash here ends the session, and the lock with it.
+		defer conn.Exec(context.WithoutCancel(ctx), "SELECT pg_catalog.pg_advisory_unlock($1)", setupLock)
+		return f(conn)
 	})
 }

@@ -41,11 +41,6 @@ func (s *Syncer) readSlot(ctx context.Context, q querier) (slotState, error) {
 	return st, nil
 }
 
-// querier is what pgx connections and transactions have in common.
-type querier interface {
-	QueryRow(ctx context.Context, sql string, args ...any) pgx.Row
-}
-
 // planSlot plans to make the slot if it was never made, and makes sure that one that is there
 // is the one that was used before, so that no change is missing. younger means that the
 // publication has to be made.
@@ -104,10 +99,12 @@ func (p *plan) planSlot(ctx context.Context, conn *pgx.Conn, younger bool) error
 // stands.
 func (s *Syncer) noteSlot(ctx context.Context, conn *pgx.Conn, confirmed pglogrepl.LSN) error {
 	s.generation = newToken()
-	_, err := conn.Exec(ctx, `INSERT INTO `+s.control(slotTable)+` (slot, generation, system_identifier, timeline, confirmed) VALUES ($1, $2, $3, $4, $5::pg_lsn)
+	_, err := conn.Exec(ctx, `INSERT INTO `+s.control(slotTable)+` (slot, generation, system_identifier, timeline, confirmed, publication, published)
+		VALUES ($1, $2, $3, $4, $5::pg_lsn, $6, $7)
 		ON CONFLICT (slot) DO UPDATE SET generation = excluded.generation, system_identifier = excluded.system_identifier,
-			timeline = excluded.timeline, confirmed = excluded.confirmed, made_at = now(), confirmed_at = now(), lost = NULL`,
-		s.slot, s.generation, s.system, s.timeline, confirmed.String())
+			timeline = excluded.timeline, confirmed = excluded.confirmed, made_at = now(), confirmed_at = now(), lost = NULL,
+			publication = excluded.publication, published = excluded.published`,
+		s.slot, s.generation, s.system, s.timeline, confirmed.String(), s.publication, s.published.list())
 	if err != nil {
 		return fmt.Errorf("note slot %s in the control schema: %w", s.slot, err)
 	}

@@ -1,6 +1,7 @@
 package dbsync
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -71,13 +72,16 @@ func (s Snapshot) Visible(xid uint32) bool {
 const barrierPause = time.Second
 
 // beginSnapshot opens a transaction whose snapshot shows every transaction that began
-// before this Syncer listened. Of those it may have missed what they did: their commits
-// may have been streamed to another process that did not live to see them visible, or
-// their changes may be older than the publication.
+// before this Syncer listened, or before its tables were in the publication. Of those it may
+// have missed what they did: their commits may have been streamed to another process that did
+// not live to see them visible, or their changes may be older than the publication.
 func (s *Syncer) beginSnapshot(ctx context.Context, conn *pgconn.PgConn, w *watch, tables ...string) error {
 	pause := 10 * time.Millisecond
 	told := false
 	for {
+		if err := s.raiseBarrier(ctx, conn); err != nil {
+			return err
+		}
 		snapshot, err := takeSnapshot(ctx, conn, tables...)
 		if err != nil {
 			return err
@@ -85,16 +89,16 @@ func (s *Syncer) beginSnapshot(ctx context.Context, conn *pgconn.PgConn, w *watc
 		// Also one that is not good enough: the tracker may forget what it shows, however long
 		// the waiting takes.
 		s.tracker.setSnapshot(w, &snapshot)
-		if barrier := s.barrier.Load(); barrier > 0 && snapshot.Xmin > barrier {
+		if s.barrier.passes(snapshot) {
 			return nil
 		}
 		if _, err := conn.Exec(ctx, "ROLLBACK").ReadAll(); err != nil {
 			return fmt.Errorf("take a snapshot: %w", err)
 		}
-		if pause > barrierPause && !told && s.barrier.Load() > 0 {
+		if wanted := s.barrier.wanted(); pause > barrierPause && !told && wanted > 0 {
 			told = true
-			s.log.Warn("rows are read when the transactions that were open at the start have ended; see pg_stat_activity.backend_xid and pg_prepared_xacts",
-				"oldest", snapshot.Xmin, "wanted", s.barrier.Load())
+			s.log.Warn("rows are read when the transactions have ended that were open at the start, or when the publication was changed; see pg_stat_activity.backend_xid and pg_prepared_xacts",
+				"oldest", snapshot.Xmin, "wanted", wanted)
 		}
 		select {
 		case <-ctx.Done():
@@ -103,6 +107,25 @@ func (s *Syncer) beginSnapshot(ctx context.Context, conn *pgconn.PgConn, w *watc
 		}
 		pause *= 2
 	}
+}
+
+// raiseBarrier raises the barrier to the current transaction if the publication was changed: those
+// that were open when it was are older.
+func (s *Syncer) raiseBarrier(ctx context.Context, conn *pgconn.PgConn) error {
+	change, ok := s.barrier.need()
+	if !ok {
+		return nil
+	}
+	result := conn.ExecParams(ctx, "SELECT pg_catalog.pg_current_xact_id()::text", nil, nil, nil, nil).Read()
+	if result.Err != nil || len(result.Rows) != 1 {
+		return fmt.Errorf("read the current transaction: %w", cmp.Or(result.Err, errors.New("the server gave none")))
+	}
+	xid, err := strconv.ParseUint(string(result.Rows[0][0]), 10, 64)
+	if err != nil {
+		return fmt.Errorf("read the current transaction: %w", err)
+	}
+	s.barrier.raise(xid, change)
+	return nil
 }
 
 // Unseen returns the transactions that the stream has brought and that others may not see

@@ -85,6 +85,7 @@ type Syncer struct {
 
 	// Written by setup and by connect, which do not run at the same time.
 	dbName        string
+	published     membership // of the tables that this slot needs, as they were when last looked at; publishing guards it while running
 	serverVersion int
 	system        string
 	timeline      int32
@@ -93,10 +94,12 @@ type Syncer struct {
 	relations  *relations
 	tracker    *tracker
 	windows    *windows
-	barrier    atomic.Uint64 // transactions up to this one may have been missed by the tracker
+	barrier    barrier // of snapshots
 	refreshing atomic.Bool
 	walEnd     atomic.Uint64
 	newest     atomic.Int64 // see Status.NewestCommit, in microseconds since 1970; 0: none
+
+	publishing sync.Mutex // for tables and published while running
 
 	link sync.Mutex // for queue and stream
 	q    *queue     // never nil after NewSyncer
@@ -322,7 +325,7 @@ func (s *Syncer) begin(ctx context.Context) (context.Context, error) {
 	s.run, s.cancel = context.WithCancelCause(ctx)
 	s.ended = make(chan struct{})
 	s.err = nil
-	s.barrier.Store(0) // what GetMessages has read before is not in the tracker
+	s.barrier.reset() // what GetMessages has read before is not in the tracker
 	return s.run, nil
 }
 

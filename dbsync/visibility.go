@@ -88,6 +88,13 @@ func (t *tracker) setSnapshot(w *watch, snapshot *Snapshot) {
 	w.snapshot = snapshot
 }
 
+// snapshot returns that of a window which has read its rows.
+func (t *tracker) snapshot(w *watch) Snapshot {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return *w.snapshot
+}
+
 func (t *tracker) setLow(w *watch, low pglogrepl.LSN) {
 	t.mu.Lock()
 	defer t.mu.Unlock()

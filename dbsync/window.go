@@ -355,7 +355,8 @@ func (s *Syncer) closeWindow(w *Window) (ok bool, err error) {
 		return false, nil
 	}
 	newer, ok := s.tracker.collect(w.Relation, w.Related, w.watch)
-	if !ok {
+	// The publication may have been changed since the snapshot was taken.
+	if !ok || !s.barrier.passes(s.tracker.snapshot(w.watch)) {
 		return false, nil
 	}
 	key := w.keyPositions(w.Description)

@@ -25,19 +25,22 @@ func (l *link) String() string { return l.root.String() + " from " + l.path.Tabl
 type linkPlan struct {
 	*link
 	columns []int // positions of the path's columns
-	uses    []int // positions of the columns that documents are made of
+	uses    []int // positions of the columns that documents are made of, -1: the stream does not carry it
 	blind   error // why old rows do not tell where they belonged, nil if they do
 }
 
 func newLinkPlan(l *link, msg *pglogrepl.RelationMessage, table *catalog.Table) *linkPlan {
 	p := &linkPlan{link: l, blind: checkIdentity(msg, l.root.documents.Index.Name, l.path.Columns(), table)}
 	uses := l.path.Uses(table)
-	for _, name := range l.path.Columns() {
-		p.columns = append(p.columns, slices.IndexFunc(msg.Columns, func(c *pglogrepl.RelationMessageColumn) bool { return c.Name == name }))
+	position := func(name string) int {
+		return slices.IndexFunc(msg.Columns, func(c *pglogrepl.RelationMessageColumn) bool { return c.Name == name })
 	}
-	for i, c := range msg.Columns {
+	for _, name := range l.path.Columns() {
+		p.columns = append(p.columns, position(name))
+	}
+	for _, c := range table.Columns {
 		if uses[c.Name] {
-			p.uses = append(p.uses, i)
+			p.uses = append(p.uses, position(c.Name)) // a generated one is mostly not there
 		}
 	}
 	return p
@@ -74,8 +77,8 @@ func (h *Handler) relate(relation uint32, c change) error {
 	return nil
 }
 
-// same reports whether two rows of the stream have the same values at some positions, all of
-// which both have.
+// same reports whether two rows of the stream are known to have the same values at some
+// positions. What they do not carry may have changed.
 func same(old, row *pglogrepl.TupleData, positions []int) bool {
 	for _, i := range positions {
 		if i < 0 || i >= len(old.Columns) || i >= len(row.Columns) {

@@ -27,6 +27,11 @@ const family = `
 	ALTER TABLE p REPLICA IDENTITY FULL; ALTER TABLE c REPLICA IDENTITY FULL; ALTER TABLE l REPLICA IDENTITY FULL;
 	INSERT INTO p (id, tenant) SELECT i, 't' || i FROM generate_series(1, 4) i`
 
+// generated is the table m of children with generated columns, which the log does not carry.
+const generated = `
+	CREATE TABLE m (id int PRIMARY KEY, p int, n int, a text, b text, ab text GENERATED ALWAYS AS (a || b) STORED, twice int GENERATED ALWAYS AS (n * 2) STORED);
+	ALTER TABLE m REPLICA IDENTITY FULL; `
+
 // Mappings of the family; S stands for its schema.
 const (
 	children = `{table: S.p, fields: [id], include: {cs: {table: S.c, on: {id: p}, value: v}}}`
@@ -237,6 +242,48 @@ func TestRelated(t *testing.T) {
 					INSERT INTO typed VALUES (1, '2026-01-31 00:00+00', 'a"{}'), (2, '2026-02-01 00:00+00', 'a"{}'), (3, '2026-01-31 00:00+00', NULL)`,
 			changes: []string{`INSERT INTO typedc VALUES (5, '2026-01-31', 'a"{}'), (6, '2026-01-31', NULL)`, `UPDATE typedc SET at = '2026-02-01'`},
 			want:    []string{`index 1 {"id":1,"cs":[5]}`, `index 1 {"id":1,"cs":[]}`, `index 2 {"id":2,"cs":[5]}`},
+		}, {
+			name:    "generated column: value",
+			index:   `{table: S.p, fields: [id], include: {cs: {table: S.m, on: {id: p}, value: ab}}}`,
+			setup:   generated + `INSERT INTO m VALUES (10, 1, 7, 'a', 'b')`,
+			changes: []string{`UPDATE m SET b = 'c'`},
+			want:    []string{`index 1 {"id":1,"cs":["ac"]}`},
+		}, {
+			name:    "generated column: field, and one that nothing is made of",
+			index:   `{table: S.p, fields: [id], include: {cs: {table: S.m, on: {id: p}, many: object, fields: [ab]}, ds: {table: S.m, on: {boss: p}, value: a}}}`,
+			setup:   generated + `INSERT INTO m VALUES (10, 1, 7, 'a', 'b'); UPDATE p SET boss = 1 WHERE id = 2`,
+			changes: []string{`UPDATE m SET b = 'c'`},
+			want:    []string{`index 1 {"id":1,"cs":[{"ab":"ac"}],"ds":[]}`},
+		}, {
+			name:    "generated column: order",
+			index:   `{table: S.p, fields: [id], include: {cs: {table: S.m, on: {id: p}, value: id, order_by: ab}}}`,
+			setup:   generated + `INSERT INTO m VALUES (10, 1, 7, 'a', 'b'), (11, 1, 7, 'a', 'c')`,
+			changes: []string{`UPDATE m SET b = 'd' WHERE id = 10`},
+			want:    []string{`index 1 {"id":1,"cs":[11,10]}`},
+		}, {
+			name:    "generated column: condition",
+			index:   `{table: S.p, fields: [id], include: {cs: {table: S.m, on: {id: p}, value: id, where: ab <> 'ac'}}}`,
+			setup:   generated + `INSERT INTO m VALUES (10, 1, 7, 'a', 'b')`,
+			changes: []string{`UPDATE m SET b = 'c'`},
+			want:    []string{`index 1 {"id":1,"cs":[]}`},
+		}, {
+			name:    "generated column: aggregate",
+			index:   `{table: S.p, fields: [id], include: {last: {table: S.m, on: {id: p}, aggregate: max, column: ab}}}`,
+			setup:   generated + `INSERT INTO m VALUES (10, 1, 7, 'a', 'b')`,
+			changes: []string{`UPDATE m SET b = 'c'`},
+			want:    []string{`index 1 {"id":1,"last":"ac"}`},
+		}, {
+			name:    "generated column: link to a table below",
+			index:   `{table: S.p, fields: [id], include: {cs: {table: S.m, on: {id: p}, many: object, fields: [id], include: {g: {table: S.g, on: {twice: id}, value: v}}}}}`,
+			setup:   generated + `INSERT INTO m VALUES (10, 1, 7, 'a', 'b'); INSERT INTO g VALUES (14, 'x'), (16, 'y')`,
+			changes: []string{`UPDATE m SET n = 8`, `UPDATE g SET v = 'z' WHERE id = 16`},
+			want:    []string{`index 1 {"id":1,"cs":[{"id":10,"g":"y"}]}`, `index 1 {"id":1,"cs":[{"id":10,"g":"z"}]}`},
+		}, {
+			name:    "generated column: of a link table",
+			index:   `{table: S.p, fields: [id], include: {gs: {table: S.g, through: {table: S.m, on: {id: p}, to: {twice: id}}, value: v}}}`,
+			setup:   generated + `INSERT INTO m VALUES (10, 1, 7, 'a', 'b'); INSERT INTO g VALUES (14, 'x'), (16, 'y')`,
+			changes: []string{`UPDATE m SET n = 8`, `UPDATE m SET a = 'z'`},
+			want:    []string{`index 1 {"id":1,"gs":["y"]}`, `index 1 {"id":1,"gs":["y"]}`},
 		}, {
 			name:  "partitions",
 			index: `{table: S.p, fields: [id], include: {cs: {table: S.parted, on: {id: p}, value: v}}}`,

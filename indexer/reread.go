@@ -32,14 +32,16 @@ const (
 // reread reads the rows of one source again and writes their documents: those that changed
 // themselves, and those that related rows which changed are in, page by page in the order
 // of the key. A key that gives no row any more is a deletion; if the row is there under
-// another key, that change is in the stream.
+// another key, that change is in the stream. A row that is there with another routing leaves
+// the document of the routing that the operation has: it has moved since, which is in the
+// stream as well, or it is another row, which got the key in the same transaction.
 //
 // The rows may be newer than the operations' versions say. That does no harm: what made
 // them newer comes with a later version.
 func (h *Handler) reread(ctx context.Context, w *rereads, visible []uint32) error {
 	plan, err := h.o.Catalog.plan(w.root)
 	if err != nil {
-		return &dbsync.PermanentError{Err: err}
+		return err
 	}
 	r := &rowReader{handler: h, plan: plan, visible: visible}
 	direct := make(map[string]bool, len(w.direct))
@@ -127,7 +129,7 @@ type rowReader struct {
 type changed uint8
 
 const (
-	// The row itself, so the operation knows by which routing its document is known, and a row
+	// The row itself, so the operation knows by which routing its document was known, and a row
 	// that is gone has to be deleted.
 	itself changed = iota
 
@@ -140,7 +142,7 @@ const (
 // them after the key after. What it costs does not depend on how many lookups there are, but
 // on how many rows they find.
 func (r *rowReader) find(ctx context.Context, lookups []mapping.Lookup, after [][]byte) (keys [][][]byte, err error) {
-	err = r.withPlan(ctx, IsRefusedStatement, func() error {
+	search := func() error {
 		query, args, err := r.plan.Source.Find(r.handler.o.Catalog.Tables(), lookups, after, findKeys)
 		if err != nil {
 			return &dbsync.PermanentError{Err: err}
@@ -158,11 +160,50 @@ func (r *rowReader) find(ctx context.Context, lookups []mapping.Lookup, after []
 			_, err := result.Close()
 			return err
 		})
-	})
-	if err != nil {
-		return nil, fmt.Errorf("find the documents of %s whose related rows changed: %w", r.plan.Source.Name(), err)
 	}
-	return keys, nil
+	for {
+		err := r.withPlan(ctx, IsRefusedStatement, search)
+		if err == nil {
+			return keys, nil
+		}
+		dropped := false
+		if IsRefusedValue(err) {
+			var failed error
+			if dropped, failed = r.dropRefused(ctx, lookups); failed != nil {
+				err = failed
+			}
+		}
+		if !dropped {
+			return nil, fmt.Errorf("find the documents of %s whose related rows changed: %w", r.plan.Source.Name(), err)
+		}
+	}
+}
+
+// dropRefused takes rows out of lookups that have a value which the type of its column does not
+// take: nothing is equal to it. It reports whether there was one.
+func (r *rowReader) dropRefused(ctx context.Context, lookups []mapping.Lookup) (dropped bool, err error) {
+	tables := r.handler.o.Catalog.Tables()
+	for i := range lookups {
+		l := &lookups[i]
+		refused, err := r.handler.refusedKeys(ctx, tables[l.Path.Table()], l.Path.Columns(), l.Keys)
+		if err != nil {
+			return false, err
+		}
+		if len(refused) == 0 {
+			continue
+		}
+		dropped = true
+		kept := make([][][]byte, len(l.Keys))
+		for j, values := range l.Keys {
+			for k, v := range values {
+				if !refused[k] {
+					kept[j] = append(kept[j], v)
+				}
+			}
+		}
+		l.Keys = kept
+	}
+	return dropped, nil
 }
 
 // write reads rows again and writes their documents, in pieces that are bounded in bytes.
@@ -175,11 +216,21 @@ func (r *rowReader) write(ctx context.Context, ops []dbsync.Operation, what chan
 		if suspects > 0 {
 			stale = isStatementError // an error of a value is what is looked for
 		}
-		var made, left []dbsync.Operation
+		var now current
 		err := r.withPlan(ctx, stale, func() (err error) {
-			made, left, err = r.read(ctx, ops[:n], what)
+			now, err = r.read(ctx, ops[:n], what)
 			return err
 		})
+		if IsRefusedValue(err) && (suspects == 0 || n == 1) {
+			kept, failed := r.deleteRefused(ctx, ops[:n], what)
+			if failed != nil {
+				return fmt.Errorf("delete documents of %s: %w", r.plan.Table.TableName(), failed)
+			}
+			if len(kept) < n {
+				ops, suspects = append(kept, ops[n:]...), max(0, suspects-n+len(kept))
+				continue
+			}
+		}
 		if IsDataError(err) {
 			// One of the rows has what Postgres cannot make a document of.
 			if n > 1 {
@@ -188,26 +239,55 @@ func (r *rowReader) write(ctx context.Context, ops []dbsync.Operation, what chan
 			}
 			refused := ops[0]
 			refused.Kind, refused.Err = dbsync.Refused, err
-			made, left, err = []dbsync.Operation{refused}, nil, nil
+			now, err = current{made: []dbsync.Operation{refused}}, nil
 			suspects = 0
 		}
 		if err != nil {
 			return fmt.Errorf("read %d rows of %s again: %w", n, r.plan.Table.TableName(), err)
 		}
-		if err := r.handler.o.Bulk.Write(ctx, made); err != nil {
+		if err := r.handler.o.Bulk.Write(ctx, now.deleteFirst); err != nil {
+			return err
+		}
+		if err := r.handler.o.Bulk.Write(ctx, now.made); err != nil {
 			return err
 		}
 		bytes := 0
-		for i := range made {
-			bytes += len(made[i].Body)
+		for i := range now.made {
+			bytes += len(now.made[i].Body)
 		}
-		ops, suspects = append(left, ops[n:]...), max(0, suspects-n+len(left))
-		n = max(1, min(maxRereadKeys, rereadBytes*len(made)/max(bytes, 1)))
+		ops, suspects = append(now.left, ops[n:]...), max(0, suspects-n+len(now.left))
+		n = max(1, min(maxRereadKeys, rereadBytes*len(now.made)/max(bytes, 1)))
 		if suspects > 0 {
 			n = min(n, (suspects+1)/2)
 		}
 	}
 	return nil
+}
+
+// deleteRefused deletes the documents whose key has a value that the type of its column does not
+// take, as no row has it: the type is another one since. It returns the other operations.
+func (r *rowReader) deleteRefused(ctx context.Context, ops []dbsync.Operation, what changed) (kept []dbsync.Operation, err error) {
+	columns := r.plan.Source.KeyColumns(r.plan.Table)
+	keys := make([][][]byte, len(columns))
+	for i := range ops {
+		for j, v := range ops[i].Key {
+			keys[j] = append(keys[j], v)
+		}
+	}
+	refused, err := r.handler.refusedKeys(ctx, r.plan.Table, columns, keys)
+	if err != nil {
+		return nil, err
+	}
+	var gone []dbsync.Operation
+	for i := range ops {
+		switch {
+		case !refused[i]:
+			kept = append(kept, ops[i])
+		case what == itself:
+			gone = append(gone, deletion(&ops[i]))
+		}
+	}
+	return kept, r.handler.o.Bulk.Write(ctx, gone)
 }
 
 // withPlan calls f, which uses the plan. After an error that stale reports, tables may have been
@@ -226,9 +306,41 @@ func (r *rowReader) withPlan(ctx context.Context, stale func(error) bool, f func
 	return f()
 }
 
-// read returns the operations with the documents of their rows as they are now. When these
-// come to rereadBytes, the rest is left: their operations come back as they are.
-func (r *rowReader) read(ctx context.Context, ops []dbsync.Operation, what changed) (made, left []dbsync.Operation, err error) {
+// current is what operations have become by the rows as they are now.
+type current struct {
+	// deleteFirst are deletions of documents whose rows are routed otherwise now. On the same
+	// shard both are one document, and have the same version: see [sorted].
+	deleteFirst []dbsync.Operation
+	made        []dbsync.Operation
+	left        []dbsync.Operation // as they were: there was no room for their documents
+}
+
+// add adds the document of a row to the operations that asked for it, all of one ID.
+func (c *current) add(read dbsync.Operation, wanted []*dbsync.Operation, what changed) {
+	before := len(c.made)
+	for _, op := range wanted {
+		if what == itself && op.Routing != read.Routing {
+			c.deleteFirst = append(c.deleteFirst, deletion(op))
+		}
+		again := read
+		again.Index, again.Version, again.Xid = op.Index, op.Version, op.Xid
+		// One document of an index may be wanted by several routings.
+		if i := slices.IndexFunc(c.made[before:], func(made dbsync.Operation) bool { return made.Index == op.Index }); i < 0 {
+			c.made = append(c.made, again)
+		} else if made := &c.made[before+i]; made.Version < op.Version {
+			*made = again
+		}
+	}
+}
+
+// deletion returns the deletion of the document that an operation is on.
+func deletion(op *dbsync.Operation) dbsync.Operation {
+	return dbsync.Operation{Kind: dbsync.Delete, Index: op.Index, ID: op.ID, Routing: op.Routing, Version: op.Version, Xid: op.Xid}
+}
+
+// read reads the rows of operations as they are now. When their documents come to rereadBytes,
+// the rest is left.
+func (r *rowReader) read(ctx context.Context, ops []dbsync.Operation, what changed) (now current, err error) {
 	// A batch may hold the same document for two indices: they get the same row.
 	wanted := make(map[string][]*dbsync.Operation, len(ops))
 	keys := make([][][]byte, 0, len(ops))
@@ -256,19 +368,12 @@ func (r *rowReader) read(ctx context.Context, ops []dbsync.Operation, what chang
 				makeDocument(&read, r.plan.Plan, row, nil)
 				bytes += len(read.Body)
 			}
-			for _, op := range wanted[read.ID] {
-				if full {
-					left = append(left, *op)
-					continue
+			if full {
+				for _, op := range wanted[read.ID] {
+					now.left = append(now.left, *op)
 				}
-				again := read
-				again.Index, again.Version, again.Xid = op.Index, op.Version, op.Xid
-				if what == itself {
-					// What the row is routed by may have changed since. That change is in the
-					// stream, too, and the document goes where it would have gone.
-					again.Routing = op.Routing
-				}
-				made = append(made, again)
+			} else {
+				now.add(read, wanted[read.ID], what)
 			}
 			delete(wanted, read.ID)
 		}
@@ -278,26 +383,26 @@ func (r *rowReader) read(ctx context.Context, ops []dbsync.Operation, what chang
 		return failed
 	})
 	if err != nil {
-		return nil, nil, err
+		return current{}, err
 	}
 	if what != itself {
-		return made, left, nil
+		return now, nil
 	}
 	for _, gone := range wanted {
 		for _, op := range gone {
-			made = append(made, dbsync.Operation{Kind: dbsync.Delete, Index: op.Index, ID: op.ID, Routing: op.Routing, Version: op.Version, Xid: op.Xid})
+			now.made = append(now.made, deletion(op))
 		}
 	}
-	return made, left, nil
+	return now, nil
 }
 
 // Reload looks up what the tables are now that the rows of a plan are made of, and returns the
-// plan for that. Its error is permanent when a table is gone, or the mapping does not fit any more.
+// plan for that. Its error is an [*UnfitError] when a table is gone, or the mapping does not fit any more.
 func (c *Catalog) Reload(ctx context.Context, q catalog.Querier, p *RowPlan) (*RowPlan, error) {
 	for _, name := range p.Source.Tables() {
 		_, err := c.load(ctx, q, name)
 		if errors.Is(err, catalog.ErrNoTable) {
-			return nil, gone(name, goneOrRenamed)
+			return nil, &UnfitError{Index: p.Documents.Index.Name, Err: gone(name, goneOrRenamed)}
 		}
 		if err != nil {
 			return nil, err
@@ -305,7 +410,7 @@ func (c *Catalog) Reload(ctx context.Context, q catalog.Querier, p *RowPlan) (*R
 	}
 	altered, err := NewRowPlan(p.Documents, p.Source, c.Tables(), p.Targets...)
 	if err != nil {
-		return nil, &dbsync.PermanentError{Err: err}
+		return nil, &UnfitError{Index: p.Documents.Index.Name, Err: err}
 	}
 	altered.Live = p.Live
 	return altered, nil
@@ -331,7 +436,8 @@ func IsDataError(err error) bool {
 }
 
 // KeysQuery returns the statement that selects rows by key, and its parameters: one
-// array of text for each key column.
+// array of text for each key column. A domain may refuse values that are in its columns, by a
+// constraint that is NOT VALID, so values are those of the type below.
 func KeysQuery(p *RowPlan, keys [][][]byte) (query string, args [][]byte) {
 	var from, on strings.Builder
 	var names []string
@@ -344,7 +450,7 @@ func KeysQuery(p *RowPlan, keys [][][]byte) (query string, args [][]byte) {
 		names = append(names, k)
 		fmt.Fprintf(&from, "pg_catalog.unnest($%d::pg_catalog.text[])", i+1)
 		typ := p.Table.Column(name).Type
-		fmt.Fprintf(&on, "%s.%s %s k.%s::%s", mapping.Root, catalog.QuoteIdent(name), typ.Operator("="), k, typ.Name)
+		fmt.Fprintf(&on, "%s.%s %s k.%s::%s", mapping.Root, catalog.QuoteIdent(name), typ.Operator("="), k, typ.Root().Name)
 		column := make([][]byte, len(keys))
 		for j := range keys {
 			column[j] = keys[j][i]

@@ -107,7 +107,7 @@ func TestReread(t *testing.T) {
 				routing:   "tenant",
 				change:    `UPDATE t SET v = 1`,
 				meanwhile: `UPDATE t SET tenant = 'y', note = 'newer'`,
-				want: []string{`index 7@x {"id":7,"v":1,"note":"newer","tenant":"y"}`,
+				want: []string{`delete 7@x`, `index 7@y {"id":7,"v":1,"note":"newer","tenant":"y"}`,
 					`delete 7@x`, `index 7@y {"id":7,"v":1,"note":"newer","tenant":"y"}`},
 			}, {
 				name:      "column that is gone",

@@ -82,7 +82,7 @@ func (l *Lookup) find(root *catalog.Table, key []string, tables catalog.Tables, 
 		name := fmt.Sprintf("k%d", i)
 		names = append(names, name)
 		arrays = append(arrays, fmt.Sprintf("pg_catalog.unnest($%d::pg_catalog.text[])", param+i))
-		on = append(on, catalog.Equal(catalog.ColumnRef(alias, p.Near), a.Type, "k."+name+"::"+b.Type.Name, b.Type))
+		on = append(on, catalog.Equal(catalog.ColumnRef(alias, p.Near), a.Type, "k."+name+"::"+b.Type.Root().Name, b.Type))
 	}
 	from := fmt.Sprintf("ROWS FROM (%s) AS k(%s) JOIN %s %s ON %s", strings.Join(arrays, ", "), strings.Join(names, ", "), near.From(), alias, strings.Join(on, " AND "))
 	for i := len(hops) - 2; i >= 0; i-- {

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"gopkg.in/yaml.v3"
 
@@ -169,5 +170,14 @@ func (r *reader) admin(n *yaml.Node, path string, a *Admin) {
 			}
 			return nil
 		}, "listen: "+DefaultListen),
+	})
+}
+
+func (r *reader) verify(n *yaml.Node, path string, v *Verify) {
+	r.object(n, path, map[string]keyReader{
+		"every":                r.interval(&v.Every, time.Second, 8760*time.Hour),
+		"rows_per_second":      r.integer(&v.RowsPerSecond, 1, 1_000_000),
+		"on_difference":        choice(r, &v.OnDifference, OnDifferenceRepair, OnDifferenceReport),
+		"ready_while_unproven": r.boolean(&v.ReadyWhileUnproven),
 	})
 }

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"gopkg.in/yaml.v3"
 
@@ -164,6 +165,39 @@ func sizeString(n int) string {
 		}
 	}
 	return strconv.Itoa(n) + "B"
+}
+
+// interval reads a time within bounds, such as 24h or 1h30m; 0 and off are none.
+func (r *reader) interval(into *time.Duration, least, most time.Duration) keyReader {
+	return func(n *yaml.Node, path string) {
+		want := fmt.Sprintf("a time from %s to %s, or off", intervalString(least), intervalString(most))
+		text, ok := r.scalar(n, path, want)
+		if !ok {
+			return
+		}
+		value, err := time.ParseDuration(text)
+		switch {
+		case text == "off" || err == nil && value == 0:
+			*into = 0
+		case err != nil:
+			r.problem(n, "write it as 24h; the units are h, m and s", "%s: want %s, found %s", path, want, r.show(n))
+		case value < least || value > most:
+			r.problem(n, "", "%s: want %s, found %s", path, want, r.show(n))
+		default:
+			*into = value
+		}
+	}
+}
+
+// intervalString returns a time without the units that are zero: 24h.
+func intervalString(d time.Duration) string {
+	text := d.String()
+	for _, zero := range []string{"m0s", "h0m"} {
+		if strings.HasSuffix(text, zero) {
+			text = text[:len(text)-2]
+		}
+	}
+	return text
 }
 
 // show returns a value for a problem: as the file has it, with its ${…}, and short.

@@ -411,7 +411,7 @@ func killedInTheMiddle(t *testing.T, s *setup) {
 
 	// The part of the library is complete before the slot is taken.
 	i := s.start(t, "run")
-	i.awaitLog(t, `"part":"dbsync"`)
+	i.awaitLog(t, "following the slot")
 	before := contents(t, s)
 	i.poll(t, "it is in the middle of its steps", func(ctx context.Context) error {
 		n, err := waiting(ctx)

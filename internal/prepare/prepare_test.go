@@ -180,8 +180,8 @@ func TestPublicationOfAnotherMaker(t *testing.T) {
     hint: ALTER PUBLICATION "dbsync_mypub" SET (publish = 'insert, update, delete, truncate');
 t.yaml:1: postgres: publication dbsync_mypub gives changes of "public"."p" under the names of partitions
     hint: ALTER PUBLICATION "dbsync_mypub" SET (publish_via_partition_root = true);
-t.yaml:1: postgres: publication dbsync_mypub has a row filter on public.a, so that some changes would be missing
-    hint: ALTER PUBLICATION "dbsync_mypub" DROP TABLE public.a; ALTER PUBLICATION "dbsync_mypub" ADD TABLE public.a;`
+t.yaml:1: postgres: publication dbsync_mypub has a row filter on "public"."a", so that some changes would be missing
+    hint: ALTER PUBLICATION "dbsync_mypub" DROP TABLE ONLY "public"."a"; ALTER PUBLICATION "dbsync_mypub" ADD TABLE ONLY "public"."a";`
 	problems, ok := errors.AsType[mapping.Problems](err)
 	if !ok || err.Error() != want {
 		t.Fatalf("got\n%v\nwant\n%s", err, want)

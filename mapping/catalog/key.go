@@ -36,3 +36,16 @@ func (t *Table) OrderKey() []string {
 	}
 	return nil
 }
+
+// Immediate reports whether no two rows can have the same values in columns, at any moment of a
+// transaction. A deferrable key is checked when a statement or the transaction ends, so until
+// then several rows may have it; and a unique index may have been dropped.
+func (t *Table) Immediate(columns []string) bool {
+	within := func(key []string) bool {
+		return len(key) > 0 && !slices.ContainsFunc(key, func(name string) bool {
+			c := t.Column(name)
+			return !slices.Contains(columns, name) || c == nil || !c.NotNull
+		})
+	}
+	return !t.KeyDeferrable && within(t.PrimaryKey) || slices.ContainsFunc(t.Unique, within)
+}

@@ -61,13 +61,14 @@ func (t *Table) From() string {
 func ColumnRef(alias, name string) string { return alias + "." + QuoteIdent(name) }
 
 // After returns the condition for the rows whose key comes after the one in the parameters,
-// of which the first one is $param. alias is that of the table in the statement.
+// of which the first one is $param. alias is that of the table in the statement. They are values
+// of the type below a domain, whose constraints that are NOT VALID may refuse what is there.
 func (t *Table) After(alias string, key []string, param int) string {
 	names, values, types := make([]string, len(key)), make([]string, len(key)), make([]*Type, len(key))
 	plain := true
 	for i, c := range key {
 		types[i] = t.Column(c).Type
-		names[i], values[i] = ColumnRef(alias, c), fmt.Sprintf("$%d::%s", param+i, types[i].Name)
+		names[i], values[i] = ColumnRef(alias, c), fmt.Sprintf("$%d::%s", param+i, types[i].Root().Name)
 		plain = plain && types[i].Operator(">") == ">"
 	}
 	if plain {

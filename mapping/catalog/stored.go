@@ -10,7 +10,7 @@ import (
 // storedVersion is the version of the form in which [Tables.Encode] writes. A form that an
 // earlier Tidemark would read wrongly, or could not read, gets the next number; the reader
 // of the one before stays, since a database that is brought up to date has texts of it.
-const storedVersion = 1
+const storedVersion = 2
 
 // StoredVersion returns the version of a text of the control schema, 0 of one from before
 // texts had any. It refuses a version above known, the latest one that the caller reads.
@@ -44,6 +44,7 @@ type storedTable struct {
 	Name          string         `json:"name"`
 	Columns       []storedColumn `json:"columns,omitzero"`
 	PrimaryKey    []string       `json:"primary_key,omitzero"`
+	KeyDeferrable bool           `json:"key_deferrable,omitzero"` // since 2
 	Identity      storedIdentity `json:"identity"`
 	Unique        [][]string     `json:"unique,omitzero"`
 	RowSecurity   bool           `json:"row_security,omitzero"`
@@ -51,6 +52,7 @@ type storedTable struct {
 	Unlogged      bool           `json:"unlogged,omitzero"`
 	Partitioned   bool           `json:"partitioned,omitzero"`
 	Root          storedName     `json:"root,omitzero"`
+	File          string         `json:"file,omitzero"` // since 2
 	EstimatedRows int64          `json:"estimated_rows"`
 }
 
@@ -60,11 +62,15 @@ type storedName struct {
 }
 
 type storedColumn struct {
-	Name      string      `json:"name"`
-	Type      *storedType `json:"type"`
-	NotNull   bool        `json:"not_null,omitzero"`
-	Generated bool        `json:"generated,omitzero"`
-	Default   bool        `json:"default,omitzero"`
+	Number     int16       `json:"number,omitzero"` // since 2
+	Name       string      `json:"name"`
+	Type       *storedType `json:"type"`
+	NotNull    bool        `json:"not_null,omitzero"`
+	Generated  bool        `json:"generated,omitzero"`
+	Virtual    bool        `json:"virtual,omitzero"`    // since 2
+	Expression string      `json:"expression,omitzero"` // since 2
+	Default    bool        `json:"default,omitzero"`
+	Collation  uint32      `json:"collation,omitzero"` // since 2
 }
 
 type storedIdentity struct {
@@ -83,6 +89,7 @@ type storedType struct {
 	Elem       *storedType       `json:"elem,omitzero"`
 	Base       *storedType       `json:"base,omitzero"`
 	Attributes []storedAttribute `json:"attributes,omitzero"`
+	Labels     []storedLabel     `json:"labels,omitzero"` // since 2
 	Canonical  bool              `json:"canonical,omitzero"`
 	Delim      storedLetter      `json:"delim"`
 	Modifier   int32             `json:"modifier"`
@@ -90,8 +97,14 @@ type storedType struct {
 }
 
 type storedAttribute struct {
-	Name string      `json:"name"`
-	Type *storedType `json:"type"`
+	Number int16       `json:"number,omitzero"` // since 2
+	Name   string      `json:"name"`
+	Type   *storedType `json:"type"`
+}
+
+type storedLabel struct {
+	OID  uint32 `json:"oid"`
+	Text string `json:"text"`
 }
 
 // A storedLetter is a value of the type "char" of Postgres: one byte, or none.
@@ -191,26 +204,28 @@ func (ts Tables) add(name string, t *Table) error {
 
 func storeTable(t *Table) storedTable {
 	stored := storedTable{
-		OID: t.OID, Schema: t.Schema, Name: t.Name, PrimaryKey: t.PrimaryKey,
+		OID: t.OID, Schema: t.Schema, Name: t.Name, PrimaryKey: t.PrimaryKey, KeyDeferrable: t.KeyDeferrable,
 		Identity: storedIdentity{storedLetter(t.Identity.Kind), t.Identity.Columns},
 		Unique:   t.Unique, RowSecurity: t.RowSecurity, User: t.User, Unlogged: t.Unlogged,
-		Partitioned: t.Partitioned, Root: storedName(t.Root), EstimatedRows: t.EstimatedRows,
+		Partitioned: t.Partitioned, Root: storedName(t.Root), File: t.File, EstimatedRows: t.EstimatedRows,
 	}
 	for _, c := range t.Columns {
-		stored.Columns = append(stored.Columns, storedColumn{c.Name, storeType(c.Type), c.NotNull, c.Generated, c.Default})
+		stored.Columns = append(stored.Columns, storedColumn{Number: c.Number, Name: c.Name, Type: storeType(c.Type), NotNull: c.NotNull,
+			Generated: c.Generated, Virtual: c.Virtual, Expression: c.Expression, Default: c.Default, Collation: c.Collation})
 	}
 	return stored
 }
 
 func (s *storedTable) table() *Table {
 	t := &Table{
-		OID: s.OID, Schema: s.Schema, Name: s.Name, PrimaryKey: s.PrimaryKey,
+		OID: s.OID, Schema: s.Schema, Name: s.Name, PrimaryKey: s.PrimaryKey, KeyDeferrable: s.KeyDeferrable,
 		Identity: Identity{IdentityKind(s.Identity.Kind), s.Identity.Columns},
 		Unique:   s.Unique, RowSecurity: s.RowSecurity, User: s.User, Unlogged: s.Unlogged,
-		Partitioned: s.Partitioned, Root: TableName(s.Root), EstimatedRows: s.EstimatedRows,
+		Partitioned: s.Partitioned, Root: TableName(s.Root), File: s.File, EstimatedRows: s.EstimatedRows,
 	}
 	for _, c := range s.Columns {
-		t.Columns = append(t.Columns, Column{c.Name, c.Type.typ(), c.NotNull, c.Generated, c.Default})
+		t.Columns = append(t.Columns, Column{Number: c.Number, Name: c.Name, Type: c.Type.typ(), NotNull: c.NotNull,
+			Generated: c.Generated, Virtual: c.Virtual, Expression: c.Expression, Default: c.Default, Collation: c.Collation})
 	}
 	return t
 }
@@ -225,7 +240,10 @@ func storeType(t *Type) *storedType {
 		Canonical: t.Canonical, Delim: storedLetter(t.Delim), Modifier: t.Modifier, Fraction: t.Fraction,
 	}
 	for _, a := range t.Attributes {
-		stored.Attributes = append(stored.Attributes, storedAttribute{a.Name, storeType(a.Type)})
+		stored.Attributes = append(stored.Attributes, storedAttribute{a.Number, a.Name, storeType(a.Type)})
+	}
+	for _, l := range t.Labels {
+		stored.Labels = append(stored.Labels, storedLabel(l))
 	}
 	return stored
 }
@@ -240,7 +258,10 @@ func (s *storedType) typ() *Type {
 		Canonical: s.Canonical, Delim: byte(s.Delim), Modifier: s.Modifier, Fraction: s.Fraction,
 	}
 	for _, a := range s.Attributes {
-		t.Attributes = append(t.Attributes, Attribute{a.Name, a.Type.typ()})
+		t.Attributes = append(t.Attributes, Attribute{a.Number, a.Name, a.Type.typ()})
+	}
+	for _, l := range s.Labels {
+		t.Labels = append(t.Labels, Label(l))
 	}
 	return t
 }

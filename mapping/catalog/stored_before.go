@@ -74,7 +74,7 @@ func (b *tableBefore) table() *Table {
 		Partitioned: b.Partitioned, Root: TableName(b.Root), EstimatedRows: b.EstimatedRows,
 	}
 	for _, c := range b.Columns {
-		t.Columns = append(t.Columns, Column{c.Name, c.Type.typ(), c.NotNull, c.Generated, c.Default})
+		t.Columns = append(t.Columns, Column{Name: c.Name, Type: c.Type.typ(), NotNull: c.NotNull, Generated: c.Generated, Default: c.Default})
 	}
 	return t
 }
@@ -89,7 +89,7 @@ func (b *typeBefore) typ() *Type {
 		Canonical: b.Canonical, Delim: b.Delim, Modifier: b.Modifier, Fraction: b.Fraction,
 	}
 	for _, a := range b.Attributes {
-		t.Attributes = append(t.Attributes, Attribute{a.Name, a.Type.typ()})
+		t.Attributes = append(t.Attributes, Attribute{Name: a.Name, Type: a.Type.typ()})
 	}
 	return t
 }

@@ -53,7 +53,7 @@ func TestEncode(t *testing.T) {
 		t.Fatal(err)
 	}
 	const typ = `{"oid":25,"name":"text","schema":"pg_catalog","plain":"text","kind":"b","category":"S","delim":",","modifier":-1}`
-	want := `{"version":1,"tables":{"public.t":{"oid":16400,"schema":"public","name":"t","columns":[` +
+	want := `{"version":2,"tables":{"public.t":{"oid":16400,"schema":"public","name":"t","columns":[` +
 		`{"name":"id","type":` + typ + `,"not_null":true},` +
 		`{"name":"a","type":{"oid":1009,"name":"text[]","kind":"a","category":"A","elem":` + typ + `,"delim":",","modifier":-1},"default":true}],` +
 		`"primary_key":["id"],"identity":{"kind":"d","columns":["id"]},"user":"me","estimated_rows":-1}}}`
@@ -84,9 +84,9 @@ func anyTable() *rapid.Generator[*catalog.Table] {
 	return rapid.Custom(func(t *rapid.T) *catalog.Table {
 		table := &catalog.Table{
 			OID: rapid.Uint32().Draw(t, "oid"), Schema: rapid.String().Draw(t, "schema"), Name: rapid.String().Draw(t, "name"),
-			PrimaryKey: anyList().Draw(t, "primary key"),
-			Identity:   catalog.Identity{Kind: catalog.IdentityKind(rapid.Byte().Draw(t, "identity")), Columns: anyList().Draw(t, "carried")},
-			Unique:     rapid.SliceOfN(anyList(), 0, 2).Draw(t, "unique"), RowSecurity: rapid.Bool().Draw(t, "row security"),
+			PrimaryKey: anyList().Draw(t, "primary key"), KeyDeferrable: rapid.Bool().Draw(t, "deferrable"),
+			Identity: catalog.Identity{Kind: catalog.IdentityKind(rapid.Byte().Draw(t, "identity")), Columns: anyList().Draw(t, "carried")},
+			Unique:   rapid.SliceOfN(anyList(), 0, 2).Draw(t, "unique"), RowSecurity: rapid.Bool().Draw(t, "row security"),
 			User: rapid.String().Draw(t, "user"), Unlogged: rapid.Bool().Draw(t, "unlogged"), Partitioned: rapid.Bool().Draw(t, "partitioned"),
 			Root:          catalog.TableName{Schema: rapid.String().Draw(t, "root schema"), Name: rapid.String().Draw(t, "root")},
 			EstimatedRows: rapid.Int64().Draw(t, "rows"),
@@ -94,7 +94,7 @@ func anyTable() *rapid.Generator[*catalog.Table] {
 		for range rapid.IntRange(0, 3).Draw(t, "columns") {
 			table.Columns = append(table.Columns, catalog.Column{
 				Name: rapid.String().Draw(t, "column"), Type: anyType(2).Draw(t, "type"),
-				NotNull: rapid.Bool().Draw(t, "not null"), Generated: rapid.Bool().Draw(t, "generated"), Default: rapid.Bool().Draw(t, "default"),
+				NotNull: rapid.Bool().Draw(t, "not null"), Generated: rapid.Bool().Draw(t, "generated"), Virtual: rapid.Bool().Draw(t, "virtual"), Default: rapid.Bool().Draw(t, "default"),
 			})
 		}
 		return table
@@ -161,7 +161,7 @@ func TestDecodeTablesOfEarlierVersions(t *testing.T) {
 func TestDecodeTablesRefuses(t *testing.T) {
 	for text, want := range map[string]string{
 		"":                         "tables of an index: unexpected end of JSON input",
-		`{"version":2,"tables":7}`: "tables of an index: the text is of version 2, and this Tidemark reads versions up to 1: it was written by a newer one; hint: run the newer Tidemark",
+		`{"version":3,"tables":7}`: "tables of an index: the text is of version 3, and this Tidemark reads versions up to 2: it was written by a newer one; hint: run the newer Tidemark",
 		`{"version":-1}`:           "tables of an index: there is no version -1 of this text",
 		`{"version":1,"more":{}}`:  `tables of an index: json: unknown field "more"`,
 		`{"version":1,"tables":{"public.t":{"schema":"public","name":"u"}}}`:                          "tables of an index: table public.u is there as public.t",

@@ -36,12 +36,14 @@ type Table struct {
 	Schema, Name  string
 	Columns       []Column // in the order of the table, dropped ones left out
 	PrimaryKey    []string // column names in the order of the key; empty: none
+	KeyDeferrable bool     // within a transaction several rows may have one primary key
 	Identity      Identity
 	Unique        [][]string // other valid, immediate unique indexes that cover every row and have no expressions
 	RowSecurity   bool       // policies may hide rows from User
 	User          string     // the role that asked
 	Unlogged      bool       // the log does not carry the table, so it cannot be published
 	Partitioned   bool       // the table is the root of partitions and has no rows of its own
+	File          string     // pg_class.relfilenode, and that of its TOAST table: another one when the table was rewritten; "" of a partitioned one
 	Root          TableName  // the partitioned table at the top of which this one is a partition; zero: none
 	EstimatedRows int64      // pg_class.reltuples, of all partitions; -1: never analyzed
 }
@@ -59,13 +61,28 @@ func (t *Table) Column(name string) *Column {
 	return nil
 }
 
+// ColumnAt returns the column that is this one, whatever it is called, or nil. Columns that an
+// earlier version has noted have no number, and are not found.
+func (t *Table) ColumnAt(number int16) *Column {
+	for i := range t.Columns {
+		if t.Columns[i].Number == number && number != 0 {
+			return &t.Columns[i]
+		}
+	}
+	return nil
+}
+
 // A Column is one column of a [Table].
 type Column struct {
-	Name      string
-	Type      *Type
-	NotNull   bool
-	Generated bool // computed from other columns; the log does not carry it, a select does
-	Default   bool // what has a value in a new row, and in all old ones when it is added
+	Number     int16 // pg_attribute.attnum: which column it is, as long as it is there; 0: not known
+	Name       string
+	Type       *Type
+	NotNull    bool
+	Generated  bool   // computed from other columns; the log does not carry it, a select does
+	Virtual    bool   // generated when it is read, not stored (Postgres 18)
+	Expression string // of a generated column: a hash of what it is computed by, and how it is kept
+	Default    bool   // what has a value in a new row, and in all old ones when it is added
+	Collation  uint32 // pg_attribute.attcollation; 0: none, or not known
 }
 
 // An IdentityKind says what the log tells about the old row of an update or a
@@ -105,34 +122,40 @@ func (i Identity) Covers(columns []string) bool {
 	return true
 }
 
-// tableQuery gives one row with one JSON value, so that everything comes from
-// one snapshot and in one answer, or no row.
-const tableQuery = `
-WITH RECURSIVE rel AS (
-	SELECT c.* FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-	WHERE n.nspname = $1 AND c.relname = $2
+// tablesQuery gives one row with one JSON value for each table that there is, of those whose
+// schemas and names are its parameters: all from one snapshot, in one answer, and without a lock
+// on any of them. Functions that take one, as those that write expressions as SQL do, would wait
+// for a migration.
+const tablesQuery = `
+WITH RECURSIVE rel AS MATERIALIZED (
+	SELECT c.*, n.nspname FROM ROWS FROM (pg_catalog.unnest($1::text[]), pg_catalog.unnest($2::text[])) w(schema, name)
+	JOIN pg_catalog.pg_namespace n ON n.nspname = w.schema
+	JOIN pg_catalog.pg_class c ON c.relnamespace = n.oid AND c.relname = w.name
+), tree AS ( -- the partitions of each, and of those
+	SELECT rel.oid AS root, rel.oid, rel.relkind, rel.relreplident, rel.reltuples FROM rel
+	UNION ALL SELECT tree.root, c.oid, c.relkind, c.relreplident, c.reltuples
+	FROM tree JOIN pg_catalog.pg_inherits i ON i.inhparent = tree.oid JOIN pg_catalog.pg_class c ON c.oid = i.inhrelid
+	WHERE tree.relkind = 'p'
 ), leaf AS ( -- the tables that have the rows
-	SELECT l.oid, l.relreplident, l.reltuples
-	FROM rel, pg_catalog.pg_partition_tree(rel.oid) p JOIN pg_catalog.pg_class l ON l.oid = p.relid
-	WHERE rel.relkind = 'p' AND p.isleaf AND l.relkind = 'r'
-	UNION ALL SELECT oid, relreplident, reltuples FROM rel
-	WHERE relkind = 'r' OR NOT EXISTS (SELECT FROM pg_catalog.pg_partition_tree(rel.oid) p WHERE p.isleaf)
-), col AS (
+	SELECT root, oid, relreplident, reltuples FROM tree WHERE relkind = 'r'
+	UNION ALL SELECT oid, oid, relreplident, reltuples FROM rel
+	WHERE relkind <> 'r' AND NOT EXISTS (SELECT FROM tree WHERE tree.root = rel.oid AND tree.relkind <> 'p')
+), col AS MATERIALIZED (
 	SELECT a.* FROM rel JOIN pg_catalog.pg_attribute a ON a.attrelid = rel.oid
 	WHERE a.attnum > 0 AND NOT a.attisdropped
-), uniq AS (
+), uniq AS MATERIALIZED (
 	SELECT i.indrelid, i.indisprimary, i.indisreplident, i.indimmediate, ic.relname AS name,
 		(SELECT pg_catalog.json_agg(a.attname ORDER BY k.ord)
 		 FROM pg_catalog.unnest(i.indkey::int2[]) WITH ORDINALITY k(attnum, ord)
 		 JOIN pg_catalog.pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.attnum
 		 WHERE k.ord <= i.indnkeyatts) AS columns
-	FROM pg_catalog.pg_index i JOIN pg_catalog.pg_class ic ON ic.oid = i.indexrelid
+	FROM (SELECT oid FROM rel UNION SELECT oid FROM leaf) t
+	JOIN pg_catalog.pg_index i ON i.indrelid = t.oid JOIN pg_catalog.pg_class ic ON ic.oid = i.indexrelid
 	WHERE i.indisunique AND i.indisvalid AND i.indpred IS NULL AND i.indexprs IS NULL
-	  AND (i.indrelid IN (SELECT oid FROM rel) OR i.indrelid IN (SELECT oid FROM leaf))
-), used(oid, typmod) AS ( -- types, with those that they are made of
-	SELECT atttypid, atttypmod FROM col
+), used(rel, oid, typmod) AS ( -- types, with those that they are made of
+	SELECT attrelid, atttypid, atttypmod FROM col
 	UNION
-	SELECT b.oid, b.typmod
+	SELECT u.rel, b.oid, b.typmod
 	FROM used u JOIN pg_catalog.pg_type t ON t.oid = u.oid CROSS JOIN LATERAL (
 		SELECT t.typbasetype, t.typtypmod WHERE t.typtype = 'd'
 		UNION ALL SELECT e.oid, u.typmod FROM pg_catalog.pg_type e
@@ -142,18 +165,8 @@ WITH RECURSIVE rel AS (
 		UNION ALL SELECT a.atttypid, a.atttypmod FROM pg_catalog.pg_attribute a
 		WHERE t.typtype = 'c' AND a.attrelid = t.typrelid AND a.attnum > 0 AND NOT a.attisdropped
 	) b(oid, typmod)
-)
-SELECT pg_catalog.json_build_object(
-	'oid', rel.oid::bigint,
-	'kind', rel.relkind::text,
-	'identity', rel.relreplident::text,
-	'unlogged', rel.relpersistence <> 'p',
-	'root', (SELECT pg_catalog.json_build_object('schema', n.nspname, 'name', c.relname)
-		FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-		WHERE rel.relispartition AND c.oid = pg_catalog.pg_partition_root(rel.oid)),
-	'user', current_user::text,
-	'rowSecurity', pg_catalog.row_security_active(rel.oid),
-	'leaves', (SELECT pg_catalog.json_agg(pg_catalog.json_build_object(
+), leaves AS (
+	SELECT leaf.root, pg_catalog.json_agg(pg_catalog.json_build_object(
 		'identity', leaf.relreplident::text,
 		'rows', leaf.reltuples::float8,
 		'columns', CASE leaf.relreplident
@@ -161,18 +174,29 @@ SELECT pg_catalog.json_build_object(
 				WHERE a.attrelid = leaf.oid AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = '')
 			ELSE (SELECT u.columns FROM uniq u WHERE u.indrelid = leaf.oid AND u.indimmediate
 				AND (leaf.relreplident = 'd' AND u.indisprimary OR leaf.relreplident = 'i' AND u.indisreplident))
-			END)) FROM leaf),
-	'columns', (SELECT pg_catalog.json_agg(pg_catalog.json_build_object(
+			END)) AS list
+	FROM leaf GROUP BY leaf.root
+), cols AS (
+	SELECT col.attrelid, pg_catalog.json_agg(pg_catalog.json_build_object(
+		'number', attnum,
 		'name', attname,
 		'type', atttypid::bigint,
 		'typmod', atttypmod,
 		'notNull', attnotnull,
 		'generated', attgenerated <> '',
-		'default', atthasdef OR atthasmissing OR attidentity <> '') ORDER BY attnum) FROM col),
-	'primaryKey', (SELECT columns FROM uniq WHERE indrelid = rel.oid AND indisprimary),
-	'unique', (SELECT pg_catalog.json_agg(columns ORDER BY name) FROM uniq
-		WHERE indrelid = rel.oid AND NOT indisprimary AND indimmediate),
-	'types', (SELECT pg_catalog.json_agg(pg_catalog.json_build_object(
+		'virtual', attgenerated = 'v',
+		'expression', CASE WHEN attgenerated <> '' THEN pg_catalog.md5(attgenerated::text || d.adbin::text) ELSE '' END,
+		'default', atthasdef OR atthasmissing OR attidentity <> '',
+		'collation', attcollation::bigint) ORDER BY attnum) AS list
+	FROM col LEFT JOIN pg_catalog.pg_attrdef d ON d.adrelid = col.attrelid AND d.adnum = col.attnum AND col.attgenerated <> ''
+	GROUP BY col.attrelid
+), keys AS (
+	SELECT indrelid, pg_catalog.json_agg(columns ORDER BY name) FILTER (WHERE indisprimary) AS first,
+		pg_catalog.bool_or(indisprimary AND NOT indimmediate) AS deferrable,
+		pg_catalog.json_agg(columns ORDER BY name) FILTER (WHERE NOT indisprimary AND indimmediate) AS list
+	FROM uniq GROUP BY indrelid
+), types AS (
+	SELECT used.rel, pg_catalog.json_agg(pg_catalog.json_build_object(
 		'oid', t.oid::bigint,
 		'typmod', used.typmod,
 		'kind', t.typtype::text,
@@ -184,9 +208,11 @@ SELECT pg_catalog.json_build_object(
 		'array', e.oid IS NOT NULL,
 		'canonical', coalesce(r.rngcanonical <> 0, false),
 		'attributes', (SELECT pg_catalog.json_agg(pg_catalog.json_build_object(
-			'name', a.attname, 'type', a.atttypid::bigint, 'typmod', a.atttypmod) ORDER BY a.attnum)
+			'number', a.attnum, 'name', a.attname, 'type', a.atttypid::bigint, 'typmod', a.atttypmod) ORDER BY a.attnum)
 			FROM pg_catalog.pg_attribute a
 			WHERE t.typtype = 'c' AND a.attrelid = t.typrelid AND a.attnum > 0 AND NOT a.attisdropped),
+		'labels', (SELECT pg_catalog.json_agg(pg_catalog.json_build_object('oid', l.oid::bigint, 'text', l.enumlabel) ORDER BY l.oid)
+			FROM pg_catalog.pg_enum l WHERE t.typtype = 'e' AND l.enumtypid = t.oid),
 		'schema', n.nspname,
 		'plain', t.typname,
 		'extension', coalesce((SELECT x.extname FROM pg_catalog.pg_depend d JOIN pg_catalog.pg_extension x ON x.oid = d.refobjid
@@ -197,34 +223,69 @@ SELECT pg_catalog.json_build_object(
 		'name', CASE WHEN n.nspname = 'pg_catalog' THEN pg_catalog.format_type(t.oid, used.typmod)
 			ELSE pg_catalog.quote_ident(n.nspname) || '.' || pg_catalog.quote_ident(t.typname) || pg_catalog.substr(
 				pg_catalog.format_type(t.oid, used.typmod), pg_catalog.length(pg_catalog.format_type(t.oid, NULL)) + 1)
-			END))
-		FROM used JOIN pg_catalog.pg_type t ON t.oid = used.oid JOIN pg_catalog.pg_namespace n ON n.oid = t.typnamespace
-		LEFT JOIN pg_catalog.pg_type e ON e.oid = t.typelem AND e.typarray = t.oid
-		LEFT JOIN pg_catalog.pg_range r ON r.rngtypid = t.oid
-		LEFT JOIN pg_catalog.pg_range m ON m.rngmultitypid = t.oid)
-)::text FROM rel`
+			END)) AS list
+	FROM used JOIN pg_catalog.pg_type t ON t.oid = used.oid JOIN pg_catalog.pg_namespace n ON n.oid = t.typnamespace
+	LEFT JOIN pg_catalog.pg_type e ON e.oid = t.typelem AND e.typarray = t.oid
+	LEFT JOIN pg_catalog.pg_range r ON r.rngtypid = t.oid
+	LEFT JOIN pg_catalog.pg_range m ON m.rngmultitypid = t.oid
+	GROUP BY used.rel
+)
+SELECT pg_catalog.json_build_object(
+	'oid', rel.oid::bigint,
+	'schema', rel.nspname,
+	'name', rel.relname,
+	'kind', rel.relkind::text,
+	'identity', rel.relreplident::text,
+	'unlogged', rel.relpersistence <> 'p',
+	'file', CASE rel.relkind WHEN 'r' THEN rel.relfilenode::text || coalesce('+' || toast.relfilenode, '') ELSE '' END,
+	'root', (WITH RECURSIVE up(oid) AS (
+			SELECT inhparent FROM pg_catalog.pg_inherits WHERE inhrelid = rel.oid AND rel.relispartition
+			UNION ALL SELECT i.inhparent FROM up JOIN pg_catalog.pg_inherits i ON i.inhrelid = up.oid)
+		SELECT pg_catalog.json_build_object('schema', n.nspname, 'name', c.relname)
+		FROM up JOIN pg_catalog.pg_class c ON c.oid = up.oid JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+		WHERE NOT c.relispartition),
+	'user', current_user::text,
+	'rowSecurity', pg_catalog.row_security_active(rel.oid),
+	'leaves', leaves.list,
+	'columns', cols.list,
+	'primaryKey', keys.first -> 0,
+	'keyDeferrable', coalesce(keys.deferrable, false),
+	'unique', keys.list,
+	'types', types.list
+)::text
+FROM rel LEFT JOIN pg_catalog.pg_class toast ON toast.oid = rel.reltoastrelid
+LEFT JOIN leaves ON leaves.root = rel.oid LEFT JOIN cols ON cols.attrelid = rel.oid
+LEFT JOIN keys ON keys.indrelid = rel.oid LEFT JOIN types ON types.rel = rel.oid`
 
-// tableAnswer is what tableQuery gives.
+// tableAnswer is one row of what tablesQuery gives.
 type tableAnswer struct {
 	OID         uint32
+	Schema      string
+	Name        string
 	Kind        string
 	Identity    string
 	Unlogged    bool
+	File        string
 	Root        TableName
 	RowSecurity bool
 	User        string
 	Leaves      []leafAnswer
 	Columns     []struct {
-		Name      string
-		Type      uint32
-		Typmod    int32
-		NotNull   bool
-		Generated bool
-		Default   bool
+		Number     int16
+		Name       string
+		Type       uint32
+		Typmod     int32
+		NotNull    bool
+		Generated  bool
+		Virtual    bool
+		Expression string
+		Default    bool
+		Collation  uint32
 	}
-	PrimaryKey []string
-	Unique     [][]string
-	Types      []typeAnswer
+	PrimaryKey    []string
+	KeyDeferrable bool
+	Unique        [][]string
+	Types         []typeAnswer
 }
 
 type leafAnswer struct {
@@ -237,23 +298,77 @@ type leafAnswer struct {
 // one query. Its error is [ErrNoTable] where there is no such table.
 func LoadTable(ctx context.Context, q Querier, schema, name string) (*Table, error) {
 	full := TableName{schema, name}
-	text, err := queryText(ctx, q, tableQuery, schema, name)
+	answers, err := loadAnswers(ctx, q, []TableName{full})
 	if err != nil {
 		return nil, fmt.Errorf("read the catalog about %s: %w", full, err)
 	}
-	if text == nil {
+	if len(answers) == 0 {
 		return nil, fmt.Errorf("%s: %w", full, ErrNoTable)
 	}
-	var a tableAnswer
-	if err := json.Unmarshal(text, &a); err != nil {
-		return nil, fmt.Errorf("read the catalog about %s: %w", full, err)
-	}
-	if a.Kind != "r" && a.Kind != "p" {
+	if a := answers[0]; !a.isTable() {
 		return nil, fmt.Errorf("%s is %s: %w", full, relationKind(a.Kind), ErrNoTable)
 	}
+	return answers[0].table()
+}
+
+// LoadTables reads what the catalog says about tables, all as one snapshot has them, in one
+// query. It takes no lock, so it does not wait for a statement that alters one. Names that are
+// no tables are nil in what it returns.
+func LoadTables(ctx context.Context, q Querier, names []TableName) (Tables, error) {
+	answers, err := loadAnswers(ctx, q, names)
+	if err != nil {
+		return nil, fmt.Errorf("read the catalog about %d tables: %w", len(names), err)
+	}
+	tables := make(Tables, len(names))
+	for _, name := range names {
+		tables[name] = nil
+	}
+	for i := range answers {
+		a := &answers[i]
+		if !a.isTable() {
+			continue
+		}
+		t, err := a.table()
+		if err != nil {
+			return nil, err
+		}
+		tables[t.TableName()] = t
+	}
+	return tables, nil
+}
+
+// loadAnswers asks for tables by name. Those that are not there are not among the answers.
+func loadAnswers(ctx context.Context, q Querier, names []TableName) (answers []tableAnswer, err error) {
+	schemas, plain := make([]string, len(names)), make([]string, len(names))
+	for i, name := range names {
+		schemas[i], plain[i] = name.Schema, name.Name
+	}
+	rows, err := q.QueryContext(ctx, tablesQuery, schemas, plain)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var text []byte
+		if err := rows.Scan(&text); err != nil {
+			return nil, err
+		}
+		var a tableAnswer
+		if err := json.Unmarshal(text, &a); err != nil {
+			return nil, err
+		}
+		answers = append(answers, a)
+	}
+	return answers, rows.Err()
+}
+
+func (a *tableAnswer) isTable() bool { return a.Kind == "r" || a.Kind == "p" }
+
+// table makes the table of an answer.
+func (a *tableAnswer) table() (*Table, error) {
 	t := &Table{
-		OID: a.OID, Schema: schema, Name: name,
-		PrimaryKey: a.PrimaryKey, Unique: a.Unique,
+		OID: a.OID, Schema: a.Schema, Name: a.Name, File: a.File,
+		PrimaryKey: a.PrimaryKey, KeyDeferrable: a.KeyDeferrable, Unique: a.Unique,
 		RowSecurity: a.RowSecurity, User: a.User, Unlogged: a.Unlogged, Partitioned: a.Kind == "p", Root: a.Root,
 		Identity:      commonIdentity(IdentityKind(a.Identity[0]), a.Leaves),
 		EstimatedRows: estimatedRows(a.Leaves),
@@ -262,9 +377,10 @@ func LoadTable(ctx context.Context, q Querier, schema, name string) (*Table, err
 	for _, c := range a.Columns {
 		typ, err := types.resolve(c.Type, c.Typmod)
 		if err != nil {
-			return nil, fmt.Errorf("column %s of %s: %w", QuoteIdent(c.Name), full, err)
+			return nil, fmt.Errorf("column %s of %s: %w", QuoteIdent(c.Name), t.TableName(), err)
 		}
-		t.Columns = append(t.Columns, Column{Name: c.Name, Type: typ, NotNull: c.NotNull, Generated: c.Generated, Default: c.Default})
+		t.Columns = append(t.Columns, Column{Number: c.Number, Name: c.Name, Type: typ, NotNull: c.NotNull,
+			Generated: c.Generated, Virtual: c.Virtual, Expression: c.Expression, Default: c.Default, Collation: c.Collation})
 	}
 	if len(a.Leaves) == 0 { // no partitions yet; the first one begins with the default
 		t.Identity = Identity{Kind: IdentityDefault, Columns: t.PrimaryKey}
@@ -296,22 +412,6 @@ func (t *Table) Grown(before *Table) bool {
 		}
 	}
 	return true
-}
-
-// queryText returns the one value of the first row, or nil where there is none.
-func queryText(ctx context.Context, q Querier, query string, args ...any) ([]byte, error) {
-	rows, err := q.QueryContext(ctx, query, args...)
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
-	var text []byte
-	if rows.Next() {
-		if err := rows.Scan(&text); err != nil {
-			return nil, err
-		}
-	}
-	return text, rows.Err()
 }
 
 // commonIdentity returns what the old rows of all leaves carry. root is the kind

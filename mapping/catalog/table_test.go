@@ -64,7 +64,7 @@ func TestLoadTable(t *testing.T) {
 	if diff := cmp.Diff(wantColumns, columns); diff != "" {
 		t.Errorf("columns: want -, got +:\n%s", diff)
 	}
-	got.Columns, got.OID, got.User = nil, 0, ""
+	got.Columns, got.OID, got.User, got.File = nil, 0, "", ""
 	want := &catalog.Table{
 		Schema: `Weird "Schema".s`, Name: `Weird "Name".tbl`,
 		PrimaryKey:    []string{"k", "Ünique"},
@@ -179,7 +179,7 @@ func TestLoadTableIdentity(t *testing.T) {
 		want catalog.Table
 	}{
 		{"plain", catalog.Table{PrimaryKey: []string{"id"}, Identity: catalog.Identity{Kind: 'd', Columns: []string{"id"}}, EstimatedRows: -1}},
-		{"late", catalog.Table{PrimaryKey: []string{"id"}, Identity: catalog.Identity{Kind: 'd'}, EstimatedRows: -1}},
+		{"late", catalog.Table{PrimaryKey: []string{"id"}, KeyDeferrable: true, Identity: catalog.Identity{Kind: 'd'}, EstimatedRows: -1}},
 		{"nokey", catalog.Table{Identity: catalog.Identity{Kind: 'd'}, EstimatedRows: -1}},
 		{"byindex", catalog.Table{PrimaryKey: []string{"id"}, Unique: [][]string{{"b", "a"}}, Identity: catalog.Identity{Kind: 'i', Columns: []string{"b", "a"}}, EstimatedRows: -1}},
 		{"whole", catalog.Table{PrimaryKey: []string{"id"}, Identity: catalog.Identity{Kind: 'f', Columns: []string{"v", "id"}}, EstimatedRows: -1}},
@@ -196,7 +196,7 @@ func TestLoadTableIdentity(t *testing.T) {
 			t.Fatal(err)
 		}
 		tt.want.Schema, tt.want.Name = "public", tt.name
-		got.OID, got.User, got.Columns = 0, "", nil
+		got.OID, got.User, got.File, got.Columns = 0, "", "", nil
 		if diff := cmp.Diff(&tt.want, got); diff != "" {
 			t.Errorf("%s: want -, got +:\n%s", tt.name, diff)
 		}

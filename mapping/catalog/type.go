@@ -32,6 +32,7 @@ type Type struct {
 	Elem       *Type       // of an array: the type of its elements; of a range: of its bounds; of a multirange: its range
 	Base       *Type       // of a domain: the type below, possibly a domain again
 	Attributes []Attribute // of a composite, in its order, dropped ones left out
+	Labels     []Label     // of an enum, in the order of their oids
 	Canonical  bool        // of a range: equal ranges have equal bounds
 	Delim      byte        // what parts the elements of an array of this type: ',' but for box
 	Modifier   int32       // pg_attribute.atttypmod, below a domain pg_type.typtypmod; -1: none
@@ -40,8 +41,15 @@ type Type struct {
 
 // An Attribute is one part of a composite.
 type Attribute struct {
-	Name string
-	Type *Type
+	Number int16 // pg_attribute.attnum; 0: not known
+	Name   string
+	Type   *Type
+}
+
+// A Label is one value of an enum, which keeps its oid when it is renamed.
+type Label struct {
+	OID  uint32
+	Text string
 }
 
 // NewBase returns a type of Postgres' own without a modifier, such as what an aggregate or an
@@ -66,7 +74,13 @@ func (t *Type) Equal(other *Type) bool {
 	}
 	return t.OID == other.OID && t.Name == other.Name && t.Kind == other.Kind && t.Modifier == other.Modifier &&
 		t.Fraction == other.Fraction && t.Elem.Equal(other.Elem) && t.Base.Equal(other.Base) &&
-		slices.EqualFunc(t.Attributes, other.Attributes, func(a, b Attribute) bool { return a.Name == b.Name && a.Type.Equal(b.Type) })
+		slices.EqualFunc(t.Attributes, other.Attributes, Attribute.equal)
+}
+
+// equal reports whether an attribute is the same one under the same name. Where an earlier
+// version has not noted its number, the name says so.
+func (a Attribute) equal(b Attribute) bool {
+	return a.Name == b.Name && a.Type.Equal(b.Type) && (a.Number == b.Number || a.Number == 0 || b.Number == 0)
 }
 
 // IsPart reports whether the type is the one of this name that an extension made.
@@ -74,7 +88,7 @@ func (t *Type) IsPart(extension, name string) bool {
 	return t.Extension == extension && t.Plain == name
 }
 
-// typeAnswer is one type in the answer to tableQuery, once per modifier that
+// typeAnswer is one type in the answer to tablesQuery, once per modifier that
 // it is used with.
 type typeAnswer struct {
 	OID        uint32
@@ -88,10 +102,12 @@ type typeAnswer struct {
 	Array      bool
 	Canonical  bool
 	Attributes []struct {
+		Number int16
 		Name   string
 		Type   uint32
 		Typmod int32
 	}
+	Labels    []Label
 	Name      string
 	Schema    string
 	Plain     string
@@ -131,7 +147,7 @@ func (s *typeSet) resolve(oid uint32, typmod int32) (*Type, error) {
 	}
 	t := &Type{
 		OID: oid, Name: a.Name, Schema: a.Schema, Plain: a.Plain, Extension: a.Extension,
-		Kind: Kind(a.Kind[0]), Category: a.Category[0], Canonical: a.Canonical,
+		Kind: Kind(a.Kind[0]), Category: a.Category[0], Canonical: a.Canonical, Labels: a.Labels,
 		Delim: a.Delim[0], Modifier: typmod, Fraction: a.Fraction,
 	}
 	var err error
@@ -152,7 +168,7 @@ func (s *typeSet) resolve(oid uint32, typmod int32) (*Type, error) {
 		}
 		var below *Type
 		below, err = s.resolve(attribute.Type, attribute.Typmod)
-		t.Attributes = append(t.Attributes, Attribute{attribute.Name, below})
+		t.Attributes = append(t.Attributes, Attribute{attribute.Number, attribute.Name, below})
 	}
 	if err != nil {
 		return nil, err

@@ -91,8 +91,8 @@ func (v *verifier) lookAgain(ctx context.Context) error {
 			return err
 		}
 	}
-	if v.total += int64(len(real)); v.total >= maxDifferences && !v.o.Listed {
-		return &TooDifferentError{Index: v.ix.Name}
+	if v.at.Found >= maxDifferences && !v.o.Listed {
+		return &TooDifferentError{Index: v.ix.Name, At: v.at}
 	}
 	return nil
 }
@@ -143,6 +143,7 @@ func (v *verifier) giveUp() {
 		}
 		v.o.Logger.Warn("a document was not compared", "index", v.ix.Name, "id", s.id, "looks", s.looks, "reason", why)
 		v.result.Undecided++
+		v.at.Undecided++
 	}
 	clear(v.suspects)
 }
@@ -252,7 +253,7 @@ func (v *verifier) readPiece(ctx context.Context, conn *pgx.Conn, s *source, pie
 		return nil, nil
 	}
 	rows, err := v.readKeys(ctx, conn, s.rowsAgain, keys)
-	if !isRefusedKey(err) {
+	if !indexer.IsRefusedValue(err) {
 		return rows, err
 	}
 	if len(piece) > 1 {
@@ -270,7 +271,7 @@ func (v *verifier) readPiece(ctx context.Context, conn *pgx.Conn, s *source, pie
 	}
 	why := err
 	rows, err = v.readKeys(ctx, conn, s.keysAgain, keys)
-	if isRefusedKey(err) {
+	if indexer.IsRefusedValue(err) {
 		return nil, nil // the key is none of its type
 	}
 	for _, r := range rows {
