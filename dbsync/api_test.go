@@ -150,6 +150,8 @@ var (
 	_ func(ctx context.Context, opts ...dbsync.SyncerOpt) (*dbsync.Syncer, error)                 = dbsync.NewSyncerContext
 	_ func(*slog.Logger) dbsync.SyncerOpt                                                         = dbsync.WithLogger
 	_ func() dbsync.SyncerOpt                                                                     = dbsync.WithNewSlot
+	_ func() dbsync.SyncerOpt                                                                     = dbsync.WithEventTriggers
+	_ string                                                                                      = dbsync.CatalogPrefix
 	_ func(*dbsync.Syncer, context.Context) error                                                 = (*dbsync.Syncer).Run
 	_ func(*dbsync.Syncer) error                                                                  = (*dbsync.Syncer).Err
 	_ func(*dbsync.Syncer) error                                                                  = (*dbsync.Syncer).Close
@@ -185,6 +187,7 @@ var (
 	_ error                                                                                       = (*dbsync.UnchangedError)(nil)
 	_ error                                                                                       = dbsync.ErrNotRunning
 	_ dbsync.TruncateHandler                                                                      = (*dbsync.EchoMessageHandler)(nil)
+	_ dbsync.LogicalMessageHandler                                                                = (*dbsync.EchoMessageHandler)(nil)
 	_ interface {
 		BatchOperations(context.Context, *dbsync.Batch) error
 	} = dbsync.OperationBatcher(nil)

@@ -28,6 +28,7 @@ func (s *Syncer) watermarkTable() string {
 func (s *Syncer) schemaPart() *SchemaPart {
 	return &SchemaPart{Schema: s.namespace, Name: "dbsync", Steps: []Migration{
 		{Name: "table of slots, of this or any earlier version", Up: setupSlotTable},
+		{Name: "note of the slots that want event triggers", Up: noteOfEventTriggers},
 	}}
 }
 
@@ -62,11 +63,19 @@ func setupSlotTable(ctx context.Context, tx pgx.Tx) error {
 	return nil
 }
 
+// noteOfEventTriggers has the slot table say whether a slot wants the event triggers of
+// [WithEventTriggers].
+func noteOfEventTriggers(ctx context.Context, tx pgx.Tx) error {
+	_, err := tx.Exec(ctx, `ALTER TABLE `+slotTable+` ADD COLUMN event_triggers boolean NOT NULL DEFAULT false`)
+	return err
+}
+
 // controlState is what there is of the control schema.
 type controlState struct {
 	closed     bool // the role may not even see what is in the schema
 	watermarks bool // the watermark table is there
 	readable   bool // the slot table is there as this version has it, and the role may read it
+	wishes     bool // it has the note of the slots that want event triggers
 	mayCreate  bool // the role may make objects in the database: schemas, publications
 }
 
@@ -81,12 +90,13 @@ func (p *plan) planControl(ctx context.Context, conn *pgx.Conn) error {
 		w.oid IS NOT NULL, coalesce(pg_catalog.has_table_privilege(w.oid, 'SELECT') AND pg_catalog.has_table_privilege(w.oid, 'INSERT') AND pg_catalog.has_table_privilege(w.oid, 'UPDATE'), false),
 		s.oid IS NOT NULL, coalesce(pg_catalog.has_table_privilege(s.oid, 'SELECT') AND pg_catalog.has_table_privilege(s.oid, 'INSERT') AND pg_catalog.has_table_privilege(s.oid, 'UPDATE'), false),
 		EXISTS (SELECT FROM pg_catalog.pg_attribute a WHERE a.attrelid = s.oid AND a.attname = 'lost'),
+		EXISTS (SELECT FROM pg_catalog.pg_attribute a WHERE a.attrelid = s.oid AND a.attname = 'event_triggers'),
 		v.oid IS NULL OR pg_catalog.has_table_privilege(v.oid, 'SELECT')
 		FROM (VALUES (1)) one LEFT JOIN pg_catalog.pg_namespace n ON n.nspname = $1
 		LEFT JOIN pg_catalog.pg_class w ON w.relnamespace = n.oid AND w.relname = $2
 		LEFT JOIN pg_catalog.pg_class s ON s.relnamespace = n.oid AND s.relname = $3
 		LEFT JOIN pg_catalog.pg_class v ON v.relnamespace = n.oid AND v.relname = $4`, s.namespace, s.wmTable, slotTable, versionTable).
-		Scan(&p.state.mayCreate, &schema, &usage, &create, &p.state.watermarks, &useWatermarks, &notes, &useNotes, &current, &useVersions)
+		Scan(&p.state.mayCreate, &schema, &usage, &create, &p.state.watermarks, &useWatermarks, &notes, &useNotes, &current, &p.state.wishes, &useVersions)
 	if err != nil {
 		return fmt.Errorf("look for control schema %s: %w", s.namespace, err)
 	}

@@ -23,7 +23,8 @@ import (
 // An error stops the Syncer from forwarding the slot: the same messages come again, after
 // a delay. [ErrStopProcessingMessages] ends the run.
 //
-// A handler that is also a [TruncateHandler] is told of TRUNCATE.
+// A handler that is also a [TruncateHandler] is told of TRUNCATE, one that is also a
+// [LogicalMessageHandler] of messages that sessions write into the log.
 type MessageHandler interface {
 	// HandleRefresh takes one row of a Refresh that no change between its two watermarks
 	// has touched. key is the row's ID as [PGTableInfo.GetRecordID] gives it, value a
@@ -54,6 +55,18 @@ type MessageHandler interface {
 // the message is skipped.
 type TruncateHandler interface {
 	HandleTruncateMessage(idx int, msg *pglogrepl.TruncateMessage, relns []*pglogrepl.RelationMessage) error
+}
+
+// A LogicalMessageHandler is a [MessageHandler] that is told what sessions write into the log by
+// pg_logical_emit_message, of any prefix, if the Syncer was made [WithEventTriggers]. For a
+// handler without this method the messages are skipped.
+//
+// A transactional message comes between begin and commit of its transaction, in the place where it
+// was written; but if that was in a subtransaction, the change that directly follows it may come first.
+// One of a transaction that is rolled back does not come. Others come between transactions, where no operation can be marked. msg.Content may be large, up to 1 GB, and is of
+// whoever may connect to the database.
+type LogicalMessageHandler interface {
+	HandleLogicalMessage(idx int, msg *pglogrepl.LogicalDecodingMessage) error
 }
 
 // DefaultMessageHandler does nothing with any message. Embed it in a handler that has a
@@ -95,6 +108,7 @@ func (d *DefaultMessageHandler) HandleInsertMessage(idx int, msg *pglogrepl.Inse
 //	UPDATE public.orders 7 {note: "a b"} -> {id: 7, note: unchanged}
 //	DELETE public.orders 7 {id: 7}
 //	TRUNCATE public.orders, public.lines
+//	MESSAGE dbsync.catalog "ALTER TABLE"
 //	COMMIT 0/1A2B3F0
 //	REFRESH 7 map[id:7 note:a b]
 //
@@ -170,6 +184,11 @@ func (d *EchoMessageHandler) HandleTruncateMessage(idx int, msg *pglogrepl.Trunc
 		names[i] = tableName(reln)
 	}
 	return d.print("TRUNCATE %s", strings.Join(names, ", "))
+}
+
+// HandleLogicalMessage makes the handler a [LogicalMessageHandler].
+func (d *EchoMessageHandler) HandleLogicalMessage(idx int, msg *pglogrepl.LogicalDecodingMessage) error {
+	return d.print("MESSAGE %s %s", oneLine(msg.Prefix), plain(string(msg.Content)))
 }
 
 func tableName(reln *pglogrepl.RelationMessage) string {

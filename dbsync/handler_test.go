@@ -48,6 +48,9 @@ func TestEchoMessageHandler(t *testing.T) {
 		{func() error {
 			return d.HandleTruncateMessage(6, &pglogrepl.TruncateMessage{}, []*pglogrepl.RelationMessage{reln, nil})
 		}, `TRUNCATE public.t, ?`},
+		{func() error {
+			return d.HandleLogicalMessage(7, &pglogrepl.LogicalDecodingMessage{Prefix: CatalogPrefix, Content: []byte("ALTER TABLE")})
+		}, `MESSAGE dbsync.catalog "ALTER TABLE"`},
 		{func() error { return d.HandleCommitMessage(7, &pglogrepl.CommitMessage{CommitLSN: 0x1A2B3F0}) },
 			`COMMIT 0/1A2B3F0`},
 		{func() error { return d.HandleRefresh("7", map[string]any{"id": 7, "note": "a b"}) },

@@ -25,7 +25,8 @@ type Inspection struct {
 	// so that only [WithNewSlot] can begin again.
 	Lost error
 
-	// Steps is what would be made or changed, in order; none when all is there.
+	// Steps is what would be made or changed, in order; none when all is there. One may have
+	// several lines: statements.
 	Steps []string
 }
 
@@ -62,7 +63,7 @@ func Inspect(ctx context.Context, opts ...SyncerOpt) (*Inspection, error) {
 	}
 	i := &Inspection{ServerVersion: s.serverVersion, Database: s.dbName, Role: s.config.User, System: s.system, Timeline: s.timeline,
 		Generation: p.generation, WALEnd: p.walEnd, Slot: p.found, Wrong: wrong, Lost: p.lost}
-	for _, part := range []part{p.control, p.publication, p.slot} {
+	for _, part := range []part{p.control, p.publication, p.slot, p.eventTriggers} {
 		for _, f := range part.wrong {
 			i.Wrong = append(i.Wrong, f.SetupError)
 		}

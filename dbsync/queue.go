@@ -243,6 +243,13 @@ func newMessage(lsn pglogrepl.LSN, xid uint32, data []byte) (message, error) {
 			return m, errShortMessage
 		}
 		m.end = pglogrepl.LSN(binary.BigEndian.Uint64(data[10:]))
+	case pglogrepl.MessageTypeMessage: // Byte1('M') Int8 flags: 1 for one of a transaction
+		if len(data) < 2 {
+			return m, errShortMessage
+		}
+		if data[1]&1 == 0 {
+			m.xid = 0 // it comes between transactions
+		}
 	}
 	return m, nil
 }

@@ -44,7 +44,12 @@ func TestNewMessage(t *testing.T) {
 	if m := commitMessage(8, 9, 7); m.end != 9 || m.xid != 7 {
 		t.Errorf("commit is %+v", m)
 	}
-	for _, data := range [][]byte{nil, {}, {'B'}, make([]byte, 20), append([]byte{'C'}, make([]byte, 24)...)} {
+	for flags, want := range []uint32{0, 7} { // of no transaction, of the one around it
+		if m, err := newMessage(8, 7, []byte{'M', byte(flags)}); err != nil || m.xid != want {
+			t.Errorf("a message with flags %d is %+v, %v", flags, m, err)
+		}
+	}
+	for _, data := range [][]byte{nil, {}, {'B'}, {'M'}, make([]byte, 20), append([]byte{'C'}, make([]byte, 24)...)} {
 		if len(data) == 20 {
 			data[0] = 'B'
 		}

@@ -32,7 +32,7 @@ func (e *SetupError) Unwrap() error { return e.Err }
 const setupLock = 0x646273796e63
 
 // setup makes what is missing in the database: control schema, watermark table, slot
-// table, publication, slot. What exists is left as it is and checked. It says what it
+// table, publication, slot, and event triggers if they are asked for. What exists is left as it is and checked. It says what it
 // did through the logger.
 func (s *Syncer) setup(ctx context.Context) error {
 	check, cancel := context.WithTimeout(ctx, setupTimeout)
@@ -68,7 +68,7 @@ func (s *Syncer) setup(ctx context.Context) error {
 		if p.lost != nil {
 			s.log.Warn("the slot is made anew, everything made from its changes has to be made anew", "slot", s.slot, "reason", p.lost)
 		}
-		if err := execute(ctx, conn, p.forget, p.publication.steps, p.slot.steps); err != nil {
+		if err := execute(ctx, conn, p.forget, p.publication.steps, p.slot.steps, p.eventTriggers.steps); err != nil {
 			return err
 		}
 		if p.generation != "" {

@@ -16,10 +16,11 @@ import (
 type plan struct {
 	s *Syncer
 
-	control     part
-	forget      []step // of a slot that was lost and is made anew; before the publication
-	publication part
-	slot        part
+	control       part
+	forget        []step // of a slot that was lost and is made anew; before the publication
+	publication   part
+	slot          part
+	eventTriggers part
 
 	state controlState
 
@@ -74,6 +75,9 @@ func (s *Syncer) makePlan(ctx context.Context, conn *pgx.Conn) (*plan, error) {
 	if err := p.planSlot(ctx, conn, younger); err != nil {
 		return nil, err
 	}
+	if err := p.planEventTriggers(ctx, conn); err != nil {
+		return nil, err
+	}
 	return p, nil
 }
 
@@ -88,7 +92,10 @@ func (p *plan) refusal() error {
 	if p.lost != nil && !p.s.newSlot {
 		return p.lost
 	}
-	return stopping(p.publication.wrong)
+	if err := stopping(p.publication.wrong); err != nil {
+		return err
+	}
+	return stopping(p.eventTriggers.wrong)
 }
 
 // stopping returns the first finding that stops the setup.

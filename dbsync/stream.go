@@ -67,6 +67,7 @@ type stream struct {
 // streamOptions say what a stream receives, and where it goes.
 type streamOptions struct {
 	slot, publication string
+	messages          bool          // of pg_logical_emit_message are wanted
 	known             pglogrepl.LSN // up to which the server knows that everything is stored
 	queue             *queue        // the stream begins at its position
 	notes             notes
@@ -76,6 +77,9 @@ type streamOptions struct {
 // startStream begins to receive from a slot. It takes conn over. The caller closes the stream.
 func startStream(ctx context.Context, conn *pgconn.PgConn, o streamOptions) (*stream, error) {
 	args := []string{"proto_version '1'", fmt.Sprintf("publication_names '%s'", quotePublication(o.publication))}
+	if o.messages {
+		args = append(args, "messages 'true'")
+	}
 	// What is stored already and was not confirmed is skipped: the server takes the later
 	// one of this position and its own.
 	err := pglogrepl.StartReplication(ctx, conn, o.slot, o.queue.position(), pglogrepl.StartReplicationOptions{Mode: pglogrepl.LogicalReplication, PluginArgs: args})

@@ -36,7 +36,7 @@ type Batcher interface {
 // PGMSG is one message of the replication stream.
 type PGMSG struct {
 	LSN  string // where it starts in the log, as Postgres writes it: 0/16B3748
-	Xid  uint64 // the transaction
+	Xid  uint64 // the transaction; 0 for a message that belongs to none
 	Data []byte // one pgoutput message, as pglogrepl.Parse takes it; not to be changed
 }
 
@@ -79,6 +79,7 @@ type Syncer struct {
 	namespace, wmTable, publication, slot string
 	tables                                []string // quoted names
 	newSlot                               bool
+	eventTriggers                         bool          // see WithEventTriggers
 	slotTimeout                           time.Duration // 0: none
 	onSlot                                func(context.Context) error
 

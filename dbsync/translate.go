@@ -131,6 +131,10 @@ func (s *Syncer) handle(run context.Context, idx int, m *message, t *translation
 		return false, h.HandleDeleteMessage(idx, msg, r, s.GetTableInfo(msg.RelationID))
 	case *pglogrepl.TruncateMessage:
 		return false, s.handleTruncate(idx, msg)
+	case *pglogrepl.LogicalDecodingMessage:
+		if h, ok := h.(LogicalMessageHandler); ok {
+			return false, h.HandleLogicalMessage(idx, msg)
+		}
 	}
 	return false, nil
 }

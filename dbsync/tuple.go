@@ -66,9 +66,9 @@ func (d *decoder) decode(data []byte) (pglogrepl.Message, error) {
 			return nil, fmt.Errorf("%s message is broken: %d bytes do not name %d tables", kind, len(data), n)
 		}
 		return parse(data)
-	case pglogrepl.MessageTypeBegin, pglogrepl.MessageTypeCommit, pglogrepl.MessageTypeRelation:
+	case pglogrepl.MessageTypeBegin, pglogrepl.MessageTypeCommit, pglogrepl.MessageTypeRelation, pglogrepl.MessageTypeMessage:
 		return parse(data)
-	case pglogrepl.MessageTypeType, pglogrepl.MessageTypeOrigin, pglogrepl.MessageTypeMessage:
+	case pglogrepl.MessageTypeType, pglogrepl.MessageTypeOrigin:
 		return nil, nil // no row changes by them; type names come from the catalog
 	}
 	return nil, fmt.Errorf("message of unknown kind %q", data[0])

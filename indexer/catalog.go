@@ -5,42 +5,81 @@ import (
 	"fmt"
 	"maps"
 	"sync"
+	"sync/atomic"
 
-	"tidemark/dbsync"
 	"tidemark/mapping/catalog"
 )
 
 // A Catalog is what is known of the tables that documents are made of, as the database's
 // catalog described them last. It is safe for concurrent use.
 type Catalog struct {
-	mu     sync.Mutex
-	tables catalog.Tables     // replaced, not changed
-	plans  map[*root]*RowPlan // for these tables, see plan
+	mu      sync.Mutex
+	tables  catalog.Tables             // replaced, not changed
+	gone    map[catalog.TableName]bool // names that were no table's when they were looked for last
+	plans   map[*root]*RowPlan         // for these tables, see plan
+	version atomic.Uint64              // see Version
 }
 
 // NewCatalog returns a Catalog of tables.
 func NewCatalog(tables catalog.Tables) *Catalog {
-	return &Catalog{tables: maps.Clone(tables), plans: make(map[*root]*RowPlan)}
+	return &Catalog{tables: maps.Clone(tables), gone: make(map[catalog.TableName]bool), plans: make(map[*root]*RowPlan)}
 }
 
-// Tables returns what is known now. It is not to be changed.
+// Tables returns what is known now; of a table that is gone, what it was. It is not to be changed.
 func (c *Catalog) Tables() catalog.Tables {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.tables
 }
 
+// Present returns what is known now, without tables that are gone.
+func (c *Catalog) Present() catalog.Tables {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	present := maps.Clone(c.tables)
+	for name := range c.gone {
+		delete(present, name)
+	}
+	return present
+}
+
+// Version is a number that grows whenever something else is known: what was made of the tables
+// is to be made anew then.
+func (c *Catalog) Version() uint64 { return c.version.Load() }
+
 // Set takes up what a table is now.
-func (c *Catalog) Set(t *catalog.Table) {
+func (c *Catalog) Set(t *catalog.Table) { c.SetAll(catalog.Tables{t.TableName(): t}) }
+
+// SetAll takes up what tables are now, all as one snapshot has them; nil says that a table is gone.
+func (c *Catalog) SetAll(now catalog.Tables) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.tables = maps.Clone(c.tables)
-	c.tables[t.TableName()] = t
+	for name, t := range now {
+		if t == nil {
+			c.gone[name] = true
+			continue
+		}
+		delete(c.gone, name)
+		c.tables[name] = t
+	}
 	clear(c.plans)
+	c.version.Add(1)
+}
+
+// name returns under which name of the mapping a table is known, and reports whether it is.
+func (c *Catalog) name(oid uint32) (catalog.TableName, bool) {
+	for name, t := range c.Tables() {
+		if t.OID == oid {
+			return name, true
+		}
+	}
+	return catalog.TableName{}, false
 }
 
 // plan returns the plan for rows that are read again, without targets. It is made once for
-// what the tables are: a batch has no time to compile statement and expressions each time.
+// what the tables are: a batch has no time to compile statement and expressions each time. Its
+// error is an [*UnfitError].
 func (c *Catalog) plan(r *root) (*RowPlan, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -48,10 +87,11 @@ func (c *Catalog) plan(r *root) (*RowPlan, error) {
 		return p, nil
 	}
 	p, err := NewRowPlan(r.documents, r.source, c.tables)
-	if err == nil {
-		c.plans[r] = p
+	if err != nil {
+		return nil, &UnfitError{Index: r.documents.Index.Name, Err: err}
 	}
-	return p, err
+	c.plans[r] = p
+	return p, nil
 }
 
 // load reads what a table is now and takes it up. Its error is that of [catalog.LoadTable].
@@ -63,9 +103,25 @@ func (c *Catalog) load(ctx context.Context, q catalog.Querier, name catalog.Tabl
 	return table, err
 }
 
+// An UnfitError reports that no documents of an index can be made of the tables as they are now:
+// one is gone, or lacks what the mapping needs to find rows. It concerns that index alone.
+type UnfitError struct {
+	Index string
+	Err   error
+}
+
+func (e *UnfitError) Error() string {
+	return fmt.Sprintf("index %s: no documents can be made of the tables as they are now: %v", e.Index, e.Err)
+}
+
+func (e *UnfitError) Unwrap() error { return e.Err }
+
+// Permanent marks it for dbsync.IsPermanent.
+func (e *UnfitError) Permanent() bool { return true }
+
 // gone reports that a table is not there under its name; what says what became of it.
 func gone(name catalog.TableName, what string) error {
-	return &dbsync.PermanentError{Err: fmt.Errorf("table %s %s; hint: change the mapping and start again", name, what)}
+	return fmt.Errorf("table %s %s; hint: give it its name back, or change the mapping and start again", name, what)
 }
 
 const goneOrRenamed = "is gone or was renamed"

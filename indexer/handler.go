@@ -56,15 +56,18 @@ type Handler struct {
 	related map[catalog.TableName][]*link
 
 	// The following belongs to the goroutine of Syncer.Run.
-	ctx     context.Context          // see Begin
-	xid     uint32                   // the transaction that the next message belongs to
-	plans   map[uint32][]*streamPlan // by relation, as links
-	links   map[uint32][]*linkPlan
-	scratch []byte              // a document being made
-	merged  pglogrepl.TupleData // see merge
+	ctx       context.Context          // see Begin
+	xid       uint32                   // the transaction that the next message belongs to
+	plans     map[uint32][]*streamPlan // by relation, as links
+	links     map[uint32][]*linkPlan
+	described map[uint32]*pglogrepl.RelationMessage // as the stream has described them last
+	compiled  uint64                                // the version of the catalog that plans and links are made for
+	scratch   []byte                                // a document being made
+	merged    pglogrepl.TupleData                   // see merge
 }
 
-// HandlerOptions says what a Handler works with. All of it is required but Altered.
+// HandlerOptions says what a Handler works with. All of it is required but Altered, Missed and
+// Announced.
 type HandlerOptions struct {
 	Syncer    *dbsync.Syncer
 	Documents []*Documents
@@ -76,6 +79,18 @@ type HandlerOptions struct {
 	// Altered is called when the stream describes a table that is not what it was before.
 	// It must not wait for the stream.
 	Altered func(now *catalog.Table)
+
+	// Missed is called before changes are passed over that an index should have, since no
+	// documents can be made of its tables as they are now. When it returns nil that is noted for
+	// good, and the index gets no more changes until it is made anew. nil: such an index ends the
+	// run, with an [*UnfitError].
+	Missed func(ctx context.Context, d *Documents, why *UnfitError) error
+
+	// Announced is called when a message of the stream says that somebody changed the catalog, see
+	// [dbsync.WithEventTriggers]. It must not wait for the stream. xid is the transaction that did it:
+	// others may not see it yet, see [dbsync.Syncer.ReadVisible]. One transaction may announce many
+	// changes, and each change twice.
+	Announced func(xid uint32)
 }
 
 // root is a table whose rows are documents. It is the Origin of the operations on them.
@@ -154,7 +169,7 @@ func NewRowPlan(d *Documents, s *mapping.Source, tables catalog.Tables, targets 
 // NewHandler makes a Handler.
 func NewHandler(o HandlerOptions) *Handler {
 	h := &Handler{o: o, roots: make(map[catalog.TableName][]*root), related: make(map[catalog.TableName][]*link),
-		plans: make(map[uint32][]*streamPlan), links: make(map[uint32][]*linkPlan)}
+		plans: make(map[uint32][]*streamPlan), links: make(map[uint32][]*linkPlan), described: make(map[uint32]*pglogrepl.RelationMessage)}
 	for _, d := range o.Documents {
 		h.Add(d)
 	}
@@ -176,45 +191,95 @@ func (h *Handler) Add(d *Documents) {
 // without one. It is called before the first of them, see [dbsync.OnSlot].
 func (h *Handler) Begin(ctx context.Context) { h.ctx = ctx }
 
-// HandleBeginMessage notes which transaction the messages belong to.
+// HandleBeginMessage notes which transaction the messages belong to, and takes up what the tables
+// are by now.
 func (h *Handler) HandleBeginMessage(_ int, msg *pglogrepl.BeginMessage) error {
 	h.xid = msg.Xid
+	if h.compiled != h.o.Catalog.Version() {
+		return h.recompile()
+	}
 	return nil
 }
 
-// HandleRelationMessage compiles the plans for a table. The catalog that they are made
-// of may be newer than the message: a column that the message does not have is read from
-// the table, as a value that is too large to be in the log is. It must not be older, or
-// documents would lack a column that the transaction has added, until the next time that
-// the table is altered.
+// HandleLogicalMessage makes the handler a [dbsync.LogicalMessageHandler], which takes up that the
+// catalog was changed. Other messages in the log are other people's.
+func (h *Handler) HandleLogicalMessage(_ int, msg *pglogrepl.LogicalDecodingMessage) error {
+	if msg.Prefix == dbsync.CatalogPrefix && msg.Transactional && h.o.Announced != nil {
+		h.o.Announced(h.xid)
+	}
+	return nil
+}
+
+// HandleRelationMessage compiles the plans for a table, which is known by its oid: names are
+// given to other tables. What was streamed of a table that had the name before leads to nothing;
+// the one that has it now is read by itself.
+//
+// The catalog that the plans are made of may be newer than the message: a column that the message
+// does not have, or has with another type, is read from the table, as a value that is too large
+// to be in the log is. It must not be older, or documents would lack a column that the transaction
+// has added, until the next time that the table is altered.
 func (h *Handler) HandleRelationMessage(_ int, msg *pglogrepl.RelationMessage, _ *dbsync.PGTableInfo) error {
-	name := catalog.TableName{Schema: msg.Namespace, Name: msg.RelationName}
-	for known, t := range h.o.Catalog.Tables() {
-		if t.OID == msg.RelationID {
-			name = known // the message has the name that the table had then
-		}
+	h.described[msg.RelationID] = msg
+	delete(h.plans, msg.RelationID)
+	delete(h.links, msg.RelationID)
+	name, known := h.o.Catalog.name(msg.RelationID)
+	if !known {
+		name = catalog.TableName{Schema: msg.Namespace, Name: msg.RelationName}
 	}
 	if len(h.roots[name]) == 0 && len(h.related[name]) == 0 {
 		return nil // published by somebody for somebody else
 	}
 	before := h.o.Catalog.Tables()[name] // the change may be from then
 	table, err := h.describe(name, msg)
-	if err != nil {
+	if err != nil || table == nil {
 		return err
 	}
-	columns := make([]string, len(msg.Columns))
-	for i, c := range msg.Columns {
-		columns[i] = c.Name
+	return h.compile(msg, table, before)
+}
+
+// recompile makes the plans anew for what the tables are now. What the stream describes anew comes
+// with a message; but the types of its columns may be altered without one.
+func (h *Handler) recompile() error {
+	h.compiled = h.o.Catalog.Version()
+	for oid, msg := range h.described {
+		name, known := h.o.Catalog.name(oid)
+		table := h.o.Catalog.Tables()[name]
+		if !known || len(h.plans[oid])+len(h.links[oid]) == 0 {
+			delete(h.plans, oid) // another table has its name now
+			delete(h.links, oid)
+			continue
+		}
+		var before *catalog.Table
+		if plans := h.plans[oid]; len(plans) > 0 {
+			before = plans[0].table
+		}
+		if err := h.compile(msg, table, before); err != nil {
+			return err
+		}
 	}
+	return nil
+}
+
+// compile makes the plans for the rows of a table as a message describes them. An index whose
+// documents cannot be made of them misses changes from here on. before is what the table was when
+// plans were made last, nil if that is not known.
+func (h *Handler) compile(msg *pglogrepl.RelationMessage, table, before *catalog.Table) error {
+	name := table.TableName()
 	var plans []*streamPlan
 	for _, r := range h.roots[name] {
-		plan, err := mapping.Compile(r.source, table, columns)
-		if err != nil {
-			return &dbsync.PermanentError{Err: err}
-		}
 		needs := r.source.KeyColumns(table)
 		if r.source.Routing != "" {
 			needs = append(slices.Clip(needs), r.source.Routing)
+		}
+		if !carries(msg, needs) {
+			continue
+		}
+		plan, err := mapping.Compile(r.source, table, streamed(msg, table, needs))
+		if err != nil {
+			if err := h.miss(r.documents, err); err != nil {
+				return err
+			}
+			continue
 		}
 		plans = append(plans, &streamPlan{root: r, table: table, plan: plan, blind: checkIdentity(msg, r.documents.Index.Name, needs, table),
 			shared: sharesKeys(r.source, table) || before != nil && sharesKeys(r.source, before)})
@@ -222,14 +287,40 @@ func (h *Handler) HandleRelationMessage(_ int, msg *pglogrepl.RelationMessage, _
 	h.plans[msg.RelationID] = plans
 	var links []*linkPlan
 	for _, l := range h.related[name] {
-		links = append(links, newLinkPlan(l, msg, table))
+		if carries(msg, l.path.Columns()) {
+			links = append(links, newLinkPlan(l, msg, table))
+		}
 	}
 	h.links[msg.RelationID] = links
 	return nil
 }
 
-// describe returns what the catalog has of the table that a message is about. The message may
-// say nothing of what was altered: generated columns are not in it.
+// carries reports whether a message has columns that rows are found by. One that has not is from
+// before a column got its name: such changes are passed over, as an index whose rows are found by
+// another column than before is made anew, from rows that are read after them.
+func carries(msg *pglogrepl.RelationMessage, columns []string) bool {
+	return !slices.ContainsFunc(columns, func(name string) bool {
+		return !slices.ContainsFunc(msg.Columns, func(c *pglogrepl.RelationMessageColumn) bool { return c.Name == name })
+	})
+}
+
+// streamed returns the names of a message's columns, "" for one that is not as the table has it
+// now. Those in needs, by which rows are found, are taken as they are: a value that has become
+// none of their type finds no row.
+func streamed(msg *pglogrepl.RelationMessage, table *catalog.Table, needs []string) []string {
+	columns := make([]string, len(msg.Columns))
+	for i, c := range msg.Columns {
+		now := table.Column(c.Name)
+		if slices.Contains(needs, c.Name) || now != nil && now.Type.OID == c.DataType {
+			columns[i] = c.Name
+		}
+	}
+	return columns
+}
+
+// describe returns what the catalog has of the table that a message is about, nil if the name is
+// another table's by now, or no one's. The message may say nothing of what was altered: generated
+// columns are not in it.
 func (h *Handler) describe(name catalog.TableName, msg *pglogrepl.RelationMessage) (*catalog.Table, error) {
 	// A commit is in the stream before others see what it did to the catalog.
 	visible := func(*pgconn.PgConn) error { return nil }
@@ -243,15 +334,47 @@ func (h *Handler) describe(name catalog.TableName, msg *pglogrepl.RelationMessag
 		if now := (catalog.TableName{Schema: msg.Namespace, Name: msg.RelationName}); now != name {
 			what = "is called " + now.String() + " now"
 		}
-		return nil, gone(name, what)
+		return nil, h.missTable(name, gone(name, what))
 	}
 	if err != nil {
 		return nil, err
 	}
-	if h.o.Altered != nil && before != nil && !table.Same(before) {
+	if h.o.Altered != nil && before != nil && len(table.Differences(before)) > 0 {
 		h.o.Altered(table)
 	}
+	if table.OID != msg.RelationID {
+		h.o.Logger.Info("changes of a table that had the name before are passed over", "table", name.String(), "oid", msg.RelationID, "oid_now", table.OID)
+		return nil, nil
+	}
 	return table, nil
+}
+
+// missTable notes that all indices whose documents are made of a table miss changes from here on.
+func (h *Handler) missTable(name catalog.TableName, why error) error {
+	for _, r := range h.roots[name] {
+		if err := h.miss(r.documents, why); err != nil {
+			return err
+		}
+	}
+	for _, l := range h.related[name] {
+		if err := h.miss(l.root.documents, why); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// miss notes that an index misses changes from here on, because of why. A crash before that is
+// noted costs nothing: the position is not confirmed.
+func (h *Handler) miss(d *Documents, why error) error {
+	unfit, ok := errors.AsType[*UnfitError](why)
+	if !ok {
+		unfit = &UnfitError{Index: d.Index.Name, Err: why}
+	}
+	if h.o.Missed == nil {
+		return unfit
+	}
+	return h.o.Missed(h.ctx, d, unfit)
 }
 
 // checkIdentity makes sure that old rows carry what tells which document they are. It
@@ -506,7 +629,11 @@ func (h *Handler) BatchOperations(ctx context.Context, batch *dbsync.Batch) erro
 		}
 	}
 	for _, w := range s.rereads {
-		if err := h.reread(ctx, w, s.visible); err != nil {
+		err := h.reread(ctx, w, s.visible)
+		if unfit, ok := errors.AsType[*UnfitError](err); ok && h.o.Missed != nil {
+			err = h.o.Missed(ctx, w.root.documents, unfit)
+		}
+		if err != nil {
 			return err
 		}
 	}

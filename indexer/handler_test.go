@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/jackc/pglogrepl"
 	"github.com/jackc/pgx/v5"
 
 	"tidemark/dbsync"
@@ -82,6 +83,29 @@ func newStream(t *testing.T, db *testenv.Database, indices string, more ...strin
 	s.handler = NewHandler(HandlerOptions{Syncer: s.Syncer, Documents: documents, Catalog: NewCatalog(known), Logger: searchtest.Logger(t)})
 	s.MessageHandler = s.handler
 	return s
+}
+
+// Messages of ours say that somebody changed the catalog, and in which transaction; others say
+// nothing.
+func TestAnnounced(t *testing.T) {
+	var announced []uint32
+	h := NewHandler(HandlerOptions{Announced: func(xid uint32) { announced = append(announced, xid) }})
+	for _, message := range []pglogrepl.LogicalDecodingMessage{
+		{Prefix: dbsync.CatalogPrefix, Transactional: true, Content: []byte("ALTER TABLE")},
+		{Prefix: dbsync.CatalogPrefix, Content: []byte("ALTER TABLE")}, // not by an event trigger
+		{Prefix: "dbsync", Transactional: true, Content: []byte("ALTER TABLE")},
+		{Prefix: dbsync.CatalogPrefix, Transactional: true},
+	} {
+		if err := errors.Join(h.HandleBeginMessage(0, &pglogrepl.BeginMessage{Xid: uint32(10 + len(announced))}), h.HandleLogicalMessage(1, &message)); err != nil {
+			t.Error(err)
+		}
+	}
+	if !slices.Equal(announced, []uint32{10, 11}) {
+		t.Errorf("announced are changes of transactions %d, want 10 and 11", announced)
+	}
+	if err := NewHandler(HandlerOptions{}).HandleLogicalMessage(0, &pglogrepl.LogicalDecodingMessage{Prefix: dbsync.CatalogPrefix, Transactional: true}); err != nil {
+		t.Error(err)
+	}
 }
 
 // writeTo has batches written to a search server, by a client of their own.
@@ -560,7 +584,7 @@ func TestTranslateStops(t *testing.T) {
 			`public.t was changed while column "id" was not in its replica identity, so it is not known which documents are gone; hint: ALTER TABLE public.t REPLICA IDENTITY FULL, drop the replication slot`},
 		{"delete without the key", `ALTER TABLE t REPLICA IDENTITY USING INDEX t_code_key; INSERT INTO t VALUES (1); DELETE FROM t`,
 			`hint: ALTER TABLE public.t REPLICA IDENTITY FULL, drop the replication slot, and start with on_slot_lost: reindex`},
-		{"table gone", `INSERT INTO t VALUES (1); DROP TABLE t`, "table public.t is gone or was renamed; hint: change the mapping"},
+		{"table gone", `INSERT INTO t VALUES (1); DROP TABLE t`, "table public.t is gone or was renamed; hint: give it its name back"},
 		{"key column gone", `INSERT INTO t VALUES (1); ALTER TABLE t DROP COLUMN id`, "has no primary key"},
 	}
 	for _, test := range tests {
@@ -571,7 +595,7 @@ func TestTranslateStops(t *testing.T) {
 			s.record()
 			db.Exec(t, test.change)
 			err := s.Run(searchtest.Within(t, 30*time.Second))
-			if permanent := (*dbsync.PermanentError)(nil); !errors.As(err, &permanent) || !strings.Contains(err.Error(), test.want) {
+			if !dbsync.IsPermanent(err) || !strings.Contains(err.Error(), test.want) {
 				t.Errorf("Run: %v, want a permanent error with %q", err, test.want)
 			}
 		})

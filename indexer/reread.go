@@ -41,7 +41,7 @@ const (
 func (h *Handler) reread(ctx context.Context, w *rereads, visible []uint32) error {
 	plan, err := h.o.Catalog.plan(w.root)
 	if err != nil {
-		return &dbsync.PermanentError{Err: err}
+		return err
 	}
 	r := &rowReader{handler: h, plan: plan, visible: visible}
 	direct := make(map[string]bool, len(w.direct))
@@ -397,12 +397,12 @@ func (r *rowReader) read(ctx context.Context, ops []dbsync.Operation, what chang
 }
 
 // Reload looks up what the tables are now that the rows of a plan are made of, and returns the
-// plan for that. Its error is permanent when a table is gone, or the mapping does not fit any more.
+// plan for that. Its error is an [*UnfitError] when a table is gone, or the mapping does not fit any more.
 func (c *Catalog) Reload(ctx context.Context, q catalog.Querier, p *RowPlan) (*RowPlan, error) {
 	for _, name := range p.Source.Tables() {
 		_, err := c.load(ctx, q, name)
 		if errors.Is(err, catalog.ErrNoTable) {
-			return nil, gone(name, goneOrRenamed)
+			return nil, &UnfitError{Index: p.Documents.Index.Name, Err: gone(name, goneOrRenamed)}
 		}
 		if err != nil {
 			return nil, err
@@ -410,7 +410,7 @@ func (c *Catalog) Reload(ctx context.Context, q catalog.Querier, p *RowPlan) (*R
 	}
 	altered, err := NewRowPlan(p.Documents, p.Source, c.Tables(), p.Targets...)
 	if err != nil {
-		return nil, &dbsync.PermanentError{Err: err}
+		return nil, &UnfitError{Index: p.Documents.Index.Name, Err: err}
 	}
 	altered.Live = p.Live
 	return altered, nil

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"time"
 
 	"tidemark/mapping/catalog"
 )
@@ -17,6 +18,7 @@ type Config struct {
 	Admin      Admin
 	OnError    OnError
 	OnSlotLost OnSlotLost
+	Verify     Verify
 	Indices    []*Index // in the order of the file; at least one
 
 	places places
@@ -62,6 +64,7 @@ type Postgres struct {
 	Slot          string // default dbsync_replslot
 	Publication   string // default dbsync_mypub
 	ControlSchema string // default dbsync_ctrl
+	EventTriggers bool   // have the database announce each change of its catalog in the stream
 }
 
 // ConnString returns what pgx connects by: the URL, or the other keys as
@@ -113,6 +116,29 @@ type Bulk struct {
 type Admin struct {
 	Listen string // host:port; default 127.0.0.1:9630
 }
+
+// Verify says how a running instance compares its indices with their tables, again and again.
+type Verify struct {
+	// Every is how long after the begin of one comparison of an index the next one begins, 1 s to
+	// 8760 h; default 24 h. 0: they are compared only when something happened that the stream does
+	// not show.
+	Every time.Duration
+
+	RowsPerSecond int          // rows and documents that are looked at in a second, 1 to 1,000,000; default 2,000
+	OnDifference  OnDifference // default repair
+
+	// ReadyWhileUnproven has an index that may differ from its tables, and is being compared for
+	// that, be no reason against being ready; default true.
+	ReadyWhileUnproven bool
+}
+
+// OnDifference says what becomes of a document that differs from its row.
+type OnDifference string
+
+const (
+	OnDifferenceRepair OnDifference = "repair" // it is made anew (default)
+	OnDifferenceReport OnDifference = "report" // it is said and counted, and stays
+)
 
 // An Index is what is searched under one name: the documents of one table, or of
 // several.

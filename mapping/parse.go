@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"time"
 
 	"gopkg.in/yaml.v3"
 
@@ -17,6 +18,9 @@ const (
 	DefaultControlSchema = "dbsync_ctrl"
 	DefaultListen        = "127.0.0.1:9630"
 	DefaultChunk         = 10000
+
+	DefaultVerifyEvery         = 24 * time.Hour
+	DefaultVerifyRowsPerSecond = 2000
 )
 
 // Read is [Parse] of a file, with the environment of the process. An error is
@@ -48,6 +52,7 @@ func Parse(name string, text []byte, lookupEnv func(string) (string, bool)) (*Co
 		Admin:      Admin{Listen: DefaultListen},
 		OnError:    OnErrorDeadLetter,
 		OnSlotLost: OnSlotLostStop,
+		Verify:     Verify{Every: DefaultVerifyEvery, RowsPerSecond: DefaultVerifyRowsPerSecond, OnDifference: OnDifferenceRepair, ReadyWhileUnproven: true},
 	}
 	if root := r.tree(text); root != nil {
 		r.config(root, c)
@@ -67,6 +72,7 @@ func (r *reader) config(root *yaml.Node, c *Config) {
 		"admin":        func(n *yaml.Node, path string) { r.admin(n, path, &c.Admin) },
 		"on_error":     choice(r, &c.OnError, OnErrorDeadLetter, OnErrorStop),
 		"on_slot_lost": choice(r, &c.OnSlotLost, OnSlotLostStop, OnSlotLostReindex),
+		"verify":       func(n *yaml.Node, path string) { r.verify(n, path, &c.Verify) },
 		"indices":      func(n *yaml.Node, path string) { r.indices(n, path, c) },
 	})
 	if root.Kind != yaml.MappingNode && !isNull(root) {

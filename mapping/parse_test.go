@@ -12,6 +12,7 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
@@ -185,6 +186,7 @@ indices:
 		Admin:      Admin{Listen: "127.0.0.1:9630"},
 		OnError:    OnErrorDeadLetter,
 		OnSlotLost: OnSlotLostStop,
+		Verify:     Verify{Every: 24 * time.Hour, RowsPerSecond: 2000, OnDifference: OnDifferenceRepair, ReadyWhileUnproven: true},
 		Indices: []*Index{
 			indexOf(Index{Name: "a", Settings: settings, Reindex: Reindex{Chunk: 10000}},
 				Source{Table: catalog.TableName{Schema: "Weird", Name: `x."y`}, ID: []string{"code"}, Shape: Shape{Fields: fields, Listed: true}}),
@@ -374,4 +376,20 @@ func TestUse(t *testing.T) {
 		t.Fatal(problems)
 	}
 	use(t, c, relatedTables())
+}
+
+func TestParseVerify(t *testing.T) {
+	for text, want := range map[string]Verify{
+		"{}":           {24 * time.Hour, 2000, OnDifferenceRepair, true},
+		"{every: off}": {0, 2000, OnDifferenceRepair, true},
+		"{every: 0}":   {0, 2000, OnDifferenceRepair, true},
+		"{every: 1h30m, rows_per_second: 1, on_difference: report, ready_while_unproven: false}": {90 * time.Minute, 1, OnDifferenceReport, false},
+	} {
+		c, err := Parse("f.yaml", []byte("search: {urls: [https://localhost:9200]}\nverify: "+text+"\nindices: {a: {table: a}}"), env())
+		if err != nil {
+			t.Errorf("%s: %v", text, err)
+		} else if c.Verify != want {
+			t.Errorf("%s: %+v", text, c.Verify)
+		}
+	}
 }

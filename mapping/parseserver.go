@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"gopkg.in/yaml.v3"
 
@@ -29,6 +30,7 @@ func (r *reader) postgres(n *yaml.Node, path string, p *Postgres) {
 		"slot":           r.checked(&p.Slot, checkSlotName, "slot: "+DefaultSlot),
 		"publication":    r.checked(&p.Publication, catalog.CheckIdent, "publication: "+DefaultPublication),
 		"control_schema": r.checked(&p.ControlSchema, checkSchema, "control_schema: "+DefaultControlSchema),
+		"event_triggers": r.boolean(&p.EventTriggers),
 	})
 	for _, key := range []string{"host", "port", "database", "user", "password", "sslmode"} {
 		if given["url"] != nil && given[key] != nil {
@@ -168,5 +170,14 @@ func (r *reader) admin(n *yaml.Node, path string, a *Admin) {
 			}
 			return nil
 		}, "listen: "+DefaultListen),
+	})
+}
+
+func (r *reader) verify(n *yaml.Node, path string, v *Verify) {
+	r.object(n, path, map[string]keyReader{
+		"every":                r.interval(&v.Every, time.Second, 8760*time.Hour),
+		"rows_per_second":      r.integer(&v.RowsPerSecond, 1, 1_000_000),
+		"on_difference":        choice(r, &v.OnDifference, OnDifferenceRepair, OnDifferenceReport),
+		"ready_while_unproven": r.boolean(&v.ReadyWhileUnproven),
 	})
 }

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"gopkg.in/yaml.v3"
 
@@ -105,6 +106,22 @@ func (r *reader) integer(into *int, least, most int) keyReader {
 	}
 }
 
+// boolean reads true or false.
+func (r *reader) boolean(into *bool) keyReader {
+	return func(n *yaml.Node, path string) {
+		text, ok := r.scalar(n, path, "true or false")
+		if !ok {
+			return
+		}
+		value, err := strconv.ParseBool(text)
+		if err != nil || len(text) < len("true") || n.Tag == "!!str" && r.expanded[n] == "" {
+			r.problem(n, "", "%s: want true or false, found %s", path, r.show(n))
+			return
+		}
+		*into = value
+	}
+}
+
 var sizeText = regexp.MustCompile(`^([0-9]{1,12}) ?([A-Za-z]*)$`)
 
 var sizeUnits = map[string]int{"": 1, "B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
@@ -148,6 +165,39 @@ func sizeString(n int) string {
 		}
 	}
 	return strconv.Itoa(n) + "B"
+}
+
+// interval reads a time within bounds, such as 24h or 1h30m; 0 and off are none.
+func (r *reader) interval(into *time.Duration, least, most time.Duration) keyReader {
+	return func(n *yaml.Node, path string) {
+		want := fmt.Sprintf("a time from %s to %s, or off", intervalString(least), intervalString(most))
+		text, ok := r.scalar(n, path, want)
+		if !ok {
+			return
+		}
+		value, err := time.ParseDuration(text)
+		switch {
+		case text == "off" || err == nil && value == 0:
+			*into = 0
+		case err != nil:
+			r.problem(n, "write it as 24h; the units are h, m and s", "%s: want %s, found %s", path, want, r.show(n))
+		case value < least || value > most:
+			r.problem(n, "", "%s: want %s, found %s", path, want, r.show(n))
+		default:
+			*into = value
+		}
+	}
+}
+
+// intervalString returns a time without the units that are zero: 24h.
+func intervalString(d time.Duration) string {
+	text := d.String()
+	for _, zero := range []string{"m0s", "h0m"} {
+		if strings.HasSuffix(text, zero) {
+			text = text[:len(text)-2]
+		}
+	}
+	return text
 }
 
 // show returns a value for a problem: as the file has it, with its ${…}, and short.

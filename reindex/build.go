@@ -2,6 +2,7 @@ package reindex
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -34,6 +35,10 @@ func (m *Manager) build(ctx context.Context, x *index, st control.State, why, ge
 		}
 	}
 	x.plan(name)
+	if st.Generation != generation {
+		// The one in use misses changes: whatever becomes of this one, it is not gone back to.
+		st.Live.Fingerprint = ""
+	}
 	st.Generation, st.Total = generation, mapping.EstimatedRows(x.Index, tables)
 	st.Building = control.Version{Physical: name, Fingerprint: x.Fingerprint(tables)}
 	if st.Building.Mapping, st.Building.Tables, err = encode(x.Index, tables); err != nil {
@@ -61,6 +66,9 @@ func (m *Manager) build(ctx context.Context, x *index, st control.State, why, ge
 		return control.State{}, err
 	}
 	if err := m.o.Client.CreateIndex(ctx, name, search.WriteAlias(x.Name, name), body); err != nil {
+		if isRefusedMapping(err) { // it will never be there, and is not to be waited for
+			err = errors.Join(err, m.o.States.Abandon(ctx, &st))
+		}
 		return control.State{}, err
 	}
 	m.o.Logger.Info("made a physical index for a backfill", "index", x.Name, "physical", name, "why", why, "rows", st.Total)
@@ -119,17 +127,26 @@ func (m *Manager) findLive(ctx context.Context, st *control.State) (abandoned st
 
 // buildBeside makes the physical index for a rebuild, and has changes written to it from now on.
 func (m *Manager) buildBeside(ctx context.Context, x *index, why string) error {
-	return m.retry(ctx, "make a physical index for "+x.Name, func(ctx context.Context) error {
+	missed := x.hasMissed()
+	x.setMissed(false) // what is passed over from here on is noted again
+	err := m.retry(ctx, "make a physical index for "+x.Name, func(ctx context.Context) error {
 		generation, err := m.generation(ctx, x)
 		if err != nil {
 			return err
 		}
-		st, err := m.build(ctx, x, x.state(), why, generation)
-		if err != nil {
+		st := x.state()
+		if missed {
+			st.Generation = ""
+		}
+		if st, err = m.build(ctx, x, st, why, generation); err != nil {
 			return err
 		}
 		return m.enter(x, st)
 	})
+	if err != nil && missed {
+		x.setMissed(true)
+	}
+	return err
 }
 
 func (m *Manager) generation(ctx context.Context, x *index) (string, error) {

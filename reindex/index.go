@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"sync"
+	"time"
 
 	"tidemark/indexer"
+	"tidemark/indexer/retry"
 	"tidemark/mapping"
 	"tidemark/mapping/catalog"
 	"tidemark/reindex/control"
@@ -15,8 +17,8 @@ import (
 //
 // One goroutine at a time works on it: Begin, before the first message of the stream; Run, until
 // it is done with the index; from then on a worker of Serve. Whoever works on it changes its
-// state. Beside that, the watcher of partitions notes those that it has seen to, Altered leaves
-// word, and Serve asks and cancels. So what is below mu is read and written by the methods alone.
+// state. Beside that, the watcher of partitions notes those that it has seen to, walkAll notes how
+// far the index is compared with its tables, Altered leaves word, and Serve asks and cancels. So what is below mu is read and written by the methods alone.
 type index struct {
 	*mapping.Index                    // as the file has it
 	documents      *indexer.Documents // made by that; New gets them
@@ -38,11 +40,36 @@ type index struct {
 	// runDone is set when Run is done with the index: it is Serve's from then on.
 	runDone bool
 
-	// altered is set when one of the index's tables was altered, until a worker takes it up.
+	// altered is set when one of the index's tables may not be what the index was made of any
+	// more, until a worker takes it up.
 	altered bool
+
+	// missed is set when the index misses changes, until it is made anew; the control schema has
+	// no generation of it then.
+	missed bool
+
+	// alarm is held while the index cannot be as it should, nil otherwise. held says that its
+	// documents are left as they are meanwhile, since none can be made.
+	alarm   *retry.Hold
+	failure string // what the alarm says; "" if there is none
+	held    bool
+
+	// retryAt is when what failed is tried again, after pause.
+	retryAt time.Time
+	pause   time.Duration
 
 	// starting is set while a rebuild that was asked for has begun and cannot be cancelled yet.
 	starting bool
+
+	// proof is what is noted of the index's being equal to its tables; noting is held by who writes
+	// the note, so that this one is the last.
+	proof  control.Proof
+	noting sync.Mutex
+
+	found, repaired int64 // differences, by this process
+
+	// walking ends the walk under way; nil if none is.
+	walking context.CancelCauseFunc
 
 	// stop cancels the backfill that is under way; nil if none is, or if it is too late.
 	stop context.CancelCauseFunc
@@ -58,11 +85,14 @@ func (x *index) state() control.State {
 	return *x.known
 }
 
-// set has st be what is known of the index.
+// set has st be what is known of the index. Where it is being filled, it is not walked through.
 func (x *index) set(st control.State) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	x.known = &st
+	if st.Building.Physical != "" {
+		x.stopWalkLocked()
+	}
 }
 
 // setPartitions has the physical index be as these partitions are, if it is still in use.
@@ -96,11 +126,12 @@ func (x *index) isOurs(noted *control.State) bool {
 		x.planned[noted.Building.Physical]
 }
 
-// endRun leaves the index to Serve.
+// endRun leaves the index to Serve, which looks first whether its tables are still what it was
+// filled from.
 func (x *index) endRun() {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	x.runDone = true
+	x.runDone, x.altered = true, true
 }
 
 // isRunDone reports whether the index is Serve's.
@@ -110,11 +141,13 @@ func (x *index) isRunDone() bool {
 	return x.runDone
 }
 
-// setAltered leaves word that a table of the index was altered.
+// setAltered leaves word that a table of the index may have been altered. A walk compares by the
+// table as it was, and ends.
 func (x *index) setAltered() {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	x.altered = true
+	x.stopWalkLocked()
 }
 
 // isAltered reports whether a table of the index was altered since takeAltered.
@@ -184,6 +217,8 @@ func (x *index) cancel(tables catalog.Tables) error {
 		return errors.New("the index is not being rebuilt, or is complete but for its alias")
 	case st.Live.Physical == "":
 		return errors.New("the index is backfilled for the first time: there is nothing to go back to")
+	case st.Live.Fingerprint == "":
+		return errors.New("the index is rebuilt because the one in use misses changes")
 	case st.Live.Fingerprint != st.Building.Fingerprint && !x.Matches(st.Live.Fingerprint, tables):
 		return errors.New("the index is rebuilt because the mapping or a table is another one than that of the index in use; put the mapping back instead")
 	}

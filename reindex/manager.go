@@ -15,13 +15,14 @@ import (
 	"tidemark/indexer"
 	"tidemark/indexer/retry"
 	"tidemark/indexer/search"
+	"tidemark/mapping"
 	"tidemark/mapping/catalog"
 	"tidemark/reindex/control"
 	"tidemark/reindex/verify"
 )
 
-// Options says what a Manager works with. All but Rebuild, Attached, PartitionInterval and
-// Progress are required.
+// Options says what a Manager works with. All but Verify, Rebuild, Changed, Interval and Progress
+// are required.
 type Options struct {
 	Syncer      *dbsync.Syncer
 	Client      *search.Client
@@ -29,22 +30,28 @@ type Options struct {
 	Alarm       *retry.Alarm
 	States      *control.States
 	Requests    *control.Requests
+	Proofs      *control.Proofs
 	Documents   []*indexer.Documents // one for each index, in the order of the file
 	Catalog     *indexer.Catalog
 	Schema      string // the control schema
 	Slot        string
+	Publication string
 	Logger      *slog.Logger
+
+	// Verify says how indices are compared with their tables in the background; the zero value:
+	// those that are unproven alone, and what differs is reported.
+	Verify mapping.Verify
 
 	// Rebuild reports whether an index is to be rebuilt at the start although nothing else asks
 	// for it; nil: none.
 	Rebuild func(name string) bool
 
-	// Attached, if given, is called when partitions of a table came, with what the table is
-	// now: a partition has a replica identity of its own.
-	Attached func(*catalog.Table)
+	// Changed, if given, is called when the catalog describes tables otherwise than before, with
+	// what they are now; tables that are gone are not among them.
+	Changed func(catalog.Tables)
 
-	// PartitionInterval is how often partitions are looked at; 0: every 30 s.
-	PartitionInterval time.Duration
+	// Interval is how often the catalog is looked at; 0: every 10 s.
+	Interval time.Duration
 
 	// Keep has more documents made from the stream, by a mapping that is not in the file any
 	// more. It is called before the first message.
@@ -70,11 +77,13 @@ type Manager struct {
 	readers readers             // one of each table
 	begun   chan struct{}       // closed when Begin has succeeded
 
-	serveWake     signal // there may be something to do for Serve
-	partitionWake signal // there may be something to do for watchPartitions
+	serveWake signal // there may be something to do for Serve
+	lookWake  signal // there may be something to see for watch
+	proofWake signal // there may be something to do for walkAll
 
-	// partitionsSeen is set when all indices have been as the partitions of their tables are.
-	partitionsSeen atomic.Bool
+	// looked is set when the catalog was looked at, and all indices were as the partitions of their
+	// tables were.
+	looked atomic.Bool
 }
 
 // New makes a Manager.
@@ -83,9 +92,9 @@ func New(o Options) *Manager {
 		o.Progress = verify.NoProgress{}
 	}
 	m := &Manager{o: o, byName: make(map[string]*index), working: semaphore.NewWeighted(parallel), begun: make(chan struct{}),
-		serveWake: newSignal(), partitionWake: newSignal()}
+		serveWake: newSignal(), lookWake: newSignal(), proofWake: newSignal()}
 	for _, d := range o.Documents {
-		x := &index{Index: d.Index, documents: d, planned: make(map[string]bool)}
+		x := &index{Index: d.Index, documents: d, planned: make(map[string]bool), proof: control.Proof{Index: d.Index.Name}}
 		m.indices = append(m.indices, x)
 		m.byName[x.Name] = x
 	}
@@ -114,14 +123,30 @@ func (m *Manager) Begin(ctx context.Context) error {
 	if err := m.forgetOthers(ctx); err != nil {
 		return err
 	}
+	// Another instance may have had the slot until now, and tables may have been altered since
+	// they were looked at for the file's sake.
+	if err := m.load(ctx); err != nil {
+		return err
+	}
 	for _, x := range m.indices {
 		noted, err := m.o.States.Read(ctx, x.Name)
 		if err != nil {
 			return err
 		}
 		st, err := m.begin(ctx, x, noted)
+		if isRefusedMapping(err) { // the others can go on
+			m.fail(x, err)
+			st, err = x.state(), nil
+			if noted != nil {
+				st = *noted
+				st.NotBuilding()
+			}
+		}
 		if err == nil {
 			err = m.enter(x, st)
+		}
+		if err == nil {
+			err = m.beginProof(ctx, x)
 		}
 		if err != nil {
 			return fmt.Errorf("index %s: %w", x.Name, err)
@@ -166,7 +191,10 @@ func (m *Manager) forgetOthers(ctx context.Context) error {
 	for _, name := range forgotten {
 		m.o.Logger.Warn("an index is not in the mapping any more and is not kept; its physical indices stay", "index", name)
 	}
-	return err
+	if err != nil {
+		return err
+	}
+	return m.o.Proofs.Forget(ctx, forgotten)
 }
 
 // begin makes sure that the index has a physical index, complete or to be backfilled, and
@@ -184,7 +212,11 @@ func (m *Manager) begin(ctx context.Context, x *index, noted *control.State) (co
 	if noted != nil {
 		st = *noted
 	}
-	if need.Grow {
+	if need.Hold != "" {
+		m.hold(x, need.Hold)
+		return st, nil
+	}
+	if need.Grow && need.Backfill == "" {
 		grown, err := m.grow(ctx, x, st)
 		if !isRefusedMapping(err) {
 			return grown, err
@@ -218,7 +250,9 @@ func (m *Manager) Run(ctx context.Context) error {
 			}
 			defer release()
 			if err := m.runIndex(ctx, x); err != nil {
-				return err
+				if err = m.failed(ctx, x, err); err != nil {
+					return err
+				}
 			}
 			x.endRun()
 			m.wake()
@@ -230,7 +264,10 @@ func (m *Manager) Run(ctx context.Context) error {
 
 // runIndex has an index be complete, and drops what was left of it.
 func (m *Manager) runIndex(ctx context.Context, x *index) error {
-	if x.state().Building.Physical == "" {
+	if st := x.state(); st.Building.Physical == "" {
+		if st.Live.Physical == "" {
+			return nil // it could not be made, and Serve tries again
+		}
 		if err := m.dropOld(ctx, x); err != nil {
 			return fmt.Errorf("index %s: %w", x.Name, err)
 		}

@@ -32,7 +32,6 @@ func TestRefusals(t *testing.T) {
 			r.put(t, http.MethodPut, "/"+r.prefix+"other", ``)
 			r.put(t, http.MethodPut, "/"+r.prefix+"other/_alias/"+r.prefix+"t", ``)
 		}, "hint: remove the alias"},
-		{"settings that the server does not take", false, func(_ *testing.T, r *rig) { r.indices = `PREFIXt: {table: t, settings: {number_of_shards: -1}}` }, "number_of_shards"},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
@@ -56,6 +55,20 @@ func TestRefusals(t *testing.T) {
 			}
 		})
 	}
+}
+
+// An index that the search server does not take has an alarm, and holds up no other.
+func TestRefusedDefinition(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, "PREFIXt: {table: t, settings: {number_of_shards: -1}}\nPREFIXu: {table: t}", tableT, rowsT(20))
+	p := r.start(t, options{serve: true})
+	p.complete(t)
+	if err := p.manager.failures(); err == nil || !strings.Contains(err.Error(), r.prefix+"t") || !strings.Contains(err.Error(), "number_of_shards") || strings.Contains(err.Error(), r.prefix+"u") {
+		t.Errorf("the alarms are %v", err)
+	}
+	r.db.Exec(t, `UPDATE t SET v = 'changed' WHERE id = 8`)
+	p.settle(t)
+	r.check(t, "u")
 }
 
 // Every request of the beginning fails once, without effect or with its answer lost.

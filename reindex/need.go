@@ -11,22 +11,41 @@ import (
 )
 
 // A Need is what has to be done so that an index is as its mapping and its tables have it.
-// The zero value is nothing.
+// The zero value is nothing. Each text is why, "" if that need not be done.
 type Need struct {
-	// Backfill is why a new physical index has to be built and backfilled, "" if the one that is
-	// there, or that is being backfilled, will do.
+	// Hold: no documents can be made of the tables as they are. Nothing else is needed until
+	// they can.
+	Hold string
+
+	// Backfill: a new physical index has to be built and backfilled; "" if the one that is
+	// there, or that is being backfilled, will do. What is below is not needed then.
 	Backfill string
 
 	// Grow says that the index in use needs fields for new columns, which are NULL in all rows
-	// that were there before, and nothing else.
+	// that were there before.
 	Grow bool
+
+	// Refresh: the documents of all rows have to be stored again in the index in use.
+	Refresh string
+
+	// Compare: the rows may be others than the documents were made of, and nothing tells which.
+	Compare string
+
+	// note says that the tables are to be noted as they are now when the rest is done.
+	note bool
 }
 
-// NeedOf returns what an index needs: here is said when a rebuild is due. st is what is known of
-// the index, nil if nothing is; generation is that of its tables now, see [Generation].
+// NeedOf returns what an index needs: here is said what comes of a change of the mapping, the
+// catalog or the slot. st is what is known of the index, nil if nothing is; tables are as the
+// catalog has them, nil where one is gone; generation is that of the tables, see [Generation].
 func NeedOf(ctx context.Context, client *search.Client, ix *mapping.Index, st *control.State, tables catalog.Tables, generation string) (Need, error) {
+	for _, name := range ix.Tables() {
+		if why := unusable(name, tables[name]); why != "" {
+			return Need{Hold: why}, nil
+		}
+	}
 	switch {
-	case st == nil:
+	case st == nil || st.Live.Physical == "" && st.Building.Physical == "":
 		return Need{Backfill: "the index is new"}, nil
 	case st.Generation != generation:
 		return Need{Backfill: "changes may be missing: the slot or a table is another one, or one of them was not followed for a while"}, nil
@@ -41,6 +60,15 @@ func NeedOf(ctx context.Context, client *search.Client, ix *mapping.Index, st *c
 			return Need{Backfill: "the mapping or a table changed"}, nil
 		}
 	}
+	found, err := effects(ix, newest.Tables, tables)
+	if err != nil {
+		return Need{}, fmt.Errorf("index %s: %w", ix.Name, err)
+	}
+	if why := found[rebuild]; why != nil {
+		return Need{Backfill: "a table changed: " + list(why)}, nil
+	}
+	need.Refresh, need.Compare = list(found[refresh]), list(found[compare])
+	need.note = len(found) > 0 || need.Grow
 	for _, physical := range []string{newest.Physical, st.Live.Physical} {
 		if physical == "" {
 			continue
@@ -58,9 +86,9 @@ func NeedOf(ctx context.Context, client *search.Client, ix *mapping.Index, st *c
 
 // need returns what an index needs at the start, by what the control schema has of it.
 func (m *Manager) need(ctx context.Context, x *index, noted *control.State, generation string) (Need, error) {
-	need, err := NeedOf(ctx, m.o.Client, x.Index, noted, m.o.Catalog.Tables(), generation)
+	need, err := NeedOf(ctx, m.o.Client, x.Index, noted, m.o.Catalog.Present(), generation)
 	switch {
-	case err != nil || need.Backfill != "" || noted.Building.Physical != "":
+	case err != nil || need.Hold != "" || need.Backfill != "" || noted.Building.Physical != "":
 		return need, err
 	case m.o.Rebuild != nil && m.o.Rebuild(x.Name):
 		return Need{Backfill: "it was asked for"}, nil

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"database/sql"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -11,6 +12,7 @@ import (
 	"tidemark/mapping"
 	"tidemark/mapping/catalog"
 	"tidemark/reindex/control"
+	"tidemark/reindex/verify"
 )
 
 // leaves are the partitions of one table that hold rows themselves, by oid, each with a mark, see
@@ -19,8 +21,9 @@ type leaves = map[uint32]string
 
 // leafChanges are what became of the leaves of a table.
 type leafChanges struct {
-	gone     bool     // rows are gone: of leaves that are no longer there, or have another file, or were away for a while
-	attached []uint32 // leaves that may have brought rows along, in order
+	gone      bool     // rows are gone: of leaves that are no longer there, or have another file, or were away for a while
+	rewritten bool     // the rows of a leaf may be others: it has another file
+	attached  []uint32 // leaves that may have brought rows along, in order
 }
 
 // changesOf compares the leaves of a table before and now.
@@ -29,9 +32,12 @@ func changesOf(before, now leaves) (c leafChanges) {
 		c.gone = c.gone || now[oid] != mark
 	}
 	for oid, mark := range now {
-		_, attached, _ := strings.Cut(mark, ":")
-		if _, was, known := strings.Cut(before[oid], ":"); !known || was != attached {
+		file, attached, _ := strings.Cut(mark, ":")
+		fileBefore, was, known := strings.Cut(before[oid], ":")
+		if !known || was != attached {
 			c.attached = append(c.attached, oid)
+		} else if file != fileBefore {
+			c.rewritten = true
 		}
 	}
 	slices.Sort(c.attached)
@@ -140,4 +146,143 @@ func readAttached(ctx context.Context, db *sql.DB, table *catalog.Table, leaf ui
 		condition = ""
 	}
 	return condition, nil
+}
+
+// partitionOutcome is what came of a look at the partitions of an index's tables.
+type partitionOutcome int
+
+const (
+	partitionsUnknown   partitionOutcome = iota // the index was not looked at, since it is being built, or an error came
+	partitionsUnchanged                         // they are those that are noted with the index
+	partitionsApplied                           // they had changed; the index is as they were when they were looked at
+)
+
+// applyPartitions looks at the partitions of an index's tables, changes the documents of the
+// index in use as they have changed since they were noted, and notes them. A crash in the middle
+// costs that it is done again.
+func (m *Manager) applyPartitions(ctx context.Context, x *index) (partitionOutcome, error) {
+	tables := m.o.Catalog.Tables()
+	parted := partitioned(x.Index, tables)
+	if len(parted) == 0 {
+		return partitionsUnchanged, nil
+	}
+	st := x.state()
+	if !x.isRunDone() || st.Building.Physical != "" {
+		return partitionsUnknown, nil // what is being built has the partitions that it began with noted
+	}
+	now, err := readPartitions(ctx, m.o.Syncer.DB(), x.Index, tables)
+	if err != nil {
+		return partitionsUnknown, err
+	}
+	text, err := now.Encode()
+	if err != nil {
+		return partitionsUnknown, err
+	}
+	if text == st.Live.Partitions {
+		return partitionsUnchanged, nil
+	}
+	before, err := control.DecodePartitions(st.Live.Partitions)
+	if err != nil {
+		return partitionsUnknown, err
+	}
+	rowsGone := before.Unlisted
+	for _, t := range parted {
+		name := t.TableName().String()
+		changes := changesOf(before.Leaves[name], now.Leaves[name])
+		rowsGone = rowsGone || changes.gone
+		if changes.rewritten {
+			if err := m.unprove(ctx, x, fmt.Sprintf("%s: a partition was rewritten", name)); err != nil {
+				return partitionsUnknown, err
+			}
+		}
+		if err := m.applyLeaves(ctx, x, t, changes); errors.Is(err, errRebuilt) {
+			return partitionsApplied, nil // the new index has its own noted
+		} else if err != nil {
+			return partitionsUnknown, fmt.Errorf("partitions of %s: %w", name, err)
+		}
+	}
+	if rowsGone {
+		if err := m.removeRowless(ctx, x, tables); err != nil {
+			return partitionsUnknown, err
+		}
+	}
+	return m.notePartitions(ctx, x, &st, text)
+}
+
+// notePartitions notes that the index which is in use by st is as these partitions are. If
+// another one is in use by now, nothing is noted: that one has its own.
+func (m *Manager) notePartitions(ctx context.Context, x *index, st *control.State, now string) (partitionOutcome, error) {
+	st.Live.Partitions = now
+	if err := m.o.States.NotePartitions(ctx, st); err != nil {
+		if _, taken := errors.AsType[*control.TakenOverError](err); taken {
+			return partitionsApplied, nil
+		}
+		return partitionsUnknown, err
+	}
+	x.setPartitions(st.Live.Physical, now)
+	return partitionsApplied, nil
+}
+
+// errRebuilt says that the index was rebuilt.
+var errRebuilt = errors.New("the index was rebuilt")
+
+// applyLeaves has rows that came with leaves of one table read. Documents whose rows are gone are
+// not its business. Where rows of the table are inside of other documents, nothing tells in which,
+// and it has the index rebuilt: errRebuilt.
+func (m *Manager) applyLeaves(ctx context.Context, x *index, table *catalog.Table, changes leafChanges) error {
+	var conditions []string // that hold for the rows of leaves which brought some
+	for _, leaf := range changes.attached {
+		condition, err := readAttached(ctx, m.o.Syncer.DB(), table, leaf)
+		if err != nil {
+			return err
+		}
+		if condition != "" {
+			conditions = append(conditions, condition)
+		}
+	}
+	if !changes.gone && len(conditions) == 0 {
+		return nil
+	}
+	m.o.Logger.Info("partitions came or went", "index", x.Name, "table", table.TableName().String(), "attached", len(conditions), "gone", changes.gone)
+	if isIncluded(x.Index, table.TableName()) {
+		if err := m.ask(ctx, &control.Request{Kind: control.KindReindex, Index: x.Name}); err != nil {
+			return err
+		}
+		return errRebuilt
+	}
+	for _, condition := range conditions {
+		if err := m.ask(ctx, &control.Request{Kind: control.KindRefresh, Index: x.Name, Source: table.TableName().String(), Condition: condition}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// removeRowless lists the documents of an index and removes those that have no row.
+func (m *Manager) removeRowless(ctx context.Context, x *index, tables catalog.Tables) error {
+	// A refresh that read the rows before they were gone must not store them afterwards.
+	open, err := m.o.Requests.Open(ctx)
+	if err != nil {
+		return err
+	}
+	for _, q := range open {
+		if q.Index != x.Name {
+			continue
+		}
+		if _, err := m.awaitRequest(ctx, q.ID); err != nil {
+			return err
+		}
+	}
+	v, err := verify.Run(ctx, x.Index, verify.Options{
+		DB: m.o.Syncer.DB(), Client: m.o.Client, Schema: m.o.Schema, Slot: m.o.Slot, Tables: tables, Logger: m.o.Logger,
+		Listed: true, Repair: true, Progress: verify.NoProgress{}, Found: func(verify.Difference) error { return nil },
+	})
+	if err != nil {
+		return err
+	}
+	m.o.Logger.Info("documents whose rows went with a partition are removed", "index", x.Name, "documents", v.Repaired, "looked_at", v.Documents)
+	if n := v.Differences() + v.Undecided; n > 0 {
+		return fmt.Errorf("%d documents without a row could not be removed, or are being written", n)
+	}
+	return nil
 }

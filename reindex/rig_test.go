@@ -106,6 +106,7 @@ type options struct {
 	stored     func(rows int64)                     // a chunk is stored and noted
 	serve      bool                                 // do what is asked for, too
 	partitions time.Duration                        // how often they are looked at
+	verify     mapping.Verify                       // how indices are compared with their tables
 }
 
 // errCrash ends a process of a test.
@@ -159,7 +160,8 @@ func (r *rig) open(t testing.TB, o options) (*process, error) {
 	p.handler = indexer.NewHandler(indexer.HandlerOptions{Syncer: p.syncer, Documents: p.documents, Catalog: catalog, Client: client, Bulk: bulk, Logger: log})
 	p.manager = New(Options{Syncer: p.syncer, Client: client, DeadLetters: p.dead, Alarm: alarm, States: p.states,
 		Requests: control.NewRequests(p.syncer.DB(), c.Postgres.ControlSchema, c.Postgres.Slot), Keep: p.handler.Add,
-		Schema: c.Postgres.ControlSchema, Slot: c.Postgres.Slot, PartitionInterval: o.partitions,
+		Proofs: control.NewProofs(p.syncer.DB(), c.Postgres.ControlSchema), Verify: o.verify,
+		Schema: c.Postgres.ControlSchema, Slot: c.Postgres.Slot, Interval: o.partitions, Publication: c.Postgres.Publication,
 		Documents: p.documents, Catalog: catalog, Logger: log, Rebuild: o.rebuild, Progress: hooks(o)})
 	p.syncer.MessageHandler, p.syncer.Batcher = p.handler, dbsync.OperationsOnly(p.handler)
 	return p, nil

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/sourcegraph/conc"
 
@@ -23,10 +24,12 @@ func (s signal) raise() {
 	}
 }
 
-// wake has Serve look for what there is to do, and for partitions: an index may be complete now.
+// wake has Serve look for what there is to do, and has the catalog looked at and walks begin: an
+// index may be complete now.
 func (m *Manager) wake() {
 	m.serveWake.raise()
-	m.partitionWake.raise()
+	m.lookWake.raise()
+	m.proofWake.raise()
 }
 
 // until is how long Serve goes on.
@@ -42,7 +45,8 @@ const (
 // the same time, as far as Run's bound lets it.
 func (m *Manager) Serve(ctx context.Context) error { return m.serve(ctx, untilStopped) }
 
-// ServeUntilIdle does what Serve does, until Run and all that was asked for are done.
+// ServeUntilIdle does what Serve does, until Run and all that was asked for are done,
+// and every index that was unproven was compared with its tables.
 func (m *Manager) ServeUntilIdle(ctx context.Context) error { return m.serve(ctx, untilIdle) }
 
 func (m *Manager) serve(ctx context.Context, end until) error {
@@ -56,7 +60,8 @@ func (m *Manager) serve(ctx context.Context, end until) error {
 	defer watchers.Wait()
 	defer stop(nil)
 	watchers.Go(func() { stop(m.o.Requests.Listen(ctx, m.o.Alarm, m.wake)) })
-	watchers.Go(func() { stop(m.watchPartitions(ctx)) })
+	watchers.Go(func() { stop(m.watch(ctx)) })
+	watchers.Go(func() { stop(m.walkAll(ctx, end)) })
 	return m.dispatch(ctx, end)
 }
 
@@ -80,11 +85,11 @@ func (m *Manager) dispatch(ctx context.Context, end until) error {
 		if err != nil {
 			return err
 		}
-		idle := m.partitionsSeen.Load()
+		idle := m.looked.Load()
 		for _, x := range m.indices {
 			requests := open[x]
-			runDone, pending := x.isRunDone(), len(requests) > 0 || x.isAltered()
-			idle = idle && runDone && !pending && !busy[x]
+			runDone, pending := x.isRunDone(), len(requests) > 0 || x.isAltered() && !x.waits(time.Now())
+			idle = idle && runDone && !pending && !busy[x] && !x.owesWalk()
 			if busy[x] || !runDone || !pending {
 				continue
 			}
@@ -98,7 +103,7 @@ func (m *Manager) dispatch(ctx context.Context, end until) error {
 			})
 		}
 		if end == untilIdle && idle {
-			return nil
+			return m.failures()
 		}
 	}
 }
@@ -110,8 +115,8 @@ func (m *Manager) work(ctx context.Context, x *index, requests []*control.Reques
 		return err
 	}
 	defer release()
-	if x.takeAltered() {
-		if err := m.alter(ctx, x); err != nil && !errors.Is(err, errCancelled) {
+	if !x.waits(time.Now()) && x.takeAltered() {
+		if err := m.conform(ctx, x); err != nil {
 			return err
 		}
 	}

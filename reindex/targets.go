@@ -21,6 +21,7 @@ type oldDocuments struct {
 // enter has st be what is known of an index, and documents written to its physical indices.
 func (m *Manager) enter(x *index, st control.State) error {
 	x.set(st)
+	m.proofWake.raise()
 	return m.route(x, &st)
 }
 
@@ -30,6 +31,13 @@ func (m *Manager) enter(x *index, st control.State) error {
 func (m *Manager) route(x *index, st *control.State) error {
 	x.mu.Lock()
 	defer x.mu.Unlock()
+	if x.held {
+		x.documents.SetTargets()
+		if x.old != nil {
+			x.old.SetTargets()
+		}
+		return nil
+	}
 	edited := st.Live.Physical != "" && st.Live.Mapping != "" && !x.EncodedAs(st.Live.Mapping) && !x.Matches(st.Live.Fingerprint, m.o.Catalog.Tables())
 	if edited && x.old == nil && !m.hasBegun() {
 		before, err := mapping.DecodeIndex(st.Live.Mapping)

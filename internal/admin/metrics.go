@@ -33,6 +33,13 @@ var (
 	remainingMetric    = metric("index_remaining_seconds", "How long the backfill under way still takes, about; absent if that is not known.", "index")
 	deadLettersMetric  = metric("dead_letters", "Operations that the search server refused for good and that wait for somebody.", "index")
 
+	provenMetric    = metric("index_proven_timestamp_seconds", "When the last comparison of the index with its tables began, if it left no difference and the index is not unproven; absent otherwise.", "index")
+	unprovenMetric  = metric("index_unproven_since_timestamp_seconds", "Since when the index may differ from its tables by something that the stream does not show; absent if it does not.", "index")
+	comparedMetric  = metric("index_compared_ratio", "Part of rows and documents that the comparison under way has looked at, by the estimate; absent if none is.", "index")
+	differentMetric = metric("index_different_documents", "Differences that the last comparison has found and not repaired; absent before the first one.", "index")
+	foundMetric     = metric("index_differences_found_total", "Documents that were found to differ from their rows.", "index")
+	repairedMetric  = metric("index_differences_repaired_total", "Of these, those that were made anew.", "index")
+
 	alarmsMetric = metric("alarms", "Reasons that hold writing back at the moment.")
 	alarmMetric  = metric("alarm_since_timestamp_seconds", "When the reason came up.", "reason")
 
@@ -94,6 +101,7 @@ func (c collector) Collect(to chan<- prometheus.Metric) {
 			gauge(remainingMetric, float64(*left), ix.Name)
 		}
 		gauge(deadLettersMetric, float64(ix.DeadLetters), ix.Name)
+		ix.Proof.collect(ix.Name, gauge, counter)
 	}
 	gauge(alarmsMetric, float64(len(s.Alarms)))
 	for _, a := range s.Alarms {
@@ -111,6 +119,24 @@ func (c collector) Collect(to chan<- prometheus.Metric) {
 	counter(bytesMetric, b.Bytes)
 	counter(rawBytesMetric, b.RawBytes)
 	to <- prometheus.MustNewConstMetric(secondsMetric, prometheus.CounterValue, b.Duration.Seconds())
+}
+
+// collect makes the metrics of the index with this name.
+func (p *Proof) collect(index string, gauge func(*prometheus.Desc, float64, ...string), counter func(*prometheus.Desc, int64, ...string)) {
+	if p.isEqual() {
+		gauge(provenMetric, seconds(p.Last.BeganAt), index)
+	}
+	if p.IsUnproven() {
+		gauge(unprovenMetric, seconds(p.Unproven.Since), index)
+	}
+	if share := p.Walk.Share(); p.Walk.UnderWay() && share >= 0 {
+		gauge(comparedMetric, share, index)
+	}
+	if p.Last.Number > 0 {
+		gauge(differentMetric, float64(p.Last.Left()), index)
+	}
+	counter(foundMetric, p.Found, index)
+	counter(repairedMetric, p.Repaired, index)
 }
 
 func oneIf(is bool) float64 {

@@ -11,6 +11,8 @@ type page struct {
 	Slot    slotPage    `json:"slot"`
 	Indices []IndexPage `json:"indices"`
 	Alarms  []alarmPage `json:"alarms"`
+
+	Problems []string `json:"problems"` // what waits for somebody, and holds nothing back
 }
 
 type slotPage struct {
@@ -33,6 +35,8 @@ type IndexPage struct {
 	RowsExpected     *int64  `json:"rows_expected,omitempty"`
 	RowsPerSecond    float64 `json:"rows_per_second,omitempty"`
 	RemainingSeconds *int64  `json:"remaining_seconds,omitempty"`
+
+	Proof *ProofPage `json:"proof,omitempty"`
 }
 
 // Expect has the backfill under way go on at so many rows a second.
@@ -57,7 +61,7 @@ func (s *Status) page() page {
 	p := page{
 		Version: s.Version, Product: s.Product, Failure: s.Failure,
 		Slot:    slotPage{Name: s.Slot, Connected: s.Connected, ConfirmedPosition: s.Confirmed.String()},
-		Indices: []IndexPage{}, Alarms: []alarmPage{},
+		Indices: []IndexPage{}, Alarms: []alarmPage{}, Problems: []string{},
 	}
 	if lag, known := s.Lag(); known {
 		p.Slot.LagBytes = &lag
@@ -68,6 +72,9 @@ func (s *Status) page() page {
 	}
 	for i := range s.Indices {
 		p.Indices = append(p.Indices, s.Indices[i].page())
+		if problem := s.Indices[i].Proof.Problem(); problem != "" {
+			p.Problems = append(p.Problems, problem)
+		}
 	}
 	for _, a := range s.Alarms {
 		p.Alarms = append(p.Alarms, alarmPage{Reason: a.Key, Text: a.Text, Since: a.Since.UTC()})
@@ -76,7 +83,7 @@ func (s *Status) page() page {
 }
 
 func (i *Index) page() IndexPage {
-	p := IndexPage{Index: i.Name, State: i.State, Physical: i.Physical, Building: i.Building, DeadLetters: i.DeadLetters, RowsDone: i.RowsDone}
+	p := IndexPage{Index: i.Name, State: i.State, Physical: i.Physical, Building: i.Building, DeadLetters: i.DeadLetters, RowsDone: i.RowsDone, Proof: i.Proof.Page()}
 	if i.RowsExpected >= 0 {
 		p.RowsExpected = &i.RowsExpected
 	}

@@ -19,6 +19,8 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus/testutil/promlint"
 	"go.uber.org/goleak"
+
+	"tidemark/reindex/control"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -104,6 +106,9 @@ func get(t *testing.T, url string) (int, string) {
 	return resp.StatusCode, string(body)
 }
 
+// unproven is what is known of an index that has to be compared.
+var unproven = Proof{Proof: control.Proof{Index: "products", Unproven: control.Doubt{Since: time.Unix(1_769_860_900, 0), Noted: time.Unix(1_769_860_900, 0), Why: "the file of its table is another one"}}}
+
 func TestHealthAndReadiness(t *testing.T) {
 	tests := []struct {
 		name           string
@@ -117,6 +122,9 @@ func TestHealthAndReadiness(t *testing.T) {
 		{"first backfill of unknown length", func(s *Status) { s.Indices[0].State = Backfilling }, nil, []string{"index products is backfilling: 42 rows"}},
 		{"a rebuild beside the live one", func(s *Status) { s.Indices[0].State = Rebuilding }, nil, nil},
 		{"writing is held back", func(s *Status) { s.Alarms = []Alarm{{Key: "index x is missing", Text: "make it"}} }, nil, []string{"index x is missing: make it"}},
+		{"an index has to be compared", func(s *Status) { s.Indices[0].Proof, s.ReadyWhileUnproven = unproven, true }, nil, nil},
+		{"an index has to be compared, which is waited for", func(s *Status) { s.Indices[0].Proof = unproven }, nil,
+			[]string{"index products is unproven since " + clock(unproven.Unproven.Since) + ": the file of its table is another one"}},
 		{"failed for good", func(s *Status) { s.Failure, s.Connected = "slot shop is lost", false },
 			[]string{"slot shop is lost"}, []string{"slot shop is lost", "not connected to slot shop"}},
 	}
@@ -156,6 +164,10 @@ func TestMetrics(t *testing.T) {
 	src.set(func(s *Status) {
 		s.Alarms = []Alarm{{Key: "no answer", Since: time.Unix(1_769_860_900, 0)}}
 		s.Indices = append(s.Indices, Index{Name: "orders", Building: "orders-20260131t120000z", State: Backfilling, RowsDone: 5, RowsExpected: 50, RowsPerSecond: 2.5})
+		s.Indices[0].Proof = Proof{Found: 12, Repaired: 9, Proof: control.Proof{Index: "products", Last: control.Walk{Number: 1, BeganAt: time.Unix(1_769_860_000, 0), FinishedAt: time.Unix(1_769_861_000, 0), Found: 3, Repaired: 3},
+			Walk: control.Walk{Number: 2, BeganAt: time.Unix(1_769_862_000, 0), Rows: 30, Documents: 20, Total: 200}}}
+		s.Indices[1].Proof = unproven
+		s.Indices[1].Proof.Last = control.Walk{Number: 1, BeganAt: time.Unix(1_769_860_000, 0), FinishedAt: time.Unix(1_769_861_000, 0), Found: 3, Repaired: 1}
 	})
 	status, body := get(t, url+"/metrics")
 	if status != http.StatusOK {
@@ -172,6 +184,10 @@ func TestMetrics(t *testing.T) {
 		`tidemark_index_rows_done{index="products"} 42`, `tidemark_index_rows_expected{index="orders"} 50`,
 		`tidemark_index_rows_per_second{index="orders"} 2.5`, `tidemark_index_remaining_seconds{index="orders"} 18`,
 		`tidemark_dead_letters{index="products"} 2`,
+		`tidemark_index_proven_timestamp_seconds{index="products"} 1.76986e+09`, `tidemark_index_compared_ratio{index="products"} 0.25`,
+		`tidemark_index_different_documents{index="products"} 0`, `tidemark_index_different_documents{index="orders"} 2`,
+		`tidemark_index_differences_found_total{index="products"} 12`, `tidemark_index_differences_repaired_total{index="products"} 9`,
+		`tidemark_index_unproven_since_timestamp_seconds{index="orders"} 1.7698609e+09`,
 		"tidemark_alarms 1", `tidemark_alarm_since_timestamp_seconds{reason="no answer"} 1.7698609e+09`,
 		`tidemark_bulk_documents_total{result="stored"} 10`, `tidemark_bulk_documents_total{result="deleted"} 4`,
 		`tidemark_bulk_documents_total{result="superseded"} 3`, `tidemark_bulk_documents_total{result="refused"} 2`,
@@ -186,6 +202,11 @@ func TestMetrics(t *testing.T) {
 	for _, name := range []string{"rows_expected", "rows_per_second", "remaining_seconds"} {
 		if strings.Contains(body, `tidemark_index_`+name+`{index="products"}`) {
 			t.Errorf("%s is shown of an index that has none", name)
+		}
+	}
+	for _, absent := range []string{`proven_timestamp_seconds{index="orders"}`, `unproven_since_timestamp_seconds{index="products"}`, `compared_ratio{index="orders"}`} {
+		if strings.Contains(body, "tidemark_index_"+absent) {
+			t.Errorf("%s is shown", absent)
 		}
 	}
 	problems, err := promlint.New(strings.NewReader(body)).Lint()
@@ -222,13 +243,13 @@ func TestStatus(t *testing.T) {
 		`"slot":{"name":"shop","connected":true,"confirmed_position":"0/100","lag_bytes":128,"newest_commit_at":"2026-01-31T12:00:00.25Z"},` +
 		`"indices":[{"index":"products","state":"live","physical":"products-20260131t120000z","dead_letters":2,"rows_done":42},` +
 		`{"index":"orders","state":"backfilling","building":"orders-20260131t120000z","dead_letters":0,"rows_done":5,"rows_expected":50,"rows_per_second":2.5,"remaining_seconds":18}],` +
-		`"alarms":[{"reason":"no answer","text":"start it","since":"2026-01-31T12:01:40Z"}]}` + "\n"
+		`"alarms":[{"reason":"no answer","text":"start it","since":"2026-01-31T12:01:40Z"}],"problems":[]}` + "\n"
 	if status != http.StatusOK || body != want {
 		t.Errorf("%d\n%s\nwant\n%s", status, body, want)
 	}
 
 	src.set(func(s *Status) { *s = Status{Slot: "shop"} })
-	if _, body = get(t, start(t, src)+"/status"); !strings.Contains(body, `"indices":[],"alarms":[]`) || strings.Contains(body, "lag_bytes") {
+	if _, body = get(t, start(t, src)+"/status"); !strings.Contains(body, `"indices":[],"alarms":[],"problems":[]`) || strings.Contains(body, "lag_bytes") {
 		t.Errorf("before anything is known: %s", body)
 	}
 }

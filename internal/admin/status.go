@@ -29,6 +29,10 @@ type Status struct {
 
 	QueueMessages, QueueBytes int64 // received and not confirmed
 
+	// ReadyWhileUnproven has an index that may differ from its tables be no reason against being
+	// ready.
+	ReadyWhileUnproven bool
+
 	Indices []Index
 	Alarms  []Alarm
 	Bulk    Bulk
@@ -47,6 +51,8 @@ type Index struct {
 	// RowsPerSecond is how fast the backfill under way was lately, 0 if that is not known or
 	// none is.
 	RowsPerSecond float64
+
+	Proof Proof
 }
 
 // A State says what is done with an index.
@@ -108,6 +114,9 @@ func (s *Status) unready() []string {
 	for _, ix := range s.Indices {
 		if ix.State == Backfilling {
 			reasons = append(reasons, "index "+ix.Name+" is backfilling: "+ix.rows())
+		}
+		if ix.Proof.IsUnproven() && !s.ReadyWhileUnproven {
+			reasons = append(reasons, "index "+ix.Name+" is "+ix.Proof.Summary())
 		}
 	}
 	for _, a := range s.Alarms {

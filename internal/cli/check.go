@@ -102,7 +102,7 @@ func printServers(b *bytes.Buffer, c *mapping.Config, p *prepare.Prepared) {
 		b.WriteString("  it is in use by another process: run waits until it is free\n")
 	}
 	for _, step := range db.Steps {
-		fmt.Fprintf(b, "  run will %s\n", step)
+		fmt.Fprintf(b, "  run will %s\n", strings.ReplaceAll(step, "\n", "\n    ")) // it may have statements
 	}
 	if p.Control.Made {
 		for _, step := range p.Control.Pending {

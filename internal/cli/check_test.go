@@ -256,6 +256,91 @@ func TestHintOfThePublication(t *testing.T) {
 	})
 }
 
+// TestHintOfTheEventTriggers does what the hint says, copied from where it is printed, and finds
+// that it helps.
+func TestHintOfTheEventTriggers(t *testing.T) {
+	d := testenv.NewDatabase(t)
+	search := testenv.SharedSearch(t, testenv.Engines(t)[0])
+	role := newRole(t, d, "role", "replication")
+	d.Exec(t, "create table a (id int primary key)", "alter table a owner to "+role, fmt.Sprintf("grant create on database %s to %s", d.Name, role))
+	indices := "  " + search.NewPrefix(t) + "a: {table: a}\n"
+	f := newFile(t, as(t, d.URL, role, "right"), search.URL, d.Unique("slot"), indices)
+	with := func(url string) {
+		t.Helper()
+		f.write(t, url, search.URL, indices)
+		text, err := os.ReadFile(f.path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(f.path, []byte(strings.Replace(string(text), "postgres:\n", "postgres:\n  event_triggers: true\n", 1)), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	command := func(args ...string) string {
+		t.Helper()
+		code, out, wrong := tidemark(t, append(args, "-c", f.path)...)
+		if code != exitDone {
+			t.Fatalf("%s: %d %s", args[0], code, wrong)
+		}
+		return out
+	}
+	triggers := func() (n int) {
+		t.Helper()
+		if err := d.DB.QueryRowContext(t.Context(), "select count(*) from pg_event_trigger").Scan(&n); err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+	if out := command("check"); strings.Contains(strings.ToLower(out), "event trigger") {
+		t.Errorf("nobody asked for event triggers, but check says\n%s", out)
+	}
+
+	with(as(t, d.URL, role, "right"))
+	for _, args := range [][]string{{"check"}, {"run", "--once"}} {
+		code, _, wrong := tidemark(t, append(args, "-c", f.path)...)
+		if code != exitConfig || strings.Count(wrong, "hint:") != 1 || !strings.Contains(wrong, "postgres: role "+role+" may not make event triggers: that takes a superuser") {
+			t.Errorf("%s: %d %s", args[0], code, wrong)
+		}
+	}
+	_, _, wrong := tidemark(t, "check", "-c", f.path)
+	_, hint, _ := strings.Cut(wrong, "hint: ")
+	d.Exec(t, hint)
+	if out := command("check"); strings.Contains(out, "event trigger") {
+		t.Errorf("after the hint check says\n%s", out)
+	}
+	command("run", "--once")
+	if triggers() != 2 {
+		t.Errorf("after the hint there are %d event triggers", triggers())
+	}
+
+	f.write(t, as(t, d.URL, role, "right"), search.URL, indices)
+	if out := command("check"); !strings.Contains(out, "\n  run will drop the event triggers: DROP FUNCTION ") {
+		t.Errorf("when they are not wanted any more check says\n%s", out)
+	}
+	command("run", "--once")
+	if triggers() != 0 {
+		t.Errorf("when they are not wanted any more there are %d event triggers", triggers())
+	}
+
+	// A role that may make them does.
+	with(d.URL)
+	out := command("check")
+	for _, want := range []string{"\n  run will make event triggers, which announce changes of the catalog in the stream:\n    CREATE OR REPLACE FUNCTION ", "\n    DECLARE\n",
+		"\n    CREATE EVENT TRIGGER \"dbsync_ctrl_sql_drop\" ON sql_drop EXECUTE FUNCTION \"dbsync_ctrl\".\"dbsync_announce\"();\n"} {
+		if !strings.Contains(out, want) {
+			t.Errorf("check does not say %s:\n%s", want, out)
+		}
+	}
+	command("run", "--once")
+	if triggers() != 2 {
+		t.Errorf("there are %d event triggers", triggers())
+	}
+	d.Exec(t, "drop schema dbsync_ctrl cascade", "alter table a add column n int")
+	if triggers() != 0 {
+		t.Errorf("without the control schema there are %d event triggers", triggers())
+	}
+}
+
 // TestCheckSaysWhatRunDoes follows an index through its life.
 func TestCheckSaysWhatRunDoes(t *testing.T) {
 	d := testenv.NewDatabase(t)

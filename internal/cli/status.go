@@ -53,6 +53,8 @@ type indexStatus struct {
 	admin.IndexPage
 	Documents *int64 `json:"documents,omitempty"` // that searchers see
 	Mapping   string `json:"mapping"`             // same, differs, unknown
+
+	summary string // of what is proven
 }
 
 type requestStatus struct {
@@ -192,7 +194,7 @@ func (r *statusReport) readSlot(ctx context.Context, config *mapping.Config, db 
 
 // readIndices reads what the control schema has of each index, as far as it can be read.
 func (r *statusReport) readIndices(ctx context.Context, config *mapping.Config, db *sql.DB, found control.Condition, tables catalog.Tables) (err error) {
-	states := control.NewStates(db, config.Postgres.ControlSchema)
+	states, proofs := control.NewStates(db, config.Postgres.ControlSchema), control.NewProofs(db, config.Postgres.ControlSchema)
 	var letters map[string]int64 // by write alias
 	if found.Made {
 		if letters, err = control.NewDeadLetters(db, config.Postgres.ControlSchema, nil).Counts(ctx, control.LetterFilter{}); err != nil {
@@ -210,12 +212,28 @@ func (r *statusReport) readIndices(ctx context.Context, config *mapping.Config, 
 				return err
 			}
 		}
-		r.Indices = append(r.Indices, statusOf(ix, st, tables, letters))
+		s := statusOf(ix, st, tables, letters)
+		if st != nil && st.Live.Physical != "" && found.Proofs {
+			proof, err := proofs.Read(ctx, ix.Name)
+			if err != nil {
+				return err
+			}
+			r.prove(&s, admin.Proof{Proof: proof.Of(st), FilledAt: st.FinishedAt})
+		}
+		r.Indices = append(r.Indices, s)
 		if st != nil && r.Slot.Active {
 			r.Indices[len(r.Indices)-1].Expect(st.RowsPerSecond(now))
 		}
 	}
 	return nil
+}
+
+// prove says what is proven of an index.
+func (r *statusReport) prove(s *indexStatus, p admin.Proof) {
+	s.Proof, s.summary = p.Page(), p.Summary()
+	if problem := p.Problem(); problem != "" {
+		r.Problems = append(r.Problems, problem)
+	}
 }
 
 func statusOf(ix *mapping.Index, st *control.State, tables catalog.Tables, letters map[string]int64) indexStatus {

@@ -4,8 +4,10 @@ import (
 	"encoding/json"
 	"strings"
 	"testing"
+	"time"
 
 	"tidemark/internal/admin"
+	"tidemark/reindex/control"
 )
 
 // TestStatusReport has the report as JSON, by the keys that docs/reindex.md lists, and for
@@ -43,6 +45,18 @@ products: the mapping or its tables differ from those of the index: the next sta
 `
 	if got := string(r.table()); got != table {
 		t.Errorf("got\n%s\nwant\n%s", got, table)
+	}
+	at := time.Date(2026, 11, 27, 2, 13, 0, 0, time.Local)
+	r.prove(&r.Indices[1], admin.Proof{Proof: control.Proof{Index: "products", Last: control.Walk{Number: 1, BeganAt: at, FinishedAt: at.Add(time.Hour), Rows: 1_000_000, Documents: 1_000_000}}})
+	if first := "products: equal to its tables as of 2026-11-27 02:13 (1,000,000 rows and 1,000,000 documents compared, 0 differences)\n\nslot shop: "; !strings.HasPrefix(string(r.table()), first) || len(r.Problems) > 0 {
+		t.Errorf("got\n%s\nwant first\n%s", r.table(), first)
+	}
+	if got, err := json.Marshal(r.Indices[1]); err != nil || !strings.Contains(string(got), `"proof":{"equal_as_of":`) {
+		t.Errorf("%s %v", got, err)
+	}
+	r.prove(&r.Indices[0], admin.Proof{Proof: control.Proof{Index: "orders", Last: control.Walk{Number: 1, BeganAt: at, FinishedAt: at.Add(time.Hour), Found: 3, Repaired: 1}}})
+	if got := string(r.table()); len(r.Problems) != 1 || !strings.Contains(got, "\nproblem: index orders: 2 documents differ from its tables as of 2026-11-27 02:13; hint: tidemark verify orders") {
+		t.Errorf("differences that were not repaired are no problem:\n%s", got)
 	}
 	r.Slot.Active = false
 	if got := string(r.table()); !strings.Contains(got, "no instance follows it") || !strings.Contains(got, "backfill of products-2, which the next instance goes on with: 412000 rows") {

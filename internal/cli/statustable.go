@@ -15,6 +15,14 @@ import (
 // table is the report for people.
 func (r *statusReport) table() []byte {
 	var b bytes.Buffer
+	for _, ix := range r.Indices {
+		if ix.summary != "" {
+			fmt.Fprintf(&b, "%s: %s\n", ix.Index, ix.summary)
+		}
+	}
+	if b.Len() > 0 {
+		b.WriteByte('\n')
+	}
 	s := r.Slot
 	fmt.Fprintf(&b, "slot %s: ", s.Name)
 	switch {

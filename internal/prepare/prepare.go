@@ -120,6 +120,9 @@ func SyncerOptions(c *mapping.Config, tables catalog.Tables, log *slog.Logger) [
 		dbsync.ForTables(names...),
 		dbsync.WithLogger(log),
 	}
+	if c.Postgres.EventTriggers {
+		options = append(options, dbsync.WithEventTriggers())
+	}
 	if c.OnSlotLost == mapping.OnSlotLostReindex {
 		options = append(options, dbsync.WithNewSlot())
 	}

@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"maps"
 	"slices"
 	"time"
 
@@ -144,10 +143,14 @@ func (s *Service) open(ctx context.Context) (err error) {
 	s.handler = indexer.NewHandler(indexer.HandlerOptions{
 		Syncer: s.syncer, Documents: documents, Catalog: s.catalog, Client: s.found.Client, Bulk: s.bulk, Logger: log,
 		Altered: s.altered,
+		Missed: func(ctx context.Context, d *indexer.Documents, why *indexer.UnfitError) error {
+			return s.manager.Missed(ctx, d, why)
+		},
+		Announced: func(uint32) { s.manager.Look() },
 	})
 	s.manager = reindex.New(reindex.Options{
-		Syncer: s.syncer, Client: s.found.Client, DeadLetters: s.dead, Alarm: s.alarm, States: states, Requests: requests, Keep: s.handler.Add,
-		Schema: c.Postgres.ControlSchema, Slot: c.Postgres.Slot, Attached: s.attached,
+		Syncer: s.syncer, Client: s.found.Client, DeadLetters: s.dead, Alarm: s.alarm, States: states, Requests: requests, Proofs: control.NewProofs(s.syncer.DB(), c.Postgres.ControlSchema), Verify: c.Verify, Keep: s.handler.Add,
+		Schema: c.Postgres.ControlSchema, Slot: c.Postgres.Slot, Publication: c.Postgres.Publication, Changed: s.recheck,
 		Documents: documents, Catalog: s.catalog, Logger: log,
 		Rebuild: func(name string) bool {
 			return slices.Contains(s.o.Reindex, name) || slices.Contains(s.o.Reindex, "all")
@@ -168,23 +171,16 @@ func (s *Service) begin(ctx context.Context) error {
 	return s.manager.Begin(ctx)
 }
 
-// altered takes up that a table is not what it was before.
+// altered takes up that the stream has described a table that is not what it was before.
 func (s *Service) altered(now *catalog.Table) {
 	s.o.Logger.Info("a table was altered", "table", now.TableName().String())
-	// What the mapping names and is not there any more is left out of the documents.
-	s.recheck(s.catalog.Tables())
+	s.recheck(s.catalog.Present())
 	s.manager.Altered(now.TableName())
 }
 
-// attached takes up that partitions of a table came. One without the replica identity that
-// the mapping needs ends the instance when one of its rows is changed.
-func (s *Service) attached(now *catalog.Table) {
-	tables := maps.Clone(s.catalog.Tables())
-	tables[now.TableName()] = now
-	s.recheck(tables)
-}
-
-// recheck says where the mapping does not fit tables any more.
+// recheck says where the mapping does not fit tables any more. What it names and is not there is
+// left out of the documents. A partition without the replica identity that the mapping needs ends
+// the instance when one of its rows is changed.
 func (s *Service) recheck(tables catalog.Tables) {
 	for _, problem := range s.config.Check(tables) {
 		s.o.Logger.Warn("the mapping does not fit the table any more", "problem", problem.Text, "file", problem.File, "line", problem.Line, "hint", problem.Hint)

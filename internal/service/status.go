@@ -28,6 +28,7 @@ func (s *Service) Status() admin.Status {
 	if failure := s.failure.Load(); failure != nil {
 		status.Failure = (*failure).Error()
 	}
+	status.ReadyWhileUnproven = s.config.Verify.ReadyWhileUnproven
 	for _, ix := range s.config.Indices {
 		status.Indices = append(status.Indices, s.indexStatus(ix.Name))
 	}
@@ -56,6 +57,10 @@ func (s *Service) indexStatus(name string) admin.Index {
 		status.RowsPerSecond = s.o.Display.RowsPerSecond(name)
 	}
 	status.Physical = st.Live.Physical
+	if st.Live.Physical != "" {
+		proof := s.manager.Proof(name)
+		status.Proof = admin.Proof{Proof: proof.Proof, FilledAt: st.FinishedAt, Found: proof.Found, Repaired: proof.Repaired}
+	}
 	switch {
 	case st.Building.Physical == "":
 		status.State = admin.Live

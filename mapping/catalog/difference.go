@@ -26,7 +26,7 @@ const (
 	Unguarded  DifferenceKind = "unguarded"  // they do not any more
 	Unlogged   DifferenceKind = "unlogged"   // the log does not carry it any more
 	Logged     DifferenceKind = "logged"     // the log carries it again
-	Unknown    DifferenceKind = "unknown"    // an earlier version has not noted what would tell
+	Unknown    DifferenceKind = "not noted"  // by an earlier version: what would tell
 )
 
 // DifferenceKinds are all of them.

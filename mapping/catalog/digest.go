@@ -79,6 +79,11 @@ func NewDigest(names []TableName, tables Tables, publication string) *Digest {
 	return d
 }
 
+// Equal reports whether two digests are of the same tables, types and publication.
+func (d *Digest) Equal(other *Digest) bool {
+	return slices.Equal(d.schemas, other.schemas) && slices.Equal(d.names, other.names) && slices.Equal(d.types, other.types) && d.publication == other.publication
+}
+
 // collect adds the oids of a type and of all that it is made of. Those of Postgres' own do not
 // change.
 func (t *Type) collect(into map[uint32]bool) {

@@ -12,6 +12,9 @@
 //   - dead_letters has the operations that the search server refuses for good, one row for each
 //     version of a document. See [DeadLetter]. The instance adds to it, and drops those of a
 //     physical index with that; commands drop what was written again or is given up.
+//   - proofs has one row for each index of which there is something to say: when it was compared
+//     with its tables, how far the comparison under way is, and why it may differ. See [Proof]. The
+//     instance alone writes it.
 //   - schema_version has the version of each part of the schema, see [dbsync.SchemaPart]. The part
 //     of this package is tidemark, that of the slot table dbsync.
 //

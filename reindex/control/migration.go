@@ -19,8 +19,12 @@ func part(schema string) *dbsync.SchemaPart {
 	return &dbsync.SchemaPart{Schema: schema, Name: "tidemark", Steps: []dbsync.Migration{
 		{Name: "tables of indices, requests and dead letters, of this or any earlier version", Up: setupTables},
 		{Name: "mappings, tables and partitions of indices as JSON with names and a version of its own", Up: nameJSON},
+		{Name: "table of what is proven of indices", Up: setupProofs},
 	}}
 }
+
+// withProofs is the version of the part that has the table of proofs.
+const withProofs = 3
 
 // firstReadable is the first version of the part whose tables this program can read, if not
 // write, before they are migrated.
@@ -43,6 +47,9 @@ type Condition struct {
 	// Readable reports whether states and requests can be read as they are.
 	Readable bool
 
+	// Proofs reports whether there is the table of proofs.
+	Proofs bool
+
 	// Pending is what Migrate would do, a line for each step.
 	Pending []string
 }
@@ -56,7 +63,7 @@ func Look(ctx context.Context, db *sql.DB, schema string) (c Condition, err erro
 			return err
 		}
 		if version := len(p.Steps) - len(c.Pending); version > 0 {
-			c.Made, c.Readable = true, version >= firstReadable
+			c.Made, c.Readable, c.Proofs = true, version >= firstReadable, version >= withProofs
 			return nil
 		}
 		// Of what was made before there were versions the last column is looked for.

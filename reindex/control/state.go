@@ -121,6 +121,14 @@ func (s *States) Forget(ctx context.Context, slotGeneration string, kept []strin
 	return names, nil
 }
 
+// Miss notes that an index misses changes from now on: it has no generation until it is made anew.
+func (s *States) Miss(ctx context.Context, name string) error {
+	if _, err := s.db.ExecContext(ctx, `UPDATE `+s.table+` SET generation = '' WHERE name = $1`, name); err != nil {
+		return fmt.Errorf("note that index %s misses changes: %w", name, err)
+	}
+	return nil
+}
+
 // Resume notes that the filling begins, or goes on, now.
 func (s *States) Resume(ctx context.Context, st *State) error {
 	return s.update(ctx, st, `UPDATE `+s.table+` SET resumed_at = now(), resumed_rows = rows_done WHERE name = $1 AND building = $2`, st.Name, st.Building.Physical)

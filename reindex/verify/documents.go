@@ -9,41 +9,83 @@ import (
 	"tidemark/dbsync"
 	"tidemark/indexer"
 	"tidemark/indexer/search"
+	"tidemark/reindex/control"
 )
 
-// listDocuments lists all documents of the index, or a sample, and looks for their rows.
+// listDocuments lists all documents of the index, or a sample, and looks for their rows. A document
+// that is written meanwhile is left out: whoever wrote it has looked at its row.
 func (v *verifier) listDocuments(ctx context.Context) error {
-	// A document that is there and not in the list yet would not be found to have no row.
-	err := v.retry(ctx, "refresh "+v.physical, func(ctx context.Context) error { return v.o.Client.Refresh(ctx, v.physical) })
-	if err != nil {
-		return err
+	list := &search.DocumentList{Index: v.physical, Next: v.at.NextSeqNo, Last: v.at.LastSeqNo}
+	if v.at.Phase != control.WalkDocuments {
+		err := v.retry(ctx, "list the documents of "+v.physical, func(ctx context.Context) (err error) {
+			// A document that is there and not in the list yet would not be found to have no row.
+			if err := v.o.Client.Refresh(ctx, v.physical); err != nil {
+				return err
+			}
+			list, err = v.o.Client.NewDocumentList(ctx, v.physical)
+			return err
+		})
+		if err != nil {
+			return err
+		}
+		v.at.Phase, v.at.Source, v.at.Cursor, v.at.Key = control.WalkDocuments, 0, nil, nil
+		v.at.NextSeqNo, v.at.LastSeqNo = list.Next, list.Last
+		if err := v.note(ctx); err != nil {
+			return err
+		}
 	}
-	return v.o.Client.Scroll(ctx, v.physical, func(page []search.Listed) error {
-		listed := make(map[*source][]*suspect)
-		for _, d := range page {
-			v.bar.Add(1)
-			if !v.isSampled() {
-				continue
-			}
-			v.result.Documents++
-			at := v.place(location{d.ID, d.Routing})
-			switch {
-			case at.source != nil && at.key != nil:
-				listed[at.source] = append(listed[at.source], at)
-			case at.source != nil && at.source.hashed[at.location]:
-			default:
-				if err := v.suspect(ctx, at); err != nil {
-					return err
-				}
+	pace := newPace(v.walkRate())
+	for !list.Done() {
+		var page []search.Listed
+		err := v.retry(ctx, "list the documents of "+v.physical, func(ctx context.Context) (err error) {
+			page, err = list.Page(ctx, v.o.Client)
+			return err
+		})
+		if err != nil {
+			return err
+		}
+		if err := v.lookUpPage(ctx, page); err != nil {
+			return err
+		}
+		if v.at.NextSeqNo = list.Next; v.isNoteDue() {
+			if err := v.note(ctx); err != nil {
+				return err
 			}
 		}
-		for s, documents := range listed {
-			if err := v.lookUp(ctx, s, documents); err != nil {
-				return fmt.Errorf("look for rows of %s: %w", s.Table, err)
+		if err := pace.wait(ctx, len(page)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// lookUpPage looks for the rows of listed documents.
+func (v *verifier) lookUpPage(ctx context.Context, page []search.Listed) error {
+	listed := make(map[*source][]*suspect)
+	for _, d := range page {
+		v.bar.Add(1)
+		v.at.Documents++
+		if !v.isSampled() {
+			continue
+		}
+		v.result.Documents++
+		at := v.place(location{d.ID, d.Routing})
+		switch {
+		case at.source != nil && at.key != nil:
+			listed[at.source] = append(listed[at.source], at)
+		case at.source != nil && at.source.hashed[at.location]:
+		default:
+			if err := v.suspect(ctx, at); err != nil {
+				return err
 			}
 		}
-		return nil
-	})
+	}
+	for s, documents := range listed {
+		if err := v.lookUp(ctx, s, documents); err != nil {
+			return fmt.Errorf("look for rows of %s: %w", s.Table, err)
+		}
+	}
+	return nil
 }
 
 // place finds out which row a document is of, by its id.

@@ -32,9 +32,10 @@ type comparer struct {
 	bytes int
 }
 
-// readRows holds the documents of all rows of a source, or of a sample, against the stored
-// ones.
-func (v *verifier) readRows(ctx context.Context, s *source) error {
+// readRows holds the documents of all rows of the source with this number, or of a sample, against
+// the stored ones.
+func (v *verifier) readRows(ctx context.Context, number int) error {
+	s := v.sources[number]
 	c := &comparer{v: v, s: s}
 	if v.o.Sample > 0 {
 		_, err := c.read(ctx, s.rows, sampleQuery(s.rows.RowPlan, v.o.Sample), nil, nil)
@@ -43,8 +44,8 @@ func (v *verifier) readRows(ctx context.Context, s *source) error {
 		}
 		return c.compare(ctx)
 	}
-	chunk := indexer.NewPager(s.rows.RowPlan, nil)
-	limit := indexer.Limiter(v.ix.Reindex.MaxRowsPerSecond)
+	chunk := v.pagerOf(s, number)
+	pace := newPace(v.ix.Reindex.MaxRowsPerSecond, v.walkRate())
 	plan := s.rows
 	for {
 		n, err := c.read(ctx, plan, chunk.Query(plan.RowPlan), chunk.Cursor, chunk)
@@ -57,12 +58,25 @@ func (v *verifier) readRows(ctx context.Context, s *source) error {
 			continue
 		case err != nil:
 			return err
-		case n < chunk.NextRows:
-			return c.compare(ctx)
+		}
+		last := n < chunk.NextRows
+		if v.at.Cursor = textOf(chunk.Cursor); last {
+			v.at.Source, v.at.Cursor, v.at.Key = number+1, nil, nil
+		}
+		if last || v.isNoteDue() {
+			if err := c.compare(ctx); err != nil {
+				return err
+			}
+			if err := v.note(ctx); err != nil {
+				return err
+			}
+		}
+		if last {
+			return nil
 		}
 		chunk.NextRows = min(chunk.NextRows*2, chunk.MaxRows)
 		plan = s.rows
-		if err := limit.WaitN(ctx, n); err != nil {
+		if err := pace.wait(ctx, n); err != nil {
 			return err
 		}
 	}
@@ -116,6 +130,7 @@ func (c *comparer) add(ctx context.Context, plan rowPlan, values [][]byte) error
 		return err
 	}
 	c.v.bar.Add(1)
+	c.v.at.Rows++
 	if !r.holds && r.unmade == nil {
 		return nil // a document of it is found among the documents
 	}

@@ -168,6 +168,10 @@ func (s *Slot) Reread(ctx context.Context, source *mapping.Source, keys [][]stri
 	return why, nil
 }
 
+// ErrBusy reports that the instance does not come to what it is asked for: other indices are filled
+// first.
+var ErrBusy = errors.New("the instance has not come to it yet; hint: tidemark status says what it is at")
+
 // awaitRequest waits until a request has ended, as long as an instance is at it.
 func (s *Slot) awaitRequest(ctx context.Context, id int64) (*control.Request, error) {
 	moved, active, rows := time.Now(), time.Now(), int64(-1)
@@ -184,6 +188,8 @@ func (s *Slot) awaitRequest(ctx context.Context, id int64) (*control.Request, er
 		case err != nil:
 		case now.Sub(active) > idlePatience:
 			err = fmt.Errorf("nobody follows slot %s any more", s.name)
+		case now.Sub(moved) > slotPatience && q.Phase == control.PhaseWaiting:
+			err = fmt.Errorf("request %d: %w", id, ErrBusy)
 		case now.Sub(moved) > slotPatience:
 			err = fmt.Errorf("request %d does not come to an end", id)
 		}

@@ -91,8 +91,8 @@ func (v *verifier) lookAgain(ctx context.Context) error {
 			return err
 		}
 	}
-	if v.total += int64(len(real)); v.total >= maxDifferences && !v.o.Listed {
-		return &TooDifferentError{Index: v.ix.Name}
+	if v.at.Found >= maxDifferences && !v.o.Listed {
+		return &TooDifferentError{Index: v.ix.Name, At: v.at}
 	}
 	return nil
 }
@@ -143,6 +143,7 @@ func (v *verifier) giveUp() {
 		}
 		v.o.Logger.Warn("a document was not compared", "index", v.ix.Name, "id", s.id, "looks", s.looks, "reason", why)
 		v.result.Undecided++
+		v.at.Undecided++
 	}
 	clear(v.suspects)
 }

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/jackc/pglogrepl"
 
@@ -20,7 +21,8 @@ import (
 	"tidemark/reindex/control"
 )
 
-// Options says how an index is verified. Everything is required but Sample, Listed and Repair.
+// Options says how an index is verified. Everything is required but Alarm, Sample, Listed, Repair and
+// Walk.
 type Options struct {
 	DB       *sql.DB // of [dbsync.OpenDB]
 	Client   *search.Client
@@ -41,6 +43,12 @@ type Options struct {
 	// Repair repairs what differs: rows are asked to be read again by the instance, documents
 	// without a row are removed.
 	Repair bool
+
+	// Alarm shows what is tried again; nil: it is only logged.
+	Alarm *retry.Alarm
+
+	// Walk, if given, has Run go on where the walk stands; without Sample and Listed.
+	Walk *Walk
 
 	// Found is called for each difference, when it is sure and, with Repair, when fixing it
 	// was tried. Its error ends Run.
@@ -93,7 +101,10 @@ func (v *Result) Differences() int64 { return v.Missing + v.Extra + v.Differing 
 const maxDifferences = 100_000
 
 // A TooDifferentError reports an index that is hardly worth repairing.
-type TooDifferentError struct{ Index string }
+type TooDifferentError struct {
+	Index string
+	At    control.Walk // how far it came
+}
 
 func (e *TooDifferentError) Error() string {
 	return fmt.Sprintf("index %s: there are more than %d differences, and the rest was not looked at; hint: tidemark reindex %s", e.Index, maxDifferences, e.Index)
@@ -133,7 +144,12 @@ type verifier struct {
 
 	suspects map[location]*suspect
 	result   Result
-	total    int64 // differences so far
+
+	at    control.Walk // how far it is, with what was found before this process
+	noted struct {     // last, of a walk
+		rows int64
+		at   time.Time
+	}
 }
 
 // A location is where a document is.
@@ -180,7 +196,10 @@ const (
 )
 
 func newVerifier(ctx context.Context, ix *mapping.Index, o Options) (*verifier, error) {
-	v := &verifier{o: o, ix: ix, alarm: retry.NewAlarm(o.Logger), stored: storedFormOf(ix, o.Client.Product()), suspects: make(map[location]*suspect)}
+	v := &verifier{o: o, ix: ix, alarm: o.Alarm, stored: storedFormOf(ix, o.Client.Product()), suspects: make(map[location]*suspect)}
+	if v.alarm == nil {
+		v.alarm = retry.NewAlarm(o.Logger)
+	}
 	documents := &indexer.Documents{Index: ix}
 	for _, s := range ix.Sources {
 		source, err := newSource(documents, s, o.Tables)
@@ -194,6 +213,13 @@ func newVerifier(ctx context.Context, ix *mapping.Index, o Options) (*verifier, 
 		return nil, err
 	}
 	v.result.Index, v.result.Physical = ix.Name, v.physical
+	if w := o.Walk; w != nil {
+		if w.Physical != v.physical {
+			return nil, ErrRebuiltMeanwhile
+		}
+		v.at = w.At
+		v.setNoted()
+	}
 	v.slot, err = OpenSlot(ctx, o.DB, o.Schema, o.Slot)
 	return v, err
 }
@@ -259,11 +285,9 @@ func (v *verifier) retry(ctx context.Context, what string, f func(ctx context.Co
 }
 
 func (v *verifier) run(ctx context.Context) error {
-	total := mapping.EstimatedRows(v.ix, v.o.Tables)
-	if n, err := v.o.Client.Count(ctx, v.physical); err == nil && total >= 0 && v.o.Sample == 0 {
-		total += n
-	} else {
-		total = -1
+	total := int64(-1)
+	if v.o.Sample == 0 {
+		total = EstimateTotal(ctx, v.o.Client, v.ix, v.o.Tables, v.physical)
 	}
 	v.bar = v.o.Progress.Begin(v.ix.Name, Rows{Estimated: total})
 	defer v.bar.Stop()
@@ -271,10 +295,10 @@ func (v *verifier) run(ctx context.Context) error {
 	if err := v.slot.awaitNow(ctx); err != nil {
 		return err
 	}
-	if !v.o.Listed {
-		for _, s := range v.sources {
-			if err := v.readRows(ctx, s); err != nil {
-				return fmt.Errorf("rows of %s: %w", s.Table, err)
+	if !v.o.Listed && v.at.Phase != control.WalkDocuments {
+		for i := v.at.Source; i < len(v.sources); i++ {
+			if err := v.readRows(ctx, i); err != nil {
+				return fmt.Errorf("rows of %s: %w", v.sources[i].Table, err)
 			}
 		}
 	}
@@ -282,6 +306,9 @@ func (v *verifier) run(ctx context.Context) error {
 		return err
 	}
 	if err := v.lookAgain(ctx); err != nil {
+		return err
+	}
+	if err := v.note(ctx); err != nil {
 		return err
 	}
 	v.bar.Done()
@@ -321,8 +348,10 @@ func (v *verifier) report(d Difference) error {
 	default:
 		v.result.Differing++
 	}
+	v.at.Found++
 	if d.Repaired {
 		v.result.Repaired++
+		v.at.Repaired++
 	}
 	return v.o.Found(d)
 }

@@ -1,0 +1,151 @@
+package reindex
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"tidemark/dbsync"
+	"tidemark/indexer"
+	"tidemark/reindex/control"
+)
+
+// An index that cannot be as it should concerns nobody else: it has an alarm of its own, which
+// turns /readyz, and the others go on. Where no documents can be made of its tables it is *held*:
+// its documents stay as they are, and when they can be made again it is built anew. Where work on
+// it failed, the index in use goes on, and the work is tried again after a pause, or when the
+// catalog has changed.
+
+const (
+	firstPause = time.Minute
+	lastPause  = 32 * time.Minute
+)
+
+// Missed notes that an index misses changes from here on, since no documents can be made of its
+// tables: for [indexer.HandlerOptions]. When it returns nil the control schema has no generation
+// of the index, so that whatever process comes builds it anew.
+func (m *Manager) Missed(ctx context.Context, d *indexer.Documents, why *indexer.UnfitError) error {
+	x := m.byName[d.Index.Name]
+	if !x.hasMissed() {
+		if err := m.o.States.Miss(ctx, x.Name); err != nil {
+			return err
+		}
+		x.setMissed(true)
+	}
+	m.hold(x, why.Err.Error())
+	x.setAltered()
+	m.wake()
+	return nil
+}
+
+// hold leaves the documents of an index as they are, with an alarm that says why.
+func (m *Manager) hold(x *index, why string) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.held = true
+	x.documents.SetTargets()
+	if x.old != nil {
+		x.old.SetTargets()
+	}
+	m.raise(x, why)
+}
+
+// fail notes that work on an index failed. It is tried again when the pause is over.
+func (m *Manager) fail(x *index, err error) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.pause = min(max(2*x.pause, firstPause), lastPause)
+	x.retryAt = time.Now().Add(x.pause)
+	m.raise(x, fmt.Sprintf("%v (tried again in %s, or when the catalog changes)", err, x.pause))
+}
+
+// raise raises the alarm of an index. x.mu is held.
+func (m *Manager) raise(x *index, text string) {
+	if x.alarm == nil {
+		x.alarm = m.o.Alarm.Raise("index "+x.Name, text)
+	} else {
+		x.alarm.Again(text)
+	}
+	x.failure = text
+}
+
+// release ends what hold and fail began.
+func (m *Manager) release(x *index) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.held, x.failure = false, ""
+	x.retryAt, x.pause = time.Time{}, 0
+	if x.alarm != nil {
+		x.alarm.Release()
+		x.alarm = nil
+	}
+}
+
+// failed decides what becomes of an error of the work on one index. What it returns ends the
+// process: that another one has taken over, that this one is to end, and what repeating may cure
+// and was not repeated.
+func (m *Manager) failed(ctx context.Context, x *index, err error) error {
+	if err == nil {
+		return nil
+	}
+	_, taken := errors.AsType[*control.TakenOverError](err)
+	if taken || ctx.Err() != nil || !dbsync.IsPermanent(err) {
+		return err
+	}
+	if unfit, ok := errors.AsType[*indexer.UnfitError](err); ok {
+		m.hold(x, unfit.Err.Error())
+	}
+	m.fail(x, err)
+	return nil
+}
+
+// failures returns an error that names the indices that are not as they should be, nil if there
+// are none.
+func (m *Manager) failures() error {
+	var all []error
+	for _, x := range m.indices {
+		x.mu.Lock()
+		if x.failure != "" {
+			all = append(all, fmt.Errorf("index %s: %s", x.Name, x.failure))
+		}
+		x.mu.Unlock()
+	}
+	return errors.Join(all...)
+}
+
+// hasMissed reports whether the index misses changes.
+func (x *index) hasMissed() bool {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return x.missed
+}
+
+func (x *index) setMissed(missed bool) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.missed = missed
+}
+
+// waits reports whether what failed is not to be tried again yet.
+func (x *index) waits(now time.Time) bool {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return now.Before(x.retryAt)
+}
+
+// isDue reports whether what failed is to be tried again.
+func (x *index) isDue(now time.Time) bool {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return !x.retryAt.IsZero() && !now.Before(x.retryAt)
+}
+
+// hurry has what failed be tried again at once.
+func (x *index) hurry() {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if !x.retryAt.IsZero() {
+		x.retryAt = time.Now()
+	}
+}

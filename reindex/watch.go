@@ -1,0 +1,195 @@
+package reindex
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"tidemark/indexer/retry"
+	"tidemark/mapping/catalog"
+)
+
+// lookInterval is how often the catalog is looked at.
+//
+// The stream has what is done to rows, and describes a table before the next change of one. It has
+// nothing of what a migration does besides: a column that is rewritten, a name that is given to
+// another table, an enum's value that is renamed, a table that is taken out of the publication,
+// partitions that are attached, detached, dropped or truncated by themselves
+// (https://www.postgresql.org/docs/current/sql-createpublication.html). So the catalog is asked.
+const lookInterval = 10 * time.Second
+
+// maxLookFailures bounds how much longer than the interval is waited after an error: twice as
+// long each time, some ten minutes at most.
+const maxLookFailures = 6
+
+// A watch is what is known of the looks at the catalog. It belongs to the goroutine of watch.
+type watch struct {
+	names  []catalog.TableName
+	digest *catalog.Digest
+	seen   string // the digest when everything was found to be as noted, or taken up; "" before
+}
+
+// watch looks at the catalog again and again, and has the indices be as it has changed, until ctx
+// is done. It looks at once when it is woken: the stream has described a table, somebody has
+// announced a change, an index is complete.
+func (m *Manager) watch(ctx context.Context) error {
+	w := &watch{names: m.tables()}
+	interval := cmp.Or(m.o.Interval, lookInterval)
+	var alarm *retry.Hold
+	for failures := 0; ; {
+		pause, wake := interval, m.lookWake
+		again, err := m.look(ctx, w)
+		switch {
+		case ctx.Err() != nil:
+			return context.Cause(ctx)
+		case err != nil:
+			// What is noted is as it was, so it comes again.
+			m.o.Logger.Warn("the indices are not as the catalog is yet, trying again", "error", err)
+			if failures = min(failures+1, maxLookFailures); failures >= 3 {
+				if alarm == nil {
+					alarm = m.o.Alarm.Raise("look at the catalog", err.Error())
+				} else {
+					alarm.Again(err.Error())
+				}
+			}
+			pause, wake = interval<<failures, nil // a request of the next attempt wakes, too, and is no reason for another one
+		default:
+			failures = 0
+			if alarm != nil {
+				alarm.Release()
+				alarm = nil
+			}
+			if again {
+				pause = 0 // something may have happened meanwhile
+			}
+		}
+		select {
+		case <-time.After(pause):
+		case <-wake:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+}
+
+// look looks whether the catalog has changed, and if it has takes up what it is now. Workers are
+// left word to have the indices be so. again says that something was done, so that it is time
+// for another look.
+func (m *Manager) look(ctx context.Context, w *watch) (again bool, err error) {
+	if w.digest == nil {
+		w.digest = catalog.NewDigest(w.names, m.o.Catalog.Tables(), m.o.Publication)
+	}
+	now, err := w.digest.Read(ctx, m.o.Syncer.DB())
+	if err != nil {
+		return false, err
+	}
+	if now != w.seen {
+		if err := m.load(ctx); err != nil {
+			return false, err
+		}
+		for _, x := range m.indices {
+			x.hurry()
+			x.setAltered()
+		}
+		// What was loaded is as new as the digest at least. A type that came is watched from now
+		// on; what happened to it meanwhile shows at the next look.
+		w.seen = now
+		if next := catalog.NewDigest(w.names, m.o.Catalog.Tables(), m.o.Publication); !next.Equal(w.digest) {
+			w.digest, w.seen = next, ""
+		}
+		again = true
+	}
+	at := time.Now()
+	for _, x := range m.indices {
+		if x.isDue(at) {
+			x.setAltered()
+		}
+	}
+	changed, unchanged, err := m.lookAtPartitions(ctx)
+	if err == nil && unchanged {
+		m.looked.Store(true)
+	}
+	m.serveWake.raise()
+	return again || changed, err
+}
+
+// load reads what the tables are now, all in one snapshot, and takes it up.
+func (m *Manager) load(ctx context.Context) error {
+	before := m.o.Catalog.Present()
+	now, err := catalog.LoadTables(ctx, m.o.Syncer.DB(), m.tables())
+	if err != nil {
+		return err
+	}
+	differs := false
+	for name, t := range now {
+		was := before[name]
+		switch {
+		case t == nil && was == nil:
+			continue
+		case t == nil || was == nil:
+		default:
+			differences := t.Differences(was)
+			if len(differences) == 0 {
+				continue
+			}
+			said := make([]string, len(differences))
+			for i, d := range differences {
+				said[i] = d.String()
+			}
+			m.o.Logger.Info("a table was altered", "table", name.String(), "differences", list(said))
+		}
+		differs = true
+	}
+	if !differs && m.hasBegun() {
+		return nil
+	}
+	m.o.Catalog.SetAll(now)
+	if differs && m.o.Changed != nil {
+		m.o.Changed(m.o.Catalog.Present())
+	}
+	return nil
+}
+
+// tables are the names of all tables that documents are made of, each once.
+func (m *Manager) tables() (names []catalog.TableName) {
+	for _, x := range m.indices {
+		for _, name := range x.Tables() {
+			if !slices.Contains(names, name) {
+				names = append(names, name)
+			}
+		}
+	}
+	return names
+}
+
+// Altered takes up that the stream has described a table that is not what it was before. The
+// indices whose documents are made of it are looked at by Serve. It does not wait.
+func (m *Manager) Altered(table catalog.TableName) {
+	for _, x := range m.indices {
+		if slices.Contains(x.Tables(), table) {
+			x.hurry()
+			x.setAltered()
+		}
+	}
+	m.wake()
+}
+
+// Look has the catalog looked at now: somebody has announced a change. It does not wait.
+func (m *Manager) Look() { m.lookWake.raise() }
+
+// lookAtPartitions has the indices be as the partitions of their tables are. changed says that one
+// was not, unchanged that all were and are.
+func (m *Manager) lookAtPartitions(ctx context.Context) (changed, unchanged bool, failed error) {
+	unchanged = true
+	for _, x := range m.indices {
+		outcome, err := m.applyPartitions(ctx, x)
+		if err != nil && ctx.Err() == nil {
+			failed = fmt.Errorf("index %s: %w", x.Name, err)
+		}
+		changed = changed || outcome == partitionsApplied
+		unchanged = unchanged && outcome == partitionsUnchanged
+	}
+	return changed, unchanged, failed
+}
