@@ -61,6 +61,18 @@ func (t *Table) Column(name string) *Column {
 	return nil
 }
 
+// Virtual returns the first column that is generated when it is read, or nil. With one,
+// REPLICA IDENTITY FULL has Postgres refuse every update and delete of a published table: the
+// identity would contain what cannot be published.
+func (t *Table) Virtual() *Column {
+	for i := range t.Columns {
+		if t.Columns[i].Virtual {
+			return &t.Columns[i]
+		}
+	}
+	return nil
+}
+
 // ColumnAt returns the column that is this one, whatever it is called, or nil. Columns that an
 // earlier version has noted have no number, and are not found.
 func (t *Table) ColumnAt(number int16) *Column {
