@@ -82,7 +82,7 @@ func (s *Syncer) beginSnapshot(ctx context.Context, conn *pgconn.PgConn, w *watc
 		if err := s.raiseBarrier(ctx, conn); err != nil {
 			return err
 		}
-		snapshot, err := takeSnapshot(ctx, conn, tables...)
+		snapshot, err := s.takeSnapshot(ctx, conn, tables...)
 		if err != nil {
 			return err
 		}
@@ -145,7 +145,7 @@ func (s *Syncer) ReadVisible(ctx context.Context, xids []uint32, tables []string
 		conn := c.PgConn()
 		pause := 5 * time.Millisecond
 		for {
-			snapshot, err := takeSnapshot(ctx, conn, tables...)
+			snapshot, err := s.takeSnapshot(ctx, conn, tables...)
 			if err != nil {
 				return err
 			}
@@ -181,12 +181,32 @@ func (s *Syncer) readDurable(ctx context.Context, conn *pgconn.PgConn, f func(co
 // The tables are locked first, against nothing but what changes their definition: a
 // statement that rewrites a table leaves it empty for a snapshot taken before, and would
 // otherwise fit between the snapshot and the select
-// (https://www.postgresql.org/docs/current/mvcc-caveats.html).
-func takeSnapshot(ctx context.Context, conn *pgconn.PgConn, tables ...string) (Snapshot, error) {
-	begin := "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; "
-	if len(tables) > 0 {
-		begin += "LOCK TABLE " + strings.Join(tables, ", ") + " IN ACCESS SHARE MODE; "
+// (https://www.postgresql.org/docs/current/mvcc-caveats.html). While such a statement runs the
+// lock is waited for, without end, and Status says for whom.
+func (s *Syncer) takeSnapshot(ctx context.Context, conn *pgconn.PgConn, tables ...string) (Snapshot, error) {
+	if len(tables) == 0 {
+		return snapshotOf(ctx, conn, "")
 	}
+	list := strings.Join(tables, ", ")
+	lock := fmt.Sprintf("SET LOCAL lock_timeout = %d; LOCK TABLE %s IN ACCESS SHARE MODE; SET LOCAL lock_timeout = 0; ", lockPatience.Milliseconds(), list)
+	var wait *lockWait
+	defer func() { s.lockWaits.end(wait) }()
+	for {
+		snapshot, err := snapshotOf(ctx, conn, lock)
+		if sqlState(err) != "55P03" { // lock_not_available
+			return snapshot, err
+		}
+		if wait == nil {
+			wait = s.lockWaits.begin()
+			s.log.Warn("waiting for a lock, which a statement that alters a table holds; see pg_blocking_pids", "tables", list)
+		}
+		s.lockWaits.say(wait, describeLock(ctx, conn, list))
+	}
+}
+
+// snapshotOf is takeSnapshot; lock are statements that come before the snapshot.
+func snapshotOf(ctx context.Context, conn *pgconn.PgConn, lock string) (Snapshot, error) {
+	begin := "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; " + lock
 	results, err := conn.Exec(ctx, begin+"SELECT pg_catalog.pg_current_snapshot()::text").ReadAll()
 	last := len(results) - 1
 	if err == nil && (last < 0 || len(results[last].Rows) != 1) {

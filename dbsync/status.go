@@ -28,6 +28,9 @@ type Status struct {
 	// server's clock; zero if none was since the Syncer was made.
 	NewestCommit time.Time
 
+	// LockWait is the lock that is waited for longest, nil if none is.
+	LockWait *LockWait
+
 	// Messages were received and are not forwarded; Bytes of them are held in memory.
 	Messages, Bytes int
 }
@@ -37,7 +40,7 @@ func (s *Syncer) Status() Status {
 	s.link.Lock()
 	q, st := s.q, s.st
 	s.link.Unlock()
-	var status Status
+	status := Status{LockWait: s.lockWaits.oldest()}
 	if st != nil && st.alive() {
 		status.Connected = true
 		status.Confirmed = pglogrepl.LSN(st.confirmed.Load())

@@ -94,6 +94,7 @@ type Syncer struct {
 	relations  *relations
 	tracker    *tracker
 	windows    *windows
+	lockWaits  lockWaits
 	barrier    barrier // of snapshots
 	refreshing atomic.Bool
 	walEnd     atomic.Uint64

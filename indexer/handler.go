@@ -391,9 +391,13 @@ func checkIdentity(msg *pglogrepl.RelationMessage, index string, needs []string,
 	}
 	for _, name := range needs {
 		if !identity[name] && !(table.Partitioned && table.Identity.Covers([]string{name})) {
+			form := "FULL"
+			if table.Virtual() != nil {
+				form = "USING INDEX …, of one that has the column"
+			}
 			return &dbsync.PermanentError{Err: fmt.Errorf("index %s: %s was changed while column %s was not in its replica identity, so it is not known which documents are gone; "+
-				"hint: ALTER TABLE %s REPLICA IDENTITY FULL, drop the replication slot, and start with on_slot_lost: reindex",
-				index, table.TableName(), catalog.QuoteIdent(name), table.TableName())}
+				"hint: ALTER TABLE %s REPLICA IDENTITY %s, drop the replication slot, and start with on_slot_lost: reindex",
+				index, table.TableName(), catalog.QuoteIdent(name), table.TableName(), form)}
 		}
 	}
 	return nil

@@ -169,12 +169,18 @@ func doing(p prepare.IndexPlan) string {
 		return "migrates the control schema, where an early version has noted how far the index is; then it goes on with that, or says why it fills the index again"
 	case misled(p):
 		return "stops: its name stands for another index"
+	case p.Need.Hold != "":
+		return "leaves it as it is: " + p.Need.Hold
 	case p.Need.Backfill != "" && p.Live == "" && len(foreign) > 0:
 		return fmt.Sprintf("stops: its name stands for %s, which somebody else made; run --adopt fills an index and moves the name to it", strings.Join(foreign, ", "))
 	case p.Need.Backfill == "" && p.Building != "":
 		return fmt.Sprintf("goes on with the backfill of %s, of which %d rows are stored", p.Building, p.Done)
 	case p.Need.Grow:
 		return fmt.Sprintf("adds the fields of new columns to %s; no rebuild is needed", p.Live)
+	case p.Need.Refresh != "":
+		return fmt.Sprintf("stores the documents of all rows again in %s: %s", p.Live, p.Need.Refresh)
+	case p.Need.Compare != "":
+		return fmt.Sprintf("keeps %s equal to the table, and compares all of it with its rows: %s", p.Live, p.Need.Compare)
 	case p.Need.Backfill == "":
 		return fmt.Sprintf("keeps %s equal to the table", p.Live)
 	case p.Live == "":

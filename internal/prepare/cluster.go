@@ -14,6 +14,7 @@ import (
 	"tidemark/indexer/search"
 	"tidemark/mapping"
 	"tidemark/mapping/catalog"
+	"tidemark/reindex/control"
 )
 
 // cluster connects to the cluster and looks whether the names of the indices are free.
@@ -93,8 +94,9 @@ func connectClusterProblem(c *mapping.Config, failure *search.ConnectError) mapp
 }
 
 // definitions asks the cluster whether it takes the settings and mappings of each index
-// whose tables are known.
-func (p *Prepared) definitions(ctx context.Context, c *mapping.Config, patience time.Duration) error {
+// whose tables are known. One that it took until its tables were altered holds up no other: run
+// keeps the index in use, with an alarm.
+func (p *Prepared) definitions(ctx context.Context, c *mapping.Config, log *slog.Logger, patience time.Duration) error {
 	var problems mapping.Problems
 	for _, ix := range c.Indices {
 		if slices.ContainsFunc(ix.Tables(), func(name catalog.TableName) bool { return p.Tables[name] == nil }) {
@@ -109,6 +111,14 @@ func (p *Prepared) definitions(ctx context.Context, c *mapping.Config, patience 
 		physical, _ := search.PhysicalName(ix.Name, time.Now())
 		err = again(ctx, patience, func() error { return p.Client.CheckDefinition(ctx, physical, body) })
 		if refused, ok := errors.AsType[*search.DefinitionError](err); ok {
+			taken, err := p.taken(ctx, c, ix)
+			if err != nil {
+				return err
+			}
+			if taken {
+				log.Error("the cluster refuses what the index is after its tables were altered: it cannot be rebuilt", "index", ix.Name, "error", refused)
+				continue
+			}
 			problems = append(problems, c.Problem(key, "correct settings, mappings and the parameters of fields, as the cluster takes them", "%v", refused))
 		} else if err != nil {
 			return err
@@ -118,4 +128,16 @@ func (p *Prepared) definitions(ctx context.Context, c *mapping.Config, patience 
 		return problems
 	}
 	return nil
+}
+
+// taken reports whether an index is in use that was made by the same mapping.
+func (p *Prepared) taken(ctx context.Context, c *mapping.Config, ix *mapping.Index) (bool, error) {
+	if !p.Control.Readable {
+		return false, nil
+	}
+	st, err := control.NewStates(p.db, c.Postgres.ControlSchema).Read(ctx, ix.Name)
+	if err != nil || st == nil {
+		return false, err
+	}
+	return st.Live.Physical != "" && ix.EncodedAs(st.Live.Mapping), nil
 }

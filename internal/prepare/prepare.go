@@ -72,7 +72,7 @@ func prepare(ctx context.Context, c *mapping.Config, log *slog.Logger, patience 
 	wg.Go(func() { clusterErr = p.cluster(ctx, c, log, patience) })
 	wg.Wait()
 	if p.Client != nil && p.Tables != nil {
-		clusterErr = join(clusterErr, p.definitions(ctx, c, patience))
+		clusterErr = join(clusterErr, p.definitions(ctx, c, log, patience))
 	}
 	if err := join(databaseErr, clusterErr); err != nil {
 		p.Close()

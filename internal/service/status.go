@@ -35,6 +35,9 @@ func (s *Service) Status() admin.Status {
 	for _, r := range s.alarm.Reasons() {
 		status.Alarms = append(status.Alarms, admin.Alarm{Key: r.Key, Text: r.Text, Since: r.Since})
 	}
+	if wait := stream.LockWait; wait != nil {
+		status.Alarms = append(status.Alarms, admin.Alarm{Key: "wait for a lock", Text: wait.Text, Since: wait.Since})
+	}
 	counts := s.bulk.Stats()
 	status.Bulk = admin.Bulk{
 		Stored: counts.Stored.Load(), Deleted: counts.Deleted.Load(), Superseded: counts.Superseded.Load(),
