@@ -44,6 +44,7 @@ func (m *Manager) hold(x *index, why string) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	x.held = true
+	x.stopWalkLocked()
 	x.documents.SetTargets()
 	if x.old != nil {
 		x.old.SetTargets()

@@ -39,7 +39,7 @@ type Options struct {
 	Logger      *slog.Logger
 
 	// Verify says how indices are compared with their tables in the background; the zero value:
-	// those that are unproven alone, and what differs is reported.
+	// those that are unproven alone, and what differs is repaired.
 	Verify mapping.Verify
 
 	// Rebuild reports whether an index is to be rebuilt at the start although nothing else asks
