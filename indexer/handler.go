@@ -60,7 +60,7 @@ type Handler struct {
 	xid       uint32                   // the transaction that the next message belongs to
 	plans     map[uint32][]*streamPlan // by relation, as links
 	links     map[uint32][]*linkPlan
-	described map[uint32]*pglogrepl.RelationMessage // as the stream has described them last
+	described map[uint32]*pglogrepl.RelationMessage // what they are made for, as the stream has described it last
 	compiled  uint64                                // the version of the catalog that plans and links are made for
 	scratch   []byte                                // a document being made
 	merged    pglogrepl.TupleData                   // see merge
@@ -219,9 +219,7 @@ func (h *Handler) HandleLogicalMessage(_ int, msg *pglogrepl.LogicalDecodingMess
 // to be in the log is. It must not be older, or documents would lack a column that the transaction
 // has added, until the next time that the table is altered.
 func (h *Handler) HandleRelationMessage(_ int, msg *pglogrepl.RelationMessage, _ *dbsync.PGTableInfo) error {
-	h.described[msg.RelationID] = msg
-	delete(h.plans, msg.RelationID)
-	delete(h.links, msg.RelationID)
+	h.forget(msg.RelationID)
 	name, known := h.o.Catalog.name(msg.RelationID)
 	if !known {
 		name = catalog.TableName{Schema: msg.Namespace, Name: msg.RelationName}
@@ -244,9 +242,8 @@ func (h *Handler) recompile() error {
 	for oid, msg := range h.described {
 		name, known := h.o.Catalog.name(oid)
 		table := h.o.Catalog.Tables()[name]
-		if !known || len(h.plans[oid])+len(h.links[oid]) == 0 {
-			delete(h.plans, oid) // another table has its name now
-			delete(h.links, oid)
+		if !known {
+			h.forget(oid) // another table has its name now
 			continue
 		}
 		var before *catalog.Table
@@ -260,10 +257,18 @@ func (h *Handler) recompile() error {
 	return nil
 }
 
+// forget drops the plans for the rows of a table: they lead to nothing.
+func (h *Handler) forget(oid uint32) {
+	delete(h.described, oid)
+	delete(h.plans, oid)
+	delete(h.links, oid)
+}
+
 // compile makes the plans for the rows of a table as a message describes them. An index whose
 // documents cannot be made of them misses changes from here on. before is what the table was when
 // plans were made last, nil if that is not known.
 func (h *Handler) compile(msg *pglogrepl.RelationMessage, table, before *catalog.Table) error {
+	h.described[msg.RelationID] = msg
 	name := table.TableName()
 	var plans []*streamPlan
 	for _, r := range h.roots[name] {
@@ -391,9 +396,13 @@ func checkIdentity(msg *pglogrepl.RelationMessage, index string, needs []string,
 	}
 	for _, name := range needs {
 		if !identity[name] && !(table.Partitioned && table.Identity.Covers([]string{name})) {
+			form := "FULL"
+			if table.Virtual() != nil {
+				form = "USING INDEX …, of one that has the column"
+			}
 			return &dbsync.PermanentError{Err: fmt.Errorf("index %s: %s was changed while column %s was not in its replica identity, so it is not known which documents are gone; "+
-				"hint: ALTER TABLE %s REPLICA IDENTITY FULL, drop the replication slot, and start with on_slot_lost: reindex",
-				index, table.TableName(), catalog.QuoteIdent(name), table.TableName())}
+				"hint: ALTER TABLE %s REPLICA IDENTITY %s, drop the replication slot, and start with on_slot_lost: reindex",
+				index, table.TableName(), catalog.QuoteIdent(name), table.TableName(), form)}
 		}
 	}
 	return nil

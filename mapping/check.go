@@ -26,6 +26,7 @@ func (c *Config) Check(tables catalog.Tables) Problems {
 		}
 	}
 	k.related(c)
+	k.refusedWrites(c)
 	k.problems.Sort()
 	k.problems = slices.CompactFunc(k.problems, func(a, b Problem) bool { return a == b })
 	return k.problems

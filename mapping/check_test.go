@@ -37,6 +37,14 @@ func with(t *catalog.Table, change func(*catalog.Table)) *catalog.Table {
 	return t
 }
 
+// virtual makes the generated columns of t virtual ones.
+func virtual(t *catalog.Table) *catalog.Table {
+	for i := range t.Columns {
+		t.Columns[i].Virtual = t.Columns[i].Generated
+	}
+	return t
+}
+
 func noKey(t *catalog.Table) { t.PrimaryKey, t.Identity.Columns = nil, nil }
 
 // catalog is a database with what Check has to tell apart.
@@ -84,6 +92,17 @@ func shopTables() catalog.Tables {
 		}),
 		with(table("loose_tags", "product_id", "tag"), noKey),
 		table("lines", "product_id", "sku", "parent"),
+		virtual(table("items", "product_id", "place!", "total=")),
+		with(virtual(table("whole", "total=")), func(t *catalog.Table) {
+			t.Identity = catalog.Identity{Kind: catalog.IdentityFull, Columns: []string{"id"}}
+		}),
+		with(virtual(table("whole_items", "product_id!", "total=")), func(t *catalog.Table) {
+			t.Identity = catalog.Identity{Kind: catalog.IdentityFull, Columns: []string{"id", "product_id"}}
+		}),
+		with(virtual(table("parted", "product_id!", "total=")), func(t *catalog.Table) { t.Partitioned = true }),
+		with(virtual(table("late", "product_id!", "total=")), func(t *catalog.Table) {
+			t.KeyDeferrable, t.Identity = true, catalog.Identity{Kind: catalog.IdentityFull, Columns: []string{"id", "product_id"}}
+		}),
 	)
 }
 

@@ -2,6 +2,7 @@ package reindex
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"tidemark/mapping"
@@ -82,13 +83,25 @@ func effects(ix *mapping.Index, noted string, now catalog.Tables) (map[effect][]
 		for _, d := range is.Differences(was) {
 			rule := rules[d.Kind]
 			e := rule.read
-			if d.Column != "" && !reads[name][d.Column] {
+			switch {
+			case d.Column == "":
+			case !reads[name][d.Column]:
 				e = rule.unread
+			case e == refresh && places(ix, is, d.Column):
+				e = rebuild // documents would stay where no row leads any more
 			}
 			found[e] = append(found[e], d.String())
 		}
 	}
 	return found, nil
+}
+
+// places reports whether values of a column of a table say where documents are: in their ids, or
+// as what they are routed by.
+func places(ix *mapping.Index, t *catalog.Table, column string) bool {
+	return slices.ContainsFunc(ix.Sources, func(s *mapping.Source) bool {
+		return s.Table == t.TableName() && (s.Routing == column || slices.Contains(s.KeyColumns(t), column))
+	})
 }
 
 // unusable says why no documents can be made of rows of a table, and what to do; "" if they can.

@@ -38,7 +38,7 @@ type watch struct {
 // is done. It looks at once when it is woken: the stream has described a table, somebody has
 // announced a change, an index is complete.
 func (m *Manager) watch(ctx context.Context) error {
-	w := &watch{names: m.tables()}
+	w := &watch{names: append(m.tables(), watermarks(m.o.Syncer))}
 	interval := cmp.Or(m.o.Interval, lookInterval)
 	var alarm *retry.Hold
 	for failures := 0; ; {
@@ -77,6 +77,12 @@ func (m *Manager) watch(ctx context.Context) error {
 			return context.Cause(ctx)
 		}
 	}
+}
+
+// watermarks is the watermark table, which may be taken out of the publication like any other.
+func watermarks(s *dbsync.Syncer) catalog.TableName {
+	schema, name := s.WatermarkTable()
+	return catalog.TableName{Schema: schema, Name: name}
 }
 
 // look looks whether the catalog has changed, and if it has takes up what it is now. Workers are

@@ -62,6 +62,7 @@ var alterations = []struct {
 	{`truncate t`, `rewritten`},
 	{`drop table t; create table t (id int primary key)`, `replaced`},
 	{`create table t_new (like t including all); alter table t rename to t_old; alter table t_new rename to t`, `replaced`},
+	{`do $$ begin for i in 1..1000 loop execute format('alter type mood add value %L', 'v' || i); end loop; end $$`, `column m relabelled; column ms relabelled`},
 	{`alter table t rename to u`, `gone`},
 	{`drop table t`, `gone`},
 	{`create schema s; alter table t set schema s`, `gone`},

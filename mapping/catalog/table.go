@@ -61,6 +61,18 @@ func (t *Table) Column(name string) *Column {
 	return nil
 }
 
+// Virtual returns the first column that is generated when it is read, or nil. With one,
+// REPLICA IDENTITY FULL has Postgres refuse every update and delete of a published table: the
+// identity would contain what cannot be published.
+func (t *Table) Virtual() *Column {
+	for i := range t.Columns {
+		if t.Columns[i].Virtual {
+			return &t.Columns[i]
+		}
+	}
+	return nil
+}
+
 // ColumnAt returns the column that is this one, whatever it is called, or nil. Columns that an
 // earlier version has noted have no number, and are not found.
 func (t *Table) ColumnAt(number int16) *Column {
@@ -211,7 +223,9 @@ WITH RECURSIVE rel AS MATERIALIZED (
 			'number', a.attnum, 'name', a.attname, 'type', a.atttypid::bigint, 'typmod', a.atttypmod) ORDER BY a.attnum)
 			FROM pg_catalog.pg_attribute a
 			WHERE t.typtype = 'c' AND a.attrelid = t.typrelid AND a.attnum > 0 AND NOT a.attisdropped),
-		'labels', (SELECT pg_catalog.json_agg(pg_catalog.json_build_object('oid', l.oid::bigint, 'text', l.enumlabel) ORDER BY l.oid)
+		'labels', (SELECT CASE WHEN pg_catalog.count(*) <= 1000
+				THEN pg_catalog.json_agg(pg_catalog.json_build_object('oid', l.oid::bigint, 'text', l.enumlabel) ORDER BY l.oid)
+				ELSE pg_catalog.json_build_array(pg_catalog.json_build_object('oid', 0, 'text', pg_catalog.md5(pg_catalog.string_agg(l.enumlabel, ',' ORDER BY l.oid)))) END
 			FROM pg_catalog.pg_enum l WHERE t.typtype = 'e' AND l.enumtypid = t.oid),
 		'schema', n.nspname,
 		'plain', t.typname,
