@@ -80,7 +80,7 @@ func newStream(t *testing.T, db *testenv.Database, indices string, more ...strin
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { s.Close() })
-	s.handler = NewHandler(HandlerOptions{Syncer: s.Syncer, Documents: documents, Catalog: NewCatalog(known), Logger: searchtest.Logger(t)})
+	s.handler = NewHandler(HandlerOptions{Syncer: s.Syncer, Documents: documents, Catalog: NewCatalog(known, dbsync.DEFAULT_DBSYNC_PUBNAME), Logger: searchtest.Logger(t)})
 	s.MessageHandler = s.handler
 	return s
 }

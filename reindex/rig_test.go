@@ -156,7 +156,7 @@ func (r *rig) open(t testing.TB, o options) (*process, error) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	catalog := indexer.NewCatalog(tables)
+	catalog := indexer.NewCatalog(tables, c.Postgres.Publication)
 	p.handler = indexer.NewHandler(indexer.HandlerOptions{Syncer: p.syncer, Documents: p.documents, Catalog: catalog, Client: client, Bulk: bulk, Logger: log,
 		Missed: func(ctx context.Context, d *indexer.Documents, why *indexer.UnfitError) error { return p.manager.Missed(ctx, d, why) }})
 	p.manager = New(Options{Syncer: p.syncer, Client: client, DeadLetters: p.dead, Alarm: alarm, States: p.states,

@@ -146,13 +146,14 @@ func (m *Manager) publish(ctx context.Context) error {
 	}
 	slices.Sort(tables)
 	changed, err := m.o.Syncer.Publish(ctx, tables...)
-	if changed {
-		m.o.Logger.Info("tables came into the publication, or left it", "publication", m.o.Publication)
-		for _, x := range m.indices {
-			x.setAltered()
-		}
+	if err != nil || !changed {
+		return err
 	}
-	return err
+	m.o.Logger.Info("tables came into the publication, or left it", "publication", m.o.Publication)
+	for _, x := range m.indices {
+		x.setAltered()
+	}
+	return m.load(ctx) // how the publication has them is part of what tables are
 }
 
 // lackOf has an alarm stand as long as the publication lacks what only somebody else can put right;
@@ -178,7 +179,7 @@ func (m *Manager) lackOf(w *watch, err error) error {
 // load reads what the tables are now, all in one snapshot, and takes it up.
 func (m *Manager) load(ctx context.Context) error {
 	before := m.o.Catalog.Present()
-	now, err := catalog.LoadTables(ctx, m.o.Syncer.DB(), m.tables())
+	now, err := m.o.Catalog.Load(ctx, m.o.Syncer.DB(), m.tables())
 	if err != nil {
 		return err
 	}
