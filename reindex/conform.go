@@ -39,8 +39,7 @@ func (m *Manager) conformOnce(ctx context.Context, x *index) error {
 		return err
 	}
 	if need.Hold != "" {
-		m.hold(x, need.Hold)
-		return nil
+		return m.holdMissing(ctx, x, need.Hold)
 	}
 	if x.hasMissed() && need.Backfill == "" {
 		need.Backfill = "changes are missing: for a while no documents could be made of its tables"

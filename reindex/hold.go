@@ -27,11 +27,8 @@ const (
 // of the index, so that whatever process comes builds it anew.
 func (m *Manager) Missed(ctx context.Context, d *indexer.Documents, why *indexer.UnfitError) error {
 	x := m.byName[d.Index.Name]
-	if !x.hasMissed() {
-		if err := m.o.States.Miss(ctx, x.Name); err != nil {
-			return err
-		}
-		x.setMissed(true)
+	if err := m.noteMissed(ctx, x); err != nil {
+		return err
 	}
 	m.hold(x, why.Err.Error())
 	x.setAltered()
@@ -39,7 +36,30 @@ func (m *Manager) Missed(ctx context.Context, d *indexer.Documents, why *indexer
 	return nil
 }
 
-// hold leaves the documents of an index as they are, with an alarm that says why.
+// noteMissed notes that an index misses changes from here on. A crash after it costs a rebuild.
+func (m *Manager) noteMissed(ctx context.Context, x *index) error {
+	if x.hasMissed() {
+		return nil
+	}
+	if err := m.o.States.Miss(ctx, x.Name); err != nil {
+		return err
+	}
+	x.setMissed(true)
+	return nil
+}
+
+// holdMissing holds an index, after it is noted that it misses changes: what the stream brings
+// meanwhile goes nowhere.
+func (m *Manager) holdMissing(ctx context.Context, x *index, why string) error {
+	err := m.retry(ctx, "note that "+x.Name+" misses changes", func(ctx context.Context) error { return m.noteMissed(ctx, x) })
+	if err == nil {
+		m.hold(x, why)
+	}
+	return err
+}
+
+// hold leaves the documents of an index as they are, with an alarm that says why. That it misses
+// changes from then on is noted before.
 func (m *Manager) hold(x *index, why string) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
@@ -95,7 +115,9 @@ func (m *Manager) failed(ctx context.Context, x *index, err error) error {
 		return err
 	}
 	if unfit, ok := errors.AsType[*indexer.UnfitError](err); ok {
-		m.hold(x, unfit.Err.Error())
+		if err := m.holdMissing(ctx, x, unfit.Err.Error()); err != nil {
+			return err
+		}
 	}
 	m.fail(x, err)
 	return nil
