@@ -168,6 +168,41 @@ func TestDigest(t *testing.T) {
 	}
 }
 
+// A type's schema, and what a role may see by whom it belongs to, are no rows of the table.
+func TestDigestOfWhatIsAround(t *testing.T) {
+	t.Parallel()
+	d := testenv.NewDatabase(t)
+	role, owner := d.Unique("role"), d.Unique("owner")
+	d.Exec(t, `create schema s`, `create type s.mood as enum ('sad')`, `create table a (id int primary key, m s.mood)`,
+		strings.NewReplacer("$ROLE", role, "$OWNER", owner).Replace(`create role $ROLE; create role $OWNER; grant $OWNER to $ROLE; alter table a owner to $OWNER; alter table a enable row level security`))
+	conn, err := d.DB.Conn(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	if _, err := conn.ExecContext(t.Context(), `set role `+role); err != nil {
+		t.Fatal(err)
+	}
+	names := []catalog.TableName{{Schema: "public", Name: "a"}}
+	tables, err := catalog.LoadTables(t.Context(), conn, names)
+	if err != nil {
+		t.Fatal(err)
+	}
+	digest := catalog.NewDigest(names, tables, "pub")
+	was := ""
+	for _, alter := range []string{``, `revoke ` + owner + ` from ` + role, `grant ` + owner + ` to ` + role, `revoke ` + owner + ` from ` + role, `alter role ` + role + ` bypassrls`, `alter schema s rename to s2`} {
+		d.Exec(t, alter)
+		now, err := digest.Read(t.Context(), conn)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if now == was {
+			t.Errorf("%s: the digest is as before", alter)
+		}
+		was = now
+	}
+}
+
 // What the watch costs: 50 tables of 10 columns each, alone and in a catalog of 5,000 tables.
 func BenchmarkDigest(b *testing.B) {
 	for _, all := range []int{50, 5000} {
