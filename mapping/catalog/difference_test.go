@@ -203,6 +203,31 @@ func TestDigestOfWhatIsAround(t *testing.T) {
 	}
 }
 
+// A table gets a TOAST table with the first column that needs one: its rows are where they were.
+func TestFirstLongColumn(t *testing.T) {
+	t.Parallel()
+	d := testenv.NewDatabase(t)
+	d.Exec(t, `create table a (id int primary key)`)
+	names := []catalog.TableName{{Schema: "public", Name: "a"}}
+	var found []*catalog.Table
+	for _, alter := range []string{``, `alter table a add column v text`, `vacuum full a`} {
+		d.Exec(t, alter)
+		tables, err := catalog.LoadTables(t.Context(), d.DB, names)
+		if err != nil {
+			t.Fatal(err)
+		}
+		found = append(found, tables[names[0]])
+	}
+	if found[0].File == found[1].File {
+		t.Error("no TOAST table came")
+	}
+	for i, want := range []string{"[public.a: column v added]", "[public.a: rewritten]"} {
+		if got := fmt.Sprint(found[i+1].Differences(found[i])); got != want {
+			t.Errorf("%s, want %s", got, want)
+		}
+	}
+}
+
 // What the watch costs: 50 tables of 10 columns each, alone and in a catalog of 5,000 tables.
 func BenchmarkDigest(b *testing.B) {
 	for _, all := range []int{50, 5000} {
