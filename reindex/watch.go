@@ -148,7 +148,9 @@ func (m *Manager) look(ctx context.Context, w *watch) (again bool, err error) {
 func (m *Manager) publish(ctx context.Context) error {
 	var tables []string
 	for _, t := range m.o.Catalog.Present() {
-		tables = append(tables, t.SQL())
+		if !t.Unlogged { // Postgres refuses it, and its indices are held
+			tables = append(tables, t.SQL())
+		}
 	}
 	if len(tables) == 0 {
 		return nil // all indices are held

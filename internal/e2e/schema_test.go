@@ -122,6 +122,16 @@ var migrations = []migration{
 		alter: []string{`ALTER TABLE t ALTER COLUMN code TYPE int USING code + 1000, ALTER COLUMN place TYPE int USING place + 10, ALTER COLUMN kept TYPE int USING 1 - kept`}, after: `DELETE FROM t WHERE id = 2`,
 		more:    `, id: [code, place], routing: place, where: kept == 1, fields: [v]`,
 		options: []testenv.CheckOption{testenv.WithRouting("its own"), testenv.WithQuery(`SELECT code || '|' || place, place::text, json_build_object('v', v) FROM t WHERE kept = 1`)}},
+	{name: "enum of the id renamed", tables: enum + `CREATE TABLE t (m mood PRIMARY KEY, v text); INSERT INTO t VALUES ('sad', 'x'), ('ok', 'y')`,
+		alter: []string{`ALTER TYPE mood RENAME VALUE 'sad' TO 'unhappy'`}},
+	{name: "enum of the routing renamed", tables: enum + `CREATE TABLE t (id int PRIMARY KEY, m mood NOT NULL); ALTER TABLE t REPLICA IDENTITY FULL; INSERT INTO t SELECT i, 'sad' FROM generate_series(1, 20) i`,
+		alter: []string{`ALTER TYPE mood RENAME VALUE 'sad' TO 'unhappy'`}, more: `, routing: m, settings: {number_of_shards: 3}`, options: []testenv.CheckOption{testenv.WithRouting("m")}},
+	{name: "enum of where renamed", tables: enum + `CREATE TABLE t (id int PRIMARY KEY, m mood NOT NULL); INSERT INTO t SELECT i, CASE WHEN i < 9 THEN 'sad' ELSE 'ok' END::mood FROM generate_series(1, 20) i`,
+		alter: []string{`ALTER TYPE mood RENAME VALUE 'sad' TO 'unhappy'`, `ALTER TYPE mood RENAME VALUE 'ok' TO 'sad'`}, more: `, where: "m == 'sad'"`, options: []testenv.CheckOption{testenv.WithQuery(`SELECT id, to_json(t) FROM t WHERE m::text = 'sad'`)}},
+	{name: "name of the id exchanged", tables: `CREATE TABLE t (id int PRIMARY KEY, b int NOT NULL UNIQUE); ALTER TABLE t REPLICA IDENTITY FULL; INSERT INTO t SELECT i, i + 15 FROM generate_series(1, 20) i`,
+		alter: []string{`BEGIN; ALTER TABLE t RENAME id TO c; ALTER TABLE t RENAME b TO id; ALTER TABLE t RENAME c TO b; COMMIT`}, more: `, id: [id]`, options: []testenv.CheckOption{testenv.WithID("id")}},
+	{name: "name of where exchanged", tables: `CREATE TABLE t (id int PRIMARY KEY, a int, b int); INSERT INTO t SELECT i, i % 2, i % 3 FROM generate_series(1, 20) i`,
+		alter: []string{`BEGIN; ALTER TABLE t RENAME a TO c; ALTER TABLE t RENAME b TO a; ALTER TABLE t RENAME c TO b; COMMIT`}, more: `, where: a == 1`, options: []testenv.CheckOption{testenv.WithQuery(`SELECT id, to_json(t) FROM t WHERE a = 1`)}},
 
 	// Tables.
 	{name: "file moved", tables: `CREATE TABLE t (id int PRIMARY KEY, v text); INSERT INTO t SELECT i, 'v' FROM generate_series(1, 20) i`,
@@ -236,7 +246,7 @@ type heldMigration struct {
 }
 
 var heldMigrations = []heldMigration{
-	{name: "named column renamed", tables: twenty, more: `, fields: {x: {column: v}}`, options: []testenv.CheckOption{testenv.WithFields("v", "x"), testenv.WithFields("id")},
+	{name: "named column renamed", tables: twenty, more: `, fields: {x: {column: v}}`, options: []testenv.CheckOption{testenv.WithFields("v", "x")},
 		alter: `ALTER TABLE t RENAME COLUMN v TO w`, alarm: "column v", meanwhile: `UPDATE t SET w = 'away' WHERE id = 3`, back: `ALTER TABLE t RENAME COLUMN w TO v`},
 	{name: "column of where renamed", tables: `CREATE TABLE t (id int PRIMARY KEY, kept int); INSERT INTO t SELECT i, i % 2 FROM generate_series(1, 20) i`, more: `, where: kept == 1`,
 		options: []testenv.CheckOption{testenv.WithQuery(`SELECT id, to_json(t) FROM t WHERE kept = 1`)},
