@@ -111,7 +111,15 @@ func TestStopWalk(t *testing.T) {
 			}
 			x.endConform()
 		}},
-		"no documents can be made": {func(x *index) { m.hold(x, "because") }, func(x *index) { m.release(x) }},
+		"no documents can be made": {func(x *index) {
+			x.setMissed(true) // as is noted already
+			if err := m.hold(t.Context(), x, "because"); err != nil {
+				t.Error(err)
+			}
+		}, func(x *index) {
+			x.setMissed(false)
+			m.release(x)
+		}},
 	} {
 		x := &index{Index: &mapping.Index{Name: "p"}, documents: new(indexer.Documents), known: &live, runDone: true}
 		walk, done, _, _, ok := x.startWalk(t.Context())
