@@ -334,15 +334,15 @@ func (h *Handler) describe(name catalog.TableName, msg *pglogrepl.RelationMessag
 	}
 	before := h.o.Catalog.Tables()[name]
 	table, err := h.o.Catalog.load(h.ctx, h.o.Syncer.DB(), name)
-	if errors.Is(err, catalog.ErrNoTable) {
+	if err != nil {
+		return nil, err
+	}
+	if table == nil {
 		what := goneOrRenamed
 		if now := (catalog.TableName{Schema: msg.Namespace, Name: msg.RelationName}); now != name {
 			what = "is called " + now.String() + " now"
 		}
 		return nil, h.missTable(name, gone(name, what))
-	}
-	if err != nil {
-		return nil, err
 	}
 	if h.o.Altered != nil && before != nil && len(table.Differences(before)) > 0 {
 		h.o.Altered(table)

@@ -39,7 +39,7 @@ func (m *Manager) conformOnce(ctx context.Context, x *index) error {
 		return err
 	}
 	if need.Hold != "" {
-		return m.holdMissing(ctx, x, need.Hold)
+		return m.retry(ctx, "note that index "+x.Name+" is held", func(ctx context.Context) error { return m.hold(ctx, x, need.Hold) })
 	}
 	if x.hasMissed() && need.Backfill == "" {
 		need.Backfill = "changes are missing: for a while no documents could be made of its tables"
@@ -63,7 +63,9 @@ func (m *Manager) conformOnce(ctx context.Context, x *index) error {
 		m.release(x)
 		return m.backfill(ctx, x)
 	}
-	m.release(x)
+	if m.release(x) && need.Compare == "" {
+		need.Compare = "for a while it could not be built anew, and documents may have been refused"
+	}
 	if err := m.route(x, &st); err != nil {
 		return err
 	}

@@ -43,23 +43,24 @@ type rule struct {
 // got columns that are NULL everywhere ([control.HasGrown]), and is built anew otherwise, whatever
 // the rules say.
 var rules = map[catalog.DifferenceKind]rule{
-	catalog.Replaced:   {read: rebuild},
-	catalog.Rewritten:  {read: compare},
-	catalog.Added:      {read: replan, unread: replan}, // taken by the mapping, it changes the form
-	catalog.Dropped:    {read: replan, unread: replan}, // as above
-	catalog.Renamed:    {read: replan, unread: replan}, // as above
-	catalog.Exchanged:  {read: refresh, unread: replan},
-	catalog.Retyped:    {read: refresh, unread: replan},
-	catalog.Relabelled: {read: refresh, unread: replan},
-	catalog.Recomputed: {read: refresh, unread: replan},
-	catalog.Collated:   {read: refresh, unread: replan}, // rows of other tables may be put in in another order
-	catalog.Keyed:      {read: replan},
-	catalog.Identified: {read: replan},
-	catalog.Guarded:    {read: hold},
-	catalog.Unguarded:  {read: compare},
-	catalog.Unlogged:   {read: hold},
-	catalog.Logged:     {read: rebuild},
-	catalog.Unknown:    {read: compare},
+	catalog.Replaced:    {read: rebuild},
+	catalog.Rewritten:   {read: compare},
+	catalog.Added:       {read: replan, unread: replan}, // taken by the mapping, it changes the form
+	catalog.Dropped:     {read: replan, unread: replan}, // as above
+	catalog.Renamed:     {read: replan, unread: replan}, // as above
+	catalog.Exchanged:   {read: refresh, unread: replan},
+	catalog.Retyped:     {read: refresh, unread: replan},
+	catalog.Relabelled:  {read: refresh, unread: replan},
+	catalog.Recomputed:  {read: refresh, unread: replan},
+	catalog.Collated:    {read: refresh, unread: replan}, // rows of other tables may be put in in another order
+	catalog.Keyed:       {read: replan},
+	catalog.Identified:  {read: replan},
+	catalog.Guarded:     {read: hold},
+	catalog.Unguarded:   {read: compare},
+	catalog.Unlogged:    {read: hold},
+	catalog.Logged:      {read: rebuild},
+	catalog.Republished: {read: compare},
+	catalog.Unknown:     {read: compare},
 }
 
 // effects returns what the differences between the tables as they were noted and as they are lead

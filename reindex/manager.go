@@ -217,7 +217,7 @@ func (m *Manager) begin(ctx context.Context, x *index, noted *control.State) (co
 		st = *noted
 	}
 	if need.Hold != "" {
-		return st, m.holdMissing(ctx, x, need.Hold)
+		return st, m.hold(ctx, x, need.Hold)
 	}
 	if need.Grow && need.Backfill == "" {
 		grown, err := m.grow(ctx, x, st)

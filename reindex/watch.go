@@ -32,23 +32,28 @@ type watch struct {
 	digest *catalog.Digest
 	seen   string      // the digest when everything was found to be as noted, or taken up; "" before
 	lacks  *retry.Hold // of the alarm that the publication lacks what only somebody else can put right
+
+	// partitions says that an index may not be as the partitions of its tables are: the catalog has
+	// changed, an index is another one, or was not to be looked at the last time.
+	partitions bool
 }
 
 // watch looks at the catalog again and again, and has the indices be as it has changed, until ctx
 // is done. It looks at once when it is woken: the stream has described a table, somebody has
 // announced a change, an index is complete.
 func (m *Manager) watch(ctx context.Context) error {
-	w := &watch{names: append(m.tables(), watermarks(m.o.Syncer))}
+	w := &watch{names: append(m.tables(), watermarks(m.o.Syncer)), partitions: true}
 	interval := cmp.Or(m.o.Interval, lookInterval)
 	var alarm *retry.Hold
 	for failures := 0; ; {
 		pause, wake := interval, m.lookWake
 		again, err := m.look(ctx, w)
+		_, lost := errors.AsType[*dbsync.SlotLostError](err)
 		switch {
 		case ctx.Err() != nil:
 			return context.Cause(ctx)
-		case dbsync.IsPermanent(err):
-			return err // all changes are missing from here on
+		case lost:
+			return err // changes of all tables are missing from here on
 		case err != nil:
 			// What is noted is as it was, so it comes again.
 			m.o.Logger.Warn("the indices are not as the catalog is yet, trying again", "error", err)
@@ -125,12 +130,16 @@ func (m *Manager) look(ctx context.Context, w *watch) (again bool, err error) {
 			x.setAltered()
 		}
 	}
-	changed, unchanged, err := m.lookAtPartitions(ctx)
-	if err == nil && unchanged {
-		m.looked.Store(true)
+	if again || w.partitions {
+		changed, unchanged, err := m.lookAtPartitions(ctx)
+		if w.partitions = err != nil || !unchanged; !w.partitions {
+			m.looked.Store(true)
+		}
+		m.serveWake.raise()
+		return again || changed, err
 	}
 	m.serveWake.raise()
-	return again || changed, err
+	return false, nil
 }
 
 // publish has the publication hold the tables that there are. Its error is that of
@@ -148,13 +157,14 @@ func (m *Manager) publish(ctx context.Context) error {
 	}
 	slices.Sort(tables)
 	changed, err := m.o.Syncer.Publish(ctx, tables...)
-	if changed {
-		m.o.Logger.Info("tables came into the publication, or left it", "publication", m.o.Publication)
-		for _, x := range m.indices {
-			x.setAltered()
-		}
+	if err != nil || !changed {
+		return err
 	}
-	return err
+	m.o.Logger.Info("tables came into the publication, or left it", "publication", m.o.Publication)
+	for _, x := range m.indices {
+		x.setAltered()
+	}
+	return m.load(ctx) // how the publication has them is part of what tables are
 }
 
 // lackOf has an alarm stand as long as the publication lacks what only somebody else can put right;
@@ -180,7 +190,7 @@ func (m *Manager) lackOf(w *watch, err error) error {
 // load reads what the tables are now, all in one snapshot, and takes it up.
 func (m *Manager) load(ctx context.Context) error {
 	before := m.o.Catalog.Present()
-	now, err := catalog.LoadTables(ctx, m.o.Syncer.DB(), m.tables())
+	now, err := m.o.Catalog.Load(ctx, m.o.Syncer.DB(), m.tables())
 	if err != nil {
 		return err
 	}

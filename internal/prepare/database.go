@@ -26,8 +26,8 @@ func (p *Prepared) database(ctx context.Context, c *mapping.Config, log *slog.Lo
 	}
 	p.db = db.DB // whatever comes, Close closes it
 	for attempt := 1; ; attempt++ {
-		err := p.judge(ctx, c, db, log)
-		if _, wrong := errors.AsType[mapping.Problems](err); !wrong || attempt == maxJudged {
+		err := p.inspect(ctx, c, db, log)
+		if _, wrong := errors.AsType[mapping.Problems](err); !wrong || attempt == maxInspections {
 			return err
 		}
 		altered, failed := p.wereAltered(ctx, c, db)
@@ -41,12 +41,12 @@ func (p *Prepared) database(ctx context.Context, c *mapping.Config, log *slog.Lo
 	}
 }
 
-// maxJudged bounds how often the mapping is held against tables that are altered meanwhile.
-const maxJudged = 5
+// maxInspections bounds how often the mapping is held against tables that are altered meanwhile.
+const maxInspections = 5
 
 // wereAltered reports whether a table is not what it was when it was loaded.
 func (p *Prepared) wereAltered(ctx context.Context, c *mapping.Config, db *database) (bool, error) {
-	now, err := catalog.LoadTables(ctx, db, c.Tables())
+	now, err := catalog.LoadTables(ctx, db, c.Tables(), "")
 	for name, t := range now {
 		before := p.Tables[name]
 		if (t == nil) != (before == nil) || t != nil && len(t.Differences(before)) > 0 {
@@ -56,8 +56,8 @@ func (p *Prepared) wereAltered(ctx context.Context, c *mapping.Config, db *datab
 	return false, err
 }
 
-// judge is database for the tables as they are now.
-func (p *Prepared) judge(ctx context.Context, c *mapping.Config, db *database, log *slog.Logger) error {
+// inspect is database for the tables as they are now.
+func (p *Prepared) inspect(ctx context.Context, c *mapping.Config, db *database, log *slog.Logger) error {
 	known, err := p.loadTables(ctx, c, db)
 	if err != nil {
 		return err

@@ -78,7 +78,7 @@ func TestDifferences(t *testing.T) {
 	d := testenv.NewDatabase(t)
 	name := catalog.TableName{Schema: "public", Name: "t"}
 	load := func() *catalog.Table {
-		tables, err := catalog.LoadTables(t.Context(), d.DB, []catalog.TableName{name})
+		tables, err := catalog.LoadTables(t.Context(), d.DB, []catalog.TableName{name}, "pub")
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -141,7 +141,7 @@ func TestDigest(t *testing.T) {
 	d.Exec(t, `create table a (id int primary key)`, `create table p (id int primary key) partition by range (id)`, `create table p1 partition of p for values from (0) to (10)`,
 		`create table q (id int) partition by range (id)`, `create table base (id int primary key)`, `create publication pub for table a`)
 	names := []catalog.TableName{{Schema: "public", Name: "a"}, {Schema: "public", Name: "p"}, {Schema: "public", Name: "base"}, {Schema: "public", Name: "later"}}
-	tables, err := catalog.LoadTables(t.Context(), d.DB, names)
+	tables, err := catalog.LoadTables(t.Context(), d.DB, names, "pub")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -184,7 +184,7 @@ func TestDigestOfWhatIsAround(t *testing.T) {
 		t.Fatal(err)
 	}
 	names := []catalog.TableName{{Schema: "public", Name: "a"}}
-	tables, err := catalog.LoadTables(t.Context(), conn, names)
+	tables, err := catalog.LoadTables(t.Context(), conn, names, "")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -212,7 +212,7 @@ func TestFirstLongColumn(t *testing.T) {
 	var found []*catalog.Table
 	for _, alter := range []string{``, `alter table a add column v text`, `vacuum full a`} {
 		d.Exec(t, alter)
-		tables, err := catalog.LoadTables(t.Context(), d.DB, names)
+		tables, err := catalog.LoadTables(t.Context(), d.DB, names, "pub")
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -240,7 +240,7 @@ func BenchmarkDigest(b *testing.B) {
 			for i := range watched {
 				names = append(names, catalog.TableName{Schema: "public", Name: fmt.Sprint("t", i+1)})
 			}
-			tables, err := catalog.LoadTables(b.Context(), d.DB, names)
+			tables, err := catalog.LoadTables(b.Context(), d.DB, names, "pub")
 			if err != nil {
 				b.Fatal(err)
 			}
@@ -254,7 +254,7 @@ func BenchmarkDigest(b *testing.B) {
 			})
 			b.Run(fmt.Sprintf("load=%d/of=%d", watched, all), func(b *testing.B) {
 				for b.Loop() {
-					if _, err := catalog.LoadTables(b.Context(), d.DB, names); err != nil {
+					if _, err := catalog.LoadTables(b.Context(), d.DB, names, "pub"); err != nil {
 						b.Fatal(err)
 					}
 				}

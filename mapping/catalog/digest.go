@@ -48,6 +48,9 @@ SELECT coalesce(pg_catalog.sum(mark), 0)::text FROM (
 	UNION ALL SELECT pg_catalog.hashtextextended(pub.xmin::text, pub.oid::int8) FROM pub
 	UNION ALL SELECT pg_catalog.hashtextextended(r.xmin::text, r.oid::int8)
 	FROM pub CROSS JOIN tree JOIN pg_catalog.pg_publication_rel r ON r.prrelid = tree.oid AND r.prpubid = pub.oid
+	UNION ALL SELECT pg_catalog.hashtextextended(d.xmin::text, d.objid::int8)
+	FROM pub JOIN pg_catalog.pg_depend d ON d.refclassid = 'pg_catalog.pg_publication'::pg_catalog.regclass AND d.refobjid = pub.oid
+		AND d.classid = pg_catalog.to_regclass('pg_catalog.pg_publication_namespace') -- the schemas that it is for
 	UNION ALL SELECT pg_catalog.hashtextextended(pg_catalog.row_security_active(rel.oid)::text, rel.oid::int8) -- by attributes and memberships of the role
 	FROM rel
 ) marks(mark)`
@@ -60,8 +63,7 @@ type Digest struct {
 }
 
 // NewDigest returns a Digest of the tables of these names, there or not, of all that they and
-// their types are made of, as tables has it, and of a publication and what it says of them. Where
-// the publication is one of all tables or of schemas, its own row stands for that.
+// their types are made of, as tables has it, and of a publication and what it says of them.
 func NewDigest(names []TableName, tables Tables, publication string) *Digest {
 	d := &Digest{publication: publication}
 	types := make(map[uint32]bool)
