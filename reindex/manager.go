@@ -143,6 +143,7 @@ func (m *Manager) Begin(ctx context.Context) error {
 			if noted != nil {
 				st = *noted
 				st.NotBuilding()
+				st.Live.Fingerprint = "" // see refuse
 			}
 		}
 		if err == nil {

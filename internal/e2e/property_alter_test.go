@@ -170,7 +170,7 @@ var randomAlterations = []alteration{
 		leaf := *t
 		leaf.name, leaf.partitioned = t.leaf(i), false
 		selected := identifiers(columns)
-		all := []string{fmt.Sprintf("CREATE TABLE %s AS SELECT %s FROM %s%s", ident(added), selected, ident(leaf.name), drawWhere(d, t)), fmt.Sprintf("DROP TABLE %s", ident(leaf.name)),
+		all := []string{fmt.Sprintf("CREATE TABLE %s AS SELECT %s FROM %s%s", ident(added), selected, ident(leaf.name), drawWhere(d, t)), fmt.Sprintf("DROP TABLE %s CASCADE", ident(leaf.name)),
 			fmt.Sprintf("ALTER TABLE %s RENAME TO %s", ident(added), ident(leaf.name))}
 		for _, c := range t.key {
 			all = append(all, fmt.Sprintf("ALTER TABLE %s ALTER COLUMN %s SET NOT NULL", ident(leaf.name), ident(c.name)))

@@ -325,6 +325,7 @@ func (c *propertyCase) run(t testing.TB, total *propertyCounts) {
 	w.pause = 0
 	must(t, w.run(t.Context(), c.last))
 	if c.altered { // nothing tells when the last one is seen, but the documents
+		i.awaitLog(t, "following the slot") // an orderly end begins with that
 		s.awaitEqual(t, i)
 		i.stop(t)
 		s.once(t)

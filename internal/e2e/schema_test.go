@@ -469,6 +469,8 @@ func TestRefusedRebuild(t *testing.T) {
 	s.db.Exec(t, `UPDATE b SET v = 'and after'`)
 	i.awaitReady(t, 503, "index "+s.alias("a"))
 	s.awaitEqual(t, i, "b")
+	s.db.Exec(t, `UPDATE a SET v = 'a document of another form'`)
+	s.awaitCaughtUp(t, i)
 	for n := range 20 {
 		s.db.Exec(t, fmt.Sprintf("ALTER TABLE a DROP COLUMN c%d", n))
 	}
