@@ -67,14 +67,15 @@ func (c *Catalog) SetAll(now catalog.Tables) {
 	c.version.Add(1)
 }
 
-// name returns under which name of the mapping a table is known, and reports whether it is.
-func (c *Catalog) name(oid uint32) (catalog.TableName, bool) {
+// names returns under which names of the mapping the rows of a table are known: its own, and those
+// of tables that it inherits from, where the rows of children count.
+func (c *Catalog) names(oid uint32) (names []catalog.TableName) {
 	for name, t := range c.Tables() {
-		if t.OID == oid {
-			return name, true
+		if t.Has(oid) {
+			names = append(names, name)
 		}
 	}
-	return catalog.TableName{}, false
+	return names
 }
 
 // plan returns the plan for rows that are read again, without targets. It is made once for
@@ -97,10 +98,14 @@ func (c *Catalog) plan(r *root) (*RowPlan, error) {
 // load reads what a table is now and takes it up. Its error is that of [catalog.LoadTable].
 func (c *Catalog) load(ctx context.Context, q catalog.Querier, name catalog.TableName) (*catalog.Table, error) {
 	table, err := catalog.LoadTable(ctx, q, name.Schema, name.Name)
-	if err == nil {
-		c.Set(table)
+	if err != nil {
+		return nil, err
 	}
-	return table, err
+	if before := c.Tables()[name]; before != nil && before.WithChildren {
+		table = table.Following()
+	}
+	c.Set(table)
+	return table, nil
 }
 
 // An UnfitError reports that no documents of an index can be made of the tables as they are now:

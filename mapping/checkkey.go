@@ -55,11 +55,11 @@ func noKeyHint(t *catalog.Table) string {
 		}
 		hint += fmt.Sprintf("\nor here: id: [%s]", listOf(columns, catalog.QuoteIfNeeded))
 		if !t.Identity.Covers(columns) {
-			hint += ", and in the database:\n" + identityHint(t, "FULL")
+			hint += ", and in the database:\n" + identityHint(t, "FULL", columns)
 		}
 		return hint
 	}
-	return hint + "\nor CREATE UNIQUE INDEX over NOT NULL columns, name them in id, and in the database:\n" + identityHint(t, "FULL")
+	return hint + "\nor CREATE UNIQUE INDEX over NOT NULL columns, name them in id, and in the database:\n" + identityHint(t, "FULL", nil)
 }
 
 // routing reports whether old rows must carry the routing column besides the key.

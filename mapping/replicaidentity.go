@@ -46,7 +46,7 @@ func (k *checker) need(name catalog.TableName) *need {
 // without columns, cannot be it.
 func (k *checker) identityForm(t *catalog.Table) string {
 	outside := func(name string) bool { return !slices.Contains(t.PrimaryKey, name) }
-	if t.Identity.Kind == catalog.IdentityDefault || slices.ContainsFunc(k.need(t.TableName()).columns, outside) {
+	if t.Identity.Kind == catalog.IdentityDefault || t.WithChildren || slices.ContainsFunc(k.need(t.TableName()).columns, outside) {
 		return "FULL"
 	}
 	return "DEFAULT"
@@ -81,7 +81,7 @@ func (k *checker) related(c *Config) {
 			continue
 		}
 		t := k.tables[name]
-		hint := identityHint(t, k.identityForm(t))
+		hint := identityHint(t, k.identityForm(t), k.need(t.TableName()).columns)
 		if slices.ContainsFunc(k.problems, func(p Problem) bool { return p.Hint == hint }) {
 			continue // the table's own documents need the same, as reported
 		}
@@ -106,10 +106,14 @@ func appendNew(list []string, name string) []string {
 func (k *checker) identity(s *Source, t *catalog.Table, routed bool) {
 	path := s.path
 	id := s.KeyColumns(t)
-	hint := identityHint(t, k.identityForm(t))
+	hint := identityHint(t, k.identityForm(t), k.need(t.TableName()).columns)
 	switch {
 	case t.Identity.Kind == catalog.IdentityMixed && !t.Identity.Usable():
-		k.problem(k.idPath(s), hint, "%s: the partitions of table %s have no replica identity in common: deletes could not be found", path, t.TableName())
+		parts := "partitions of table "
+		if t.WithChildren {
+			parts = "children of table, and table "
+		}
+		k.problem(k.idPath(s), hint, "%s: the %s%s have no replica identity in common: deletes could not be found", path, parts, t.TableName())
 	case !t.Identity.Usable():
 		k.problem(k.idPath(s), hint, "%s: table %s has no replica identity: its updates and deletes are not logged", path, t.TableName())
 	case !t.Identity.Covers(id):
@@ -129,8 +133,11 @@ func (k *checker) idPath(s *Source) string {
 
 // identityHint returns the SQL that sets the replica identity of t. Partitions do
 // not take it over from their root, so there it is a line for psql that does it
-// to each.
-func identityHint(t *catalog.Table, form string) string {
+// to each. Of children whose rows count, those are named whose old rows lack one of needs.
+func identityHint(t *catalog.Table, form string, needs []string) string {
+	if t.WithChildren {
+		return identityHintOfAll(t, form, needs)
+	}
 	if !t.Partitioned {
 		return fmt.Sprintf("ALTER TABLE %s REPLICA IDENTITY %s;", t.SQL(), form)
 	}
