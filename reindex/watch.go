@@ -102,7 +102,10 @@ func (m *Manager) look(ctx context.Context, w *watch) (again bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	if altered := m.altered.Swap(false); altered || now != w.seen {
+	if m.altered.Swap(false) {
+		w.seen = ""
+	}
+	if now != w.seen {
 		if err := m.load(ctx); err != nil {
 			return false, err
 		}
