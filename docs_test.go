@@ -46,3 +46,75 @@ func TestDocsNameWhatIsThere(t *testing.T) {
 		t.Errorf("the manual names %d files: has its form changed?", named)
 	}
 }
+
+// namedTest finds tests that the manual names: `TestMigrations/names-exchanged`.
+var namedTest = regexp.MustCompile("`(Test[A-Za-z0-9]+)(?:/([^`]+))?`")
+
+// testFunction finds where they begin.
+var testFunction = regexp.MustCompile(`(?m)^func (Test[A-Za-z0-9]+)\(`)
+
+// TestDocsNameTestsThatAreThere makes sure that each test that docs/schema-changes.md names for a
+// statement is one: a function, and a case of that name in its file.
+func TestDocsNameTestsThatAreThere(t *testing.T) {
+	files := make(map[string]string) // test -> the text of its file, with the names of cases as of subtests
+	err := filepath.WalkDir(".", func(path string, d fs.DirEntry, err error) error {
+		if err != nil || !strings.HasSuffix(path, "_test.go") {
+			return err
+		}
+		text, err := os.ReadFile(path)
+		for _, m := range testFunction.FindAllSubmatch(text, -1) {
+			files[string(m[1])] = strings.ReplaceAll(string(text), " ", "-")
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	page, err := os.ReadFile("docs/schema-changes.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	named := namedTest.FindAllStringSubmatch(string(page), -1)
+	for _, m := range named {
+		text, ok := files[m[1]]
+		if !ok {
+			t.Errorf("docs/schema-changes.md names %s, which is no test", m[1])
+		} else if m[2] != "" && !strings.Contains(text, `"`+m[2]+`"`) {
+			t.Errorf("docs/schema-changes.md names %s/%s, which is no case of that test", m[1], m[2])
+		}
+	}
+	if len(named) < 50 {
+		t.Errorf("the page names %d tests: has its form changed?", len(named))
+	}
+}
+
+// statements are those of Postgres 18 that alter something
+// (https://www.postgresql.org/docs/18/sql-commands.html), and the actions of ALTER TABLE.
+var statements = []string{
+	"ALTER COLLATION", "ALTER CONVERSION", "ALTER DATABASE", "ALTER DEFAULT PRIVILEGES", "ALTER DOMAIN", "ALTER EVENT TRIGGER", "ALTER EXTENSION", "ALTER FOREIGN DATA WRAPPER",
+	"ALTER FOREIGN TABLE", "ALTER FUNCTION", "ALTER GROUP", "ALTER INDEX", "ALTER LANGUAGE", "ALTER LARGE OBJECT", "ALTER MATERIALIZED VIEW", "ALTER OPERATOR", "ALTER OPERATOR CLASS",
+	"ALTER OPERATOR FAMILY", "ALTER POLICY", "ALTER PROCEDURE", "ALTER AGGREGATE", "ALTER PUBLICATION", "ALTER ROLE", "ALTER ROUTINE", "ALTER RULE", "ALTER SCHEMA", "ALTER SEQUENCE", "ALTER SERVER",
+	"ALTER STATISTICS", "ALTER SUBSCRIPTION", "ALTER SYSTEM", "ALTER TABLE", "ALTER TABLESPACE", "ALTER TEXT SEARCH CONFIGURATION", "ALTER TEXT SEARCH DICTIONARY", "ALTER TEXT SEARCH PARSER",
+	"ALTER TEXT SEARCH TEMPLATE", "ALTER TRIGGER", "ALTER TYPE", "ALTER USER", "ALTER USER MAPPING", "ALTER VIEW",
+	"ADD COLUMN", "DROP COLUMN", "RENAME COLUMN", "RENAME CONSTRAINT", "RENAME TO", "SET SCHEMA", "ALL IN TABLESPACE", "SET TABLESPACE", "ATTACH PARTITION", "DETACH PARTITION", "FINALIZE",
+	"SET DEFAULT", "DROP DEFAULT", "SET NOT NULL", "DROP NOT NULL", "SET EXPRESSION", "DROP EXPRESSION", "ADD GENERATED", "SET GENERATED", "DROP IDENTITY", "SET STATISTICS",
+	"SET (attribute_option)", "SET STORAGE", "SET COMPRESSION", "ADD table_constraint", "USING INDEX", "ALTER CONSTRAINT", "VALIDATE CONSTRAINT", "DROP CONSTRAINT", "DISABLE TRIGGER", "ENABLE TRIGGER",
+	"DISABLE RULE", "ENABLE RULE", "DISABLE", "ENABLE ROW LEVEL SECURITY", "FORCE", "NO FORCE", "CLUSTER ON", "SET WITHOUT CLUSTER", "SET WITHOUT OIDS", "SET ACCESS METHOD", "SET LOGGED", "SET UNLOGGED",
+	"SET (storage_parameter)", "RESET (storage_parameter)", "INHERIT", "NO INHERIT", "OF", "NOT OF", "OWNER TO", "REPLICA IDENTITY",
+	"TRUNCATE", "VACUUM FULL", "CLUSTER", "REINDEX", "COMMENT", "SECURITY LABEL", "GRANT", "REVOKE", "CREATE RULE", "CREATE TRIGGER", "CREATE POLICY", "DROP TABLE", "CREATE TABLE", "COPY", "MERGE",
+}
+
+// TestEveryStatementIsDocumented makes sure that docs/schema-changes.md says of each of them what
+// happens.
+func TestEveryStatementIsDocumented(t *testing.T) {
+	page, err := os.ReadFile("docs/schema-changes.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, listed, _ := strings.Cut(string(page), "## Statement by statement")
+	for _, s := range statements {
+		if !regexp.MustCompile("(?m)^(###|\\|)[^\\n]*\\b" + regexp.QuoteMeta(strings.TrimSuffix(s, ")"))).MatchString(listed) {
+			t.Errorf("docs/schema-changes.md says nothing of %s", s)
+		}
+	}
+}

@@ -152,6 +152,7 @@ var (
 	_ func(*dbsync.Syncer, context.Context, ...string) (changed bool, err error)                  = (*dbsync.Syncer).Publish
 	_ func(*dbsync.Syncer, uint32, ...uint32)                                                     = (*dbsync.Syncer).Inherit
 	_ func(context.Context, ...dbsync.SyncerOpt) error                                            = dbsync.Teardown
+	_ func(*dbsync.Syncer) (schema, name string)                                                  = (*dbsync.Syncer).WatermarkTable
 	_ func() dbsync.SyncerOpt                                                                     = dbsync.WithNewSlot
 	_ func() dbsync.SyncerOpt                                                                     = dbsync.WithEventTriggers
 	_ string                                                                                      = dbsync.CatalogPrefix

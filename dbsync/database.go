@@ -31,6 +31,9 @@ var session = map[string]string{
 	// Our own commits must not hang with a synchronous standby that does not answer:
 	// watermarks are what finds out which commits do.
 	"synchronous_commit": "local",
+	// To compile a statement takes longer than any of ours runs for: half a second and more
+	// where the one that reads the catalog takes five milliseconds.
+	"jit": "off",
 	// A role's own limits are meant for people and applications.
 	"statement_timeout":                   "0",
 	"lock_timeout":                        "0",

@@ -63,19 +63,21 @@ DECLARE
 	may boolean := false;
 BEGIN
 	IF pg_catalog.current_setting('wal_level') <> 'logical'
-		OR TG_TAG IN ('GRANT', 'REVOKE', 'COMMENT', 'REFRESH MATERIALIZED VIEW', 'REINDEX') THEN
+		OR TG_TAG IN ('GRANT', 'REVOKE', 'COMMENT', 'REFRESH MATERIALIZED VIEW', 'REINDEX')
+		OR TG_EVENT = 'ddl_command_end' AND TG_TAG LIKE 'DROP %' THEN
 		RETURN;
 	END IF;
 	BEGIN
-		may := pg_catalog.bool_and(pg_catalog.has_function_privilege(f.oid, 'EXECUTE'))
-			FROM pg_catalog.pg_proc f JOIN pg_catalog.pg_namespace n ON n.oid = f.pronamespace
-			WHERE n.nspname = 'pg_catalog' AND f.proname = 'pg_logical_emit_message';
 		IF TG_EVENT = 'sql_drop' THEN
 			matters := EXISTS (SELECT FROM pg_catalog.pg_event_trigger_dropped_objects() d WHERE d.original AND NOT d.is_temporary
 				AND coalesce(d.schema_name <> ALL (pg_catalog.current_schemas(false)::text[]), true));
 		ELSE
 			matters := EXISTS (SELECT FROM pg_catalog.pg_event_trigger_ddl_commands() c WHERE NOT c.in_extension
 				AND coalesce(c.schema_name <> 'pg_temp' AND c.schema_name <> ALL (pg_catalog.current_schemas(false)::text[]), true));
+		END IF;
+		IF matters THEN
+			may := pg_catalog.bool_and(pg_catalog.has_function_privilege(f.oid, 'EXECUTE'))
+				FROM pg_catalog.pg_proc f WHERE f.proname = 'pg_logical_emit_message' AND f.pronamespace = 'pg_catalog'::pg_catalog.regnamespace;
 		END IF;
 	EXCEPTION WHEN OTHERS THEN
 		RAISE LOG '` + announceFunction + ` does not know what % did: %', TG_TAG, SQLERRM;
@@ -85,7 +87,7 @@ BEGIN
 	ELSIF may THEN
 		PERFORM pg_catalog.pg_logical_emit_message(true, '` + CatalogPrefix + `', TG_TAG);
 	ELSE
-		RAISE LOG '` + announceFunction + ` may not announce %: its owner lacks EXECUTE on pg_logical_emit_message', TG_TAG;
+		RAISE LOG '` + announceFunction + ` has not announced %: it may not, or could not find out', TG_TAG;
 	END IF;
 END
 `
@@ -98,7 +100,8 @@ END
 // pg_logical_emit_message, for their commands to go on. Its search path is fixed, and all that it
 // names is qualified.
 //
-// It is replaced and not dropped, since a session that is about to call it would not find it.
+// It is replaced and never dropped: a session that is at the end of a command would not find what it
+// is about to call, and the command would fail.
 func (s *Syncer) announceStatement() string {
 	return "CREATE OR REPLACE FUNCTION " + s.control(announceFunction) + "() RETURNS event_trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, " +
 		quoteIdent(s.namespace) + ", pg_temp AS $dbsync$" + announceBody + "$dbsync$"
@@ -129,7 +132,8 @@ type eventTriggerState struct {
 	owned    bool // by this role itself
 	inUse    bool // another slot that exists wants them
 
-	mayReplace, mayDrop bool // the role may do that with the function
+	mayReplace bool // the role may do that with the function
+	mayDrop    bool // the role may do that with each event trigger
 
 	names   map[string]string // by event
 	enabled map[string]bool   // by event: for all sessions
@@ -144,12 +148,11 @@ func (p *plan) readEventTriggers(ctx context.Context, conn *pgx.Conn) (st eventT
 	err = conn.QueryRow(ctx, `SELECT r.rolsuper, coalesce(f.oid, 0),
 		coalesce(pg_catalog.btrim(pg_catalog.regexp_replace(f.prosrc, '\s+', ' ', 'g')) = $3 AND f.prosecdef AND l.lanname = 'plpgsql'
 			AND f.proconfig = ARRAY['search_path=pg_catalog, ' || pg_catalog.quote_ident($1::text) || ', pg_temp'], false),
-		coalesce(f.proowner = r.oid, false), coalesce(pg_catalog.pg_has_role(f.proowner, 'USAGE'), false),
-		coalesce(pg_catalog.pg_has_role(f.proowner, 'USAGE') OR pg_catalog.pg_has_role(n.nspowner, 'USAGE'), false)
+		coalesce(f.proowner = r.oid, false), coalesce(pg_catalog.pg_has_role(f.proowner, 'USAGE'), false)
 		FROM pg_catalog.pg_roles r LEFT JOIN pg_catalog.pg_namespace n ON n.nspname = $1
 		LEFT JOIN pg_catalog.pg_proc f ON f.pronamespace = n.oid AND f.proname = $2 AND f.pronargs = 0
 		LEFT JOIN pg_catalog.pg_language l ON l.oid = f.prolang
-		WHERE r.rolname = current_user`, s.namespace, announceFunction, strings.Join(strings.Fields(announceBody), " ")).Scan(&st.super, &function, &st.current, &st.owned, &st.mayReplace, &st.mayDrop)
+		WHERE r.rolname = current_user`, s.namespace, announceFunction, strings.Join(strings.Fields(announceBody), " ")).Scan(&st.super, &function, &st.current, &st.owned, &st.mayReplace)
 	if err != nil {
 		return st, fmt.Errorf("look for function %s.%s: %w", s.namespace, announceFunction, err)
 	}
@@ -166,17 +169,18 @@ func (p *plan) readEventTriggers(ctx context.Context, conn *pgx.Conn) (st eventT
 	for _, event := range announceEvents {
 		names = append(names, s.triggerName(event))
 	}
-	rows, err := conn.Query(ctx, `SELECT evtname, evtevent, evtfoid = $1 AND evttags IS NULL, evtenabled = 'A' FROM pg_catalog.pg_event_trigger
+	rows, err := conn.Query(ctx, `SELECT evtname, evtevent, evtfoid = $1 AND evttags IS NULL, evtenabled = 'A', pg_catalog.pg_has_role(evtowner, 'USAGE') FROM pg_catalog.pg_event_trigger
 		WHERE evtfoid = $1 AND evttags IS NULL OR evtname = ANY ($2) ORDER BY evtname`, function, names)
 	if err != nil {
 		return st, fmt.Errorf("look for event triggers: %w", err)
 	}
-	st.names, st.enabled = make(map[string]string), make(map[string]bool)
+	st.names, st.enabled, st.mayDrop = make(map[string]string), make(map[string]bool), true
 	var name, event string
-	var ours, enabled bool
-	if _, err := pgx.ForEachRow(rows, []any{&name, &event, &ours, &enabled}, func() error {
+	var ours, enabled, owned bool
+	if _, err := pgx.ForEachRow(rows, []any{&name, &event, &ours, &enabled, &owned}, func() error {
 		if ours {
 			st.names[event], st.enabled[event] = name, enabled
+			st.mayDrop = st.mayDrop && owned
 		} else {
 			st.taken = append(st.taken, name)
 		}
@@ -272,24 +276,31 @@ func (s *Syncer) makeEventTriggers(ctx context.Context, conn *pgx.Conn, statemen
 	return nil
 }
 
-// planDropEventTriggers plans to remove what this slot does not want. Whoever owns the control
-// schema may drop the function, and its event triggers with it, even if a superuser made them.
+// planDropEventTriggers plans to remove what this slot does not want. The function stays, see
+// announceStatement.
 func (p *plan) planDropEventTriggers(st eventTriggerState) {
 	s := p.s
-	if !st.function || st.inUse {
+	if len(st.names) == 0 || st.inUse {
 		return
 	}
-	statement := "DROP FUNCTION " + s.control(announceFunction) + "() CASCADE"
-	if !st.mayDrop {
+	var statements []string
+	for _, event := range announceEvents {
+		if name, there := st.names[event]; there {
+			statements = append(statements, "DROP EVENT TRIGGER "+quoteIdent(name))
+		}
+	}
+	if !st.mayDrop { // a superuser has made them; they do no harm
 		p.eventTriggers.step("", func(context.Context, *pgx.Conn) error {
-			s.log.Warn("nobody wants the event triggers any more, and the role may not drop them", "role", s.config.User, "hint", statement+";")
+			s.log.Warn("nobody wants the event triggers any more, and the role may not drop them", "role", s.config.User, "hint", strings.Join(statements, "; ")+";")
 			return nil
 		})
 		return
 	}
-	p.eventTriggers.step("drop the event triggers: "+statement, func(ctx context.Context, conn *pgx.Conn) error {
-		if _, err := conn.Exec(ctx, statement); err != nil {
-			return fmt.Errorf("drop the event triggers: %w", err)
+	p.eventTriggers.step("drop the event triggers:\n"+strings.Join(statements, ";\n")+";", func(ctx context.Context, conn *pgx.Conn) error {
+		for _, statement := range statements {
+			if _, err := conn.Exec(ctx, statement); err != nil {
+				return fmt.Errorf("drop the event triggers: %w", err)
+			}
 		}
 		s.log.Info("dropped the event triggers, nobody wants them any more", "schema", s.namespace)
 		return nil

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"log/slog"
 	"net/url"
 	"regexp"
 	"strings"
@@ -219,6 +220,9 @@ func testEventTriggers(t *testing.T, db *testenv.Database) {
 		{admin, "CREATE EXTENSION citext", "CREATE EXTENSION"},
 		{admin, "DROP EXTENSION citext", "DROP EXTENSION"},
 		{admin, "ALTER TABLE t OWNER TO CURRENT_USER", "ALTER TABLE"},
+		// Postgres tells event triggers of none of these.
+		{admin, "VACUUM FULL t", ""},
+		{admin, "CLUSTER t USING t_pkey", ""},
 
 		// What is rolled back never was.
 		{app, "BEGIN; ALTER TABLE a ADD COLUMN never int; ROLLBACK", ""},
@@ -318,7 +322,7 @@ func TestEventTriggersDoNoHarm(t *testing.T) {
 			}
 			const drops = "CREATE TABLE v (id int); DROP TABLE v"
 			if got := said(t, db, drops); !strings.Contains(got, "dbsync_announce does not know what CREATE TABLE did: permission denied for function pg_event_trigger_ddl_commands") ||
-				!strings.Contains(got, "dbsync_announce may not announce DROP TABLE: its owner lacks EXECUTE") {
+				!strings.Contains(got, "dbsync_announce has not announced DROP TABLE: it may not") {
 				t.Errorf("the server says %s", got)
 			}
 			e.check(t, "t")
@@ -409,6 +413,52 @@ func TestEventTriggersAreKept(t *testing.T) {
 	}
 }
 
+// A command that is at its end, and about to call the function, goes on whatever setup does.
+func TestEventTriggersGoWhileACommandEnds(t *testing.T) {
+	t.Parallel()
+	const key = 4712
+	db := newDatabase(t, table(1)+fmt.Sprintf(`; CREATE FUNCTION hold() RETURNS event_trigger LANGUAGE plpgsql AS $$ BEGIN
+			IF current_setting('my.gate', true) = 'shut' THEN PERFORM pg_advisory_xact_lock_shared(%d); END IF;
+		END $$; CREATE EVENT TRIGGER a_first ON ddl_command_end EXECUTE FUNCTION hold()`, key))
+	with := withEventTriggers(t, db, "t")
+	with.Close()
+	older := "CREATE OR REPLACE FUNCTION dbsync_ctrl.dbsync_announce() RETURNS event_trigger LANGUAGE plpgsql SECURITY DEFINER AS 'BEGIN END'"
+	for name, meanwhile := range map[string]func(t *testing.T){
+		"it is removed": func(t *testing.T) {
+			without := &syncer{db: db, slot: with.slot, store: newStore(), opts: append(options(t, db, "t"), dbsync.WithReplicationSlot(with.slot))}
+			without.open(t)
+			without.Close()
+			if got := eventTriggers(t, db); got != "a_first ddl_command_end O" {
+				t.Errorf("there are %s", got)
+			}
+		},
+		"it is replaced": func(t *testing.T) {
+			db.Exec(t, older)
+			with.open(t)
+			with.Close()
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			with.open(t)
+			with.Close()
+			g := shutGate(t, db, key)
+			s := newSession(t, db)
+			s.exec("SET my.gate = 'shut'")
+			done := make(chan error, 1)
+			go func() {
+				_, err := s.conn.PgConn().Exec(t.Context(), "ALTER TABLE t ALTER v SET DEFAULT 'x'").ReadAll()
+				done <- err
+			}()
+			g.arrived()
+			meanwhile(t)
+			g.open()
+			if err := receive(t, "the command ends", done); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
 // Event triggers stay while any slot of the control schema wants them.
 func TestEventTriggersOfSeveralSlots(t *testing.T) {
 	t.Parallel()
@@ -438,7 +488,7 @@ func TestEventTriggersOfSeveralSlots(t *testing.T) {
 	}
 	a.Stop()
 	off(b)
-	if got := eventTriggers(t, db) + query[string](t, db, "SELECT coalesce(max(proname), '') FROM pg_proc WHERE proname = 'dbsync_announce'"); got != "" {
+	if got := eventTriggers(t, db); got != "" {
 		t.Errorf("when nobody wants them there are %s", got)
 	}
 
@@ -512,14 +562,17 @@ func TestEventTriggersTakeASuperuser(t *testing.T) {
 			s.open(t)
 			s.Close()
 
-			// The owner of the control schema removes what is in it.
-			s.opts = append(options(t, db, "t"), dbsync.WithPGConnStr(connStr), dbsync.WithReplicationSlot(s.slot))
-			found, err := dbsync.Inspect(t.Context(), s.opts...)
-			if err != nil || len(found.Wrong) > 0 || len(found.Steps) != 1 || found.Steps[0] != `drop the event triggers: DROP FUNCTION "dbsync_ctrl"."dbsync_announce"() CASCADE` {
+			// What is a superuser's to drop stays, and does not keep the role from going on.
+			var log strings.Builder
+			s.opts = append(options(t, db, "t"), dbsync.WithPGConnStr(connStr), dbsync.WithReplicationSlot(s.slot), dbsync.WithLogger(slog.New(slog.NewTextHandler(&log, nil))))
+			if found, err := dbsync.Inspect(t.Context(), s.opts...); err != nil || len(found.Wrong)+len(found.Steps) > 0 {
 				t.Errorf("an inspection finds %+v, %v", found, err)
 			}
 			s.open(t)
-			if got := eventTriggers(t, db); got != "" {
+			if !strings.Contains(log.String(), `hint="DROP EVENT TRIGGER \"dbsync_ctrl_ddl_command_end\"; DROP EVENT TRIGGER \"dbsync_ctrl_sql_drop\";"`) {
+				t.Errorf("setup says %s", log.String())
+			}
+			if got := eventTriggers(t, db); got != bothTriggers {
 				t.Errorf("there are %s still", got)
 			}
 		})

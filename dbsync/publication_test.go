@@ -284,7 +284,7 @@ func TestPublicationIsSharedWithAnEarlierVersion(t *testing.T) {
 	earlier := sharing(t, db, "earlier", dbsync.ForTables("a"))
 	earlier.open(t)
 	earlier.run(t)
-	db.Exec(t, "ALTER TABLE dbsync_ctrl.dbsync_slots DROP COLUMN publication, DROP COLUMN published", "COMMENT ON PUBLICATION dbsync_mypub IS 'kept by dbsync'",
+	db.Exec(t, "ALTER TABLE dbsync_ctrl.dbsync_slots DROP COLUMN publication, DROP COLUMN published, DROP COLUMN event_triggers", "COMMENT ON PUBLICATION dbsync_mypub IS 'kept by dbsync'",
 		"UPDATE dbsync_ctrl.schema_version SET version = 1 WHERE part = 'dbsync'")
 	second := sharing(t, db, "second", dbsync.ForTables("b"))
 	found, err := dbsync.Inspect(t.Context(), second.opts...)

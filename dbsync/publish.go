@@ -182,6 +182,8 @@ func (s *Syncer) publicationError(err error, verb, statement string) error {
 			Hint: "as owner of the tables and with CREATE on the database, or as superuser: " + statement + ";"}
 	case "42P01":
 		return &SetupError{Text: "publication " + s.publication, Err: err, Hint: "name existing tables"}
+	case "22023": // ERRCODE_INVALID_PARAMETER_VALUE of check_publication_add_relation: a view, or an unlogged table
+		return &SetupError{Text: "publication " + s.publication, Err: err, Hint: "name tables whose changes are in the log"}
 	}
 	return fmt.Errorf("publication %s: %w", s.publication, err)
 }

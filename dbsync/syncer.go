@@ -217,6 +217,10 @@ func (s *Syncer) Generation() string { return s.generation }
 // only within one of each.
 func (s *Syncer) System() (identifier string, timeline int32) { return s.system, s.timeline }
 
+// WatermarkTable returns the watermark table, which has to be in the publication like those of
+// [ForTables]: while it is not, nothing that waits for a place in the stream comes to an end.
+func (s *Syncer) WatermarkTable() (schema, name string) { return s.namespace, s.wmTable }
+
 // Close stops the Syncer if it runs, has the position confirmed, and closes the
 // connections. The slot stays.
 func (s *Syncer) Close() error {

@@ -13,6 +13,8 @@ import (
 // A Catalog is what is known of the tables that documents are made of, as the database's
 // catalog described them last. It is safe for concurrent use.
 type Catalog struct {
+	publication string // that has the tables
+
 	mu      sync.Mutex
 	tables  catalog.Tables             // replaced, not changed
 	gone    map[catalog.TableName]bool // names that were no table's when they were looked for last
@@ -20,9 +22,9 @@ type Catalog struct {
 	version atomic.Uint64              // see Version
 }
 
-// NewCatalog returns a Catalog of tables.
-func NewCatalog(tables catalog.Tables) *Catalog {
-	return &Catalog{tables: maps.Clone(tables), gone: make(map[catalog.TableName]bool), plans: make(map[*root]*RowPlan)}
+// NewCatalog returns a Catalog of tables, which a publication has.
+func NewCatalog(tables catalog.Tables, publication string) *Catalog {
+	return &Catalog{publication: publication, tables: maps.Clone(tables), gone: make(map[catalog.TableName]bool), plans: make(map[*root]*RowPlan)}
 }
 
 // Tables returns what is known now; of a table that is gone, what it was. It is not to be changed.
@@ -95,17 +97,23 @@ func (c *Catalog) plan(r *root) (*RowPlan, error) {
 	return p, nil
 }
 
-// load reads what a table is now and takes it up. Its error is that of [catalog.LoadTable].
+// Load reads what tables are now, all in one snapshot, see [catalog.LoadTables]. It does not take
+// that up.
+func (c *Catalog) Load(ctx context.Context, q catalog.Querier, names []catalog.TableName) (catalog.Tables, error) {
+	return catalog.LoadTables(ctx, q, names, c.publication)
+}
+
+// load reads what a table is now and takes it up; nil: there is none of this name.
 func (c *Catalog) load(ctx context.Context, q catalog.Querier, name catalog.TableName) (*catalog.Table, error) {
-	table, err := catalog.LoadTable(ctx, q, name.Schema, name.Name)
+	tables, err := c.Load(ctx, q, []catalog.TableName{name})
 	if err != nil {
 		return nil, err
 	}
 	if before := c.Tables()[name]; before != nil && before.WithChildren {
-		table = table.Following()
+		tables.Follow([]catalog.TableName{name})
 	}
-	c.Set(table)
-	return table, nil
+	c.SetAll(tables)
+	return tables[name], nil
 }
 
 // An UnfitError reports that no documents of an index can be made of the tables as they are now:

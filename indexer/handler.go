@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -60,7 +61,7 @@ type Handler struct {
 	xid       uint32                   // the transaction that the next message belongs to
 	plans     map[uint32][]*streamPlan // by relation, as links
 	links     map[uint32][]*linkPlan
-	described map[uint32]*pglogrepl.RelationMessage // as the stream has described them last
+	described map[uint32]*pglogrepl.RelationMessage // what they are made for, as the stream has described it last
 	compiled  uint64                                // the version of the catalog that plans and links are made for
 	scratch   []byte                                // a document being made
 	merged    pglogrepl.TupleData                   // see merge
@@ -219,9 +220,7 @@ func (h *Handler) HandleLogicalMessage(_ int, msg *pglogrepl.LogicalDecodingMess
 // to be in the log is. It must not be older, or documents would lack a column that the transaction
 // has added, until the next time that the table is altered.
 func (h *Handler) HandleRelationMessage(_ int, msg *pglogrepl.RelationMessage, _ *dbsync.PGTableInfo) error {
-	h.described[msg.RelationID] = msg
-	delete(h.plans, msg.RelationID)
-	delete(h.links, msg.RelationID)
+	h.forget(msg.RelationID)
 	names := h.o.Catalog.names(msg.RelationID)
 	if len(names) == 0 {
 		names = []catalog.TableName{{Schema: msg.Namespace, Name: msg.RelationName}}
@@ -255,7 +254,7 @@ type described struct {
 func (h *Handler) recompile() error {
 	h.compiled = h.o.Catalog.Version()
 	tables := h.o.Catalog.Tables()
-	for oid, msg := range h.described {
+	for oid, msg := range maps.Clone(h.described) { // which compile changes
 		var found []described
 		for _, name := range h.o.Catalog.names(oid) {
 			// A table that inherits from this one since may have been described before it did.
@@ -277,10 +276,21 @@ func (h *Handler) recompile() error {
 	return nil
 }
 
+// forget drops the plans for the rows of a table: they lead to nothing.
+func (h *Handler) forget(oid uint32) {
+	delete(h.described, oid)
+	delete(h.plans, oid)
+	delete(h.links, oid)
+}
+
 // compile makes the plans for the rows of a relation as a message describes them, which are rows of
 // these tables. An index whose documents cannot be made of them misses changes from here on.
 func (h *Handler) compile(msg *pglogrepl.RelationMessage, of []described) error {
-	h.plans[msg.RelationID], h.links[msg.RelationID] = nil, nil
+	h.forget(msg.RelationID)
+	if len(of) == 0 {
+		return nil
+	}
+	h.described[msg.RelationID] = msg
 	var parents []uint32
 	for _, d := range of {
 		if d.table.OID != msg.RelationID {
@@ -365,16 +375,16 @@ func (h *Handler) describe(name catalog.TableName, msg *pglogrepl.RelationMessag
 	}
 	before := h.o.Catalog.Tables()[name]
 	table, err := h.o.Catalog.load(h.ctx, h.o.Syncer.DB(), name)
-	if errors.Is(err, catalog.ErrNoTable) {
+	if err != nil {
+		return nil, err
+	}
+	if table == nil {
 		what := goneOrRenamed
 		now := catalog.TableName{Schema: msg.Namespace, Name: msg.RelationName}
 		if now != name && before != nil && before.OID == msg.RelationID {
 			what = "is called " + now.String() + " now"
 		}
 		return nil, h.missTable(name, gone(name, what))
-	}
-	if err != nil {
-		return nil, err
 	}
 	if h.o.Altered != nil && before != nil && (len(table.Differences(before)) > 0 || table.WithChildren && !table.SameChildren(before)) {
 		h.o.Altered(table)
@@ -428,9 +438,13 @@ func checkIdentity(msg *pglogrepl.RelationMessage, index string, needs []string,
 	}
 	for _, name := range needs {
 		if !identity[name] && !(table.Partitioned && table.Identity.Covers([]string{name})) {
+			form := "FULL"
+			if table.Virtual() != nil {
+				form = "USING INDEX …, of one that has the column"
+			}
 			return &dbsync.PermanentError{Err: fmt.Errorf("index %s: %s was changed while column %s was not in its replica identity, so it is not known which documents are gone; "+
-				"hint: ALTER TABLE %s REPLICA IDENTITY FULL, drop the replication slot, and start with on_slot_lost: reindex",
-				index, table.TableName(), catalog.QuoteIdent(name), table.TableName())}
+				"hint: ALTER TABLE %s REPLICA IDENTITY %s, drop the replication slot, and start with on_slot_lost: reindex",
+				index, table.TableName(), catalog.QuoteIdent(name), table.TableName(), form)}
 		}
 	}
 	return nil

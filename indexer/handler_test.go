@@ -80,7 +80,7 @@ func newStream(t *testing.T, db *testenv.Database, indices string, more ...strin
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { s.Close() })
-	s.handler = NewHandler(HandlerOptions{Syncer: s.Syncer, Documents: documents, Catalog: NewCatalog(known), Logger: searchtest.Logger(t)})
+	s.handler = NewHandler(HandlerOptions{Syncer: s.Syncer, Documents: documents, Catalog: NewCatalog(known, dbsync.DEFAULT_DBSYNC_PUBNAME), Logger: searchtest.Logger(t)})
 	s.MessageHandler = s.handler
 	return s
 }
@@ -89,7 +89,7 @@ func newStream(t *testing.T, db *testenv.Database, indices string, more ...strin
 // nothing.
 func TestAnnounced(t *testing.T) {
 	var announced []uint32
-	h := NewHandler(HandlerOptions{Announced: func(xid uint32) { announced = append(announced, xid) }})
+	h := NewHandler(HandlerOptions{Catalog: NewCatalog(nil, ""), Announced: func(xid uint32) { announced = append(announced, xid) }})
 	for _, message := range []pglogrepl.LogicalDecodingMessage{
 		{Prefix: dbsync.CatalogPrefix, Transactional: true, Content: []byte("ALTER TABLE")},
 		{Prefix: dbsync.CatalogPrefix, Content: []byte("ALTER TABLE")}, // not by an event trigger

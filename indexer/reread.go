@@ -400,12 +400,12 @@ func (r *rowReader) read(ctx context.Context, ops []dbsync.Operation, what chang
 // plan for that. Its error is an [*UnfitError] when a table is gone, or the mapping does not fit any more.
 func (c *Catalog) Reload(ctx context.Context, q catalog.Querier, p *RowPlan) (*RowPlan, error) {
 	for _, name := range p.Source.Tables() {
-		_, err := c.load(ctx, q, name)
-		if errors.Is(err, catalog.ErrNoTable) {
-			return nil, &UnfitError{Index: p.Documents.Index.Name, Err: gone(name, goneOrRenamed)}
-		}
+		t, err := c.load(ctx, q, name)
 		if err != nil {
 			return nil, err
+		}
+		if t == nil {
+			return nil, &UnfitError{Index: p.Documents.Index.Name, Err: gone(name, goneOrRenamed)}
 		}
 	}
 	altered, err := NewRowPlan(p.Documents, p.Source, c.Tables(), p.Targets...)

@@ -31,6 +31,7 @@ func (c *Config) Check(tables catalog.Tables) Problems {
 		}
 	}
 	k.related(c)
+	k.refusedWrites(c)
 	k.children(c)
 	k.problems.Sort()
 	k.problems = slices.CompactFunc(k.problems, func(a, b Problem) bool { return a == b })
@@ -52,14 +53,18 @@ func (k *checker) problem(path, hint, format string, args ...any) {
 }
 
 func (k *checker) source(s *Source) {
-	t := k.table(s.Table, s.path)
-	if t == nil {
-		return
+	if t := k.table(s.Table, s.path); t != nil {
+		routed, keyed := k.form(s, t)
+		if keyed {
+			k.identity(s, t, routed)
+		}
 	}
-	routed := k.routing(s, t)
-	if k.key(s, t) {
-		k.identity(s, t, routed)
-	}
+}
+
+// form reports what is wrong with how documents of rows of the table t look, and where they are. It
+// returns whether old rows must carry the routing column besides the key, and whether the key is one.
+func (k *checker) form(s *Source, t *catalog.Table) (routed, keyed bool) {
+	routed, keyed = k.routing(s, t), k.key(s, t)
 	if s.Where != "" {
 		if _, err := expr.CompileCondition(s.Where, t); err != nil {
 			k.expression(s.Key("where"), s.Key("where"), err)
@@ -69,6 +74,27 @@ func (k *checker) source(s *Source) {
 	for _, in := range s.Include {
 		k.include(in, t)
 	}
+	return routed, keyed
+}
+
+// Unfit says why no documents of the index can be made of the tables, and what to do; "" if they
+// can. The mapping fitted them when [Config.Check] was called, and a table was altered since.
+// What replica identities lack is not said: it matters when a row changes that nothing is told of.
+func (ix *Index) Unfit(tables catalog.Tables) string {
+	k := checker{tables: tables}
+	for _, s := range ix.Sources {
+		if t := k.table(s.Table, s.path); t != nil {
+			k.form(s, t)
+		}
+	}
+	if len(k.problems) == 0 {
+		return ""
+	}
+	first := k.problems[0]
+	if first.Hint == "" {
+		return first.Text
+	}
+	return first.Text + "; hint: " + first.Hint
 }
 
 // expression reports at path what is wrong with the expression of key.

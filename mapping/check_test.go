@@ -37,6 +37,14 @@ func with(t *catalog.Table, change func(*catalog.Table)) *catalog.Table {
 	return t
 }
 
+// virtual makes the generated columns of t virtual ones.
+func virtual(t *catalog.Table) *catalog.Table {
+	for i := range t.Columns {
+		t.Columns[i].Virtual = t.Columns[i].Generated
+	}
+	return t
+}
+
 func noKey(t *catalog.Table) { t.PrimaryKey, t.Identity.Columns = nil, nil }
 
 // catalog is a database with what Check has to tell apart.
@@ -84,6 +92,17 @@ func shopTables() catalog.Tables {
 		}),
 		with(table("loose_tags", "product_id", "tag"), noKey),
 		table("lines", "product_id", "sku", "parent"),
+		virtual(table("items", "product_id", "place!", "total=")),
+		with(virtual(table("whole", "total=")), func(t *catalog.Table) {
+			t.Identity = catalog.Identity{Kind: catalog.IdentityFull, Columns: []string{"id"}}
+		}),
+		with(virtual(table("whole_items", "product_id!", "total=")), func(t *catalog.Table) {
+			t.Identity = catalog.Identity{Kind: catalog.IdentityFull, Columns: []string{"id", "product_id"}}
+		}),
+		with(virtual(table("parted", "product_id!", "total=")), func(t *catalog.Table) { t.Partitioned = true }),
+		with(virtual(table("late", "product_id!", "total=")), func(t *catalog.Table) {
+			t.KeyDeferrable, t.Identity = true, catalog.Identity{Kind: catalog.IdentityFull, Columns: []string{"id", "product_id"}}
+		}),
 	)
 }
 
@@ -113,5 +132,57 @@ func TestCheck(t *testing.T) {
 				t.Error("only the good file is without problems")
 			}
 		})
+	}
+}
+
+// TestUnfit alters the tables of a mapping that fitted them.
+func TestUnfit(t *testing.T) {
+	c, err := Parse("f.yaml", []byte(`
+postgres: {url: postgres://localhost/shop}
+search: {urls: [http://localhost:9200]}
+indices:
+  ix:
+    table: t
+    where: kept
+    routing: place
+    fields: {x: {column: v}, "*": false}
+    include: {rs: {table: r, on: {id: t_id}, many: object}}
+`), env())
+	if err != nil {
+		t.Fatal(err)
+	}
+	number, text, boolean := catalog.NewBase(23, "integer"), catalog.NewBase(25, "text"), catalog.NewBase(16, "boolean")
+	number.Category, text.Category, boolean.Category = 'N', 'S', 'B'
+	columns := []string{"id", "kept", "place", "v"}
+	tables := func(rename, key string) catalog.Tables {
+		root := &catalog.Table{Schema: "public", Name: "t"}
+		for i, name := range columns {
+			if name == rename {
+				name = "away"
+			}
+			root.Columns = append(root.Columns, catalog.Column{Number: int16(i + 1), Name: name, Type: []*catalog.Type{number, boolean, text, text}[i], NotNull: true})
+		}
+		if key != "" {
+			root.PrimaryKey = []string{key}
+		}
+		related := &catalog.Table{Schema: "public", Name: "r", PrimaryKey: []string{"id"}, Columns: []catalog.Column{{Number: 1, Name: "id", Type: number, NotNull: true}, {Number: 2, Name: "t_id", Type: number}}}
+		if rename == "t_id" {
+			related.Columns[1].Name = "away"
+		}
+		return catalog.Tables{root.TableName(): root, related.TableName(): related}
+	}
+	for _, test := range []struct{ rename, key, want string }{
+		{"", "id", ""},
+		{"kept", "id", "table public.t has no column kept"},
+		{"place", "id", "table public.t has no column place"},
+		{"v", "id", "table public.t has no column v; hint: its columns: id, kept, place, away"},
+		{"t_id", "id", "table public.r has no column t_id"},
+		{"id", "away", "table public.t has no column id"},
+		{"", "", "table public.t has no primary key, and id is not given; hint: ALTER TABLE"},
+	} {
+		got := c.Indices[0].Unfit(tables(test.rename, test.key))
+		if got != test.want && (test.want == "" || !strings.Contains(got, test.want)) {
+			t.Errorf("%s away, key %q: %q, want %q", test.rename, test.key, got, test.want)
+		}
 	}
 }

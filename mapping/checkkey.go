@@ -55,11 +55,15 @@ func noKeyHint(t *catalog.Table) string {
 		}
 		hint += fmt.Sprintf("\nor here: id: [%s]", listOf(columns, catalog.QuoteIfNeeded))
 		if !t.Identity.Covers(columns) {
-			hint += ", and in the database:\n" + identityHint(t, "FULL", columns)
+			hint += ", and in the database:\n" + fullHint(t, columns)
 		}
 		return hint
 	}
-	return hint + "\nor CREATE UNIQUE INDEX over NOT NULL columns, name them in id, and in the database:\n" + identityHint(t, "FULL", nil)
+	form := "FULL"
+	if t.Virtual() != nil {
+		form = "USING INDEX …"
+	}
+	return hint + "\nor CREATE UNIQUE INDEX over NOT NULL columns, name them in id, and in the database:\n" + identityHint(t, form, nil)
 }
 
 // routing reports whether old rows must carry the routing column besides the key.

@@ -1,6 +1,7 @@
 package mapping
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -11,6 +12,7 @@ import (
 // A need is what is demanded of the replica identity of one table.
 type need struct {
 	columns []string // all that documents are found by, each once
+	path    string   // of what names the table first
 
 	// Of includes alone, what the identity does not meet:
 	in      *Include // the first one
@@ -22,6 +24,7 @@ type need struct {
 func (k *checker) demand(s *Source) {
 	if t := k.tables[s.Table]; t != nil {
 		n := k.need(s.Table)
+		n.path = cmp.Or(n.path, s.path)
 		for _, name := range s.KeyColumns(t) {
 			n.columns = appendNew(n.columns, name)
 		}
@@ -41,15 +44,16 @@ func (k *checker) need(name catalog.TableName) *need {
 	return k.needs[name]
 }
 
-// identityForm returns the replica identity that meets all that is demanded of a table. The
-// primary key alone is the cheapest one, but a deferrable one, which leaves the default
-// without columns, cannot be it.
-func (k *checker) identityForm(t *catalog.Table) string {
+// identityHint returns the SQL that sets the replica identity which meets all that is demanded of
+// a table. The primary key alone is the cheapest one, but a deferrable one, which leaves the
+// default without columns, cannot be it.
+func (k *checker) identityHint(t *catalog.Table) string {
+	columns := k.need(t.TableName()).columns
 	outside := func(name string) bool { return !slices.Contains(t.PrimaryKey, name) }
-	if t.Identity.Kind == catalog.IdentityDefault || t.WithChildren || slices.ContainsFunc(k.need(t.TableName()).columns, outside) {
-		return "FULL"
+	if t.Identity.Kind == catalog.IdentityDefault || t.KeyDeferrable || t.WithChildren || slices.ContainsFunc(columns, outside) {
+		return fullHint(t, columns)
 	}
-	return "DEFAULT"
+	return identityHint(t, "DEFAULT", columns)
 }
 
 // path notes by which columns of the table at its end the row before it is found: its old
@@ -60,6 +64,7 @@ func (k *checker) path(p *Path) {
 		return // reported
 	}
 	n := k.need(p.Table())
+	n.path = cmp.Or(n.path, p.Hops[len(p.Hops)-1].uses.path)
 	for _, name := range p.Columns() {
 		n.columns = appendNew(n.columns, name)
 		if !t.Identity.Covers([]string{name}) {
@@ -81,7 +86,7 @@ func (k *checker) related(c *Config) {
 			continue
 		}
 		t := k.tables[name]
-		hint := identityHint(t, k.identityForm(t), k.need(t.TableName()).columns)
+		hint := k.identityHint(t)
 		if slices.ContainsFunc(k.problems, func(p Problem) bool { return p.Hint == hint }) {
 			continue // the table's own documents need the same, as reported
 		}
@@ -95,6 +100,26 @@ func (k *checker) related(c *Config) {
 	}
 }
 
+// refusedWrites reports the tables whose updates and deletes Postgres refuses, because of us: they
+// are refused as soon as the table is published.
+func (k *checker) refusedWrites(c *Config) {
+	for _, name := range c.Tables() {
+		t, n := k.tables[name], k.needs[name]
+		if t == nil || n == nil || t.Virtual() == nil || !wholeRows(t) {
+			continue
+		}
+		k.problem(n.path, k.identityHint(t), "%s: table %s has the virtual generated column %s and REPLICA IDENTITY FULL: Postgres refuses its updates and deletes while it is published",
+			n.path, t.TableName(), t.Virtual().Name)
+	}
+}
+
+// wholeRows reports whether old rows carry all that they can. Partitions may have the identity
+// FULL though their root has not.
+func wholeRows(t *catalog.Table) bool {
+	all := !slices.ContainsFunc(t.Columns, func(c catalog.Column) bool { return !c.Generated && !t.Identity.Covers([]string{c.Name}) })
+	return t.Identity.Kind == catalog.IdentityFull || t.Identity.Kind == catalog.IdentityMixed && all
+}
+
 func appendNew(list []string, name string) []string {
 	if slices.Contains(list, name) {
 		return list
@@ -106,7 +131,7 @@ func appendNew(list []string, name string) []string {
 func (k *checker) identity(s *Source, t *catalog.Table, routed bool) {
 	path := s.path
 	id := s.KeyColumns(t)
-	hint := identityHint(t, k.identityForm(t), k.need(t.TableName()).columns)
+	hint := k.identityHint(t)
 	switch {
 	case t.WithChildren && !t.Identity.Usable():
 		k.problem(k.idPath(s), hint, "%s: table %s and those that inherit from it have no replica identity in common: updates and deletes could not be followed", path, t.TableName())
@@ -127,6 +152,44 @@ func (k *checker) idPath(s *Source) string {
 		return s.Key("id[0]")
 	}
 	return s.Key("table")
+}
+
+// fullHint returns the SQL by which old rows have all of columns. Whole old rows do, but see
+// [catalog.Table.Virtual]; then it is an index over a key and the columns, which Postgres takes
+// only where none of them can be NULL.
+func fullHint(t *catalog.Table, columns []string) string {
+	virtual := t.Virtual()
+	if virtual == nil {
+		return identityHint(t, "FULL", columns)
+	}
+	why := fmt.Sprintf("\n-- not FULL: with the virtual generated column %s Postgres would refuse updates and deletes", catalog.QuoteIfNeeded(virtual.Name))
+	key := t.OrderKey()
+	if t.KeyDeferrable || key == nil {
+		// An index over a deferrable key would be unique at once, and refuse what the key allows.
+		return fmt.Sprintf("ALTER TABLE %s REPLICA IDENTITY USING INDEX …; -- a unique index over NOT NULL columns, among them %s", t.SQL(), listOf(columns, catalog.QuoteIdent)) + why
+	}
+	all := slices.Clone(key)
+	for _, name := range columns {
+		all = appendNew(all, name)
+	}
+	hint := ""
+	for _, name := range all {
+		if c := t.Column(name); c != nil && !c.NotNull {
+			hint += fmt.Sprintf("ALTER TABLE %s ALTER COLUMN %s SET NOT NULL;\n", t.SQL(), catalog.QuoteIdent(name))
+		}
+	}
+	index, concurrently := t.Name+"_identity", " CONCURRENTLY"
+	if t.Partitioned {
+		concurrently = "" // Postgres cannot
+	}
+	hint += fmt.Sprintf("CREATE UNIQUE INDEX%s %s ON %s (%s);\n", concurrently, catalog.QuoteIdent(index), t.SQL(), listOf(all, catalog.QuoteIdent))
+	if !t.Partitioned {
+		return hint + identityHint(t, "USING INDEX "+catalog.QuoteIdent(index), columns) + why
+	}
+	qualified := catalog.QuoteIdent(t.Schema) + "." + catalog.QuoteIdent(index)
+	return hint + fmt.Sprintf("SELECT format('ALTER TABLE %%s REPLICA IDENTITY USING INDEX %%I', i.indrelid::regclass, c.relname) "+
+		"FROM pg_partition_tree('%s') p JOIN pg_index i ON i.indexrelid = p.relid JOIN pg_class c ON c.oid = p.relid WHERE p.isleaf \\gexec",
+		strings.ReplaceAll(qualified, "'", "''")) + why
 }
 
 // identityHint returns the SQL that sets the replica identity of t. Partitions do

@@ -67,7 +67,7 @@ func (m *Manager) build(ctx context.Context, x *index, st control.State, why, ge
 	}
 	if err := m.o.Client.CreateIndex(ctx, name, search.WriteAlias(x.Name, name), body); err != nil {
 		if isRefusedMapping(err) { // it will never be there, and is not to be waited for
-			err = errors.Join(err, m.o.States.Abandon(ctx, &st))
+			err = errors.Join(err, m.refuse(ctx, x, &st))
 		}
 		return control.State{}, err
 	}
@@ -78,6 +78,24 @@ func (m *Manager) build(ctx context.Context, x *index, st control.State, why, ge
 		}
 	}
 	return st, nil
+}
+
+// refuse notes that the cluster has refused the index that was to be built. The one in use gets
+// documents as the tables have them now, which are others than it was made for: it is not gone
+// back to, also where a table becomes again what it was.
+func (m *Manager) refuse(ctx context.Context, x *index, st *control.State) error {
+	if err := m.o.States.Abandon(ctx, st); err != nil {
+		return err
+	}
+	st.NotBuilding()
+	st.Live.Fingerprint = ""
+	if st.Live.Physical != "" {
+		if err := m.o.States.Adopt(ctx, st); err != nil {
+			return err
+		}
+	}
+	x.set(*st)
+	return nil
 }
 
 // newName returns the name of a physical index that comes after all that there are or

@@ -9,6 +9,7 @@ import (
 
 	"tidemark/indexer/search"
 	"tidemark/mapping"
+	"tidemark/mapping/catalog"
 	"tidemark/reindex/control"
 )
 
@@ -38,13 +39,12 @@ func (m *Manager) conformOnce(ctx context.Context, x *index) error {
 		return err
 	}
 	if need.Hold != "" {
-		m.hold(x, need.Hold)
-		return nil
+		return m.retry(ctx, "note that index "+x.Name+" is held", func(ctx context.Context) error { return m.hold(ctx, x, need.Hold) })
 	}
 	if x.hasMissed() && need.Backfill == "" {
 		need.Backfill = "changes are missing: for a while no documents could be made of its tables"
 	}
-	if need.Grow && need.Backfill == "" {
+	if need.Grow && need.Backfill == "" { // nothing is being built then, see HasGrown
 		grown, err := m.grow(ctx, x, st)
 		switch {
 		case err == nil:
@@ -63,9 +63,15 @@ func (m *Manager) conformOnce(ctx context.Context, x *index) error {
 		m.release(x)
 		return m.backfill(ctx, x)
 	}
-	m.release(x)
+	if m.release(x) && need.Compare == "" {
+		need.Compare = "for a while it could not be built anew, and documents may have been refused"
+	}
 	if err := m.route(x, &st); err != nil {
 		return err
+	}
+	if st.Building.Physical != "" { // work on it has failed before its end
+		x.setAltered() // what else is needed is for the index that it becomes
+		return m.backfill(ctx, x)
 	}
 	if need.Refresh != "" {
 		if err := m.refreshAll(ctx, x, need.Refresh); err != nil {
@@ -121,7 +127,7 @@ func isRefusedMapping(err error) bool {
 // lacks. A crash before the note costs a rebuild.
 func (m *Manager) grow(ctx context.Context, x *index, st control.State) (control.State, error) {
 	tables := m.o.Catalog.Tables()
-	fields, err := fieldsOf(x.Index, m)
+	fields, err := fieldsOf(x.Index, tables)
 	if err != nil {
 		return control.State{}, err
 	}
@@ -140,8 +146,8 @@ func (m *Manager) grow(ctx context.Context, x *index, st control.State) (control
 }
 
 // fieldsOf returns the mappings of an index, with its fields alone.
-func fieldsOf(ix *mapping.Index, m *Manager) ([]byte, error) {
-	body, err := ix.Body(m.o.Catalog.Tables())
+func fieldsOf(ix *mapping.Index, tables catalog.Tables) ([]byte, error) {
+	body, err := ix.Body(tables)
 	if err != nil {
 		return nil, err
 	}

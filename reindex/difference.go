@@ -2,6 +2,7 @@ package reindex
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"tidemark/mapping"
@@ -42,23 +43,24 @@ type rule struct {
 // got columns that are NULL everywhere ([control.HasGrown]), and is built anew otherwise, whatever
 // the rules say.
 var rules = map[catalog.DifferenceKind]rule{
-	catalog.Replaced:   {read: rebuild},
-	catalog.Rewritten:  {read: compare},
-	catalog.Added:      {read: replan, unread: replan}, // taken by the mapping, it changes the form
-	catalog.Dropped:    {read: replan, unread: replan}, // as above
-	catalog.Renamed:    {read: replan, unread: replan}, // as above
-	catalog.Exchanged:  {read: refresh, unread: replan},
-	catalog.Retyped:    {read: refresh, unread: replan},
-	catalog.Relabelled: {read: refresh, unread: replan},
-	catalog.Recomputed: {read: refresh, unread: replan},
-	catalog.Collated:   {read: refresh, unread: replan}, // rows of other tables may be put in in another order
-	catalog.Keyed:      {read: replan},
-	catalog.Identified: {read: replan},
-	catalog.Guarded:    {read: hold},
-	catalog.Unguarded:  {read: compare},
-	catalog.Unlogged:   {read: hold},
-	catalog.Logged:     {read: rebuild},
-	catalog.Unknown:    {read: compare},
+	catalog.Replaced:    {read: rebuild},
+	catalog.Rewritten:   {read: compare},
+	catalog.Added:       {read: replan, unread: replan}, // taken by the mapping, it changes the form
+	catalog.Dropped:     {read: replan, unread: replan}, // as above
+	catalog.Renamed:     {read: replan, unread: replan}, // as above
+	catalog.Exchanged:   {read: refresh, unread: replan},
+	catalog.Retyped:     {read: refresh, unread: replan},
+	catalog.Relabelled:  {read: refresh, unread: replan},
+	catalog.Recomputed:  {read: refresh, unread: replan},
+	catalog.Collated:    {read: refresh, unread: replan}, // rows of other tables may be put in in another order
+	catalog.Keyed:       {read: replan},
+	catalog.Identified:  {read: replan},
+	catalog.Guarded:     {read: hold},
+	catalog.Unguarded:   {read: compare},
+	catalog.Unlogged:    {read: hold},
+	catalog.Logged:      {read: rebuild},
+	catalog.Republished: {read: compare},
+	catalog.Unknown:     {read: compare},
 }
 
 // effects returns what the differences between the tables as they were noted and as they are lead
@@ -82,13 +84,25 @@ func effects(ix *mapping.Index, noted string, now catalog.Tables) (map[effect][]
 		for _, d := range is.Differences(was) {
 			rule := rules[d.Kind]
 			e := rule.read
-			if d.Column != "" && !reads[name][d.Column] {
+			switch {
+			case d.Column == "":
+			case !reads[name][d.Column]:
 				e = rule.unread
+			case e == refresh && places(ix, is, d.Column):
+				e = rebuild // documents would stay where no row leads any more
 			}
 			found[e] = append(found[e], d.String())
 		}
 	}
 	return found, nil
+}
+
+// places reports whether values of a column of a table say where documents are: in their ids, or
+// as what they are routed by.
+func places(ix *mapping.Index, t *catalog.Table, column string) bool {
+	return slices.ContainsFunc(ix.Sources, func(s *mapping.Source) bool {
+		return s.Table == t.TableName() && (s.Routing == column || slices.Contains(s.KeyColumns(t), column))
+	})
 }
 
 // unusable says why no documents can be made of rows of a table, and what to do; "" if they can.

@@ -22,33 +22,38 @@ const (
 	lastPause  = 32 * time.Minute
 )
 
-// Missed notes that an index misses changes from here on, since no documents can be made of its
-// tables: for [indexer.HandlerOptions]. When it returns nil the control schema has no generation
-// of the index, so that whatever process comes builds it anew.
+// Missed has an index held whose documents cannot be made of a change of the stream: for
+// [indexer.HandlerOptions].
 func (m *Manager) Missed(ctx context.Context, d *indexer.Documents, why *indexer.UnfitError) error {
 	x := m.byName[d.Index.Name]
+	if err := m.hold(ctx, x, why.Err.Error()); err != nil {
+		return err
+	}
+	x.setAltered()
+	m.wake()
+	return nil
+}
+
+// hold leaves the documents of an index as they are, with an alarm that says why. The index misses
+// changes from here on, so the control schema has no generation of it when hold returns, and
+// whatever process comes builds it anew. A crash before costs nothing: it has missed none yet.
+func (m *Manager) hold(ctx context.Context, x *index, why string) error {
 	if !x.hasMissed() {
 		if err := m.o.States.Miss(ctx, x.Name); err != nil {
 			return err
 		}
 		x.setMissed(true)
 	}
-	m.hold(x, why.Err.Error())
-	x.setAltered()
-	m.wake()
-	return nil
-}
-
-// hold leaves the documents of an index as they are, with an alarm that says why.
-func (m *Manager) hold(x *index, why string) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	x.held = true
+	x.stopWalkLocked()
 	x.documents.SetTargets()
 	if x.old != nil {
 		x.old.SetTargets()
 	}
 	m.raise(x, why)
+	return nil
 }
 
 // fail notes that work on an index failed. It is tried again when the pause is over.
@@ -70,16 +75,18 @@ func (m *Manager) raise(x *index, text string) {
 	x.failure = text
 }
 
-// release ends what hold and fail began.
-func (m *Manager) release(x *index) {
+// release ends what hold and fail began. It reports whether work on the index had failed.
+func (m *Manager) release(x *index) (hadFailed bool) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
+	hadFailed = !x.retryAt.IsZero()
 	x.held, x.failure = false, ""
 	x.retryAt, x.pause = time.Time{}, 0
 	if x.alarm != nil {
 		x.alarm.Release()
 		x.alarm = nil
 	}
+	return hadFailed
 }
 
 // failed decides what becomes of an error of the work on one index. What it returns ends the
@@ -94,7 +101,9 @@ func (m *Manager) failed(ctx context.Context, x *index, err error) error {
 		return err
 	}
 	if unfit, ok := errors.AsType[*indexer.UnfitError](err); ok {
-		m.hold(x, unfit.Err.Error())
+		if err := m.hold(ctx, x, unfit.Err.Error()); err != nil {
+			return err
+		}
 	}
 	m.fail(x, err)
 	return nil

@@ -44,6 +44,9 @@ type index struct {
 	// more, until a worker takes it up.
 	altered bool
 
+	// conforming is set while a worker has the index be as its tables are.
+	conforming bool
+
 	// missed is set when the index misses changes, until it is made anew; the control schema has
 	// no generation of it then.
 	missed bool
@@ -157,13 +160,21 @@ func (x *index) isAltered() bool {
 	return x.altered
 }
 
-// takeAltered reports whether a table of the index was altered since it was called last.
+// takeAltered reports whether a table of the index was altered since it was called last. If so the
+// caller has the index be as it is now, and calls endConform.
 func (x *index) takeAltered() bool {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	altered := x.altered
-	x.altered = false
+	x.altered, x.conforming = false, altered
 	return altered
+}
+
+// endConform says that the index is as its tables are, or that having it so has failed.
+func (x *index) endConform() {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.conforming = false
 }
 
 // startRebuild says that a rebuild which was asked for begins: who wants it cancelled waits

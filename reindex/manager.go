@@ -39,7 +39,7 @@ type Options struct {
 	Logger      *slog.Logger
 
 	// Verify says how indices are compared with their tables in the background; the zero value:
-	// those that are unproven alone, and what differs is reported.
+	// those that are unproven alone, and what differs is repaired.
 	Verify mapping.Verify
 
 	// Rebuild reports whether an index is to be rebuilt at the start although nothing else asks
@@ -143,6 +143,7 @@ func (m *Manager) Begin(ctx context.Context) error {
 			if noted != nil {
 				st = *noted
 				st.NotBuilding()
+				st.Live.Fingerprint = "" // see refuse
 			}
 		}
 		if err == nil {
@@ -216,8 +217,7 @@ func (m *Manager) begin(ctx context.Context, x *index, noted *control.State) (co
 		st = *noted
 	}
 	if need.Hold != "" {
-		m.hold(x, need.Hold)
-		return st, nil
+		return st, m.hold(ctx, x, need.Hold)
 	}
 	if need.Grow && need.Backfill == "" {
 		grown, err := m.grow(ctx, x, st)

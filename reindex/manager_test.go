@@ -60,15 +60,15 @@ func TestRefusals(t *testing.T) {
 // An index that the search server does not take has an alarm, and holds up no other.
 func TestRefusedDefinition(t *testing.T) {
 	t.Parallel()
-	r := newRig(t, "PREFIXt: {table: t, settings: {number_of_shards: -1}}\nPREFIXu: {table: t}", tableT, rowsT(20))
+	r := newRig(t, "PREFIXt: {table: t, settings: {number_of_shards: -1}}\nPREFIXu: {table: u}", tableT, rowsT(20), `CREATE TABLE u (id int PRIMARY KEY, v text)`, `INSERT INTO u SELECT * FROM t`)
 	p := r.start(t, options{serve: true})
 	p.complete(t)
 	if err := p.manager.failures(); err == nil || !strings.Contains(err.Error(), r.prefix+"t") || !strings.Contains(err.Error(), "number_of_shards") || strings.Contains(err.Error(), r.prefix+"u") {
 		t.Errorf("the alarms are %v", err)
 	}
-	r.db.Exec(t, `UPDATE t SET v = 'changed' WHERE id = 8`)
+	r.db.Exec(t, `UPDATE u SET v = 'changed' WHERE id = 8`)
 	p.settle(t)
-	r.check(t, "u")
+	testenv.CheckSynced(t, r.db, r.search, r.prefix+"u", "t")
 }
 
 // Every request of the beginning fails once, without effect or with its answer lost.

@@ -44,6 +44,9 @@ func NeedOf(ctx context.Context, client *search.Client, ix *mapping.Index, st *c
 			return Need{Hold: why}, nil
 		}
 	}
+	if why := ix.Unfit(tables); why != "" {
+		return Need{Hold: why}, nil
+	}
 	switch {
 	case st == nil || st.Live.Physical == "" && st.Building.Physical == "":
 		return Need{Backfill: "the index is new"}, nil

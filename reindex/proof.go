@@ -235,7 +235,7 @@ func (x *index) walkDue(how mapping.Verify, begun time.Time, end until) (at time
 // canBeWalked reports whether the index is complete, and its documents are made as its tables are.
 // x.mu is held.
 func (x *index) canBeWalked() bool {
-	return x.runDone && !x.altered && x.known != nil && x.known.Live.Physical != "" && x.known.Building.Physical == ""
+	return x.runDone && !x.altered && !x.conforming && !x.missed && x.failure == "" && !x.held && x.known != nil && x.known.Live.Physical != "" && x.known.Building.Physical == ""
 }
 
 // owesWalk reports whether the index is unproven, and no walk has come to its end since.
@@ -319,7 +319,7 @@ func (m *Manager) walkOn(ctx context.Context, x *index, st *control.State, p con
 	found := differenceLog{m: m, x: x}
 	_, err := verify.Run(ctx, x.Index, verify.Options{
 		DB: m.o.Syncer.DB(), Client: m.o.Client, Schema: m.o.Schema, Slot: m.o.Slot, Tables: tables, Logger: m.o.Logger, Alarm: m.o.Alarm,
-		Progress: verify.NoProgress{}, Repair: m.o.Verify.OnDifference == mapping.OnDifferenceRepair, Found: found.add,
+		Progress: verify.NoProgress{}, Repair: m.o.Verify.OnDifference != mapping.OnDifferenceReport, Found: found.add,
 		Walk: &verify.Walk{Physical: p.Physical, At: at, RowsPerSecond: cmp.Or(m.o.Verify.RowsPerSecond, mapping.DefaultVerifyRowsPerSecond), Note: func(ctx context.Context, now control.Walk) error {
 			at = now
 			return m.noteWalk(ctx, x, &at)
@@ -367,7 +367,7 @@ func (m *Manager) noteWalk(ctx context.Context, x *index, at *control.Walk) erro
 // rebuildInstead asks for a rebuild of an index that differs so much that repairing it document by
 // document would cost more, where differences are repaired.
 func (m *Manager) rebuildInstead(ctx context.Context, x *index, why error) error {
-	if m.o.Verify.OnDifference != mapping.OnDifferenceRepair {
+	if m.o.Verify.OnDifference == mapping.OnDifferenceReport {
 		m.o.Logger.Error("an index differs from its tables, and the rest of it was not compared", "index", x.Name, "error", why)
 		return nil
 	}

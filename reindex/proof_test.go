@@ -1,12 +1,16 @@
 package reindex
 
 import (
+	"context"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"strings"
 	"testing"
 	"time"
 
+	"tidemark/indexer"
+	"tidemark/indexer/retry"
 	"tidemark/mapping"
 	"tidemark/reindex/control"
 )
@@ -80,11 +84,63 @@ func (r *rig) proof(t testing.TB, index string) control.Proof {
 	return p
 }
 
-// compared waits until a walk has come to its end, and returns what is noted of it.
+// compared waits until a walk has come to its end, and returns what is noted of it. A walk waits for
+// the slot several times.
 func (r *rig) compared(t testing.TB, index string, number int64) (p control.Proof) {
 	t.Helper()
-	await(t, fmt.Sprintf("walk %d of %s ends", number, index), func() bool { p = r.proof(t, index); return p.Last.Number >= number })
+	for deadline := time.Now().Add(4 * patience); p.Last.Number < number; time.Sleep(20 * time.Millisecond) {
+		if p = r.proof(t, index); time.Now().After(deadline) {
+			t.Fatalf("walk %d of %s does not end: %+v", number, index, p)
+		}
+	}
 	return p
+}
+
+// Whatever makes the documents of an index others than its tables have ends its walk, and none
+// begins before that is over.
+func TestStopWalk(t *testing.T) {
+	live := control.State{Name: "p", Live: control.Version{Physical: "p-1"}}
+	building := live
+	building.Building.Physical = "p-2"
+	m := New(Options{Alarm: retry.NewAlarm(slog.New(slog.NewTextHandler(t.Output(), nil)))})
+	for name, test := range map[string]struct{ begin, end func(x *index) }{
+		"it is filled anew": {func(x *index) { x.set(building) }, func(x *index) { x.set(live) }},
+		"a table was altered": {(*index).setAltered, func(x *index) {
+			if x.takeAltered(); x.canBeWalked() {
+				t.Error("it can be walked through while it is not as its table is")
+			}
+			x.endConform()
+		}},
+		"no documents can be made": {func(x *index) {
+			x.setMissed(true) // as is noted already
+			if err := m.hold(t.Context(), x, "because"); err != nil {
+				t.Error(err)
+			}
+		}, func(x *index) {
+			x.setMissed(false)
+			m.release(x)
+		}},
+	} {
+		x := &index{Index: &mapping.Index{Name: "p"}, documents: new(indexer.Documents), known: &live, runDone: true}
+		walk, done, _, _, ok := x.startWalk(t.Context())
+		if !ok || walk.Err() != nil {
+			t.Fatalf("%s: it cannot be walked through before", name)
+		}
+		test.begin(x)
+		if context.Cause(walk) != errWalkStopped {
+			t.Errorf("%s: the walk goes on", name)
+		}
+		done()
+		if _, _, _, _, ok := x.startWalk(t.Context()); ok {
+			t.Errorf("%s: another walk begins", name)
+		}
+		test.end(x)
+		if _, done, _, _, ok := x.startWalk(t.Context()); !ok {
+			t.Errorf("%s: no walk begins when it is over", name)
+		} else {
+			done()
+		}
+	}
 }
 
 // differ plants three differences in the documents of rowsT, of each kind one.
@@ -102,7 +158,7 @@ func (r *rig) differ(t testing.TB) {
 func TestUnprovenIsCompared(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, `PREFIXt: {table: t}`, tableT, rowsT(500))
-	p := r.start(t, options{serve: true, verify: mapping.Verify{OnDifference: mapping.OnDifferenceRepair}})
+	p := r.start(t, options{serve: true, verify: mapping.Verify{OnDifference: mapping.OnDifferenceRepair, RowsPerSecond: 40}})
 	p.complete(t)
 	if s := p.manager.Proof(r.prefix + "t"); s.IsUnproven() || s.Last.Number != 0 || s.Walk.UnderWay() {
 		t.Errorf("just filled: %+v", s)
@@ -118,6 +174,8 @@ func TestUnprovenIsCompared(t *testing.T) {
 	of := r.compared(t, "t", 1)
 	if l := of.Last; of.IsUnproven() || l.Rows != 500 || l.Documents != 501 || l.Found != 3 || l.Repaired != 3 {
 		t.Errorf("%+v", of)
+	} else if took := l.FinishedAt.Sub(l.BeganAt); took < 22*time.Second { // a second's worth may go at once, of rows and of documents
+		t.Errorf("1000 rows and documents were compared in %s, at 40 a second", took)
 	}
 	await(t, "the process knows", func() bool {
 		s := p.manager.Proof(r.prefix + "t")
@@ -149,7 +207,7 @@ func TestDifferencesAreReported(t *testing.T) {
 // by another order of rows begins anew.
 func TestWalkGoesOn(t *testing.T) {
 	t.Parallel()
-	const rows = 30_000
+	const rows = 3_000
 	r := newRig(t, `PREFIXt: {table: t}`, tableT, rowsT(rows))
 	p := r.start(t, options{serve: true})
 	p.complete(t)
@@ -162,7 +220,7 @@ func TestWalkGoesOn(t *testing.T) {
 			t.Fatal(err)
 		}
 		w := noted.Walk
-		w.Cursor, w.Key, w.Rows, w.Found, w.Repaired = cursor, key, 20_000, 7, 6
+		w.Cursor, w.Key, w.Rows, w.Found, w.Repaired = cursor, key, 2_000, 7, 6
 		if err := proofs.Advance(t.Context(), st.Name, &w); err != nil {
 			t.Fatal(err)
 		}
@@ -171,8 +229,8 @@ func TestWalkGoesOn(t *testing.T) {
 		cursor, key []string
 		rows        int64
 	}{
-		{[]string{"20000"}, []string{"id"}, rows},
-		{[]string{"x"}, []string{"v"}, rows + 20_000},
+		{[]string{"2000"}, []string{"id"}, rows},
+		{[]string{"x"}, []string{"v"}, rows + 2_000},
 	} {
 		r.crashAll(t)
 		begin(test.cursor, test.key)
@@ -187,7 +245,7 @@ func TestWalkGoesOn(t *testing.T) {
 	r.crashAll(t)
 	begin(nil, nil)
 	w := r.proof(t, "t").Walk
-	w.Phase, w.NextSeqNo, w.LastSeqNo, w.Rows, w.Documents = control.WalkDocuments, 25_000, rows-1, rows, 25_000
+	w.Phase, w.NextSeqNo, w.LastSeqNo, w.Rows, w.Documents = control.WalkDocuments, 2_500, rows-1, rows, 2_500
 	if err := proofs.Advance(t.Context(), r.prefix+"t", &w); err != nil {
 		t.Fatal(err)
 	}
@@ -216,6 +274,10 @@ func TestWalkIsEnded(t *testing.T) {
 	await(t, "a walk begins", func() bool { return r.proof(t, "t").Walk.Number == 1 })
 	unprove("two")
 	await(t, "another walk begins", func() bool { return r.proof(t, "t").Walk.Number == 2 })
+	// One that is not told finds out when it is noted next, after ten seconds.
+	if second := r.proof(t, "t"); second.Walk.BeganAt.Sub(second.Unproven.Noted) > 7*time.Second {
+		t.Errorf("the second walk began %s after the doubt", second.Walk.BeganAt.Sub(second.Unproven.Noted))
+	}
 	before := r.state(t, "t").Live.Physical
 	if err := m.ask(within(t, patience), &control.Request{Kind: control.KindReindex, Index: r.prefix + "t"}); err != nil {
 		t.Fatal(err)
@@ -223,6 +285,11 @@ func TestWalkIsEnded(t *testing.T) {
 	if now := r.state(t, "t").Live.Physical; now == before {
 		t.Fatalf("%s is still in use", now)
 	}
+	await(t, "the walk of the one before has ended", func() bool {
+		x.mu.Lock()
+		defer x.mu.Unlock()
+		return x.walking == nil
+	})
 	if s := m.Proof(r.prefix + "t"); s.IsUnproven() || s.OwesWalk() || s.Walk.UnderWay() || s.Last.Number != 0 {
 		t.Errorf("of the new physical index: %+v", s)
 	}
@@ -232,6 +299,54 @@ func TestWalkIsEnded(t *testing.T) {
 		p := r.proof(t, "t")
 		return p.Walk.Number == 3 && p.Physical != before && p.Unproven.Why == "three"
 	})
+	p.serves(t)
+}
+
+// An index that differs in more documents than it pays to repair is rebuilt.
+func TestTooDifferentIsRebuilt(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, `PREFIXt: {table: t}`, tableT, rowsT(500))
+	r.start(t, options{serve: true}).complete(t)
+	r.crashAll(t)
+	r.differ(t)
+	before := r.state(t, "t")
+	proofs := control.NewProofs(r.db.DB, mapping.DefaultControlSchema)
+	noted, err := proofs.Begin(t.Context(), before, 1000)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := noted.Walk
+	w.Found, w.Repaired = 99_998, 99_998
+	if err := proofs.Advance(t.Context(), before.Name, &w); err != nil {
+		t.Fatal(err)
+	}
+	p := r.start(t, options{serve: true, verify: mapping.Verify{Every: time.Hour}})
+	p.complete(t)
+	await(t, "another physical index is in use", func() bool {
+		st := r.state(t, "t")
+		return st.Live.Physical != before.Live.Physical && st.Building.Physical == ""
+	})
+	r.check(t, "t")
+	if s := p.manager.Proof(r.prefix + "t"); s.Last.Number != 0 || s.Walk.UnderWay() {
+		t.Errorf("of the new one: %+v", s)
+	}
+	p.serves(t)
+}
+
+// A walk that was under way when walks were switched off is not gone on with, nor said to be.
+func TestWalkIsGivenUp(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, `PREFIXt: {table: t}`, tableT, rowsT(10))
+	r.start(t, options{}).complete(t)
+	r.crashAll(t)
+	if _, err := control.NewProofs(r.db.DB, mapping.DefaultControlSchema).Begin(t.Context(), r.state(t, "t"), 20); err != nil {
+		t.Fatal(err)
+	}
+	p := r.start(t, options{serve: true})
+	p.complete(t)
+	if of := r.proof(t, "t"); of.Walk.UnderWay() || of.Last.Number != 0 {
+		t.Errorf("%+v", of)
+	}
 	p.serves(t)
 }
 

@@ -155,8 +155,11 @@ func (r *rig) open(t testing.TB, o options) (*process, error) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	catalog := indexer.NewCatalog(tables)
-	p.handler = indexer.NewHandler(indexer.HandlerOptions{Syncer: p.syncer, Documents: p.documents, Catalog: catalog, Client: client, Bulk: bulk, Logger: log})
+	catalog := indexer.NewCatalog(tables, c.Postgres.Publication)
+	p.handler = indexer.NewHandler(indexer.HandlerOptions{Syncer: p.syncer, Documents: p.documents, Catalog: catalog, Client: client, Bulk: bulk, Logger: log,
+		Missed: func(ctx context.Context, d *indexer.Documents, why *indexer.UnfitError) error {
+			return p.manager.Missed(ctx, d, why)
+		}})
 	p.manager = New(Options{Syncer: p.syncer, Client: client, DeadLetters: p.dead, Alarm: alarm, States: p.states,
 		Requests: control.NewRequests(p.syncer.DB(), c.Postgres.ControlSchema, c.Postgres.Slot), Keep: p.handler.Add,
 		Proofs: control.NewProofs(p.syncer.DB(), c.Postgres.ControlSchema), Verify: o.verify,

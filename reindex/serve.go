@@ -116,7 +116,10 @@ func (m *Manager) work(ctx context.Context, x *index, requests []*control.Reques
 	}
 	defer release()
 	if !x.waits(time.Now()) && x.takeAltered() {
-		if err := m.conform(ctx, x); err != nil {
+		err := m.conform(ctx, x)
+		x.endConform()
+		m.proofWake.raise()
+		if err != nil {
 			return err
 		}
 	}

@@ -33,23 +33,28 @@ type watch struct {
 	digest *catalog.Digest
 	seen   string      // the digest when everything was found to be as noted, or taken up; "" before
 	lacks  *retry.Hold // of the alarm that the publication lacks what only somebody else can put right
+
+	// partitions says that an index may not be as the partitions of its tables are: the catalog has
+	// changed, an index is another one, or was not to be looked at the last time.
+	partitions bool
 }
 
 // watch looks at the catalog again and again, and has the indices be as it has changed, until ctx
 // is done. It looks at once when it is woken: the stream has described a table, somebody has
 // announced a change, an index is complete.
 func (m *Manager) watch(ctx context.Context) error {
-	w := &watch{names: m.tables()}
+	w := &watch{names: append(m.tables(), watermarks(m.o.Syncer)), partitions: true}
 	interval := cmp.Or(m.o.Interval, lookInterval)
 	var alarm *retry.Hold
 	for failures := 0; ; {
 		pause, wake := interval, m.lookWake
 		again, err := m.look(ctx, w)
+		_, lost := errors.AsType[*dbsync.SlotLostError](err)
 		switch {
 		case ctx.Err() != nil:
 			return context.Cause(ctx)
-		case dbsync.IsPermanent(err):
-			return err // all changes are missing from here on
+		case lost:
+			return err // changes of all tables are missing from here on
 		case err != nil:
 			// What is noted is as it was, so it comes again.
 			m.o.Logger.Warn("the indices are not as the catalog is yet, trying again", "error", err)
@@ -78,6 +83,12 @@ func (m *Manager) watch(ctx context.Context) error {
 			return context.Cause(ctx)
 		}
 	}
+}
+
+// watermarks is the watermark table, which may be taken out of the publication like any other.
+func watermarks(s *dbsync.Syncer) catalog.TableName {
+	schema, name := s.WatermarkTable()
+	return catalog.TableName{Schema: schema, Name: name}
 }
 
 // look looks whether the catalog has changed, and if it has takes up what it is now. Workers are
@@ -120,12 +131,16 @@ func (m *Manager) look(ctx context.Context, w *watch) (again bool, err error) {
 			x.setAltered()
 		}
 	}
-	changed, unchanged, err := m.lookAtPartitions(ctx)
-	if err == nil && unchanged {
-		m.looked.Store(true)
+	if again || w.partitions {
+		changed, unchanged, err := m.lookAtPartitions(ctx)
+		if w.partitions = err != nil || !unchanged; !w.partitions {
+			m.looked.Store(true)
+		}
+		m.serveWake.raise()
+		return again || changed, err
 	}
 	m.serveWake.raise()
-	return again || changed, err
+	return false, nil
 }
 
 // publish has the publication hold the tables that there are. Its error is that of
@@ -138,16 +153,19 @@ func (m *Manager) publish(ctx context.Context) error {
 		return nil // all indices are held
 	}
 	changed, err := m.o.Syncer.Publish(ctx, tables...)
+	if err != nil {
+		return err
+	}
 	if changed {
 		m.o.Logger.Info("tables came into the publication, or left it", "publication", m.o.Publication)
 		for _, x := range m.indices {
 			x.setAltered()
 		}
+		if err := m.load(ctx); err != nil { // how the publication has them is part of what tables are
+			return err
+		}
 	}
-	if err == nil {
-		err = unpublishable(present)
-	}
-	return err
+	return unpublishable(present)
 }
 
 // unpublishable returns a [*dbsync.SetupError] that names children of tables which are left out of
@@ -199,7 +217,7 @@ func (m *Manager) lackOf(w *watch, err error) error {
 // load reads what the tables are now, all in one snapshot, and takes it up.
 func (m *Manager) load(ctx context.Context) error {
 	before := m.o.Catalog.Present()
-	now, err := catalog.LoadTables(ctx, m.o.Syncer.DB(), m.tables())
+	now, err := m.o.Catalog.Load(ctx, m.o.Syncer.DB(), m.tables())
 	if err != nil {
 		return err
 	}

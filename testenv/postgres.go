@@ -51,6 +51,7 @@ func DefaultSettings() map[string]string {
 		"full_page_writes":      "off",
 		"max_wal_size":          "'2GB'",
 		"logging_collector":     "off",
+		"jit":                   "off", // which takes longer than any statement of a test
 	}
 }
 

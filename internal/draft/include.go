@@ -91,11 +91,14 @@ func (d *drafter) weigh(t *catalog.Table, head []string, in *include) bool {
 		return false
 	}
 	for _, p := range problems {
-		if !strings.HasPrefix(p.Hint, "ALTER ") && !strings.HasPrefix(p.Hint, "SELECT ") {
+		isSQL := func(prefix string) bool { return strings.HasPrefix(p.Hint, prefix) }
+		if !slices.ContainsFunc([]string{"ALTER ", "SELECT ", "CREATE "}, isSQL) {
 			return false
 		}
-		if !slices.Contains(in.before, p.Hint) {
-			in.before = append(in.before, p.Hint)
+		for line := range strings.SplitSeq(p.Hint, "\n") {
+			if !slices.Contains(in.before, line) {
+				in.before = append(in.before, line)
+			}
 		}
 	}
 	return true

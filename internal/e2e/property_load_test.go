@@ -20,6 +20,10 @@ type transaction struct {
 	statements []string
 	rollback   bool
 	overlaps   bool // it ends after the next one
+
+	kind  string // of the alteration that it is; "": none
+	first bool   // the first part of it: the other one counts
+	bare  bool   // its statements are no transaction
 }
 
 func (t transaction) String() string {
@@ -29,6 +33,9 @@ func (t transaction) String() string {
 	}
 	if t.overlaps {
 		end = "(the next one ends first) " + end
+	}
+	if t.bare {
+		return strings.Join(t.statements, "; ") + ";"
 	}
 	return "BEGIN; " + strings.Join(t.statements, "; ") + "; " + end + ";"
 }
@@ -155,12 +162,13 @@ type propertyWriter struct {
 	conns                   [2]*pgx.Conn
 	next                    int
 	committed, rolled, lost int // lost: they met another one
+	altered                 map[string]int
 	pause                   time.Duration
 }
 
 func newPropertyWriter(t testing.TB, url string) *propertyWriter {
 	t.Helper()
-	w := new(propertyWriter)
+	w := &propertyWriter{altered: make(map[string]int)}
 	for i := range w.conns {
 		config, err := pgx.ParseConfig(url)
 		must(t, err)
@@ -207,6 +215,14 @@ func (w *propertyWriter) run(ctx context.Context, all []transaction) error {
 	return nil
 }
 
+// expectedStates are the errors of transactions that met another one: no lock within the time, a
+// deadlock, a key that is there. The last one attaches or detaches what is referred to.
+var expectedStates = []string{"55P03", "40P01", "23505", "23503"}
+
+// statesOfAlterations are those of alterations: the publication is not there yet, or lacks the table;
+// the instance changes it at the same moment; what the first part was to make is not there.
+var statesOfAlterations = []string{"42704", "XX000", "42P01", "42703"}
+
 // begin executes all of a transaction but its end.
 func (w *propertyWriter) begin(ctx context.Context, t transaction) (end func() error, err error) {
 	conn := w.conns[w.next%len(w.conns)]
@@ -215,10 +231,14 @@ func (w *propertyWriter) begin(ctx context.Context, t transaction) (end func() e
 	if t.rollback {
 		last, counter = "ROLLBACK", &w.rolled
 	}
-	for _, statement := range append([]string{"BEGIN"}, t.statements...) {
+	begin := "BEGIN"
+	if t.bare {
+		begin, last = "", ""
+	}
+	for _, statement := range append([]string{begin}, t.statements...) {
 		if _, err := conn.Exec(ctx, statement); err != nil {
 			pg, ok := errors.AsType[*pgconn.PgError](err)
-			if !ok || !slices.Contains([]string{"55P03", "40P01", "23505", "23503"}, pg.Code) { // the last one attaches or detaches what is referred to
+			if !ok || !slices.Contains(expectedStates, pg.Code) && (t.kind == "" || !slices.Contains(statesOfAlterations, pg.Code)) {
 				return nil, fmt.Errorf("%s: %w", statement, err)
 			}
 			last, counter = "ROLLBACK", &w.lost
@@ -228,6 +248,9 @@ func (w *propertyWriter) begin(ctx context.Context, t transaction) (end func() e
 	return func() error {
 		_, err := conn.Exec(ctx, last)
 		*counter++
+		if counter == &w.committed && t.kind != "" && !t.first {
+			w.altered[t.kind]++
+		}
 		return err
 	}, nil
 }

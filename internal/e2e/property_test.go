@@ -22,7 +22,23 @@ import (
 // case; its seed, or the file that rapid leaves, repeats it, but for what depends on time.
 func TestProperty(t *testing.T) {
 	t.Parallel()
-	setRapid(t, "checks", strconv.Itoa(pick(6, 200)))
+	checkProperty(t, pick(6, 200), drawCase)
+}
+
+// TestPropertyAlter has migrations of every kind among them, between and inside of transactions,
+// while the command runs and between its lives.
+func TestPropertyAlter(t *testing.T) {
+	t.Parallel()
+	checkProperty(t, pick(3, 200), drawAlteredCase)
+}
+
+// rapidFlags are one set for all tests of the process.
+var rapidFlags sync.Mutex
+
+func checkProperty(t *testing.T, checks int, drawn func(t *rapid.T) *propertyCase) {
+	rapidFlags.Lock()
+	defer rapidFlags.Unlock()
+	setRapid(t, "checks", strconv.Itoa(checks))
 	setRapid(t, "shrinktime", pick(30*time.Second, 5*time.Minute).String())
 	setRapid(t, "seed", strconv.FormatUint(newSeed(t), 10))
 	testenv.SharedPostgres(t)
@@ -37,7 +53,7 @@ func TestProperty(t *testing.T) {
 		}
 	})
 	rapid.Check(t, func(r *rapid.T) {
-		c := rapid.Custom(drawCase).Draw(r, "case")
+		c := rapid.Custom(drawn).Draw(r, "case")
 		b := runCase(t, c, &total)
 		if b.failed {
 			failed = "the smallest case that failed:\n" + c.String() + "\n" + strings.Join(b.output, "\n")
@@ -46,13 +62,17 @@ func TestProperty(t *testing.T) {
 	})
 }
 
+// givenFlags are those of the command line, before any was set here.
+var givenFlags = sync.OnceValue(func() map[string]bool {
+	given := make(map[string]bool)
+	flag.Visit(func(f *flag.Flag) { given[f.Name] = true })
+	return given
+})
+
 // setRapid sets a flag of rapid, unless it was given.
 func setRapid(t *testing.T, name, value string) {
 	t.Helper()
-	name = "rapid." + name
-	given := false
-	flag.Visit(func(f *flag.Flag) { given = given || f.Name == name })
-	if !given {
+	if name = "rapid." + name; !givenFlags()[name] {
 		must(t, flag.Set(name, value))
 	}
 }
@@ -64,6 +84,7 @@ type propertyCase struct {
 	initial []string
 	rounds  []propertyRound
 	last    []transaction
+	altered bool // migrations are among the transactions
 }
 
 // A propertyRound is one life of the command, up to its violent end.
@@ -133,6 +154,23 @@ func drawCase(t *rapid.T) *propertyCase {
 	return c
 }
 
+// drawAlteredCase draws a case with migrations. What the mapping does not fit in the middle of comes
+// only while an instance runs that all indices were complete in: none begins with that.
+func drawAlteredCase(t *rapid.T) *propertyCase {
+	c := drawCase(t)
+	c.altered = true
+	a := &alterer{draw: draw{t}, tables: c.tables}
+	for i := range c.rounds {
+		r := &c.rounds[i]
+		if i > 0 {
+			r.before = a.into(r.before, a.int(0, 4), false)
+		}
+		r.during = a.into(r.during, a.int(1, 6), r.calm)
+	}
+	c.last = a.into(c.last, a.int(1, 4), false)
+	return c
+}
+
 func (c *propertyCase) statements() []string {
 	all := []string{types}
 	for _, t := range c.tables {
@@ -194,9 +232,15 @@ func (ix *propertyIndex) text() string {
 }
 
 // propertyCounts tells what was tried.
-type propertyCounts struct{ cases, tables, kills, backfilling, faults, cuts, committed, rolled, lost int }
+type propertyCounts struct {
+	cases, tables, kills, backfilling, faults, cuts, committed, rolled, lost int
+	altered                                                                  map[string]int
+}
 
-func (n *propertyCounts) String() string {
+func (n *propertyCounts) String() (text string) {
+	if n.altered != nil {
+		defer func() { text += "; alterations: " + altered(n.altered) }()
+	}
 	return fmt.Sprintf("%d schemas of %d tables: %d transactions committed, %d rolled back, %d met another one; killed %d times, %d of them before all indices were complete; %d requests failed, connections cut %d times",
 		n.cases, n.tables, n.committed, n.rolled, n.lost, n.kills, n.backfilling, n.faults, n.cuts)
 }
@@ -223,6 +267,12 @@ func (c *propertyCase) run(t testing.TB, total *propertyCounts) {
 	w := newPropertyWriter(t, s.db.URL)
 	defer func() {
 		total.committed, total.rolled, total.lost = total.committed+w.committed, total.rolled+w.rolled, total.lost+w.lost
+		if c.altered && total.altered == nil {
+			total.altered = make(map[string]int)
+		}
+		for kind, n := range w.altered {
+			total.altered[kind] += n
+		}
 	}()
 	for _, r := range c.rounds {
 		w.pause = 0
@@ -274,6 +324,14 @@ func (c *propertyCase) run(t testing.TB, total *propertyCounts) {
 	i := s.start(t, "run")
 	w.pause = 0
 	must(t, w.run(t.Context(), c.last))
+	if c.altered { // nothing tells when the last one is seen, but the documents
+		i.awaitLog(t, "following the slot") // an orderly end begins with that
+		s.awaitEqual(t, i)
+		i.stop(t)
+		s.once(t)
+		s.checkSynced(t)
+		return
+	}
 	s.awaitCaughtUp(t, i)
 	if slices.ContainsFunc(c.tables, func(t *propertyTable) bool { return t.partitioned }) {
 		i.stop(t)

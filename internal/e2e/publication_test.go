@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"context"
 	"encoding/json"
 	"path/filepath"
 	"strings"
@@ -109,4 +110,33 @@ func TestPublicationLeavesChildrenAlone(t *testing.T) {
 	i.awaitLog(t, "following the slot")
 	s.db.Exec(t, `UPDATE child SET v = 'changed again'`)
 	s.awaitCaughtUp(t, i)
+}
+
+// TestPublicationIsPutBack alters the publication while an instance runs: it is put right, and what
+// was missed meanwhile is caught up.
+func TestPublicationIsPutBack(t *testing.T) {
+	t.Parallel()
+	for name, alter := range map[string]string{
+		"a-table":        `ALTER PUBLICATION dbsync_mypub DROP TABLE a`,
+		"the-watermarks": `ALTER PUBLICATION dbsync_mypub DROP TABLE dbsync_ctrl.dbsync_wmtable`,
+		"kinds":          `ALTER PUBLICATION dbsync_mypub SET (publish = 'update')`,
+		"a-row-filter":   `ALTER PUBLICATION dbsync_mypub DROP TABLE a; ALTER PUBLICATION dbsync_mypub ADD TABLE a WHERE (id < 0)`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := newSetup(t, shared(t))
+			s.db.Exec(t, `CREATE TABLE a (id int PRIMARY KEY, v text)`, `INSERT INTO a SELECT i, 'a' || i FROM generate_series(1, 200) i`)
+			s.index("a", "a", "")
+			i := s.start(t, "run")
+			s.awaitComplete(t, i)
+			s.db.Exec(t, `UPDATE a SET v = 'before' WHERE id = 1`)
+			s.awaitCaughtUp(t, i)
+			s.db.Exec(t, alter, `INSERT INTO a VALUES (1000, 'missed')`, `DELETE FROM a WHERE id = 7`)
+			i.awaitLog(t, "changed publication")
+			s.db.Exec(t, `INSERT INTO a VALUES (1001, 'after')`, `UPDATE a SET v = 'after' WHERE id = 2`)
+			i.poll(t, "the index is as the table", func(ctx context.Context) error { return s.equal(ctx) })
+			s.awaitCaughtUp(t, i)
+			s.checkSynced(t)
+		})
+	}
 }

@@ -119,8 +119,8 @@ func (d *dump) test(t *testing.T) {
 	}
 
 	i := s.once(t)
-	if n := strings.Count(i.log(), `"msg":"migrated the control schema"`); !d.started && n != 4 {
-		t.Errorf("it has run %d steps, want 4", n)
+	if n := strings.Count(i.log(), `"msg":"migrated the control schema"`); !d.started && n != 6 {
+		t.Errorf("it has run %d steps, want 6", n)
 	}
 	d.check(t, s, before)
 	d.checkLetters(t, s, last)
@@ -461,8 +461,8 @@ func twoAtOnce(t *testing.T, s *setup) {
 	second.awaitLog(t, "the slot is free, taking over")
 	s.awaitCaughtUp(t, second)
 	second.stop(t)
-	if n := strings.Count(first.log()+second.log(), `"msg":"migrated the control schema"`); n != 4 {
-		t.Errorf("both together have run %d steps, want 4", n)
+	if n := strings.Count(first.log()+second.log(), `"msg":"migrated the control schema"`); n != 6 {
+		t.Errorf("both together have run %d steps, want 6", n)
 	}
 }
 

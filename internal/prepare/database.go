@@ -25,6 +25,39 @@ func (p *Prepared) database(ctx context.Context, c *mapping.Config, log *slog.Lo
 		return err
 	}
 	p.db = db.DB // whatever comes, Close closes it
+	for attempt := 1; ; attempt++ {
+		err := p.inspect(ctx, c, db, log)
+		if _, wrong := errors.AsType[mapping.Problems](err); !wrong || attempt == maxInspections {
+			return err
+		}
+		altered, failed := p.wereAltered(ctx, c, db)
+		if failed != nil {
+			return failed
+		}
+		if !altered {
+			return err
+		}
+		log.Info("a table was altered while the mapping was held against it, looking again")
+	}
+}
+
+// maxInspections bounds how often the mapping is held against tables that are altered meanwhile.
+const maxInspections = 5
+
+// wereAltered reports whether a table is not what it was when it was loaded.
+func (p *Prepared) wereAltered(ctx context.Context, c *mapping.Config, db *database) (bool, error) {
+	now, err := catalog.LoadTables(ctx, db, c.Tables(), "")
+	for name, t := range now {
+		before := p.Tables[name]
+		if (t == nil) != (before == nil) || t != nil && len(t.Differences(before)) > 0 {
+			return true, nil
+		}
+	}
+	return false, err
+}
+
+// inspect is database for the tables as they are now.
+func (p *Prepared) inspect(ctx context.Context, c *mapping.Config, db *database, log *slog.Logger) error {
 	known, err := p.loadTables(ctx, c, db)
 	if err != nil {
 		return err

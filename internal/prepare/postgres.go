@@ -63,6 +63,7 @@ func connectPostgres(ctx context.Context, c *mapping.Config, log *slog.Logger, p
 	// A policy that hides rows gives an error, as it will for the backfill.
 	config.RuntimeParams["row_security"] = "off"
 	config.RuntimeParams["statement_timeout"] = "30s"
+	config.RuntimeParams["jit"] = "off" // see dbsync: it takes longer than what it would speed up
 	if config.RuntimeParams["application_name"] == "" {
 		config.RuntimeParams["application_name"] = "tidemark"
 	}

@@ -285,3 +285,46 @@ indices:
 		t.Errorf("%v (-want +got):\n%s", err, diff)
 	}
 }
+
+// TestAlteredMeanwhile has a migration end after the catalog was read and before Postgres plans the
+// statements that were made by it.
+func TestAlteredMeanwhile(t *testing.T) {
+	search := testenv.SharedSearch(t, testenv.Engines(t)[0])
+	d := testenv.NewDatabase(t)
+	d.Exec(t, "create table a (id int primary key)", "create table b (id int primary key, a_id int, before int)", "alter table b replica identity full")
+	c, err := mapping.Parse("t.yaml", fmt.Appendf(nil, "postgres: {url: %q, slot: s}\nsearch: {urls: [%q]}\nindices: {%s: {table: a, include: {bs: {table: b, on: {id: a_id}, many: object}}}}\n",
+		d.URL, search.URL, search.NewPrefix(t)+"a"), func(string) (string, bool) { return "", false })
+	if err != nil {
+		t.Fatal(err)
+	}
+	tx, err := d.DB.BeginTx(t.Context(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tx.Rollback() // committed by then
+	if _, err := tx.ExecContext(t.Context(), "alter table b rename column before to after"); err != nil {
+		t.Fatal(err)
+	}
+	committed := make(chan error, 1)
+	go func() {
+		// The first that waits for the lock has read the catalog.
+		for waits := false; !waits; {
+			if err := d.DB.QueryRowContext(t.Context(), "select exists (select from pg_locks where not granted and relation = 'b'::regclass)").Scan(&waits); err != nil {
+				committed <- err
+				return
+			}
+		}
+		committed <- tx.Commit()
+	}()
+	p, err := Prepare(t.Context(), c, logger(t))
+	if e := <-committed; e != nil {
+		t.Fatal(e)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.Close()
+	if p.Tables[catalog.TableName{Schema: "public", Name: "b"}].Column("after") == nil {
+		t.Error("the tables are those from before the migration")
+	}
+}

@@ -139,7 +139,7 @@ func (s *Service) open(ctx context.Context) (err error) {
 	for _, ix := range c.Indices {
 		documents = append(documents, &indexer.Documents{Index: ix})
 	}
-	s.catalog = indexer.NewCatalog(s.found.Tables)
+	s.catalog = indexer.NewCatalog(s.found.Tables, c.Postgres.Publication)
 	s.handler = indexer.NewHandler(indexer.HandlerOptions{
 		Syncer: s.syncer, Documents: documents, Catalog: s.catalog, Client: s.found.Client, Bulk: s.bulk, Logger: log,
 		Altered: s.altered,

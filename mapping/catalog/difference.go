@@ -3,6 +3,7 @@ package catalog
 import (
 	"fmt"
 	"slices"
+	"strings"
 )
 
 // A DifferenceKind says what about a table is not what it was. What each of them means for an
@@ -10,28 +11,29 @@ import (
 type DifferenceKind string
 
 const (
-	Replaced   DifferenceKind = "replaced"   // another table has its name now: dropped and made anew, or swapped by renaming
-	Rewritten  DifferenceKind = "rewritten"  // its rows are in another file: VACUUM FULL, CLUSTER, TRUNCATE, ALTER … TYPE with USING
-	Added      DifferenceKind = "added"      // a column is new
-	Dropped    DifferenceKind = "dropped"    // a column is gone
-	Renamed    DifferenceKind = "renamed"    // a column has another name
-	Exchanged  DifferenceKind = "exchanged"  // a column's name belongs to another column now
-	Retyped    DifferenceKind = "retyped"    // a column has another type, or its type is made of other parts
-	Relabelled DifferenceKind = "relabelled" // a value of an enum has another name, or is gone
-	Recomputed DifferenceKind = "recomputed" // a generated column has another expression
-	Collated   DifferenceKind = "collated"   // a column is ordered otherwise
-	Keyed      DifferenceKind = "keyed"      // the primary key or a unique index is another one
-	Identified DifferenceKind = "identified" // the replica identity is another one
-	Guarded    DifferenceKind = "guarded"    // policies may hide rows now
-	Unguarded  DifferenceKind = "unguarded"  // they do not any more
-	Unlogged   DifferenceKind = "unlogged"   // the log does not carry it any more
-	Logged     DifferenceKind = "logged"     // the log carries it again
-	Unknown    DifferenceKind = "not noted"  // by an earlier version: what would tell
+	Replaced    DifferenceKind = "replaced"    // another table has its name now: dropped and made anew, or swapped by renaming
+	Rewritten   DifferenceKind = "rewritten"   // its rows are in another file: VACUUM FULL, CLUSTER, TRUNCATE, ALTER … TYPE with USING
+	Added       DifferenceKind = "added"       // a column is new
+	Dropped     DifferenceKind = "dropped"     // a column is gone
+	Renamed     DifferenceKind = "renamed"     // a column has another name
+	Exchanged   DifferenceKind = "exchanged"   // a column's name belongs to another column now
+	Retyped     DifferenceKind = "retyped"     // a column has another type, or its type is made of other parts
+	Relabelled  DifferenceKind = "relabelled"  // a value of an enum has another name, or is gone
+	Recomputed  DifferenceKind = "recomputed"  // a generated column has another expression
+	Collated    DifferenceKind = "collated"    // a column is ordered otherwise
+	Keyed       DifferenceKind = "keyed"       // the primary key or a unique index is another one
+	Identified  DifferenceKind = "identified"  // the replica identity is another one
+	Guarded     DifferenceKind = "guarded"     // policies may hide rows now
+	Unguarded   DifferenceKind = "unguarded"   // they do not any more
+	Unlogged    DifferenceKind = "unlogged"    // the log does not carry it any more
+	Logged      DifferenceKind = "logged"      // the log carries it again
+	Republished DifferenceKind = "republished" // the publication was altered, or how it has the table: changes may have been left out
+	Unknown     DifferenceKind = "not noted"   // by an earlier version: what would tell
 )
 
 // DifferenceKinds are all of them.
 var DifferenceKinds = []DifferenceKind{Replaced, Rewritten, Added, Dropped, Renamed, Exchanged, Retyped, Relabelled, Recomputed, Collated, Keyed,
-	Identified, Guarded, Unguarded, Unlogged, Logged, Unknown}
+	Identified, Guarded, Unguarded, Unlogged, Logged, Republished, Unknown}
 
 // A Difference is one thing about a table that is not what it was.
 type Difference struct {
@@ -125,10 +127,13 @@ func (t *Table) Differences(before *Table) []Difference {
 	if t.Unlogged != before.Unlogged {
 		add(oneOf(t.Unlogged, Unlogged, Logged), "")
 	}
+	if t.Published != before.Published && t.Published != "" && before.Published != "" {
+		add(Republished, "")
+	}
 	switch {
 	case unknown:
 		add(Unknown, "")
-	case t.File != before.File:
+	case t.File != before.File && !strings.HasPrefix(t.File, before.File+"+"): // a TOAST table that came is empty
 		add(Rewritten, "")
 	}
 	slices.SortStableFunc(found, func(a, b Difference) int {

@@ -62,6 +62,7 @@ var alterations = []struct {
 	{`truncate t`, `rewritten`},
 	{`drop table t; create table t (id int primary key)`, `replaced`},
 	{`create table t_new (like t including all); alter table t rename to t_old; alter table t_new rename to t`, `replaced`},
+	{`do $$ begin for i in 1..1000 loop execute format('alter type mood add value %L', 'v' || i); end loop; end $$`, `column m relabelled; column ms relabelled`},
 	{`alter table t rename to u`, `gone`},
 	{`drop table t`, `gone`},
 	{`create schema s; alter table t set schema s`, `gone`},
@@ -77,7 +78,7 @@ func TestDifferences(t *testing.T) {
 	d := testenv.NewDatabase(t)
 	name := catalog.TableName{Schema: "public", Name: "t"}
 	load := func() *catalog.Table {
-		tables, err := catalog.LoadTables(t.Context(), d.DB, []catalog.TableName{name})
+		tables, err := catalog.LoadTables(t.Context(), d.DB, []catalog.TableName{name}, "pub")
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -140,7 +141,7 @@ func TestDigest(t *testing.T) {
 	d.Exec(t, `create table a (id int primary key)`, `create table p (id int primary key) partition by range (id)`, `create table p1 partition of p for values from (0) to (10)`,
 		`create table q (id int) partition by range (id)`, `create table base (id int primary key)`, `create publication pub for table a`)
 	names := []catalog.TableName{{Schema: "public", Name: "a"}, {Schema: "public", Name: "p"}, {Schema: "public", Name: "base"}, {Schema: "public", Name: "later"}}
-	tables, err := catalog.LoadTables(t.Context(), d.DB, names)
+	tables, err := catalog.LoadTables(t.Context(), d.DB, names, "pub")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -167,6 +168,66 @@ func TestDigest(t *testing.T) {
 	}
 }
 
+// A type's schema, and what a role may see by whom it belongs to, are no rows of the table.
+func TestDigestOfWhatIsAround(t *testing.T) {
+	t.Parallel()
+	d := testenv.NewDatabase(t)
+	role, owner := d.Unique("role"), d.Unique("owner")
+	d.Exec(t, `create schema s`, `create type s.mood as enum ('sad')`, `create table a (id int primary key, m s.mood)`,
+		strings.NewReplacer("$ROLE", role, "$OWNER", owner).Replace(`create role $ROLE; create role $OWNER; grant $OWNER to $ROLE; alter table a owner to $OWNER; alter table a enable row level security`))
+	conn, err := d.DB.Conn(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	if _, err := conn.ExecContext(t.Context(), `set role `+role); err != nil {
+		t.Fatal(err)
+	}
+	names := []catalog.TableName{{Schema: "public", Name: "a"}}
+	tables, err := catalog.LoadTables(t.Context(), conn, names, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	digest := catalog.NewDigest(names, tables, "pub")
+	was := ""
+	for _, alter := range []string{``, `revoke ` + owner + ` from ` + role, `grant ` + owner + ` to ` + role, `revoke ` + owner + ` from ` + role, `alter role ` + role + ` bypassrls`, `alter schema s rename to s2`} {
+		d.Exec(t, alter)
+		now, err := digest.Read(t.Context(), conn)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if now == was {
+			t.Errorf("%s: the digest is as before", alter)
+		}
+		was = now
+	}
+}
+
+// A table gets a TOAST table with the first column that needs one: its rows are where they were.
+func TestFirstLongColumn(t *testing.T) {
+	t.Parallel()
+	d := testenv.NewDatabase(t)
+	d.Exec(t, `create table a (id int primary key)`)
+	names := []catalog.TableName{{Schema: "public", Name: "a"}}
+	var found []*catalog.Table
+	for _, alter := range []string{``, `alter table a add column v text`, `vacuum full a`} {
+		d.Exec(t, alter)
+		tables, err := catalog.LoadTables(t.Context(), d.DB, names, "pub")
+		if err != nil {
+			t.Fatal(err)
+		}
+		found = append(found, tables[names[0]])
+	}
+	if found[0].File == found[1].File {
+		t.Error("no TOAST table came")
+	}
+	for i, want := range []string{"[public.a: column v added]", "[public.a: rewritten]"} {
+		if got := fmt.Sprint(found[i+1].Differences(found[i])); got != want {
+			t.Errorf("%s, want %s", got, want)
+		}
+	}
+}
+
 // What the watch costs: 50 tables of 10 columns each, alone and in a catalog of 5,000 tables.
 func BenchmarkDigest(b *testing.B) {
 	for _, all := range []int{50, 5000} {
@@ -179,7 +240,7 @@ func BenchmarkDigest(b *testing.B) {
 			for i := range watched {
 				names = append(names, catalog.TableName{Schema: "public", Name: fmt.Sprint("t", i+1)})
 			}
-			tables, err := catalog.LoadTables(b.Context(), d.DB, names)
+			tables, err := catalog.LoadTables(b.Context(), d.DB, names, "pub")
 			if err != nil {
 				b.Fatal(err)
 			}
@@ -193,7 +254,7 @@ func BenchmarkDigest(b *testing.B) {
 			})
 			b.Run(fmt.Sprintf("load=%d/of=%d", watched, all), func(b *testing.B) {
 				for b.Loop() {
-					if _, err := catalog.LoadTables(b.Context(), d.DB, names); err != nil {
+					if _, err := catalog.LoadTables(b.Context(), d.DB, names, "pub"); err != nil {
 						b.Fatal(err)
 					}
 				}

@@ -38,8 +38,8 @@ SELECT coalesce(pg_catalog.sum(mark), 0)::text FROM (
 	FROM rel JOIN pg_catalog.pg_attrdef d ON d.adrelid = rel.oid
 	UNION ALL SELECT pg_catalog.hashtextextended(i.xmin::text, i.indexrelid::int8)
 	FROM tree JOIN pg_catalog.pg_index i ON i.indrelid = tree.oid
-	UNION ALL SELECT pg_catalog.hashtextextended(t.xmin::text, t.oid::int8)
-	FROM pg_catalog.pg_type t WHERE t.oid = ANY ($3::oid[])
+	UNION ALL SELECT pg_catalog.hashtextextended(t.xmin::text || n.nspname, t.oid::int8)
+	FROM pg_catalog.pg_type t JOIN pg_catalog.pg_namespace n ON n.oid = t.typnamespace WHERE t.oid = ANY ($3::oid[])
 	UNION ALL SELECT pg_catalog.hashtextextended(l.xmin::text, l.oid::int8)
 	FROM pg_catalog.pg_enum l WHERE l.enumtypid = ANY ($3::oid[])
 	UNION ALL SELECT pg_catalog.hashtextextended(a.xmin::text, a.attnum + 65536 * a.attrelid::int8)
@@ -48,8 +48,11 @@ SELECT coalesce(pg_catalog.sum(mark), 0)::text FROM (
 	UNION ALL SELECT pg_catalog.hashtextextended(pub.xmin::text, pub.oid::int8) FROM pub
 	UNION ALL SELECT pg_catalog.hashtextextended(r.xmin::text, r.oid::int8)
 	FROM pub CROSS JOIN tree JOIN pg_catalog.pg_publication_rel r ON r.prrelid = tree.oid AND r.prpubid = pub.oid
-	UNION ALL SELECT pg_catalog.hashtextextended(r.rolbypassrls::text || r.rolsuper, r.oid::int8)
-	FROM pg_catalog.pg_roles r WHERE r.rolname = current_user
+	UNION ALL SELECT pg_catalog.hashtextextended(d.xmin::text, d.objid::int8)
+	FROM pub JOIN pg_catalog.pg_depend d ON d.refclassid = 'pg_catalog.pg_publication'::pg_catalog.regclass AND d.refobjid = pub.oid
+		AND d.classid = pg_catalog.to_regclass('pg_catalog.pg_publication_namespace') -- the schemas that it is for
+	UNION ALL SELECT pg_catalog.hashtextextended(pg_catalog.row_security_active(rel.oid)::text, rel.oid::int8) -- by attributes and memberships of the role
+	FROM rel
 ) marks(mark)`
 
 // A Digest asks whether the catalog has changed, cheaply: for whoever asks every few seconds.
@@ -60,8 +63,7 @@ type Digest struct {
 }
 
 // NewDigest returns a Digest of the tables of these names, there or not, of all that they and
-// their types are made of, as tables has it, and of a publication and what it says of them. Where
-// the publication is one of all tables or of schemas, its own row stands for that.
+// their types are made of, as tables has it, and of a publication and what it says of them.
 func NewDigest(names []TableName, tables Tables, publication string) *Digest {
 	d := &Digest{publication: publication}
 	types := make(map[uint32]bool)

@@ -45,6 +45,7 @@ type Table struct {
 	Partitioned   bool       // the table is the root of partitions and has no rows of its own
 	File          string     // pg_class.relfilenode, and that of its TOAST table: another one when the table was rewritten; "" of a partitioned one
 	Root          TableName  // the partitioned table at the top of which this one is a partition; zero: none
+	Published     string     // another text when the publication was altered, or how it has the table; "": there is none, or it was not asked for
 	EstimatedRows int64      // pg_class.reltuples, of all partitions; -1: never analyzed
 
 	// Children are the tables that inherit from it, at any distance, ordered by name, without the
@@ -61,6 +62,18 @@ func (t *Table) TableName() TableName { return TableName{t.Schema, t.Name} }
 func (t *Table) Column(name string) *Column {
 	for i := range t.Columns {
 		if t.Columns[i].Name == name {
+			return &t.Columns[i]
+		}
+	}
+	return nil
+}
+
+// Virtual returns the first column that is generated when it is read, or nil. With one,
+// REPLICA IDENTITY FULL has Postgres refuse every update and delete of a published table: the
+// identity would contain what cannot be published.
+func (t *Table) Virtual() *Column {
+	for i := range t.Columns {
+		if t.Columns[i].Virtual {
 			return &t.Columns[i]
 		}
 	}
@@ -129,7 +142,7 @@ func (i Identity) Covers(columns []string) bool {
 }
 
 // tablesQuery gives one row with one JSON value for each table that there is, of those whose
-// schemas and names are its parameters: all from one snapshot, in one answer, and without a lock
+// schemas and names are its parameters; the third is the publication: all from one snapshot, in one answer, and without a lock
 // on any of them. Functions that take one, as those that write expressions as SQL do, would wait
 // for a migration.
 const tablesQuery = `
@@ -232,7 +245,9 @@ WITH RECURSIVE rel AS MATERIALIZED (
 			'number', a.attnum, 'name', a.attname, 'type', a.atttypid::bigint, 'typmod', a.atttypmod) ORDER BY a.attnum)
 			FROM pg_catalog.pg_attribute a
 			WHERE t.typtype = 'c' AND a.attrelid = t.typrelid AND a.attnum > 0 AND NOT a.attisdropped),
-		'labels', (SELECT pg_catalog.json_agg(pg_catalog.json_build_object('oid', l.oid::bigint, 'text', l.enumlabel) ORDER BY l.oid)
+		'labels', (SELECT CASE WHEN pg_catalog.count(*) <= 1000
+				THEN pg_catalog.json_agg(pg_catalog.json_build_object('oid', l.oid::bigint, 'text', l.enumlabel) ORDER BY l.oid)
+				ELSE pg_catalog.json_build_array(pg_catalog.json_build_object('oid', 0, 'text', pg_catalog.md5(pg_catalog.string_agg(l.enumlabel, ',' ORDER BY l.oid)))) END
 			FROM pg_catalog.pg_enum l WHERE t.typtype = 'e' AND l.enumtypid = t.oid),
 		'schema', n.nspname,
 		'plain', t.typname,
@@ -253,6 +268,11 @@ WITH RECURSIVE rel AS MATERIALIZED (
 )
 SELECT pg_catalog.json_build_object(
 	'oid', rel.oid::bigint,
+	'published', coalesce((SELECT p.oid::text || ' ' || p.xmin || coalesce(' ' || r.oid || ' ' || r.xmin, '') || coalesce((
+			SELECT pg_catalog.string_agg(' ' || d.objid, '' ORDER BY d.objid) FROM pg_catalog.pg_depend d -- the schemas that it is for; Postgres 14 has none
+			WHERE d.refclassid = 'pg_catalog.pg_publication'::pg_catalog.regclass AND d.refobjid = p.oid AND d.classid = pg_catalog.to_regclass('pg_catalog.pg_publication_namespace')), '')
+		FROM pg_catalog.pg_publication p LEFT JOIN pg_catalog.pg_publication_rel r ON r.prpubid = p.oid AND r.prrelid = rel.oid
+		WHERE p.pubname = $3), ''),
 	'schema', rel.nspname,
 	'name', rel.relname,
 	'kind', rel.relkind::text,
@@ -288,6 +308,7 @@ type tableAnswer struct {
 	Identity    string
 	Unlogged    bool
 	File        string
+	Published   string
 	Root        TableName
 	RowSecurity bool
 	User        string
@@ -326,7 +347,7 @@ type leafAnswer struct {
 // one query. Its error is [ErrNoTable] where there is no such table.
 func LoadTable(ctx context.Context, q Querier, schema, name string) (*Table, error) {
 	full := TableName{schema, name}
-	answers, err := loadAnswers(ctx, q, []TableName{full})
+	answers, err := loadAnswers(ctx, q, []TableName{full}, "")
 	if err != nil {
 		return nil, fmt.Errorf("read the catalog about %s: %w", full, err)
 	}
@@ -341,9 +362,10 @@ func LoadTable(ctx context.Context, q Querier, schema, name string) (*Table, err
 
 // LoadTables reads what the catalog says about tables, all as one snapshot has them, in one
 // query. It takes no lock, so it does not wait for a statement that alters one. Names that are
-// no tables are nil in what it returns.
-func LoadTables(ctx context.Context, q Querier, names []TableName) (Tables, error) {
-	answers, err := loadAnswers(ctx, q, names)
+// no tables are nil in what it returns. publication is the one that has them, for
+// [Table.Published]; "": that is not asked for.
+func LoadTables(ctx context.Context, q Querier, names []TableName, publication string) (Tables, error) {
+	answers, err := loadAnswers(ctx, q, names, publication)
 	if err != nil {
 		return nil, fmt.Errorf("read the catalog about %d tables: %w", len(names), err)
 	}
@@ -366,12 +388,12 @@ func LoadTables(ctx context.Context, q Querier, names []TableName) (Tables, erro
 }
 
 // loadAnswers asks for tables by name. Those that are not there are not among the answers.
-func loadAnswers(ctx context.Context, q Querier, names []TableName) (answers []tableAnswer, err error) {
+func loadAnswers(ctx context.Context, q Querier, names []TableName, publication string) (answers []tableAnswer, err error) {
 	schemas, plain := make([]string, len(names)), make([]string, len(names))
 	for i, name := range names {
 		schemas[i], plain[i] = name.Schema, name.Name
 	}
-	rows, err := q.QueryContext(ctx, tablesQuery, schemas, plain)
+	rows, err := q.QueryContext(ctx, tablesQuery, schemas, plain, publication)
 	if err != nil {
 		return nil, err
 	}
@@ -395,7 +417,7 @@ func (a *tableAnswer) isTable() bool { return a.Kind == "r" || a.Kind == "p" }
 // table makes the table of an answer.
 func (a *tableAnswer) table() (*Table, error) {
 	t := &Table{
-		OID: a.OID, Schema: a.Schema, Name: a.Name, File: a.File,
+		OID: a.OID, Schema: a.Schema, Name: a.Name, File: a.File, Published: a.Published,
 		PrimaryKey: a.PrimaryKey, KeyDeferrable: a.KeyDeferrable, Unique: a.Unique,
 		RowSecurity: a.RowSecurity, User: a.User, Unlogged: a.Unlogged, Partitioned: a.Kind == "p", Root: a.Root,
 		Identity:      commonIdentity(IdentityKind(a.Identity[0]), a.Leaves),

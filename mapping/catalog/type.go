@@ -32,7 +32,7 @@ type Type struct {
 	Elem       *Type       // of an array: the type of its elements; of a range: of its bounds; of a multirange: its range
 	Base       *Type       // of a domain: the type below, possibly a domain again
 	Attributes []Attribute // of a composite, in its order, dropped ones left out
-	Labels     []Label     // of an enum, in the order of their oids
+	Labels     []Label     // of an enum, in the order of their oids; of more than 1000 one that stands for all
 	Canonical  bool        // of a range: equal ranges have equal bounds
 	Delim      byte        // what parts the elements of an array of this type: ',' but for box
 	Modifier   int32       // pg_attribute.atttypmod, below a domain pg_type.typtypmod; -1: none
@@ -46,7 +46,8 @@ type Attribute struct {
 	Type   *Type
 }
 
-// A Label is one value of an enum, which keeps its oid when it is renamed.
+// A Label is one value of an enum, which keeps its oid when it is renamed. One without an oid is a
+// hash of all values, of an enum that has too many to keep them.
 type Label struct {
 	OID  uint32
 	Text string

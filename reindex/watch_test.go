@@ -1,0 +1,116 @@
+package reindex
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"tidemark/dbsync"
+)
+
+// never is an interval after which the catalog is not looked at in a test: only when it is woken.
+const never = time.Hour
+
+// A change of the catalog that the stream says nothing of is seen when somebody announces it.
+func TestLook(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, `PREFIXt: {table: t}`, `CREATE TYPE mood AS ENUM ('sad', 'ok')`, `CREATE TABLE t (id int PRIMARY KEY, m mood)`, `INSERT INTO t SELECT i, 'sad' FROM generate_series(1, 20) i`)
+	p := r.start(t, options{serve: true, partitions: never})
+	p.complete(t)
+	r.db.Exec(t, `ALTER TYPE mood RENAME VALUE 'sad' TO 'unhappy'`)
+	p.manager.Look()
+	await(t, "the documents have the new value", func() bool {
+		source, _ := r.document(t, r.prefix+"t", "7")
+		return source["m"] == "unhappy"
+	})
+	p.settle(t)
+	r.check(t, "t")
+}
+
+// What the tables are is noted when all that comes of the differences is done: a process that ends
+// before has the next one do it again, and one that ends after it does not.
+func TestNotedWhenDone(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, `PREFIXt: {table: t}`, `CREATE TYPE mood AS ENUM ('sad', 'ok')`, `CREATE TABLE t (id int PRIMARY KEY, m mood)`, `INSERT INTO t SELECT i, 'sad' FROM generate_series(1, 20) i`)
+	p := r.start(t, options{serve: true, partitions: never})
+	p.complete(t)
+	await(t, "the tables are noted", func() bool { return strings.Contains(r.state(t, "t").Live.Tables, `"text":"sad"`) })
+	r.db.Exec(t, `ALTER TYPE mood RENAME VALUE 'sad' TO 'unhappy'`)
+	before := r.state(t, "t").Live.Tables
+	// The rows cannot be read.
+	tx, err := r.db.DB.BeginTx(t.Context(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tx.Rollback()
+	if _, err := tx.ExecContext(t.Context(), `LOCK TABLE t IN ACCESS EXCLUSIVE MODE`); err != nil {
+		t.Fatal(err)
+	}
+	p.manager.Look()
+	await(t, "the lock is waited for", func() bool { return p.syncer.Status().LockWait != nil })
+	if now := r.state(t, "t").Live.Tables; now != before {
+		t.Errorf("the tables are noted as %s before the documents are stored again", now)
+	}
+	r.crashAll(t)
+	if err := tx.Rollback(); err != nil {
+		t.Fatal(err)
+	}
+	p = r.start(t, options{serve: true, partitions: never})
+	p.complete(t)
+	await(t, "the tables are noted", func() bool { return strings.Contains(r.state(t, "t").Live.Tables, `"text":"unhappy"`) })
+	p.settle(t)
+	r.check(t, "t")
+	_, version := r.document(t, r.prefix+"t", "7")
+	r.crashAll(t)
+	p = r.start(t, options{serve: true, partitions: never})
+	p.complete(t)
+	await(t, "the catalog was looked at", p.manager.looked.Load)
+	p.settle(t)
+	if _, now := r.document(t, r.prefix+"t", "7"); now != version {
+		t.Error("the documents are stored again where nothing has changed")
+	}
+}
+
+// An index that is held is taken for complete by no other process: it has missed changes, whatever
+// the table is called by then.
+func TestMissedIsNoted(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, `PREFIXt: {table: t}`, tableT, rowsT(20))
+	p := r.start(t, options{serve: true, partitions: never})
+	p.complete(t)
+	_, before := r.physical(t, "t")
+	r.db.Exec(t, `ALTER TABLE t RENAME TO z`, `UPDATE z SET v = 'away' WHERE id = 7`)
+	await(t, "that changes are missed is noted", func() bool { return r.state(t, "t").Generation == "" })
+	if err := p.manager.failures(); err == nil || !strings.Contains(err.Error(), "table public.t is called public.z now") {
+		t.Errorf("the alarm is %v", err)
+	}
+	p.settle(t) // the position is confirmed without the change
+	r.crashAll(t)
+	r.db.Exec(t, `ALTER TABLE z RENAME TO t`)
+	p = r.start(t, options{serve: true, partitions: never})
+	p.complete(t)
+	if _, now := r.physical(t, "t"); now == before {
+		t.Error("the index is not built anew")
+	}
+	p.settle(t)
+	r.check(t, "t")
+}
+
+// A rebuild because changes are missing cannot be gone back from: the index in use is not what it
+// should be, also for the process that comes when the rebuild was given up in between.
+func TestStaleIndexIsNotGoneBackTo(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, `PREFIXt: {table: t, settings: {index.mapping.total_fields.limit: 50}}`, tableT, rowsT(20))
+	r.start(t, options{}).complete(t)
+	r.crashAll(t)
+	r.db.Exec(t, `SELECT pg_drop_replication_slot('`+r.db.Unique("slot")+`')`, `UPDATE t SET v = 'missed' WHERE id = 7`)
+	r.indices = `PREFIXt: {table: t, settings: {index.mapping.total_fields.limit: 1}}` // refused
+	p := r.start(t, options{serve: true, partitions: never, syncer: []dbsync.SyncerOpt{dbsync.WithNewSlot()}})
+	await(t, "the rebuild is refused", func() bool { return p.manager.failures() != nil })
+	r.crashAll(t)
+	r.indices = `PREFIXt: {table: t, settings: {index.mapping.total_fields.limit: 50}}`
+	p = r.start(t, options{serve: true, partitions: never})
+	p.complete(t)
+	p.settle(t)
+	r.check(t, "t")
+}
