@@ -371,3 +371,40 @@ func TestWindowOverBrokenConnection(t *testing.T) {
 	}
 	s.check(t, "t")
 }
+
+// heirs takes the rows of windows on one table, and says that those of table c are rows of it.
+type heirs struct {
+	handedRows
+	syncer *dbsync.Syncer
+	parent uint32
+}
+
+func (h *heirs) HandleRelationMessage(_ int, msg *pglogrepl.RelationMessage, _ *dbsync.PGTableInfo) error {
+	if msg.RelationName == "c" {
+		h.syncer.Inherit(msg.RelationID, h.parent)
+	}
+	return nil
+}
+
+// A window on a table that is read with the rows of one that inherits from it leaves out what the
+// stream brings of those.
+func TestWindowOfInheritance(t *testing.T) {
+	t.Parallel()
+	s := newSyncer(t, newDatabase(t, table(10)+"; CREATE TABLE c (more int, v text, id int PRIMARY KEY); ALTER TABLE c INHERIT t; INSERT INTO c SELECT i, 'c', 100 + i FROM generate_series(1, 10) i"), "t", "c")
+	s.MessageHandler, s.Batcher = &heirs{syncer: s.Syncer, parent: query[uint32](t, s.db, "SELECT 't'::regclass::oid")}, nil
+	s.run(t)
+	for _, described := range []bool{false, true} {
+		g := shutGate(t, s.db, 1)
+		window := s.window(t, s.selectT(t, g.query()))
+		g.arrived()
+		s.db.Exec(t, "UPDATE t SET v = v WHERE id = 3", "UPDATE c SET v = 'new' WHERE id = 103", "UPDATE c SET id = id + 100 WHERE id = 104", "DELETE FROM c WHERE id = 105", "INSERT INTO c VALUES (1, 'x', 104), (1, 'x', 105)", "DELETE FROM c WHERE id > 200")
+		g.open()
+		w := s.stored(t, window)
+		if described && (w.Len() != 20 || w.Dropped() != 4) {
+			t.Errorf("%d rows of %d were left out, want 4 of 20", w.Dropped(), w.Len())
+		}
+		if !described && w.Len()-w.Dropped() != 20 { // the first description has it read again
+			t.Errorf("%d rows of %d were left out, want none of 20", w.Dropped(), w.Len())
+		}
+	}
+}

@@ -133,12 +133,10 @@ func (k *checker) identity(s *Source, t *catalog.Table, routed bool) {
 	id := s.KeyColumns(t)
 	hint := k.identityHint(t)
 	switch {
+	case t.WithChildren && !t.Identity.Usable():
+		k.problem(k.idPath(s), hint, "%s: table %s and those that inherit from it have no replica identity in common: updates and deletes could not be followed", path, t.TableName())
 	case t.Identity.Kind == catalog.IdentityMixed && !t.Identity.Usable():
-		parts := "partitions of table "
-		if t.WithChildren {
-			parts = "children of table, and table "
-		}
-		k.problem(k.idPath(s), hint, "%s: the %s%s have no replica identity in common: deletes could not be found", path, parts, t.TableName())
+		k.problem(k.idPath(s), hint, "%s: the partitions of table %s have no replica identity in common: deletes could not be found", path, t.TableName())
 	case !t.Identity.Usable():
 		k.problem(k.idPath(s), hint, "%s: table %s has no replica identity: its updates and deletes are not logged", path, t.TableName())
 	case !t.Identity.Covers(id):
