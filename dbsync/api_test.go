@@ -150,6 +150,7 @@ var (
 	_ func(ctx context.Context, opts ...dbsync.SyncerOpt) (*dbsync.Syncer, error)                 = dbsync.NewSyncerContext
 	_ func(*slog.Logger) dbsync.SyncerOpt                                                         = dbsync.WithLogger
 	_ func(*dbsync.Syncer, context.Context, ...string) (changed bool, err error)                  = (*dbsync.Syncer).Publish
+	_ func(*dbsync.Syncer, uint32, ...uint32)                                                     = (*dbsync.Syncer).Inherit
 	_ func(context.Context, ...dbsync.SyncerOpt) error                                            = dbsync.Teardown
 	_ func(*dbsync.Syncer) (schema, name string)                                                  = (*dbsync.Syncer).WatermarkTable
 	_ func() dbsync.SyncerOpt                                                                     = dbsync.WithNewSlot

@@ -161,8 +161,10 @@ func (s *Syncer) handleRelation(run context.Context, idx int, msg *pglogrepl.Rel
 	if before == nil || !sameColumns(before, msg) {
 		delete(s.keys, msg.RelationID)
 		// The rows of a window that is open may have been read before the change.
-		for _, w := range s.windows.on(msg.RelationID) {
-			w.changed = true
+		for _, relation := range s.tracker.having(msg.RelationID) {
+			for _, w := range s.windows.on(relation) {
+				w.changed = true
+			}
 		}
 	}
 	return s.handler().HandleRelationMessage(idx, msg, info)
@@ -179,7 +181,9 @@ func (s *Syncer) handleTruncate(idx int, msg *pglogrepl.TruncateMessage) error {
 		if s.isWatermarks(r) {
 			continue
 		}
-		s.tracker.touchAll(id)
+		for _, relation := range s.tracker.having(id) {
+			s.tracker.touchAll(relation)
+		}
 		tables = append(tables, r)
 	}
 	h, ok := s.handler().(TruncateHandler)
@@ -224,8 +228,21 @@ func (s *Syncer) handleWatermark(row *pglogrepl.TupleData, r *pglogrepl.Relation
 type keyCache struct {
 	generation uint64 // of the tracker's tables
 	relation   *pglogrepl.RelationMessage
-	positions  []int // nil: nobody asks
+	of         []trackedKey // the table itself, and those that have its rows as well
 }
+
+// A trackedKey is by what the rows of one table are remembered.
+type trackedKey struct {
+	relation  uint32
+	positions []int // nil: nobody asks
+}
+
+// Inherit says that the rows of a table are rows of parents as well, all by their oids: what the
+// stream brings of the table from now on is a change of theirs for windows that are read from
+// them. What was said of the table before is forgotten; without parents it is a table by itself,
+// as all are at first. To be called by a handler from HandleRelationMessage, or from Begin on, in
+// the goroutine of Run.
+func (s *Syncer) Inherit(relation uint32, parents ...uint32) { s.tracker.inherit(relation, parents) }
 
 // touch notes that the open transaction touched a row. A nil row is none.
 func (s *Syncer) touch(r *pglogrepl.RelationMessage, row *pglogrepl.TupleData) {
@@ -235,21 +252,35 @@ func (s *Syncer) touch(r *pglogrepl.RelationMessage, row *pglogrepl.TupleData) {
 	cache, ok := s.keys[r.RelationID]
 	if g := s.tracker.generation.Load(); !ok || cache.generation != g || cache.relation != r {
 		cache = keyCache{generation: g, relation: r}
-		if key := s.tracker.key(r.RelationID); key != nil {
-			// Only the replica identity is in every change, old and new.
-			if p := positions(r, key); len(p) == len(key) && !slices.ContainsFunc(p, func(i int) bool { return !isIdentity(r.Columns[i]) }) {
-				cache.positions = p
-			}
+		for _, relation := range s.tracker.having(r.RelationID) {
+			cache.of = append(cache.of, trackedKey{relation, s.keyPositions(r, relation)})
 		}
 		s.keys[r.RelationID] = cache
 	}
-	if cache.positions != nil {
-		if id, ok := recordID(row, cache.positions); ok {
-			s.tracker.touch(r.RelationID, id)
-			return
+	for _, k := range cache.of {
+		if k.positions != nil {
+			if id, ok := recordID(row, k.positions); ok {
+				s.tracker.touch(k.relation, id)
+				continue
+			}
 		}
+		s.tracker.touchAll(k.relation)
 	}
-	s.tracker.touchAll(r.RelationID)
+}
+
+// keyPositions returns where in rows of r the key stands by which rows of a relation are
+// remembered, nil where they are not.
+func (s *Syncer) keyPositions(r *pglogrepl.RelationMessage, relation uint32) []int {
+	key := s.tracker.key(relation)
+	if key == nil {
+		return nil
+	}
+	// Only the replica identity is in every change, old and new.
+	p := positions(r, key)
+	if len(p) != len(key) || slices.ContainsFunc(p, func(i int) bool { return !isIdentity(r.Columns[i]) }) {
+		return nil
+	}
+	return p
 }
 
 // MarkUpdated puts a document into the batch under way: it is stored when the batch is

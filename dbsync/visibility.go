@@ -26,6 +26,7 @@ const maxTrackedKeys = 100_000
 type tracker struct {
 	mu       sync.Mutex
 	tables   map[uint32]*trackedTable // by relation
+	parents  map[uint32][]uint32      // see Syncer.Inherit
 	finished []*touched               // committed, in the order of the stream
 	open     *touched                 // the transaction that is being received
 	keys     int                      // over all of them
@@ -64,7 +65,7 @@ type touchedTable struct {
 }
 
 func newTracker() *tracker {
-	return &tracker{tables: make(map[uint32]*trackedTable), limit: maxTrackedKeys, watches: make(map[*watch]struct{})}
+	return &tracker{tables: make(map[uint32]*trackedTable), parents: make(map[uint32][]uint32), limit: maxTrackedKeys, watches: make(map[*watch]struct{})}
 }
 
 // watch begins to keep what a window needs, until unwatch.
@@ -121,6 +122,28 @@ func (t *tracker) track(relation uint32, key []string) (release func()) {
 			t.generation.Add(1)
 		}
 	}
+}
+
+// inherit notes which tables have the rows of a relation as well.
+func (t *tracker) inherit(relation uint32, parents []uint32) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if slices.Equal(t.parents[relation], parents) {
+		return
+	}
+	if len(parents) == 0 {
+		delete(t.parents, relation)
+	} else {
+		t.parents[relation] = slices.Clone(parents)
+	}
+	t.generation.Add(1)
+}
+
+// having returns the relation and all that have its rows as well.
+func (t *tracker) having(relation uint32) []uint32 {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return append([]uint32{relation}, t.parents[relation]...)
 }
 
 // key returns the names of the columns by which the rows of a table are remembered,
@@ -215,6 +238,9 @@ func (t *tracker) collect(relation uint32, related []uint32, w *watch) (keys map
 				return nil, false
 			}
 			if table.relation != relation {
+				if table.all && slices.Contains(t.parents[table.relation], relation) && !tx.has(relation) {
+					return nil, false // it was not known yet that its rows are rows of this one
+				}
 				continue
 			}
 			if table.all {
@@ -287,6 +313,11 @@ func (t *tracker) forget(tx *touched) {
 func (t *tracker) setAll(table *touchedTable) {
 	t.keys -= len(table.keys)
 	table.keys, table.all = nil, true
+}
+
+// has reports whether the transaction is known to have touched rows of a table.
+func (t *touched) has(relation uint32) bool {
+	return slices.ContainsFunc(t.tables, func(table touchedTable) bool { return table.relation == relation })
 }
 
 func (t *touched) table(relation uint32) *touchedTable {

@@ -69,14 +69,15 @@ func (c *Catalog) SetAll(now catalog.Tables) {
 	c.version.Add(1)
 }
 
-// name returns under which name of the mapping a table is known, and reports whether it is.
-func (c *Catalog) name(oid uint32) (catalog.TableName, bool) {
+// names returns under which names of the mapping the rows of a table are known: its own, and those
+// of tables that it inherits from, where the rows of children count.
+func (c *Catalog) names(oid uint32) (names []catalog.TableName) {
 	for name, t := range c.Tables() {
-		if t.OID == oid {
-			return name, true
+		if t.Has(oid) {
+			names = append(names, name)
 		}
 	}
-	return catalog.TableName{}, false
+	return names
 }
 
 // plan returns the plan for rows that are read again, without targets. It is made once for
@@ -107,6 +108,9 @@ func (c *Catalog) load(ctx context.Context, q catalog.Querier, name catalog.Tabl
 	tables, err := c.Load(ctx, q, []catalog.TableName{name})
 	if err != nil {
 		return nil, err
+	}
+	if before := c.Tables()[name]; before != nil && before.WithChildren {
+		tables.Follow([]catalog.TableName{name})
 	}
 	c.SetAll(tables)
 	return tables[name], nil

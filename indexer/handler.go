@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -220,37 +221,55 @@ func (h *Handler) HandleLogicalMessage(_ int, msg *pglogrepl.LogicalDecodingMess
 // has added, until the next time that the table is altered.
 func (h *Handler) HandleRelationMessage(_ int, msg *pglogrepl.RelationMessage, _ *dbsync.PGTableInfo) error {
 	h.forget(msg.RelationID)
-	name, known := h.o.Catalog.name(msg.RelationID)
-	if !known {
-		name = catalog.TableName{Schema: msg.Namespace, Name: msg.RelationName}
+	names := h.o.Catalog.names(msg.RelationID)
+	if len(names) == 0 {
+		names = []catalog.TableName{{Schema: msg.Namespace, Name: msg.RelationName}}
 	}
-	if len(h.roots[name]) == 0 && len(h.related[name]) == 0 {
-		return nil // published by somebody for somebody else
+	var found []described
+	for _, name := range names {
+		if len(h.roots[name]) == 0 && len(h.related[name]) == 0 {
+			continue // published by somebody for somebody else
+		}
+		before := h.o.Catalog.Tables()[name] // the change may be from then
+		table, err := h.describe(name, msg)
+		if err != nil {
+			return err
+		}
+		if table != nil {
+			found = append(found, described{table, before})
+		}
 	}
-	before := h.o.Catalog.Tables()[name] // the change may be from then
-	table, err := h.describe(name, msg)
-	if err != nil || table == nil {
-		return err
-	}
-	return h.compile(msg, table, before)
+	return h.compile(msg, found)
+}
+
+// A described is a table whose rows a relation of the stream has: the relation itself, or one that
+// it inherits from.
+type described struct {
+	table  *catalog.Table
+	before *catalog.Table // what it was when plans were made last; nil: that is not known
 }
 
 // recompile makes the plans anew for what the tables are now. What the stream describes anew comes
 // with a message; but the types of its columns may be altered without one.
 func (h *Handler) recompile() error {
 	h.compiled = h.o.Catalog.Version()
-	for oid, msg := range h.described {
-		name, known := h.o.Catalog.name(oid)
-		table := h.o.Catalog.Tables()[name]
-		if !known {
-			h.forget(oid) // another table has its name now
-			continue
+	tables := h.o.Catalog.Tables()
+	for oid, msg := range maps.Clone(h.described) { // which compile changes
+		var found []described
+		for _, name := range h.o.Catalog.names(oid) {
+			// A table that inherits from this one since may have been described before it did.
+			if tables[name].OID == oid && len(h.plans[oid])+len(h.links[oid]) == 0 {
+				continue
+			}
+			d := described{table: tables[name]}
+			for _, p := range h.plans[oid] {
+				if p.table.OID == d.table.OID {
+					d.before = p.table
+				}
+			}
+			found = append(found, d)
 		}
-		var before *catalog.Table
-		if plans := h.plans[oid]; len(plans) > 0 {
-			before = plans[0].table
-		}
-		if err := h.compile(msg, table, before); err != nil {
+		if err := h.compile(msg, found); err != nil { // without plans, where another table has its name now
 			return err
 		}
 	}
@@ -264,14 +283,36 @@ func (h *Handler) forget(oid uint32) {
 	delete(h.links, oid)
 }
 
-// compile makes the plans for the rows of a table as a message describes them. An index whose
-// documents cannot be made of them misses changes from here on. before is what the table was when
-// plans were made last, nil if that is not known.
-func (h *Handler) compile(msg *pglogrepl.RelationMessage, table, before *catalog.Table) error {
+// compile makes the plans for the rows of a relation as a message describes them, which are rows of
+// these tables. An index whose documents cannot be made of them misses changes from here on.
+func (h *Handler) compile(msg *pglogrepl.RelationMessage, of []described) error {
+	h.forget(msg.RelationID)
+	if len(of) == 0 {
+		return nil
+	}
 	h.described[msg.RelationID] = msg
-	name := table.TableName()
-	var plans []*streamPlan
+	var parents []uint32
+	for _, d := range of {
+		if d.table.OID != msg.RelationID {
+			parents = append(parents, d.table.OID)
+		}
+		if err := h.compileFor(msg, d.table, d.before); err != nil {
+			return err
+		}
+	}
+	slices.Sort(parents)
+	h.o.Syncer.Inherit(msg.RelationID, parents...)
+	return nil
+}
+
+// compileFor adds the plans for rows of one table.
+func (h *Handler) compileFor(msg *pglogrepl.RelationMessage, table, before *catalog.Table) error {
+	name, inherited := table.TableName(), table.OID != msg.RelationID
+	plans := h.plans[msg.RelationID]
 	for _, r := range h.roots[name] {
+		if inherited && !r.source.Children {
+			continue // an index in use, by the mapping before
+		}
 		needs := r.source.KeyColumns(table)
 		if r.source.Routing != "" {
 			needs = append(slices.Clip(needs), r.source.Routing)
@@ -290,9 +331,9 @@ func (h *Handler) compile(msg *pglogrepl.RelationMessage, table, before *catalog
 			shared: sharesKeys(r.source, table) || before != nil && sharesKeys(r.source, before)})
 	}
 	h.plans[msg.RelationID] = plans
-	var links []*linkPlan
+	links := h.links[msg.RelationID]
 	for _, l := range h.related[name] {
-		if carries(msg, l.path.Columns()) {
+		if (!inherited || l.path.Children()) && carries(msg, l.path.Columns()) {
 			links = append(links, newLinkPlan(l, msg, table))
 		}
 	}
@@ -339,16 +380,17 @@ func (h *Handler) describe(name catalog.TableName, msg *pglogrepl.RelationMessag
 	}
 	if table == nil {
 		what := goneOrRenamed
-		if now := (catalog.TableName{Schema: msg.Namespace, Name: msg.RelationName}); now != name {
+		now := catalog.TableName{Schema: msg.Namespace, Name: msg.RelationName}
+		if now != name && before != nil && before.OID == msg.RelationID {
 			what = "is called " + now.String() + " now"
 		}
 		return nil, h.missTable(name, gone(name, what))
 	}
-	if h.o.Altered != nil && before != nil && len(table.Differences(before)) > 0 {
+	if h.o.Altered != nil && before != nil && (len(table.Differences(before)) > 0 || table.WithChildren && !table.SameChildren(before)) {
 		h.o.Altered(table)
 	}
-	if table.OID != msg.RelationID {
-		h.o.Logger.Info("changes of a table that had the name before are passed over", "table", name.String(), "oid", msg.RelationID, "oid_now", table.OID)
+	if !table.Has(msg.RelationID) {
+		h.o.Logger.Info("changes of a table that had the name before, or inherited from it, are passed over", "table", name.String(), "oid", msg.RelationID, "oid_now", table.OID)
 		return nil, nil
 	}
 	return table, nil
@@ -500,10 +542,17 @@ func (h *Handler) HandleDeleteMessage(_ int, msg *pglogrepl.DeleteMessage, _ *pg
 }
 
 // HandleTruncateMessage removes all documents of the tables, and has those read again that
-// rows of the tables were in.
+// rows of the tables were in. Where the rows of children count, other documents stay: whoever
+// watches the catalog sees whose file is another one.
 func (h *Handler) HandleTruncateMessage(_ int, _ *pglogrepl.TruncateMessage, tables []*pglogrepl.RelationMessage) error {
 	for _, r := range tables {
 		for _, p := range h.plans[r.RelationID] {
+			if p.table.WithChildren {
+				if h.o.Altered != nil {
+					h.o.Altered(p.table)
+				}
+				continue
+			}
 			h.mark(p, dbsync.Operation{Kind: dbsync.Truncate, ID: p.source.Prefix(), AwaitVisible: p.awaitsVisible()})
 		}
 		for _, l := range h.links[r.RelationID] {

@@ -3,6 +3,7 @@ package mapping
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 
 	"tidemark/mapping/catalog"
@@ -14,6 +15,10 @@ import (
 // [Config.Tables]; nil says that [catalog.LoadTable] found none. More entries are welcome:
 // a table that is missing may have been meant to be one of them.
 func (c *Config) Check(tables catalog.Tables) Problems {
+	if with := c.WithChildren(); len(with) > 0 {
+		tables = maps.Clone(tables)
+		tables.Follow(with)
+	}
 	k := checker{file: c.File, places: c.places, tables: tables, needs: make(map[catalog.TableName]*need)}
 	for _, ix := range c.Indices {
 		for _, s := range ix.Sources {
@@ -27,6 +32,7 @@ func (c *Config) Check(tables catalog.Tables) Problems {
 	}
 	k.related(c)
 	k.refusedWrites(c)
+	k.children(c)
 	k.problems.Sort()
 	k.problems = slices.CompactFunc(k.problems, func(a, b Problem) bool { return a == b })
 	return k.problems
@@ -111,6 +117,7 @@ func (k *checker) table(name catalog.TableName, path string) *catalog.Table {
 	if t.Root != (catalog.TableName{}) {
 		k.problem(path+".table", "table: "+t.Root.String(), "%s.table: table %s is a partition of %s, under whose name its changes are published", path, t.TableName(), t.Root)
 	}
+	k.heirs(t, path)
 	if t.Unlogged {
 		k.problem(path+".table", fmt.Sprintf("ALTER TABLE %s SET LOGGED;", t.SQL()), "%s.table: table %s is unlogged or temporary: the log does not carry it", path, t.TableName())
 	}

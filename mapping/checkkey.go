@@ -63,7 +63,7 @@ func noKeyHint(t *catalog.Table) string {
 	if t.Virtual() != nil {
 		form = "USING INDEX …"
 	}
-	return hint + "\nor CREATE UNIQUE INDEX over NOT NULL columns, name them in id, and in the database:\n" + identityHint(t, form)
+	return hint + "\nor CREATE UNIQUE INDEX over NOT NULL columns, name them in id, and in the database:\n" + identityHint(t, form, nil)
 }
 
 // routing reports whether old rows must carry the routing column besides the key.

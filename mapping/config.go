@@ -152,11 +152,12 @@ type Index struct {
 
 // A Source is a root table: each of its rows is a document of an index.
 type Source struct {
-	Index   *Index `json:"-"` // that it is a part of
-	Table   catalog.TableName
-	ID      []string // key columns; empty: the primary key
-	Routing string   // the column whose value routes; empty: none
-	Where   string   // an expression: only rows for which it is true are documents; empty: all
+	Index    *Index `json:"-"` // that it is a part of
+	Table    catalog.TableName
+	Children bool     // the rows of tables that inherit from it count as its own
+	ID       []string // key columns; empty: the primary key
+	Routing  string   // the column whose value routes; empty: none
+	Where    string   // an expression: only rows for which it is true are documents; empty: all
 	Shape
 
 	// Literals stand around the columns of ID when id is a text such as "product-{id}":

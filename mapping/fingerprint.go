@@ -61,7 +61,8 @@ type fingerprintOfIndex struct {
 
 type fingerprintOfSource struct {
 	Table    string              `json:"table"`
-	Missing  bool                `json:"missing,omitzero"` // there is no such table
+	Children bool                `json:"children,omitzero"` // rows of tables that inherit from it are documents, too
+	Missing  bool                `json:"missing,omitzero"`  // there is no such table
 	ID       []fingerprintColumn `json:"id"`
 	Literals []string            `json:"literals,omitempty"`
 	Routing  *fingerprintColumn  `json:"routing,omitzero"`
@@ -97,8 +98,10 @@ type fingerprintOfField struct {
 type fingerprintOfInclude struct {
 	Name      string               `json:"name"`
 	Table     string               `json:"table"`
+	Children  bool                 `json:"children,omitzero"` // with the rows of tables that inherit from it
 	On        []fingerprintPair    `json:"on"`
 	Through   string               `json:"through,omitzero"`
+	Links     bool                 `json:"through_children,omitzero"` // with the rows of tables that inherit from Through
 	To        []fingerprintPair    `json:"to,omitempty"`
 	Where     string               `json:"where,omitzero"`
 	Reads     []fingerprintColumn  `json:"reads,omitempty"` // of Where
@@ -152,7 +155,7 @@ func (ix *Index) sortedSources() []*Source {
 }
 
 func (s *Source) fingerprint(tables catalog.Tables) fingerprintOfSource {
-	f := fingerprintOfSource{Table: s.Table.String(), Literals: s.Literals}
+	f := fingerprintOfSource{Table: s.Table.String(), Children: s.Children, Literals: s.Literals}
 	t := tables[s.Table]
 	if t == nil {
 		f.Missing = true
@@ -221,7 +224,7 @@ func (s *Shape) fingerprint(t *catalog.Table, tables catalog.Tables) fingerprint
 // fingerprint returns what decides how the include looks in rows of the table outer.
 func (in *Include) fingerprint(outer *catalog.Table, tables catalog.Tables) fingerprintOfInclude {
 	f := fingerprintOfInclude{
-		Name: in.Name, Table: in.Table.String(), Where: in.Where,
+		Name: in.Name, Table: in.Table.String(), Children: in.Children, Where: in.Where,
 		Many: string(in.Many), Aggregate: string(in.Aggregate), Lone: in.Value != "" && in.lone(tables),
 	}
 	t := tables[in.Table]
@@ -231,7 +234,7 @@ func (in *Include) fingerprint(outer *catalog.Table, tables catalog.Tables) fing
 	far := t
 	var link *catalog.Table
 	if in.Through != nil {
-		f.Through = in.Through.Table.String()
+		f.Through, f.Links = in.Through.Table.String(), in.Through.Children
 		if link = tables[in.Through.Table]; link == nil {
 			return f
 		}

@@ -1,14 +1,19 @@
 package mapping
 
-import "tidemark/mapping/catalog"
+import (
+	"slices"
+
+	"tidemark/mapping/catalog"
+)
 
 // An Include puts rows of a related table, or what they come to, into the object of each
 // row that they belong to.
 type Include struct {
-	Name    string // of the field
-	Table   catalog.TableName
-	On      []Pair // the columns of the row around it, and those of the related table, or of the link table
-	Through *Link  // the table that links both; nil: none
+	Name     string // of the field
+	Table    catalog.TableName
+	Children bool   // the rows of tables that inherit from it count as its own
+	On       []Pair // the columns of the row around it, and those of the related table, or of the link table
+	Through  *Link  // the table that links both; nil: none
 
 	Many      Many      // how several rows are put in; empty: one row, the first
 	Value     string    // the column whose values alone are put in, as a list; empty: objects
@@ -30,8 +35,9 @@ type Pair struct{ Near, Far string }
 // A Link is the table between two others, each row of which says that two rows of those
 // belong together.
 type Link struct {
-	Table catalog.TableName
-	To    []Pair // its columns, and those of the related table
+	Table    catalog.TableName
+	Children bool   // the rows of tables that inherit from it count as its own
+	To       []Pair // its columns, and those of the related table
 }
 
 // Many says how several related rows are put into a document.
@@ -74,14 +80,18 @@ type Path struct {
 
 // A Hop goes from one table to the next one.
 type Hop struct {
-	Table catalog.TableName // that it arrives at
-	On    []Pair            // columns of the table that it comes from, and of the one that it arrives at
-	uses  *Include          // that the table is read for
-	link  bool              // as the table that links two others
+	Table    catalog.TableName // that it arrives at
+	Children bool              // with the rows of tables that inherit from it
+	On       []Pair            // columns of the table that it comes from, and of the one that it arrives at
+	uses     *Include          // that the table is read for
+	link     bool              // as the table that links two others
 }
 
 // Table returns the table that the path arrives at.
 func (p *Path) Table() catalog.TableName { return p.Hops[len(p.Hops)-1].Table }
+
+// Children reports whether the rows of tables that inherit from that table count as its own.
+func (p *Path) Children() bool { return p.Hops[len(p.Hops)-1].Children }
 
 // Columns returns the columns of that table by which the row before it is found.
 func (p *Path) Columns() []string {
@@ -143,11 +153,11 @@ func (s *Source) Paths() []*Path {
 		for _, in := range includes {
 			here := hops[:len(hops):len(hops)]
 			if in.Through != nil {
-				here = append(here, Hop{Table: in.Through.Table, On: in.On, uses: in, link: true})
+				here = append(here, Hop{Table: in.Through.Table, Children: in.Through.Children, On: in.On, uses: in, link: true})
 				paths = append(paths, &Path{Source: s, Hops: here})
-				here = append(here[:len(here):len(here)], Hop{Table: in.Table, On: in.Through.To, uses: in})
+				here = append(here[:len(here):len(here)], Hop{Table: in.Table, Children: in.Children, On: in.Through.To, uses: in})
 			} else {
-				here = append(here, Hop{Table: in.Table, On: in.On, uses: in})
+				here = append(here, Hop{Table: in.Table, Children: in.Children, On: in.On, uses: in})
 			}
 			paths = append(paths, &Path{Source: s, Hops: here})
 			walk(here, in.Include)
@@ -202,6 +212,33 @@ func (ix *Index) Tables() []catalog.TableName {
 				names = append(names, name)
 			}
 		}
+	}
+	return names
+}
+
+// WithChildren returns the names of those tables whose children's rows count as their own.
+func (ix *Index) WithChildren() []catalog.TableName {
+	var names []catalog.TableName
+	add := func(name catalog.TableName, children bool) {
+		if children && !slices.Contains(names, name) {
+			names = append(names, name)
+		}
+	}
+	for _, s := range ix.Sources {
+		add(s.Table, s.Children)
+		for _, p := range s.Paths() {
+			add(p.Table(), p.Children())
+		}
+	}
+	return names
+}
+
+// WithChildren returns the names of those tables whose children's rows count as their own. An
+// index that has them otherwise is refused by [Config.Check].
+func (c *Config) WithChildren() []catalog.TableName {
+	var names []catalog.TableName
+	for _, ix := range c.Indices {
+		names = append(names, ix.WithChildren()...)
 	}
 	return names
 }

@@ -80,7 +80,7 @@ func (r *reader) index(key, n *yaml.Node, path string) *Index {
 // sourceKeys reads what belongs to one table of an index.
 func (r *reader) sourceKeys(s *Source) map[string]keyReader {
 	return map[string]keyReader{
-		"table":   r.table(&s.Table),
+		"table":   r.table(&s.Table, &s.Children),
 		"id":      func(n *yaml.Node, path string) { r.id(n, path, s) },
 		"routing": r.checked(&s.Routing, catalog.CheckIdent, ""),
 		"where":   r.text(&s.Where),
@@ -119,8 +119,22 @@ func entriesOf(n *yaml.Node, key string) map[string]*yaml.Node {
 	return keys
 }
 
-// table reads the name of a table.
-func (r *reader) table(into *catalog.TableName) keyReader {
+// table reads the name of a table, alone or with whether the rows of its children count.
+func (r *reader) table(into *catalog.TableName, children *bool) keyReader {
+	return func(n *yaml.Node, path string) {
+		if n.Kind != yaml.MappingNode {
+			r.tableName(into)(n, path)
+			return
+		}
+		given := r.object(n, path, map[string]keyReader{"name": r.tableName(into), "children": r.boolean(children)})
+		if given["name"] == nil {
+			r.problem(n, "table: {name: public.payment, children: true}", "%s.name is missing", path)
+		}
+	}
+}
+
+// tableName reads the name of a table.
+func (r *reader) tableName(into *catalog.TableName) keyReader {
 	return func(n *yaml.Node, path string) {
 		var text string
 		if r.text(&text)(n, path); text == "" {

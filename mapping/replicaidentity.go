@@ -50,10 +50,10 @@ func (k *checker) need(name catalog.TableName) *need {
 func (k *checker) identityHint(t *catalog.Table) string {
 	columns := k.need(t.TableName()).columns
 	outside := func(name string) bool { return !slices.Contains(t.PrimaryKey, name) }
-	if t.Identity.Kind == catalog.IdentityDefault || t.KeyDeferrable || slices.ContainsFunc(columns, outside) {
+	if t.Identity.Kind == catalog.IdentityDefault || t.KeyDeferrable || t.WithChildren || slices.ContainsFunc(columns, outside) {
 		return fullHint(t, columns)
 	}
-	return identityHint(t, "DEFAULT")
+	return identityHint(t, "DEFAULT", columns)
 }
 
 // path notes by which columns of the table at its end the row before it is found: its old
@@ -134,7 +134,11 @@ func (k *checker) identity(s *Source, t *catalog.Table, routed bool) {
 	hint := k.identityHint(t)
 	switch {
 	case t.Identity.Kind == catalog.IdentityMixed && !t.Identity.Usable():
-		k.problem(k.idPath(s), hint, "%s: the partitions of table %s have no replica identity in common: deletes could not be found", path, t.TableName())
+		parts := "partitions of table "
+		if t.WithChildren {
+			parts = "children of table, and table "
+		}
+		k.problem(k.idPath(s), hint, "%s: the %s%s have no replica identity in common: deletes could not be found", path, parts, t.TableName())
 	case !t.Identity.Usable():
 		k.problem(k.idPath(s), hint, "%s: table %s has no replica identity: its updates and deletes are not logged", path, t.TableName())
 	case !t.Identity.Covers(id):
@@ -158,7 +162,7 @@ func (k *checker) idPath(s *Source) string {
 func fullHint(t *catalog.Table, columns []string) string {
 	virtual := t.Virtual()
 	if virtual == nil {
-		return identityHint(t, "FULL")
+		return identityHint(t, "FULL", columns)
 	}
 	why := fmt.Sprintf("\n-- not FULL: with the virtual generated column %s Postgres would refuse updates and deletes", catalog.QuoteIfNeeded(virtual.Name))
 	key := t.OrderKey()
@@ -182,7 +186,7 @@ func fullHint(t *catalog.Table, columns []string) string {
 	}
 	hint += fmt.Sprintf("CREATE UNIQUE INDEX%s %s ON %s (%s);\n", concurrently, catalog.QuoteIdent(index), t.SQL(), listOf(all, catalog.QuoteIdent))
 	if !t.Partitioned {
-		return hint + identityHint(t, "USING INDEX "+catalog.QuoteIdent(index)) + why
+		return hint + identityHint(t, "USING INDEX "+catalog.QuoteIdent(index), columns) + why
 	}
 	qualified := catalog.QuoteIdent(t.Schema) + "." + catalog.QuoteIdent(index)
 	return hint + fmt.Sprintf("SELECT format('ALTER TABLE %%s REPLICA IDENTITY USING INDEX %%I', i.indrelid::regclass, c.relname) "+
@@ -192,8 +196,11 @@ func fullHint(t *catalog.Table, columns []string) string {
 
 // identityHint returns the SQL that sets the replica identity of t. Partitions do
 // not take it over from their root, so there it is a line for psql that does it
-// to each.
-func identityHint(t *catalog.Table, form string) string {
+// to each. Of children whose rows count, those are named whose old rows lack one of needs.
+func identityHint(t *catalog.Table, form string, needs []string) string {
+	if t.WithChildren {
+		return identityHintOfAll(t, form, needs)
+	}
 	if !t.Partitioned {
 		return fmt.Sprintf("ALTER TABLE %s REPLICA IDENTITY %s;", t.SQL(), form)
 	}

@@ -13,8 +13,9 @@ import (
 
 // storedVersion is the version of the form in which [Index.Encode] writes. A form that an
 // earlier Tidemark would read wrongly, or could not read, gets the next number; the reader
-// of the one before stays, since a database that is brought up to date has texts of it.
-const storedVersion = 1
+// of the one before stays, since a database that is brought up to date has texts of it. A mapping
+// with nothing that came with a number is still written with the one before.
+const storedVersion = 2
 
 // A storedIndex is the text of an index in the control schema: what its documents and its
 // physical index are made of. The keys of reindex are no part of it, since another chunk
@@ -29,6 +30,7 @@ type storedIndex struct {
 
 type storedSource struct {
 	Table    storedName `json:"table"`
+	Children bool       `json:"children,omitzero"` // since 2
 	ID       []string   `json:"id,omitzero"`
 	Literals []string   `json:"literals,omitzero"`
 	Routing  string     `json:"routing,omitzero"`
@@ -66,6 +68,7 @@ type storedConstant struct {
 type storedInclude struct {
 	Name      string        `json:"name"`
 	Table     storedName    `json:"table"`
+	Children  bool          `json:"children,omitzero"` // since 2
 	On        []storedPair  `json:"on,omitzero"`
 	Through   *storedLink   `json:"through,omitzero"`
 	Many      string        `json:"many,omitzero"`
@@ -84,8 +87,9 @@ type storedPair struct {
 }
 
 type storedLink struct {
-	Table storedName   `json:"table"`
-	To    []storedPair `json:"to,omitzero"`
+	Table    storedName   `json:"table"`
+	Children bool         `json:"children,omitzero"` // since 2
+	To       []storedPair `json:"to,omitzero"`
 }
 
 type storedOrder struct {
@@ -161,8 +165,12 @@ func (ix *Index) EncodedAs(text string) bool {
 }
 
 func storeIndex(ix *Index) *storedIndex {
+	version := 1
+	if len(ix.WithChildren()) > 0 {
+		version = storedVersion
+	}
 	return &storedIndex{
-		Version: storedVersion, Name: ix.Name,
+		Version: version, Name: ix.Name,
 		Sources:  mapAll(ix.Sources, storeSource),
 		Settings: storeMap(ix.Settings), Mappings: storeMap(ix.Mappings),
 	}
@@ -177,11 +185,11 @@ func (s *storedIndex) index() *Index {
 }
 
 func storeSource(s *Source) storedSource {
-	return storedSource{Table: storedName(s.Table), ID: s.ID, Literals: s.Literals, Routing: s.Routing, Where: s.Where, storedShape: storeShape(&s.Shape)}
+	return storedSource{Table: storedName(s.Table), Children: s.Children, ID: s.ID, Literals: s.Literals, Routing: s.Routing, Where: s.Where, storedShape: storeShape(&s.Shape)}
 }
 
 func (s storedSource) source() *Source {
-	return &Source{Table: catalog.TableName(s.Table), ID: s.ID, Literals: s.Literals, Routing: s.Routing, Where: s.Where, Shape: s.shape()}
+	return &Source{Table: catalog.TableName(s.Table), Children: s.Children, ID: s.ID, Literals: s.Literals, Routing: s.Routing, Where: s.Where, Shape: s.shape()}
 }
 
 func storeShape(s *Shape) storedShape {
@@ -210,26 +218,26 @@ func (f storedField) field() Field {
 
 func storeInclude(in *Include) storedInclude {
 	stored := storedInclude{
-		Name: in.Name, Table: storedName(in.Table), On: mapAll(in.On, storePair),
+		Name: in.Name, Table: storedName(in.Table), Children: in.Children, On: mapAll(in.On, storePair),
 		Many: string(in.Many), Value: in.Value, Aggregate: string(in.Aggregate), Column: in.Column,
 		OrderBy: mapAll(in.OrderBy, storeOrder), Limit: in.Limit, Where: in.Where,
 		storedShape: storeShape(&in.Shape),
 	}
 	if in.Through != nil {
-		stored.Through = &storedLink{Table: storedName(in.Through.Table), To: mapAll(in.Through.To, storePair)}
+		stored.Through = &storedLink{Table: storedName(in.Through.Table), Children: in.Through.Children, To: mapAll(in.Through.To, storePair)}
 	}
 	return stored
 }
 
 func (in storedInclude) include() *Include {
 	include := &Include{
-		Name: in.Name, Table: catalog.TableName(in.Table), On: mapAll(in.On, storedPair.pair),
+		Name: in.Name, Table: catalog.TableName(in.Table), Children: in.Children, On: mapAll(in.On, storedPair.pair),
 		Many: Many(in.Many), Value: in.Value, Aggregate: Aggregate(in.Aggregate), Column: in.Column,
 		OrderBy: mapAll(in.OrderBy, storedOrder.order), Limit: in.Limit, Where: in.Where,
 		Shape: in.shape(),
 	}
 	if in.Through != nil {
-		include.Through = &Link{Table: catalog.TableName(in.Through.Table), To: mapAll(in.Through.To, storedPair.pair)}
+		include.Through = &Link{Table: catalog.TableName(in.Through.Table), Children: in.Through.Children, To: mapAll(in.Through.To, storedPair.pair)}
 	}
 	return include
 }

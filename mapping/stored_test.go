@@ -174,14 +174,14 @@ func anyInclude(depth int) *rapid.Generator[*Include] {
 	}))
 	return rapid.Custom(func(t *rapid.T) *Include {
 		in := &Include{
-			Name: rapid.String().Draw(t, "name"), Table: anyName().Draw(t, "table"), On: pairs.Draw(t, "on"),
+			Name: rapid.String().Draw(t, "name"), Table: anyName().Draw(t, "table"), Children: rapid.Bool().Draw(t, "children"), On: pairs.Draw(t, "on"),
 			Many: Many(rapid.String().Draw(t, "many")), Value: rapid.String().Draw(t, "value"),
 			Aggregate: Aggregate(rapid.String().Draw(t, "aggregate")), Column: rapid.String().Draw(t, "column"),
 			OrderBy: orders.Draw(t, "order by"), Limit: rapid.Int().Draw(t, "limit"), Where: rapid.String().Draw(t, "where"),
 			Shape: anyShape(depth).Draw(t, "shape"),
 		}
 		if rapid.Bool().Draw(t, "through") {
-			in.Through = &Link{Table: anyName().Draw(t, "link"), To: pairs.Draw(t, "to")}
+			in.Through = &Link{Table: anyName().Draw(t, "link"), Children: rapid.Bool().Draw(t, "children of the link"), To: pairs.Draw(t, "to")}
 		}
 		return in
 	})
@@ -266,7 +266,7 @@ func dumpTexts(t *testing.T, generation, pattern string) (texts []string) {
 func TestDecodeIndexRefuses(t *testing.T) {
 	for text, want := range map[string]string{
 		"":                                  "mapping of an index: unexpected end of JSON input",
-		`{"version":2,"what":{}}`:           "mapping of an index: the text is of version 2, and this Tidemark reads versions up to 1: it was written by a newer one; hint: run the newer Tidemark",
+		`{"version":3,"what":{}}`:           "mapping of an index: the text is of version 3, and this Tidemark reads versions up to 2: it was written by a newer one; hint: run the newer Tidemark",
 		`{"version":0,"name":"a"}`:          "mapping of an index: there is no version 0 of this text",
 		`{"version":1,"name":"a","more":1}`: `mapping of an index: json: unknown field "more"`,
 		`{"Name":"a","More":1}`:             `mapping of an index: json: unknown field "More"`,

@@ -45,7 +45,7 @@ func (m *Manager) build(ctx context.Context, x *index, st control.State, why, ge
 		return control.State{}, err
 	}
 	// Rows of partitions that are attached from here on may not be in the chunks.
-	now, err := readPartitions(ctx, m.o.Syncer.DB(), x.Index, tables)
+	now, err := readPartitions(ctx, m.o.Syncer.DB(), x.Index, tables, m.o.Publication)
 	if err != nil {
 		return control.State{}, err
 	}

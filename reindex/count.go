@@ -68,7 +68,7 @@ func (m *Manager) countOnce(ctx context.Context, x *index, st *control.State) er
 	slack := x.documents.Changed() - before
 	missing := rows - documents - letters
 	if missing > slack && !filtered || -missing > slack+letters {
-		now, err := readPartitions(ctx, m.o.Syncer.DB(), x.Index, m.o.Catalog.Tables())
+		now, err := readPartitions(ctx, m.o.Syncer.DB(), x.Index, m.o.Catalog.Tables(), m.o.Publication)
 		if err != nil {
 			return err
 		}

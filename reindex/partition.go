@@ -15,8 +15,8 @@ import (
 	"tidemark/reindex/verify"
 )
 
-// leaves are the partitions of one table that hold rows themselves, by oid, each with a mark, see
-// [control.Partitions].
+// leaves are the tables that hold the rows of one, by oid, each with a mark, see [control.Partitions]:
+// its partitions, or where the rows of children count itself and those.
 type leaves = map[uint32]string
 
 // leafChanges are what became of the leaves of a table.
@@ -44,10 +44,11 @@ func changesOf(before, now leaves) (c leafChanges) {
 	return c
 }
 
-// partitioned are those of an index's tables that have partitions.
+// partitioned are those of an index's tables whose rows are in several: that have partitions, or
+// children whose rows count.
 func partitioned(ix *mapping.Index, tables catalog.Tables) (found []*catalog.Table) {
 	for _, name := range ix.Tables() {
-		if t := tables[name]; t != nil && t.Partitioned {
+		if t := tables[name]; t != nil && (t.Partitioned || t.WithChildren) {
 			found = append(found, t)
 		}
 	}
@@ -61,12 +62,12 @@ func isIncluded(ix *mapping.Index, table catalog.TableName) bool {
 	})
 }
 
-// readPartitions reads the partitions of those of an index's tables that have some.
-func readPartitions(ctx context.Context, db *sql.DB, ix *mapping.Index, tables catalog.Tables) (all control.Partitions, err error) {
+// readPartitions reads the leaves of those of an index's tables that have some.
+func readPartitions(ctx context.Context, db *sql.DB, ix *mapping.Index, tables catalog.Tables, publication string) (all control.Partitions, err error) {
 	all.Leaves = make(map[string]leaves)
 	for _, t := range partitioned(ix, tables) {
 		name := t.TableName().String()
-		if all.Leaves[name], err = readLeaves(ctx, db, t); err != nil {
+		if all.Leaves[name], err = readLeaves(ctx, db, t, publication); err != nil {
 			return control.Partitions{}, fmt.Errorf("read the partitions of %s: %w", name, err)
 		}
 	}
@@ -82,8 +83,27 @@ SELECT p.relid::oid::int8, p.isleaf, coalesce(pg_catalog.pg_relation_filenode(p.
 	SELECT pg_catalog.string_agg(':' || attached, '') FROM up), '')
 FROM pg_catalog.pg_partition_tree(pg_catalog.to_regclass($1)) p`
 
-func readLeaves(ctx context.Context, db *sql.DB, t *catalog.Table) (leaves, error) {
-	rows, err := db.QueryContext(ctx, leafQuery, t.SQL())
+// childQuery returns a table and what inherits from it, and no row where there is no such table. What
+// became of a child while it was not published is not in the stream, so when it came into the
+// publication is a part of how it was attached.
+const childQuery = `
+WITH RECURSIVE tree(oid, attached) AS (
+	SELECT pg_catalog.to_regclass($1)::oid, ':' WHERE pg_catalog.to_regclass($1) IS NOT NULL
+	UNION ALL SELECT i.inhrelid, ':' || i.xmin::text || tree.attached FROM tree JOIN pg_catalog.pg_inherits i ON i.inhparent = tree.oid
+), ways AS (
+	SELECT oid, pg_catalog.string_agg(attached, '+' ORDER BY attached) AS attached FROM tree GROUP BY oid
+)
+SELECT ways.oid::int8, true, coalesce(pg_catalog.pg_relation_filenode(ways.oid), 0)::text || ways.attached
+	|| CASE ways.attached WHEN ':' THEN '' ELSE coalesce('/' || r.oid, '') END
+FROM ways JOIN pg_catalog.pg_class c ON c.oid = ways.oid AND c.relpersistence <> 't'
+LEFT JOIN (pg_catalog.pg_publication_rel r JOIN pg_catalog.pg_publication p ON p.oid = r.prpubid AND p.pubname = $2) ON r.prrelid = ways.oid`
+
+func readLeaves(ctx context.Context, db *sql.DB, t *catalog.Table, publication string) (leaves, error) {
+	query, args := leafQuery, []any{t.SQL()}
+	if t.WithChildren {
+		query, args = childQuery, append(args, publication)
+	}
+	rows, err := db.QueryContext(ctx, query, args...)
 	if err != nil {
 		return nil, err
 	}
@@ -96,7 +116,7 @@ func readLeaves(ctx context.Context, db *sql.DB, t *catalog.Table) (leaves, erro
 		if err := rows.Scan(&oid, &leaf, &mark); err != nil {
 			return nil, err
 		}
-		if there = true; leaf && oid != int64(t.OID) { // a root without partitions is a leaf
+		if there = true; leaf && (t.WithChildren || oid != int64(t.OID)) { // a root without partitions is a leaf
 			found[uint32(oid)] = mark
 		}
 	}
@@ -121,6 +141,9 @@ SELECT pg_catalog.pg_get_partition_constraintdef($1::int8::oid), min(age) FROM u
 // readAttached returns the condition that holds for the rows of a leaf, if some of them were
 // there before it was attached: those that came later came by the stream. "": none were.
 func readAttached(ctx context.Context, db *sql.DB, table *catalog.Table, leaf uint32) (condition string, err error) {
+	if table.WithChildren {
+		return readChild(ctx, db, table, leaf)
+	}
 	// Within a transaction ages are counted from the same time on.
 	tx, err := db.BeginTx(ctx, &sql.TxOptions{ReadOnly: true})
 	if err != nil {
@@ -148,6 +171,31 @@ func readAttached(ctx context.Context, db *sql.DB, table *catalog.Table, leaf ui
 	return condition, nil
 }
 
+// readChild is readAttached for a child, or the table itself. Which rows came by the stream is not
+// known: a transaction that wrote some may have been under way when the child was published.
+func readChild(ctx context.Context, db *sql.DB, table *catalog.Table, leaf uint32) (condition string, err error) {
+	condition = fmt.Sprintf("tableoid = '%d'::pg_catalog.oid", leaf)
+	from, where := table.From(), " WHERE "+condition
+	// A role that may look into the child itself is spared looking through all of them.
+	var child sql.NullString
+	err = db.QueryRowContext(ctx, `SELECT pg_catalog.quote_ident(n.nspname) || '.' || pg_catalog.quote_ident(c.relname) FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+		WHERE c.oid = $1::int8::oid AND pg_catalog.has_schema_privilege(n.oid, 'USAGE') AND pg_catalog.has_table_privilege(c.oid, 'SELECT')`, int64(leaf)).Scan(&child)
+	if err != nil && !errors.Is(err, sql.ErrNoRows) {
+		return "", fmt.Errorf("look at child %d of %s: %w", leaf, table.TableName(), err)
+	}
+	if child.Valid {
+		from, where = "ONLY "+child.String, ""
+	}
+	there := false
+	if err := db.QueryRowContext(ctx, "SELECT EXISTS (SELECT FROM "+from+where+")").Scan(&there); err != nil {
+		return "", fmt.Errorf("look for rows of child %d of %s: %w", leaf, table.TableName(), err)
+	}
+	if !there {
+		return "", nil
+	}
+	return condition, nil
+}
+
 // partitionOutcome is what came of a look at the partitions of an index's tables.
 type partitionOutcome int
 
@@ -170,7 +218,7 @@ func (m *Manager) applyPartitions(ctx context.Context, x *index) (partitionOutco
 	if !x.isRunDone() || st.Building.Physical != "" {
 		return partitionsUnknown, nil // what is being built has the partitions that it began with noted
 	}
-	now, err := readPartitions(ctx, m.o.Syncer.DB(), x.Index, tables)
+	now, err := readPartitions(ctx, m.o.Syncer.DB(), x.Index, tables, m.o.Publication)
 	if err != nil {
 		return partitionsUnknown, err
 	}
@@ -189,7 +237,9 @@ func (m *Manager) applyPartitions(ctx context.Context, x *index) (partitionOutco
 	for _, t := range parted {
 		name := t.TableName().String()
 		changes := changesOf(before.Leaves[name], now.Leaves[name])
-		rowsGone = rowsGone || changes.gone
+		// Of a child that is followed from now on, what was deleted before is not in the stream; a
+		// document may have been made of it, where rows were read for another reason.
+		rowsGone = rowsGone || changes.gone || t.WithChildren && len(changes.attached) > 0
 		if changes.rewritten {
 			if err := m.unprove(ctx, x, fmt.Sprintf("%s: a partition was rewritten", name)); err != nil {
 				return partitionsUnknown, err
@@ -272,6 +322,10 @@ func (m *Manager) removeRowless(ctx context.Context, x *index, tables catalog.Ta
 		if _, err := m.awaitRequest(ctx, q.ID); err != nil {
 			return err
 		}
+	}
+	// Nor must what the stream has still to bring of them.
+	if err := m.o.Syncer.Barrier(ctx); err != nil {
+		return err
 	}
 	v, err := verify.Run(ctx, x.Index, verify.Options{
 		DB: m.o.Syncer.DB(), Client: m.o.Client, Schema: m.o.Schema, Slot: m.o.Slot, Tables: tables, Logger: m.o.Logger,

@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"tidemark/mapping"
 	"tidemark/mapping/catalog"
 	"tidemark/testenv"
 )
@@ -31,7 +32,9 @@ func (r *rig) partitionsApplied(t *testing.T, p *process, index string) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		now, err := readPartitions(t.Context(), r.db.DB, ix, catalog.Tables{{Schema: "public", Name: "t"}: table, {Schema: "public", Name: "u"}: {}})
+		tables := catalog.Tables{{Schema: "public", Name: "t"}: table, {Schema: "public", Name: "u"}: {}}
+		tables.Follow(ix.WithChildren())
+		now, err := readPartitions(t.Context(), r.db.DB, ix, tables, mapping.DefaultPublication)
 		if err != nil {
 			t.Fatal(err)
 		}

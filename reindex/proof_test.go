@@ -207,7 +207,7 @@ func TestDifferencesAreReported(t *testing.T) {
 // by another order of rows begins anew.
 func TestWalkGoesOn(t *testing.T) {
 	t.Parallel()
-	const rows = 30_000
+	const rows = 3_000
 	r := newRig(t, `PREFIXt: {table: t}`, tableT, rowsT(rows))
 	p := r.start(t, options{serve: true})
 	p.complete(t)
@@ -220,7 +220,7 @@ func TestWalkGoesOn(t *testing.T) {
 			t.Fatal(err)
 		}
 		w := noted.Walk
-		w.Cursor, w.Key, w.Rows, w.Found, w.Repaired = cursor, key, 20_000, 7, 6
+		w.Cursor, w.Key, w.Rows, w.Found, w.Repaired = cursor, key, 2_000, 7, 6
 		if err := proofs.Advance(t.Context(), st.Name, &w); err != nil {
 			t.Fatal(err)
 		}
@@ -229,8 +229,8 @@ func TestWalkGoesOn(t *testing.T) {
 		cursor, key []string
 		rows        int64
 	}{
-		{[]string{"20000"}, []string{"id"}, rows},
-		{[]string{"x"}, []string{"v"}, rows + 20_000},
+		{[]string{"2000"}, []string{"id"}, rows},
+		{[]string{"x"}, []string{"v"}, rows + 2_000},
 	} {
 		r.crashAll(t)
 		begin(test.cursor, test.key)
@@ -245,7 +245,7 @@ func TestWalkGoesOn(t *testing.T) {
 	r.crashAll(t)
 	begin(nil, nil)
 	w := r.proof(t, "t").Walk
-	w.Phase, w.NextSeqNo, w.LastSeqNo, w.Rows, w.Documents = control.WalkDocuments, 25_000, rows-1, rows, 25_000
+	w.Phase, w.NextSeqNo, w.LastSeqNo, w.Rows, w.Documents = control.WalkDocuments, 2_500, rows-1, rows, 2_500
 	if err := proofs.Advance(t.Context(), r.prefix+"t", &w); err != nil {
 		t.Fatal(err)
 	}

@@ -121,15 +121,14 @@ func (r *rig) open(t testing.TB, o options) (*process, error) {
 	ctx, c := within(t, patience), r.config(t)
 
 	tables := make(catalog.Tables)
-	var names []string
 	for _, name := range c.Tables() {
 		table, err := catalog.LoadTable(ctx, r.db.DB, name.Schema, name.Name)
 		if err != nil {
 			t.Fatal(err)
 		}
 		tables[name] = table
-		names = append(names, table.SQL())
 	}
+	tables.Follow(c.WithChildren())
 	for _, ix := range c.Indices {
 		p.documents = append(p.documents, &indexer.Documents{Index: ix})
 	}
@@ -139,7 +138,7 @@ func (r *rig) open(t testing.TB, o options) (*process, error) {
 	}
 	t.Cleanup(client.Close)
 	p.syncer, err = dbsync.NewSyncerContext(ctx, append([]dbsync.SyncerOpt{
-		dbsync.WithPGConnStr(r.postgresURL), dbsync.WithReplicationSlot(c.Postgres.Slot), dbsync.ForTables(names...), dbsync.WithLogger(log),
+		dbsync.WithPGConnStr(r.postgresURL), dbsync.WithReplicationSlot(c.Postgres.Slot), dbsync.ForTables(tables.Published()...), dbsync.WithLogger(log),
 		dbsync.OnSlot(func(ctx context.Context) error { p.handler.Begin(ctx); return p.manager.Begin(ctx) }),
 	}, o.syncer...)...)
 	if err != nil {
@@ -261,6 +260,27 @@ func (p *process) settle(t testing.TB) {
 func (r *rig) check(t testing.TB, table string, o ...testenv.CheckOption) {
 	t.Helper()
 	testenv.CheckSynced(t, r.db, r.search, r.prefix+table, table, o...)
+}
+
+// awaitCheck waits until they are equal.
+func (r *rig) awaitCheck(t testing.TB, table string, o ...testenv.CheckOption) {
+	t.Helper()
+	var report *testenv.Report
+	deadline := time.Now().Add(patience)
+	for {
+		var err error
+		report, err = testenv.NewChecker(r.db, r.search, r.prefix+table, table, o...).Check(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if report.Equal() {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("index %s does not become equal to its table: %s", table, report)
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
 }
 
 // physical lists the physical indices of an index, and which of them the alias stands for.

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"tidemark/dbsync"
@@ -146,25 +147,51 @@ func (m *Manager) look(ctx context.Context, w *watch) (again bool, err error) {
 // [dbsync.Syncer.Publish]. Indices whose changes were missing for a while have another generation
 // then, and are made anew.
 func (m *Manager) publish(ctx context.Context) error {
-	var tables []string
-	for _, t := range m.o.Catalog.Present() {
-		if !t.Unlogged { // Postgres refuses it, and its indices are held
-			tables = append(tables, t.SQL())
-		}
-	}
+	present := m.o.Catalog.Present()
+	tables := present.Published()
 	if len(tables) == 0 {
 		return nil // all indices are held
 	}
-	slices.Sort(tables)
 	changed, err := m.o.Syncer.Publish(ctx, tables...)
-	if err != nil || !changed {
+	if err != nil {
 		return err
 	}
-	m.o.Logger.Info("tables came into the publication, or left it", "publication", m.o.Publication)
-	for _, x := range m.indices {
-		x.setAltered()
+	if changed {
+		m.o.Logger.Info("tables came into the publication, or left it", "publication", m.o.Publication)
+		for _, x := range m.indices {
+			x.setAltered()
+		}
+		if err := m.load(ctx); err != nil { // how the publication has them is part of what tables are
+			return err
+		}
 	}
-	return m.load(ctx) // how the publication has them is part of what tables are
+	return unpublishable(present)
+}
+
+// unpublishable returns a [*dbsync.SetupError] that names children of tables which are left out of
+// the publication, nil if there are none: Postgres would refuse the application's updates.
+func unpublishable(tables catalog.Tables) error {
+	children := tables.Unpublishable()
+	if len(children) == 0 {
+		return nil
+	}
+	const most = 20
+	var names, statements []string
+	for i, c := range children {
+		names = append(names, c.TableName.String())
+		statement := fmt.Sprintf("ALTER TABLE %s REPLICA IDENTITY FULL;", c.SQL())
+		if !c.Logged {
+			statement = fmt.Sprintf("ALTER TABLE %s SET LOGGED;", c.SQL())
+		}
+		if statements = append(statements, statement); i == most-1 {
+			break
+		}
+	}
+	if n := len(children) - len(names); n > 0 {
+		names, statements = append(names, fmt.Sprintf("%d more", n)), append(statements, fmt.Sprintf("and so for %d more", n))
+	}
+	return &dbsync.SetupError{Text: "changes of rows are not followed in tables that inherit from others, since they are not logged, or without a replica identity: " + strings.Join(names, ", "),
+		Hint: strings.Join(statements, "\n")}
 }
 
 // lackOf has an alarm stand as long as the publication lacks what only somebody else can put right;
@@ -194,6 +221,9 @@ func (m *Manager) load(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	for _, x := range m.indices {
+		now.Follow(x.WithChildren())
+	}
 	differs := false
 	for name, t := range now {
 		was := before[name]
@@ -203,6 +233,11 @@ func (m *Manager) load(ctx context.Context) error {
 		case t == nil || was == nil:
 		default:
 			differences := t.Differences(was)
+			if len(differences) == 0 && t.WithChildren && !t.SameChildren(was) {
+				m.o.Logger.Info("other tables inherit from a table", "table", name.String(), "children", len(t.Children))
+				differs = true
+				continue
+			}
 			if len(differences) == 0 {
 				continue
 			}

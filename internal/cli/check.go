@@ -139,13 +139,13 @@ func printIndex(b *bytes.Buffer, p prepare.IndexPlan) error {
 			rows = fmt.Sprintf("about %d rows", t.EstimatedRows)
 		}
 		if i == 0 {
-			fmt.Fprintf(b, "index %s from table %s, %s\n", ix.Name, t.TableName(), rows)
+			fmt.Fprintf(b, "index %s from table %s%s, %s\n", ix.Name, t.TableName(), withChildren(t), rows)
 			fmt.Fprintf(b, "  run %s\n", doing(p))
 			if !p.Unknown && len(p.Alias) > 0 && !misled(p) && !slices.Equal(p.Alias, []string{p.Live}) {
 				fmt.Fprintf(b, "  the name %s stands for %s now, and is moved when the index is filled\n", ix.Name, strings.Join(p.Alias, ", "))
 			}
 		} else {
-			fmt.Fprintf(b, "  and from table %s, %s\n", t.TableName(), rows)
+			fmt.Fprintf(b, "  and from table %s%s, %s\n", t.TableName(), withChildren(t), rows)
 		}
 		fmt.Fprintf(b, "  _id from %s\n", source.IDText(t))
 		if source.Routing != "" {
@@ -158,7 +158,23 @@ func printIndex(b *bytes.Buffer, p prepare.IndexPlan) error {
 			return err
 		}
 	}
+	for _, name := range ix.Tables() {
+		if text := mapping.Unfollowed(p.Tables[name]); text != "" {
+			fmt.Fprintf(b, "  %s\n", text)
+		}
+	}
 	return nil
+}
+
+// withChildren says, after the name of a table, that the rows of tables that inherit from it count.
+func withChildren(t *catalog.Table) string {
+	switch {
+	case !t.WithChildren:
+		return ""
+	case len(t.Children) == 1:
+		return " and its child"
+	}
+	return fmt.Sprintf(" and its %d children", len(t.Children))
 }
 
 // doing says what run does with an index, after "run".

@@ -158,5 +158,8 @@ func checkCondition(ctx context.Context, db *sql.DB, source *mapping.Source, con
 	if err != nil {
 		return fmt.Errorf("table %s: %w", source.Table, err)
 	}
+	if source.Children {
+		table = table.Following()
+	}
 	return prepare.CheckCondition(ctx, db, table, condition)
 }

@@ -165,6 +165,7 @@ func (r *statusReport) readTables(ctx context.Context, config *mapping.Config, d
 			tables[name] = t
 		}
 	}
+	tables.Follow(config.WithChildren())
 	return tables, nil
 }
 

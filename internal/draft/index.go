@@ -137,6 +137,9 @@ func (d *drafter) index(name catalog.TableName, taken map[string]bool) {
 	if text := remark(d.facts[name].comment); text != "" && utf8.RuneCountInString(text) <= maxRemark {
 		d.printf("  ## %s\n", text)
 	}
+	if text := mapping.Unfollowed(t); text != "" {
+		d.printf("  ## %s\n", remark(text))
+	}
 	d.printf("  %s:%s# %s\n", key(ix), strings.Repeat(" ", max(1, commentAt-3-utf8.RuneCountInString(key(ix)))), rows)
 	for _, line := range head {
 		d.printf("    %s\n", line)

@@ -63,7 +63,7 @@ func (p *Prepared) inspect(ctx context.Context, c *mapping.Config, db *database,
 		return err
 	}
 	problems := c.Check(known)
-	readable := make(map[catalog.TableName]*catalog.Table)
+	readable := make(catalog.Tables)
 	for name, t := range p.Tables {
 		problem, err := db.readable(ctx, c, t)
 		if err != nil {
@@ -184,6 +184,7 @@ func (p *Prepared) loadTables(ctx context.Context, c *mapping.Config, db *databa
 			p.Tables[name] = t
 		}
 	}
+	p.Tables.Follow(c.WithChildren())
 	if !missing {
 		return p.Tables, nil
 	}

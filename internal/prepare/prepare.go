@@ -106,18 +106,12 @@ func join(errs ...error) error {
 // SyncerOptions are the options by which c follows its slot. tables are those that exist
 // of the tables that c names.
 func SyncerOptions(c *mapping.Config, tables catalog.Tables, log *slog.Logger) []dbsync.SyncerOpt {
-	var names []string
-	for _, name := range c.Tables() {
-		if tables[name] != nil {
-			names = append(names, tables[name].SQL())
-		}
-	}
 	options := []dbsync.SyncerOpt{
 		dbsync.WithPGConnStr(c.Postgres.ConnString()),
 		dbsync.WithReplicationSlot(c.Postgres.Slot),
 		dbsync.WithPublication(c.Postgres.Publication),
 		dbsync.WithCtrlNamespace(c.Postgres.ControlSchema),
-		dbsync.ForTables(names...),
+		dbsync.ForTables(tables.Published()...),
 		dbsync.WithLogger(log),
 	}
 	if c.Postgres.EventTriggers {

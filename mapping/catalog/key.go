@@ -47,5 +47,8 @@ func (t *Table) Immediate(columns []string) bool {
 			return !slices.Contains(columns, name) || c == nil || !c.NotNull
 		})
 	}
+	if t.WithChildren {
+		return false
+	}
 	return !t.KeyDeferrable && within(t.PrimaryKey) || slices.ContainsFunc(t.Unique, within)
 }

@@ -47,11 +47,10 @@ func Equal(a string, at *Type, b string, bt *Type) string {
 // SQL returns the table's name for a statement, quoted.
 func (t *Table) SQL() string { return QuoteIdent(t.Schema) + "." + QuoteIdent(t.Name) }
 
-// From returns what a select takes rows of the table from: a table with inheritance children
-// has not their rows, as the stream names those by the child; a partitioned one has those
-// of its partitions.
+// From returns what a select takes rows of the table from: without those of the tables that
+// inherit from it, unless they count as its own; a partitioned one has those of its partitions.
 func (t *Table) From() string {
-	if t.Partitioned {
+	if t.Partitioned || t.WithChildren {
 		return t.SQL()
 	}
 	return "ONLY " + t.SQL()

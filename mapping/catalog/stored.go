@@ -52,8 +52,9 @@ type storedTable struct {
 	Unlogged      bool           `json:"unlogged,omitzero"`
 	Partitioned   bool           `json:"partitioned,omitzero"`
 	Root          storedName     `json:"root,omitzero"`
-	File          string         `json:"file,omitzero"`      // since 2
-	Published     string         `json:"published,omitzero"` // since 2
+	File          string         `json:"file,omitzero"`          // since 2
+	Published     string         `json:"published,omitzero"`     // since 2
+	WithChildren  bool           `json:"with_children,omitzero"` // since 2
 	EstimatedRows int64          `json:"estimated_rows"`
 }
 
@@ -208,7 +209,7 @@ func storeTable(t *Table) storedTable {
 		OID: t.OID, Schema: t.Schema, Name: t.Name, PrimaryKey: t.PrimaryKey, KeyDeferrable: t.KeyDeferrable,
 		Identity: storedIdentity{storedLetter(t.Identity.Kind), t.Identity.Columns},
 		Unique:   t.Unique, RowSecurity: t.RowSecurity, User: t.User, Unlogged: t.Unlogged,
-		Partitioned: t.Partitioned, Root: storedName(t.Root), File: t.File, Published: t.Published, EstimatedRows: t.EstimatedRows,
+		Partitioned: t.Partitioned, Root: storedName(t.Root), File: t.File, Published: t.Published, WithChildren: t.WithChildren, EstimatedRows: t.EstimatedRows,
 	}
 	for _, c := range t.Columns {
 		stored.Columns = append(stored.Columns, storedColumn{Number: c.Number, Name: c.Name, Type: storeType(c.Type), NotNull: c.NotNull,
@@ -222,7 +223,7 @@ func (s *storedTable) table() *Table {
 		OID: s.OID, Schema: s.Schema, Name: s.Name, PrimaryKey: s.PrimaryKey, KeyDeferrable: s.KeyDeferrable,
 		Identity: Identity{IdentityKind(s.Identity.Kind), s.Identity.Columns},
 		Unique:   s.Unique, RowSecurity: s.RowSecurity, User: s.User, Unlogged: s.Unlogged,
-		Partitioned: s.Partitioned, Root: TableName(s.Root), File: s.File, Published: s.Published, EstimatedRows: s.EstimatedRows,
+		Partitioned: s.Partitioned, Root: TableName(s.Root), File: s.File, Published: s.Published, WithChildren: s.WithChildren, EstimatedRows: s.EstimatedRows,
 	}
 	for _, c := range s.Columns {
 		t.Columns = append(t.Columns, Column{Number: c.Number, Name: c.Name, Type: c.Type.typ(), NotNull: c.NotNull,

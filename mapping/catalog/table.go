@@ -47,6 +47,12 @@ type Table struct {
 	Root          TableName  // the partitioned table at the top of which this one is a partition; zero: none
 	Published     string     // another text when the publication was altered, or how it has the table; "": there is none, or it was not asked for
 	EstimatedRows int64      // pg_class.reltuples, of all partitions; -1: never analyzed
+
+	// Children are the tables that inherit from it, at any distance, ordered by name, without the
+	// temporary ones of sessions; none of a partitioned one. They are not stored with the rest.
+	Children     []Child
+	WithChildren bool     // the rows of Children count as rows of it, see Following
+	Own          Identity // where they do: of the table without them. It is not stored
 }
 
 // TableName returns the name under which a mapping asks for the table.
@@ -107,7 +113,7 @@ const (
 	IdentityIndex   IdentityKind = 'i' // the columns of a unique index
 	IdentityFull    IdentityKind = 'f' // the whole row
 	IdentityNothing IdentityKind = 'n'
-	IdentityMixed   IdentityKind = 'm' // partitions differ from each other or from their root
+	IdentityMixed   IdentityKind = 'm' // partitions, or children, differ from each other or from their root
 )
 
 // An Identity is the replica identity of a table. On a partitioned table it is
@@ -149,6 +155,9 @@ WITH RECURSIVE rel AS MATERIALIZED (
 	UNION ALL SELECT tree.root, c.oid, c.relkind, c.relreplident, c.reltuples
 	FROM tree JOIN pg_catalog.pg_inherits i ON i.inhparent = tree.oid JOIN pg_catalog.pg_class c ON c.oid = i.inhrelid
 	WHERE tree.relkind = 'p'
+), heirs AS ( -- the tables that inherit from each, and from those
+	SELECT rel.oid AS root, rel.oid FROM rel WHERE rel.relkind = 'r'
+	UNION SELECT heirs.root, i.inhrelid FROM heirs JOIN pg_catalog.pg_inherits i ON i.inhparent = heirs.oid
 ), leaf AS ( -- the tables that have the rows
 	SELECT root, oid, relreplident, reltuples FROM tree WHERE relkind = 'r'
 	UNION ALL SELECT oid, oid, relreplident, reltuples FROM rel
@@ -162,7 +171,7 @@ WITH RECURSIVE rel AS MATERIALIZED (
 		 FROM pg_catalog.unnest(i.indkey::int2[]) WITH ORDINALITY k(attnum, ord)
 		 JOIN pg_catalog.pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.attnum
 		 WHERE k.ord <= i.indnkeyatts) AS columns
-	FROM (SELECT oid FROM rel UNION SELECT oid FROM leaf) t
+	FROM (SELECT oid FROM rel UNION SELECT oid FROM leaf UNION SELECT oid FROM heirs) t
 	JOIN pg_catalog.pg_index i ON i.indrelid = t.oid JOIN pg_catalog.pg_class ic ON ic.oid = i.indexrelid
 	WHERE i.indisunique AND i.indisvalid AND i.indpred IS NULL AND i.indexprs IS NULL
 ), used(rel, oid, typmod) AS ( -- types, with those that they are made of
@@ -178,17 +187,29 @@ WITH RECURSIVE rel AS MATERIALIZED (
 		UNION ALL SELECT a.atttypid, a.atttypmod FROM pg_catalog.pg_attribute a
 		WHERE t.typtype = 'c' AND a.attrelid = t.typrelid AND a.attnum > 0 AND NOT a.attisdropped
 	) b(oid, typmod)
-), leaves AS (
-	SELECT leaf.root, pg_catalog.json_agg(pg_catalog.json_build_object(
-		'identity', leaf.relreplident::text,
-		'rows', leaf.reltuples::float8,
-		'columns', CASE leaf.relreplident
+), ident AS MATERIALIZED ( -- what old rows carry
+	SELECT c.oid, pg_catalog.json_build_object(
+		'identity', c.relreplident::text,
+		'rows', c.reltuples::float8,
+		'columns', CASE c.relreplident
 			WHEN 'f' THEN (SELECT pg_catalog.json_agg(a.attname ORDER BY a.attnum) FROM pg_catalog.pg_attribute a
-				WHERE a.attrelid = leaf.oid AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = '')
-			ELSE (SELECT u.columns FROM uniq u WHERE u.indrelid = leaf.oid AND u.indimmediate
-				AND (leaf.relreplident = 'd' AND u.indisprimary OR leaf.relreplident = 'i' AND u.indisreplident))
-			END)) AS list
-	FROM leaf GROUP BY leaf.root
+				WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = '')
+			ELSE (SELECT u.columns FROM uniq u WHERE u.indrelid = c.oid AND u.indimmediate
+				AND (c.relreplident = 'd' AND u.indisprimary OR c.relreplident = 'i' AND u.indisreplident))
+			END) AS is
+	FROM (SELECT oid FROM leaf UNION SELECT oid FROM heirs) t JOIN pg_catalog.pg_class c ON c.oid = t.oid
+), leaves AS (
+	SELECT leaf.root, pg_catalog.json_agg(ident.is) AS list FROM leaf JOIN ident ON ident.oid = leaf.oid GROUP BY leaf.root
+), children AS (
+	SELECT heirs.root, pg_catalog.json_agg(pg_catalog.json_build_object(
+		'oid', c.oid::bigint,
+		'schema', n.nspname,
+		'name', c.relname,
+		'logged', c.relkind = 'r' AND c.relpersistence = 'p',
+		'leaf', ident.is) ORDER BY n.nspname, c.relname) AS list
+	FROM heirs JOIN pg_catalog.pg_class c ON c.oid = heirs.oid JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+	JOIN ident ON ident.oid = c.oid
+	WHERE heirs.oid <> heirs.root AND c.relpersistence <> 't' GROUP BY heirs.root
 ), cols AS (
 	SELECT col.attrelid, pg_catalog.json_agg(pg_catalog.json_build_object(
 		'number', attnum,
@@ -267,6 +288,7 @@ SELECT pg_catalog.json_build_object(
 	'user', current_user::text,
 	'rowSecurity', pg_catalog.row_security_active(rel.oid),
 	'leaves', leaves.list,
+	'children', children.list,
 	'columns', cols.list,
 	'primaryKey', keys.first -> 0,
 	'keyDeferrable', coalesce(keys.deferrable, false),
@@ -274,7 +296,7 @@ SELECT pg_catalog.json_build_object(
 	'types', types.list
 )::text
 FROM rel LEFT JOIN pg_catalog.pg_class toast ON toast.oid = rel.reltoastrelid
-LEFT JOIN leaves ON leaves.root = rel.oid LEFT JOIN cols ON cols.attrelid = rel.oid
+LEFT JOIN leaves ON leaves.root = rel.oid LEFT JOIN children ON children.root = rel.oid LEFT JOIN cols ON cols.attrelid = rel.oid
 LEFT JOIN keys ON keys.indrelid = rel.oid LEFT JOIN types ON types.rel = rel.oid`
 
 // tableAnswer is one row of what tablesQuery gives.
@@ -291,7 +313,13 @@ type tableAnswer struct {
 	RowSecurity bool
 	User        string
 	Leaves      []leafAnswer
-	Columns     []struct {
+	Children    []struct {
+		OID          uint32
+		Schema, Name string
+		Logged       bool
+		Leaf         leafAnswer
+	}
+	Columns []struct {
 		Number     int16
 		Name       string
 		Type       uint32
@@ -395,6 +423,11 @@ func (a *tableAnswer) table() (*Table, error) {
 		Identity:      commonIdentity(IdentityKind(a.Identity[0]), a.Leaves),
 		EstimatedRows: estimatedRows(a.Leaves),
 	}
+	for _, c := range a.Children {
+		leaves := []leafAnswer{c.Leaf}
+		t.Children = append(t.Children, Child{OID: c.OID, TableName: TableName{c.Schema, c.Name}, Logged: c.Logged,
+			Identity: commonIdentity(IdentityKind(c.Leaf.Identity[0]), leaves), EstimatedRows: estimatedRows(leaves)})
+	}
 	types := newTypeSet(a.Types)
 	for _, c := range a.Columns {
 		typ, err := types.resolve(c.Type, c.Typmod)
@@ -439,23 +472,31 @@ func (t *Table) Grown(before *Table) bool {
 // commonIdentity returns what the old rows of all leaves carry. root is the kind
 // of the table itself, by which the log announces it.
 func commonIdentity(root IdentityKind, leaves []leafAnswer) Identity {
-	id := Identity{Kind: root}
+	all := make([]Identity, len(leaves))
 	for i, leaf := range leaves {
-		if IdentityKind(leaf.Identity[0]) != root {
+		all[i] = Identity{IdentityKind(leaf.Identity[0]), leaf.Columns}
+	}
+	return common(root, all)
+}
+
+// common returns what old rows with any of some identities carry.
+func common(root IdentityKind, all []Identity) Identity {
+	id := Identity{Kind: root}
+	for i, one := range all {
+		if one.Kind != root {
 			id.Kind = IdentityMixed
 		}
 		if i == 0 {
-			id.Columns = leaf.Columns
+			id.Columns = one.Columns
 			continue
 		}
-		carried := Identity{Columns: leaf.Columns}
-		var common []string
+		var shared []string
 		for _, name := range id.Columns {
-			if carried.Covers([]string{name}) {
-				common = append(common, name)
+			if one.Covers([]string{name}) {
+				shared = append(shared, name)
 			}
 		}
-		id.Columns = common
+		id.Columns = shared
 	}
 	return id
 }
