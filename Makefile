@@ -29,7 +29,7 @@ demo: ## a small shop in Postgres, searchable, until Ctrl-C
 	go run ./testenv/demo $(ARGS)
 
 test: ## the whole suite on real servers, with the race detector
-	go run ./testenv/servers -engines $(ENGINES) -- go test -race -timeout 20m $(ARGS) $(PKG)
+	go run ./testenv/servers -engines $(ENGINES) -- go test -race -timeout 40m $(ARGS) $(PKG)
 
 test-unit: ## the tests that need no server, in seconds
 	go test -short $(ARGS) $(PKG)

@@ -81,6 +81,10 @@ type Manager struct {
 	lookWake  signal // there may be something to see for watch
 	proofWake signal // there may be something to do for walkAll
 
+	// altered is set when the stream has described a table otherwise than before, until the catalog
+	// is looked at.
+	altered atomic.Bool
+
 	// looked is set when the catalog was looked at, and all indices were as the partitions of their
 	// tables were.
 	looked atomic.Bool

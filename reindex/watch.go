@@ -102,6 +102,9 @@ func (m *Manager) look(ctx context.Context, w *watch) (again bool, err error) {
 	if err != nil {
 		return false, err
 	}
+	if m.altered.Swap(false) {
+		w.seen = ""
+	}
 	if now != w.seen {
 		if err := m.load(ctx); err != nil {
 			return false, err
@@ -271,16 +274,12 @@ func (m *Manager) tables() (names []catalog.TableName) {
 	return names
 }
 
-// Altered takes up that the stream has described a table that is not what it was before. The
-// indices whose documents are made of it are looked at by Serve. It does not wait.
-func (m *Manager) Altered(table catalog.TableName) {
-	for _, x := range m.indices {
-		if slices.Contains(x.Tables(), table) {
-			x.hurry()
-			x.setAltered()
-		}
-	}
-	m.wake()
+// Altered takes up that the stream has described a table that is not what it was before. All is
+// looked at, and not that table alone: before an index is made anew the publication has to have
+// what its tables are now, or it would be made anew again for that. It does not wait.
+func (m *Manager) Altered() {
+	m.altered.Store(true)
+	m.lookWake.raise()
 }
 
 // Look has the catalog looked at now: somebody has announced a change. It does not wait.

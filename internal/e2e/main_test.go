@@ -6,6 +6,7 @@
 package e2e
 
 import (
+	"flag"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -19,7 +20,15 @@ import (
 	"tidemark/testenv"
 )
 
-func TestMain(m *testing.M) { testenv.Main(m) }
+func TestMain(m *testing.M) {
+	// The tests wait for servers, and for the next look at the catalog: more of them fit than there
+	// are processors.
+	flag.Parse()
+	if parallel := flag.Lookup("test.parallel"); parallel != nil && parallel.Value.String() == parallel.DefValue {
+		_ = parallel.Value.Set("6")
+	}
+	testenv.Main(m)
+}
 
 // The command is built once for all tests, with the race detector and without.
 var (

@@ -175,7 +175,7 @@ func (s *Service) begin(ctx context.Context) error {
 func (s *Service) altered(now *catalog.Table) {
 	s.o.Logger.Info("a table was altered", "table", now.TableName().String())
 	s.recheck(s.catalog.Present())
-	s.manager.Altered(now.TableName())
+	s.manager.Altered()
 }
 
 // recheck says where the mapping does not fit tables any more. What it names and is not there is
