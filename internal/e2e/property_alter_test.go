@@ -220,7 +220,7 @@ func (t *propertyTable) leaves() []string {
 	return []string{t.name, t.leaf(0), t.leaf(1)}
 }
 
-// A alterer draws alterations, each with a number of its own.
+// An alterer draws alterations, each with a number of its own.
 type alterer struct {
 	draw
 	tables []*propertyTable
@@ -231,7 +231,11 @@ type alterer struct {
 // that the mapping need not fit all the time.
 func (a *alterer) into(all []transaction, count int, away bool) []transaction {
 	for range count {
-		how := one(a.draw, randomAlterations)
+		from := randomAlterations
+		if a.odds(2) { // rapid prefers the first ones
+			from = from[len(from)/2:]
+		}
+		how := one(a.draw, from)
 		if how.away && !away {
 			continue
 		}

@@ -471,3 +471,20 @@ func TestRefusedRebuild(t *testing.T) {
 	i.awaitReady(t, 200, "")
 	s.awaitEqual(t, i)
 }
+
+// TestFunctionOfACondition changes a function that an include's condition calls. Neither the stream
+// nor what is watched of the catalog tells: the comparison that comes again and again finds it.
+func TestFunctionOfACondition(t *testing.T) {
+	t.Parallel()
+	s := newSetup(t, shared(t))
+	s.top = "verify: {every: 2s, rows_per_second: 100000}"
+	s.db.Exec(t, twenty, `CREATE TABLE r (id int PRIMARY KEY, t_id int, n int)`, `ALTER TABLE r REPLICA IDENTITY FULL`, `INSERT INTO r SELECT i, i, i FROM generate_series(1, 20) i`,
+		`CREATE FUNCTION wanted(n int) RETURNS boolean IMMUTABLE LANGUAGE sql AS 'SELECT n < 10'`)
+	s.index("ix", "t", `, include: {rs: {table: r, on: {id: t_id}, value: n, where: "public.wanted(n)"}}`, testenv.WithQuery(
+		`SELECT id, json_build_object('id', id, 'v', v, 'rs', (SELECT coalesce(json_agg(n ORDER BY r.id), '[]') FROM r WHERE r.t_id = t.id AND wanted(n))) FROM t`))
+	i := s.start(t, "run")
+	i.awaitReady(t, 200, "")
+	s.awaitEqual(t, i)
+	s.db.Exec(t, `CREATE OR REPLACE FUNCTION wanted(n int) RETURNS boolean IMMUTABLE LANGUAGE sql AS 'SELECT n > 10'`)
+	s.awaitEqual(t, i)
+}
