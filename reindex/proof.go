@@ -150,7 +150,7 @@ func (m *Manager) walkAll(ctx context.Context, end until) error {
 			}
 			continue
 		}
-		err := m.walk(ctx, x)
+		err := m.walk(ctx, x, end)
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
@@ -283,13 +283,13 @@ func (x *index) stopWalkLocked() {
 
 // walk compares an index with its tables, from where its walk stands on, and repairs what differs
 // if that is wanted. It returns nil when the walk has come to its end, or is to begin anew.
-func (m *Manager) walk(ctx context.Context, x *index) error {
+func (m *Manager) walk(ctx context.Context, x *index, end until) error {
 	walk, done, st, p, ok := x.startWalk(ctx)
 	if !ok {
 		return nil
 	}
 	defer done()
-	err := m.walkOn(walk, x, &st, p)
+	err := m.walkOn(walk, x, end, &st, p)
 	switch {
 	case errors.Is(context.Cause(walk), errWalkStopped):
 		return nil
@@ -299,7 +299,11 @@ func (m *Manager) walk(ctx context.Context, x *index) error {
 	return err
 }
 
-func (m *Manager) walkOn(ctx context.Context, x *index, st *control.State, p control.Proof) error {
+func (m *Manager) walkOn(ctx context.Context, x *index, end until, st *control.State, p control.Proof) error {
+	pace := cmp.Or(m.o.Verify.RowsPerSecond, mapping.DefaultVerifyRowsPerSecond)
+	if end == untilIdle {
+		pace = 0 // somebody waits for it
+	}
 	tables := m.o.Catalog.Tables()
 	what := "an index is compared with its tables"
 	if p.Walk.UnderWay() {
@@ -320,7 +324,7 @@ func (m *Manager) walkOn(ctx context.Context, x *index, st *control.State, p con
 	_, err := verify.Run(ctx, x.Index, verify.Options{
 		DB: m.o.Syncer.DB(), Client: m.o.Client, Schema: m.o.Schema, Slot: m.o.Slot, Tables: tables, Logger: m.o.Logger, Alarm: m.o.Alarm,
 		Progress: verify.NoProgress{}, Repair: m.o.Verify.OnDifference != mapping.OnDifferenceReport, Found: found.add,
-		Walk: &verify.Walk{Physical: p.Physical, At: at, RowsPerSecond: cmp.Or(m.o.Verify.RowsPerSecond, mapping.DefaultVerifyRowsPerSecond), Note: func(ctx context.Context, now control.Walk) error {
+		Walk: &verify.Walk{Physical: p.Physical, At: at, RowsPerSecond: pace, Note: func(ctx context.Context, now control.Walk) error {
 			at = now
 			return m.noteWalk(ctx, x, &at)
 		}},

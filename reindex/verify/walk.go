@@ -20,7 +20,7 @@ type Walk struct {
 	Physical string       // the physical index that it is about
 	At       control.Walk // how far it is
 
-	// RowsPerSecond bounds how many rows and documents are looked at in a second, at least 1.
+	// RowsPerSecond bounds how many rows and documents are looked at in a second; 0: no bound.
 	RowsPerSecond int
 
 	// Note is called again and again with how far the walk has come: what is before that was
@@ -85,7 +85,10 @@ func (v *verifier) pagerOf(s *source, number int) *indexer.Pager {
 	if v.at.Source == number && slices.Equal(v.at.Key, p.Key) {
 		p = indexer.NewPager(s.rows.RowPlan, v.at.Cursor)
 	}
-	p.MaxRows = min(p.MaxRows, walkPage, v.o.Walk.RowsPerSecond)
+	p.MaxRows = min(p.MaxRows, walkPage)
+	if perSecond := v.o.Walk.RowsPerSecond; perSecond > 0 {
+		p.MaxRows = min(p.MaxRows, perSecond)
+	}
 	p.NextRows = min(p.NextRows, p.MaxRows)
 	v.at.Source, v.at.Key, v.at.Cursor = number, p.Key, textOf(p.Cursor)
 	return p
