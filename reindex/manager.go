@@ -77,7 +77,9 @@ type Manager struct {
 	readers readers             // one of each table
 	begun   chan struct{}       // closed when Begin has succeeded
 
-	serveWake signal // there may be something to do for Serve
+	serveWake    signal // there may be something to do for Serve
+	publications int    // how often the publication was changed; of Begin, and then of watch's goroutine
+
 	lookWake  signal // there may be something to see for watch
 	proofWake signal // there may be something to do for walkAll
 

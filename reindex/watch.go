@@ -109,6 +109,7 @@ func (m *Manager) look(ctx context.Context, w *watch) (again bool, err error) {
 		if err := m.load(ctx); err != nil {
 			return false, err
 		}
+		before := m.publications
 		if err := m.lackOf(w, m.publish(ctx)); err != nil {
 			return false, err
 		}
@@ -121,6 +122,9 @@ func (m *Manager) look(ctx context.Context, w *watch) (again bool, err error) {
 		w.seen = now
 		if next := catalog.NewDigest(w.names, m.o.Catalog.Tables(), m.o.Publication); !next.Equal(w.digest) {
 			w.digest, w.seen = next, ""
+		}
+		if m.publications != before {
+			w.seen = "" // whoever undoes what was just done to the publication makes the digest what it was
 		}
 		again = true
 	} else if w.lacks != nil {
@@ -160,6 +164,7 @@ func (m *Manager) publish(ctx context.Context) error {
 		return err
 	}
 	if changed {
+		m.publications++
 		m.o.Logger.Info("tables came into the publication, or left it", "publication", m.o.Publication)
 		for _, x := range m.indices {
 			x.setAltered()
