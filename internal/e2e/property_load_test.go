@@ -220,8 +220,9 @@ func (w *propertyWriter) run(ctx context.Context, all []transaction) error {
 var expectedStates = []string{"55P03", "40P01", "23505", "23503"}
 
 // statesOfAlterations are those of alterations: the publication is not there yet, or lacks the table;
-// the instance changes it at the same moment; what the first part was to make is not there.
-var statesOfAlterations = []string{"42704", "XX000", "42P01", "42703"}
+// the instance changes it at the same moment; what the first part was to make is not there; a partition has
+// another type or collation than its table got since.
+var statesOfAlterations = []string{"42704", "XX000", "42P01", "42703", "42804", "42P21"}
 
 // begin executes all of a transaction but its end.
 func (w *propertyWriter) begin(ctx context.Context, t transaction) (end func() error, err error) {
