@@ -169,7 +169,7 @@ t.yaml:1: postgres: role {role} may not make publication dbsync_mypub: that take
           CREATE SCHEMA IF NOT EXISTS "dbsync_ctrl" AUTHORIZATION "{role}";
           CREATE TABLE "dbsync_ctrl"."dbsync_wmtable" (slot text PRIMARY KEY, token text NOT NULL, at timestamptz NOT NULL DEFAULT now()) WITH (fillfactor = 50);
           ALTER TABLE "dbsync_ctrl"."dbsync_wmtable" OWNER TO "{role}";
-          CREATE PUBLICATION "dbsync_mypub" FOR TABLE ONLY "public"."orders", ONLY "public"."heap", ONLY "public"."hidden", ONLY "public"."taken", ONLY "dbsync_ctrl"."dbsync_wmtable" WITH (publish_via_partition_root = true);
+          CREATE PUBLICATION "dbsync_mypub" FOR TABLE ONLY "public"."heap", ONLY "public"."hidden", ONLY "public"."orders", ONLY "public"."taken", ONLY "dbsync_ctrl"."dbsync_wmtable" WITH (publish_via_partition_root = true);
 
 t.yaml:9: indices.{p}a.table: no table public.ordrs in the database (a view or a foreign table has no log of its changes)
     hint: did you mean public.orders?
