@@ -71,7 +71,7 @@ func serve(ctx context.Context, config *mapping.Config, o runOptions, options se
 		return err
 	case o.once:
 		return errInterrupted
-	case err != nil && !errors.Is(err, context.Cause(ctx)):
+	case err != nil && !errors.Is(err, context.Cause(ctx)) && !errors.Is(err, context.Canceled): // a driver tells no cause
 		options.Logger.Warn("the end was not in order", "error", err)
 		return err
 	}

@@ -488,3 +488,18 @@ func TestFunctionOfACondition(t *testing.T) {
 	s.db.Exec(t, `CREATE OR REPLACE FUNCTION wanted(n int) RETURNS boolean IMMUTABLE LANGUAGE sql AS 'SELECT n > 10'`)
 	s.awaitEqual(t, i)
 }
+
+// TestEventTriggers has the database announce what nothing else in the stream tells.
+func TestEventTriggers(t *testing.T) {
+	t.Parallel()
+	s := newSetup(t, shared(t))
+	s.postgres = ", event_triggers: true"
+	s.db.Exec(t, enum+`CREATE TABLE t (id int PRIMARY KEY, m mood)`, `INSERT INTO t SELECT i, 'sad' FROM generate_series(1, 20) i`)
+	s.index("ix", "t", "")
+	i := s.start(t, "run")
+	i.awaitReady(t, 200, "")
+	s.awaitCaughtUp(t, i)
+	s.db.Exec(t, `ALTER TYPE mood RENAME VALUE 'sad' TO 'unhappy'`)
+	i.awaitLog(t, "an event trigger announces a change of the catalog")
+	s.awaitEqual(t, i)
+}

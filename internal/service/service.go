@@ -146,7 +146,10 @@ func (s *Service) open(ctx context.Context) (err error) {
 		Missed: func(ctx context.Context, d *indexer.Documents, why *indexer.UnfitError) error {
 			return s.manager.Missed(ctx, d, why)
 		},
-		Announced: func(uint32) { s.manager.Look() },
+		Announced: func(xid uint32) {
+			log.Debug("an event trigger announces a change of the catalog", "xid", xid)
+			s.manager.Look()
+		},
 	})
 	s.manager = reindex.New(reindex.Options{
 		Syncer: s.syncer, Client: s.found.Client, DeadLetters: s.dead, Alarm: s.alarm, States: states, Requests: requests, Proofs: control.NewProofs(s.syncer.DB(), c.Postgres.ControlSchema), Verify: c.Verify, Keep: s.handler.Add,
