@@ -9,8 +9,13 @@
 // What a caller does: [New] when the Syncer is made; [Manager.Begin] whenever the slot is ours,
 // before the first message; [Manager.Run] and [Manager.Serve], or [Manager.ServeUntilIdle], each
 // in a goroutine of its own. They block, wait for all that they start, and end with the cause of
-// their context or with an error that repeating does not cure; what may pass is repeated without
-// end, and shows in the Alarm. [NeedOf] says when a rebuild is due, also to who only asks.
+// their context, or with an error that concerns the process: another one has taken over, the slot
+// is lost. What may pass is repeated without end, and shows in the Alarm. [NeedOf] says what an
+// index needs, also to who only asks.
+//
+// The catalog is looked at again and again (watch.go), as the stream does not tell what a migration
+// does. What comes of a difference is one table (difference.go), and done by conform. An index that
+// cannot be as it should has an alarm of its own, and holds up no other (hold.go).
 //
 // What holds at each moment: how far a backfill is stands in the control schema before or after
 // its effect, whichever costs only a repetition when the process ends in between, so the next
