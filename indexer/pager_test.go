@@ -36,7 +36,7 @@ func TestChunkQuery(t *testing.T) {
 		{"type of an extension", extended, nil, true,
 			`SELECT t."c", t."d", t."id" FROM ONLY "public"."t" t WHERE t."c" OPERATOR("Ex.t".>) $1::"Ex.t".citext ORDER BY t."c" LIMIT 7`},
 		{"types of extensions in a composite key", extended, []string{"d", "id", "c"}, true,
-			`SELECT t."c", t."d", t."id" FROM ONLY "public"."t" t WHERE t."d" OPERATOR("Ex.t".>=) $1::public.name AND (t."d" OPERATOR("Ex.t".>) $1::public.name OR ` +
+			`SELECT t."c", t."d", t."id" FROM ONLY "public"."t" t WHERE t."d" OPERATOR("Ex.t".>=) $1::"Ex.t".citext AND (t."d" OPERATOR("Ex.t".>) $1::"Ex.t".citext OR ` +
 				`t."id" >= $2::integer AND (t."id" > $2::integer OR t."c" OPERATOR("Ex.t".>) $3::"Ex.t".citext)) ORDER BY t."d", t."id", t."c" LIMIT 7`},
 	}
 	for _, test := range tests {
