@@ -3,6 +3,7 @@ package e2e
 import (
 	"bytes"
 	"context"
+	"database/sql"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -388,9 +389,11 @@ func dropPartition(t *testing.T, s *setup) {
 }
 
 // contents is all that the control schema holds.
-func contents(t *testing.T, s *setup) (text string) {
+func contents(t *testing.T, db interface {
+	QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row
+}) (text string) {
 	t.Helper()
-	must(t, s.db.DB.QueryRowContext(t.Context(), `SELECT string_agg(c.relname || ' ' || (
+	must(t, db.QueryRowContext(t.Context(), `SELECT string_agg(c.relname || ' ' || (
 			SELECT string_agg(concat(a.attname, ' ', format_type(a.atttypid, a.atttypmod), ' ', a.attnotnull), ', ' ORDER BY a.attnum)
 			FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped)
 			|| ' ' || query_to_xml(format('SELECT * FROM %I.%I t ORDER BY t::text', n.nspname, c.relname), true, true, '')::text, E'\n' ORDER BY c.relname)
@@ -415,10 +418,17 @@ func killedInTheMiddle(t *testing.T, s *setup) {
 		return n, err
 	}
 
-	// The part of the library is complete before the slot is taken.
+	// The part of the library is complete before the slot is taken, and the first step of the other
+	// one waits for this transaction.
+	tx, err := s.db.DB.BeginTx(t.Context(), nil)
+	must(t, err)
+	defer tx.Rollback()
+	_, err = tx.ExecContext(t.Context(), "LOCK TABLE dbsync_ctrl.indices IN ACCESS SHARE MODE")
+	must(t, err)
 	i := s.start(t, "run")
 	i.awaitLog(t, "following the slot")
-	before := contents(t, s)
+	before := contents(t, tx)
+	must(t, tx.Commit())
 	i.poll(t, "it is in the middle of its steps", func(ctx context.Context) error {
 		n, err := waiting(ctx)
 		if err == nil && n == 0 {
@@ -433,7 +443,7 @@ func killedInTheMiddle(t *testing.T, s *setup) {
 		n, err = waiting(t.Context())
 		must(t, err)
 	}
-	if now := contents(t, s); !sameButTimes(now, before) {
+	if now := contents(t, s.db.DB); !sameButTimes(now, before) {
 		t.Errorf("the schema was left as\n%s\nbefore it was\n%s", now, before)
 	}
 	s.db.Exec(t, "DROP FUNCTION public.hold() CASCADE")
@@ -476,7 +486,7 @@ func twoAtOnce(t *testing.T, s *setup) {
 func onlyLookedAt(t *testing.T, s *setup) {
 	t.Helper()
 	s.write(t)
-	before := contents(t, s)
+	before := contents(t, s.db.DB)
 	for _, test := range []struct {
 		args string
 		code int
@@ -501,7 +511,7 @@ func onlyLookedAt(t *testing.T, s *setup) {
 			}
 		}
 	}
-	if now := contents(t, s); now != before {
+	if now := contents(t, s.db.DB); now != before {
 		t.Errorf("something has changed the control schema to\n%s\nfrom\n%s", now, before)
 	}
 }
@@ -510,7 +520,7 @@ func onlyLookedAt(t *testing.T, s *setup) {
 func notReadable(t *testing.T, s *setup) {
 	t.Helper()
 	s.write(t)
-	before := contents(t, s)
+	before := contents(t, s.db.DB)
 	for _, test := range []struct {
 		args string
 		says []string
@@ -530,7 +540,7 @@ func notReadable(t *testing.T, s *setup) {
 			}
 		}
 	}
-	if now := contents(t, s); now != before {
+	if now := contents(t, s.db.DB); now != before {
 		t.Errorf("something has changed the control schema to\n%s\nfrom\n%s", now, before)
 	}
 }
@@ -551,7 +561,7 @@ func refusesNewer(t *testing.T, s *setup) {
 	t.Helper()
 	for _, part := range []string{"dbsync", "tidemark"} {
 		s.db.Exec(t, "UPDATE dbsync_ctrl.schema_version SET version = version + 1 WHERE part = '"+part+"'")
-		before := contents(t, s)
+		before := contents(t, s.db.DB)
 		commands := []string{"run --once", "check", "status", "reindex g12-products", "verify g12-products"}
 		if part == "tidemark" {
 			commands = append(commands, "dead-letters drop all") // which reads nothing else
@@ -562,7 +572,7 @@ func refusesNewer(t *testing.T, s *setup) {
 				t.Errorf("%s ends with %d, want 2, and says %s", args, code, out)
 			}
 		}
-		if now := contents(t, s); now != before {
+		if now := contents(t, s.db.DB); now != before {
 			t.Errorf("something has changed the control schema to\n%s\nfrom\n%s", now, before)
 		}
 		s.db.Exec(t, "UPDATE dbsync_ctrl.schema_version SET version = version - 1 WHERE part = '"+part+"'")
