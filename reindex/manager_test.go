@@ -68,7 +68,7 @@ func TestRefusedDefinition(t *testing.T) {
 	}
 	r.db.Exec(t, `UPDATE u SET v = 'changed' WHERE id = 8`)
 	p.settle(t)
-	testenv.CheckSynced(t, r.db, r.search, r.prefix+"u", "t")
+	r.check(t, "u")
 }
 
 // Every request of the beginning fails once, without effect or with its answer lost.
