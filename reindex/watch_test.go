@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"tidemark/dbsync"
+	"tidemark/reindex/control"
 )
 
 // never is an interval after which the catalog is not looked at in a test: only when it is woken.
@@ -110,6 +111,21 @@ func TestStaleIndexIsNotGoneBackTo(t *testing.T) {
 	r.crashAll(t)
 	r.indices = `PREFIXt: {table: t, settings: {index.mapping.total_fields.limit: 50}}`
 	p = r.start(t, options{serve: true, partitions: never})
+	p.complete(t)
+	p.settle(t)
+	r.check(t, "t")
+}
+
+// Nor is it gone back to because somebody asks for that.
+func TestStaleIndexIsNotCancelledTo(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, `PREFIXt: {table: t, `+slow+`}`, tableT, rowsT(100))
+	r.start(t, options{}).complete(t)
+	r.crashAll(t)
+	r.db.Exec(t, `SELECT pg_drop_replication_slot('`+r.db.Unique("slot")+`')`, `UPDATE t SET v = 'missed' WHERE id = 7`)
+	p := r.start(t, options{serve: true, partitions: never, syncer: []dbsync.SyncerOpt{dbsync.WithNewSlot()}})
+	r.building(t, "t")
+	r.ended(t, r.ask(t, control.Request{Kind: control.KindCancel, Index: "t"}), control.PhaseFailed, "misses changes")
 	p.complete(t)
 	p.settle(t)
 	r.check(t, "t")
