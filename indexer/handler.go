@@ -269,7 +269,19 @@ func (h *Handler) recompile() error {
 			}
 			found = append(found, d)
 		}
-		if err := h.compile(msg, found); err != nil { // without plans, where another table has its name now
+		if len(found) == 0 { // another table has its name now, see describe
+			for _, p := range h.plans[oid] {
+				if err := h.miss(p.documents, fmt.Errorf("another table has the name %s", p.table.TableName())); err != nil {
+					return err
+				}
+			}
+			for _, l := range h.links[oid] {
+				if err := h.miss(l.root.documents, fmt.Errorf("another table has the name %s", l.path.Table())); err != nil {
+					return err
+				}
+			}
+		}
+		if err := h.compile(msg, found); err != nil {
 			return err
 		}
 	}
@@ -388,6 +400,11 @@ func (h *Handler) describe(name catalog.TableName, msg *pglogrepl.RelationMessag
 	}
 	if h.o.Altered != nil && before != nil && (len(table.Differences(before)) > 0 || table.WithChildren && !table.SameChildren(before)) {
 		h.o.Altered(table)
+	}
+	if before != nil && before.Has(msg.RelationID) && !table.Has(msg.RelationID) {
+		// It may get its name back before anybody looks, and then nothing would tell that its changes
+		// were passed over.
+		return nil, h.missTable(name, fmt.Errorf("another table has the name %s", name))
 	}
 	if !table.Has(msg.RelationID) {
 		h.o.Logger.Info("changes of a table that had the name before, or inherited from it, are passed over", "table", name.String(), "oid", msg.RelationID, "oid_now", table.OID)
