@@ -137,4 +137,9 @@ func gone(name catalog.TableName, what string) error {
 	return fmt.Errorf("table %s %s; hint: give it its name back, or change the mapping and start again", name, what)
 }
 
+// taken reports that another table has the name.
+func taken(name catalog.TableName) error {
+	return fmt.Errorf("another table has the name %s", name)
+}
+
 const goneOrRenamed = "is gone or was renamed"

@@ -61,10 +61,10 @@ type Handler struct {
 	xid       uint32                   // the transaction that the next message belongs to
 	plans     map[uint32][]*streamPlan // by relation, as links
 	links     map[uint32][]*linkPlan
-	described map[uint32]*pglogrepl.RelationMessage // what they are made for, as the stream has described it last
-	compiled  uint64                                // the version of the catalog that plans and links are made for
-	scratch   []byte                                // a document being made
-	merged    pglogrepl.TupleData                   // see merge
+	described map[uint32]relation // what they are made for
+	compiled  uint64              // the version of the catalog that plans and links are made for
+	scratch   []byte              // a document being made
+	merged    pglogrepl.TupleData // see merge
 }
 
 // HandlerOptions says what a Handler works with. All of it is required but Altered, Missed and
@@ -170,7 +170,7 @@ func NewRowPlan(d *Documents, s *mapping.Source, tables catalog.Tables, targets 
 // NewHandler makes a Handler.
 func NewHandler(o HandlerOptions) *Handler {
 	h := &Handler{o: o, roots: make(map[catalog.TableName][]*root), related: make(map[catalog.TableName][]*link),
-		plans: make(map[uint32][]*streamPlan), links: make(map[uint32][]*linkPlan), described: make(map[uint32]*pglogrepl.RelationMessage)}
+		plans: make(map[uint32][]*streamPlan), links: make(map[uint32][]*linkPlan), described: make(map[uint32]relation)}
 	for _, d := range o.Documents {
 		h.Add(d)
 	}
@@ -242,6 +242,12 @@ func (h *Handler) HandleRelationMessage(_ int, msg *pglogrepl.RelationMessage, _
 	return h.compile(msg, found)
 }
 
+// A relation is what the stream has described last under one oid.
+type relation struct {
+	msg  *pglogrepl.RelationMessage
+	name catalog.TableName // of the mapping, that the relation itself had; zero: it is only a child of others
+}
+
 // A described is a table whose rows a relation of the stream has: the relation itself, or one that
 // it inherits from.
 type described struct {
@@ -254,7 +260,7 @@ type described struct {
 func (h *Handler) recompile() error {
 	h.compiled = h.o.Catalog.Version()
 	tables := h.o.Catalog.Tables()
-	for oid, msg := range maps.Clone(h.described) { // which compile changes
+	for oid, r := range maps.Clone(h.described) { // which compile changes
 		var found []described
 		for _, name := range h.o.Catalog.names(oid) {
 			// A table that inherits from this one since may have been described before it did.
@@ -269,19 +275,12 @@ func (h *Handler) recompile() error {
 			}
 			found = append(found, d)
 		}
-		if len(found) == 0 { // another table has its name now, see describe
-			for _, p := range h.plans[oid] {
-				if err := h.miss(p.documents, fmt.Errorf("another table has the name %s", p.table.TableName())); err != nil {
-					return err
-				}
-			}
-			for _, l := range h.links[oid] {
-				if err := h.miss(l.root.documents, fmt.Errorf("another table has the name %s", l.path.Table())); err != nil {
-					return err
-				}
+		if name := r.name; name != (catalog.TableName{}) && tables[name].OID != oid { // see describe
+			if err := h.missTable(name, taken(name)); err != nil {
+				return err
 			}
 		}
-		if err := h.compile(msg, found); err != nil {
+		if err := h.compile(r.msg, found); err != nil {
 			return err
 		}
 	}
@@ -302,16 +301,19 @@ func (h *Handler) compile(msg *pglogrepl.RelationMessage, of []described) error 
 	if len(of) == 0 {
 		return nil
 	}
-	h.described[msg.RelationID] = msg
+	r := relation{msg: msg}
 	var parents []uint32
 	for _, d := range of {
-		if d.table.OID != msg.RelationID {
+		if d.table.OID == msg.RelationID {
+			r.name = d.table.TableName()
+		} else {
 			parents = append(parents, d.table.OID)
 		}
 		if err := h.compileFor(msg, d.table, d.before); err != nil {
 			return err
 		}
 	}
+	h.described[msg.RelationID] = r
 	slices.Sort(parents)
 	h.o.Syncer.Inherit(msg.RelationID, parents...)
 	return nil
@@ -401,10 +403,10 @@ func (h *Handler) describe(name catalog.TableName, msg *pglogrepl.RelationMessag
 	if h.o.Altered != nil && before != nil && (len(table.Differences(before)) > 0 || table.WithChildren && !table.SameChildren(before)) {
 		h.o.Altered(table)
 	}
-	if before != nil && before.Has(msg.RelationID) && !table.Has(msg.RelationID) {
+	if before != nil && before.OID == msg.RelationID && table.OID != msg.RelationID {
 		// It may get its name back before anybody looks, and then nothing would tell that its changes
-		// were passed over.
-		return nil, h.missTable(name, fmt.Errorf("another table has the name %s", name))
+		// were passed over. A table that inherits from it no more is told by the catalog.
+		return nil, h.missTable(name, taken(name))
 	}
 	if !table.Has(msg.RelationID) {
 		h.o.Logger.Info("changes of a table that had the name before, or inherited from it, are passed over", "table", name.String(), "oid", msg.RelationID, "oid_now", table.OID)
