@@ -45,7 +45,7 @@ func (m *Manager) conformOnce(ctx context.Context, x *index) error {
 		need.Backfill = "changes are missing: for a while no documents could be made of its tables"
 	}
 	if need.Grow && need.Backfill == "" { // nothing is being built then, see HasGrown
-		grown, err := m.grow(ctx, x, st)
+		grown, err := m.grow(ctx, x, st, tables)
 		switch {
 		case err == nil:
 			st = grown
@@ -124,9 +124,9 @@ func isRefusedMapping(err error) bool {
 }
 
 // grow returns the state of an index after it has put into the index in use the fields that it
-// lacks. A crash before the note costs a rebuild.
-func (m *Manager) grow(ctx context.Context, x *index, st control.State) (control.State, error) {
-	tables := m.o.Catalog.Tables()
+// lacks. tables are those that it was found to need no more for: a newer one may need a rebuild. A
+// crash before the note costs a rebuild.
+func (m *Manager) grow(ctx context.Context, x *index, st control.State, tables catalog.Tables) (control.State, error) {
 	fields, err := fieldsOf(x.Index, tables)
 	if err != nil {
 		return control.State{}, err

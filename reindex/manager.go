@@ -77,8 +77,7 @@ type Manager struct {
 	readers readers             // one of each table
 	begun   chan struct{}       // closed when Begin has succeeded
 
-	serveWake    signal // there may be something to do for Serve
-	publications int    // how often the publication was changed; of Begin, and then of watch's goroutine
+	serveWake signal // there may be something to do for Serve
 
 	lookWake  signal // there may be something to see for watch
 	proofWake signal // there may be something to do for walkAll
@@ -134,7 +133,7 @@ func (m *Manager) Begin(ctx context.Context) error {
 	if err := m.load(ctx); err != nil {
 		return err
 	}
-	if err := m.publish(ctx); err != nil {
+	if _, err := m.publish(ctx); err != nil {
 		return err
 	}
 	for _, x := range m.indices {
@@ -226,7 +225,7 @@ func (m *Manager) begin(ctx context.Context, x *index, noted *control.State) (co
 		return st, m.hold(ctx, x, need.Hold)
 	}
 	if need.Grow && need.Backfill == "" {
-		grown, err := m.grow(ctx, x, st)
+		grown, err := m.grow(ctx, x, st, m.o.Catalog.Present())
 		if !isRefusedMapping(err) {
 			return grown, err
 		}

@@ -105,31 +105,34 @@ func (m *Manager) look(ctx context.Context, w *watch) (again bool, err error) {
 	if m.altered.Swap(false) {
 		w.seen = ""
 	}
-	if now != w.seen {
+	fresh, changed := now != w.seen, false
+	if fresh {
 		if err := m.load(ctx); err != nil {
 			return false, err
 		}
-		before := m.publications
-		if err := m.lackOf(w, m.publish(ctx)); err != nil {
+	}
+	if fresh || w.lacks != nil {
+		changed, err = m.publish(ctx)
+		if err := m.lackOf(w, err); err != nil {
 			return false, err
 		}
-		for _, x := range m.indices {
-			x.hurry()
-			x.setAltered()
-		}
+	}
+	if fresh {
 		// What was loaded is as new as the digest at least. A type that came is watched from now
 		// on; what happened to it meanwhile shows at the next look.
 		w.seen = now
 		if next := catalog.NewDigest(w.names, m.o.Catalog.Tables(), m.o.Publication); !next.Equal(w.digest) {
 			w.digest, w.seen = next, ""
 		}
-		if m.publications != before {
-			w.seen = "" // whoever undoes what was just done to the publication makes the digest what it was
-		}
-		again = true
-	} else if w.lacks != nil {
-		if err := m.lackOf(w, m.publish(ctx)); err != nil {
-			return false, err
+	}
+	if changed {
+		w.seen = "" // whoever undoes what was just done to the publication makes the digest what it was
+	}
+	again = fresh || changed
+	if again {
+		for _, x := range m.indices {
+			x.hurry()
+			x.setAltered()
 		}
 	}
 	at := time.Now()
@@ -150,30 +153,25 @@ func (m *Manager) look(ctx context.Context, w *watch) (again bool, err error) {
 	return false, nil
 }
 
-// publish has the publication hold the tables that there are. Its error is that of
-// [dbsync.Syncer.Publish]. Indices whose changes were missing for a while have another generation
-// then, and are made anew.
-func (m *Manager) publish(ctx context.Context) error {
+// publish has the publication hold the tables that there are. changed reports whether tables came
+// into it, or left it; indices whose changes were missing for a while have another generation then.
+// The error is that of [dbsync.Syncer.Publish].
+func (m *Manager) publish(ctx context.Context) (changed bool, err error) {
 	present := m.o.Catalog.Present()
 	tables := present.Published()
 	if len(tables) == 0 {
-		return nil // all indices are held
+		return false, nil // all indices are held
 	}
-	changed, err := m.o.Syncer.Publish(ctx, tables...)
-	if err != nil {
-		return err
+	if changed, err = m.o.Syncer.Publish(ctx, tables...); err != nil {
+		return false, err
 	}
 	if changed {
-		m.publications++
 		m.o.Logger.Info("tables came into the publication, or left it", "publication", m.o.Publication)
-		for _, x := range m.indices {
-			x.setAltered()
-		}
 		if err := m.load(ctx); err != nil { // how the publication has them is part of what tables are
-			return err
+			return true, err
 		}
 	}
-	return unpublishable(present)
+	return changed, unpublishable(present)
 }
 
 // unpublishable returns a [*dbsync.SetupError] that names children of tables which are left out of
