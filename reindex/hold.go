@@ -67,11 +67,7 @@ func (m *Manager) fail(x *index, err error) {
 
 // raise raises the alarm of an index. x.mu is held.
 func (m *Manager) raise(x *index, text string) {
-	if x.alarm == nil {
-		x.alarm = m.o.Alarm.Raise("index "+x.Name, text)
-	} else {
-		x.alarm.Again(text)
-	}
+	x.alarm = m.o.Alarm.Keep(x.alarm, "index "+x.Name, text)
 	x.failure = text
 }
 
@@ -82,10 +78,8 @@ func (m *Manager) release(x *index) (hadFailed bool) {
 	hadFailed = !x.retryAt.IsZero()
 	x.held, x.failure = false, ""
 	x.retryAt, x.pause = time.Time{}, 0
-	if x.alarm != nil {
-		x.alarm.Release()
-		x.alarm = nil
-	}
+	x.alarm.Release()
+	x.alarm = nil
 	return hadFailed
 }
 

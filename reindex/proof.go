@@ -120,9 +120,7 @@ type walkTrouble struct {
 
 // end says that a walk was possible.
 func (t *walkTrouble) end() {
-	if t.hold != nil {
-		t.hold.Release()
-	}
+	t.hold.Release()
 	*t = walkTrouble{}
 }
 
@@ -175,11 +173,8 @@ func (m *Manager) walkFailed(x *index, t *walkTrouble, err error) {
 	pause := t.pause.NextBackOff()
 	t.until = time.Now().Add(pause)
 	m.o.Logger.Warn("an index could not be compared with its tables, trying again", "index", x.Name, "error", err, "pause", pause)
-	switch {
-	case t.hold != nil:
-		t.hold.Again(err.Error())
-	case t.failures >= retry.Patience:
-		t.hold = m.o.Alarm.Raise("compare index "+x.Name+" with its tables", err.Error())
+	if t.failures >= retry.Patience {
+		t.hold = m.o.Alarm.Keep(t.hold, "compare index "+x.Name+" with its tables", err.Error())
 	}
 }
 

@@ -88,11 +88,10 @@ func (r *rig) proof(t testing.TB, index string) control.Proof {
 // the slot several times.
 func (r *rig) compared(t testing.TB, index string, number int64) (p control.Proof) {
 	t.Helper()
-	for deadline := time.Now().Add(4 * patience); p.Last.Number < number; time.Sleep(20 * time.Millisecond) {
-		if p = r.proof(t, index); time.Now().After(deadline) {
-			t.Fatalf("walk %d of %s does not end: %+v", number, index, p)
-		}
-	}
+	awaitFor(t, 4*patience, fmt.Sprintf("walk %d of %s ends", number, index), func() bool {
+		p = r.proof(t, index)
+		return p.Last.Number >= number
+	})
 	return p
 }
 

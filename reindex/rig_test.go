@@ -38,7 +38,13 @@ func within(t testing.TB, d time.Duration) context.Context {
 // await asks until cond holds: for what a server alone knows.
 func await(t testing.TB, what string, cond func() bool) {
 	t.Helper()
-	deadline := time.Now().Add(patience)
+	awaitFor(t, patience, what, cond)
+}
+
+// awaitFor is await for what takes longer.
+func awaitFor(t testing.TB, limit time.Duration, what string, cond func() bool) {
+	t.Helper()
+	deadline := time.Now().Add(limit)
 	for !cond() {
 		if time.Now().After(deadline) {
 			t.Fatalf("waited in vain: %s", what)
@@ -266,21 +272,19 @@ func (r *rig) check(t testing.TB, table string, o ...testenv.CheckOption) {
 func (r *rig) awaitCheck(t testing.TB, table string, o ...testenv.CheckOption) {
 	t.Helper()
 	var report *testenv.Report
-	deadline := time.Now().Add(patience)
-	for {
+	defer func() {
+		if t.Failed() {
+			t.Logf("index %s and its table: %s", table, report)
+		}
+	}()
+	await(t, "index "+table+" is equal to its table", func() bool {
 		var err error
 		report, err = testenv.NewChecker(r.db, r.search, r.prefix+table, table, o...).Check(t.Context())
 		if err != nil {
 			t.Fatal(err)
 		}
-		if report.Equal() {
-			return
-		}
-		if time.Now().After(deadline) {
-			t.Fatalf("index %s does not become equal to its table: %s", table, report)
-		}
-		time.Sleep(20 * time.Millisecond)
-	}
+		return report.Equal()
+	})
 }
 
 // physical lists the physical indices of an index, and which of them the alias stands for.

@@ -58,20 +58,14 @@ func (m *Manager) watch(ctx context.Context) error {
 		case err != nil:
 			// What is noted is as it was, so it comes again.
 			m.o.Logger.Warn("the indices are not as the catalog is yet, trying again", "error", err)
-			if failures = min(failures+1, maxLookFailures); failures >= 3 {
-				if alarm == nil {
-					alarm = m.o.Alarm.Raise("look at the catalog", err.Error())
-				} else {
-					alarm.Again(err.Error())
-				}
+			if failures = min(failures+1, maxLookFailures); failures >= retry.Patience {
+				alarm = m.o.Alarm.Keep(alarm, "look at the catalog", err.Error())
 			}
 			pause, wake = interval<<failures, nil // a request of the next attempt wakes, too, and is no reason for another one
 		default:
 			failures = 0
-			if alarm != nil {
-				alarm.Release()
-				alarm = nil
-			}
+			alarm.Release()
+			alarm = nil
 			if again {
 				pause = 0 // something may have happened meanwhile
 			}
@@ -203,19 +197,13 @@ func unpublishable(tables catalog.Tables) error {
 // lackOf has an alarm stand as long as the publication lacks what only somebody else can put right;
 // that is no error, and looked for at each look. Any other error is returned.
 func (m *Manager) lackOf(w *watch, err error) error {
-	wrong, isWrong := errors.AsType[*dbsync.SetupError](err)
-	switch {
-	case !isWrong && w.lacks != nil && err == nil:
+	if wrong, ok := errors.AsType[*dbsync.SetupError](err); ok {
+		w.lacks = m.o.Alarm.Keep(w.lacks, "publication "+m.o.Publication, wrong.Error())
+		return nil
+	}
+	if err == nil {
 		w.lacks.Release()
 		w.lacks = nil
-	case !isWrong:
-	case w.lacks == nil:
-		w.lacks = m.o.Alarm.Raise("publication "+m.o.Publication, wrong.Error())
-	default:
-		w.lacks.Again(wrong.Error())
-	}
-	if isWrong {
-		return nil
 	}
 	return err
 }

@@ -66,6 +66,16 @@ func (a *Alarm) Raise(key, text string) *Hold {
 	return &Hold{alarm: a, key: key}
 }
 
+// Keep returns the holder's part in the reason named key: a new one where hold is nil, as Raise
+// does, and otherwise the same, after Again. It is for who meets one condition again and again.
+func (a *Alarm) Keep(hold *Hold, key, text string) *Hold {
+	if hold == nil {
+		return a.Raise(key, text)
+	}
+	hold.Again(text)
+	return hold
+}
+
 // Again reports that the reason still stands, with the text of the latest attempt.
 func (h *Hold) Again(text string) {
 	a := h.alarm
@@ -76,8 +86,11 @@ func (h *Hold) Again(text string) {
 	}
 }
 
-// Release takes this holder off the reason. A second call does nothing.
+// Release takes this holder off the reason. A second call does nothing, nor does one of nil.
 func (h *Hold) Release() {
+	if h == nil {
+		return
+	}
 	a := h.alarm
 	a.mu.Lock()
 	defer a.mu.Unlock()

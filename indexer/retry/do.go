@@ -22,11 +22,7 @@ const MaxAfter = 5 * time.Minute
 // error. When ctx ends, Do returns an error that wraps context.Cause(ctx).
 func Do(ctx context.Context, alarm *Alarm, key string, f func(context.Context) error) error {
 	var hold *Hold
-	defer func() {
-		if hold != nil {
-			hold.Release()
-		}
-	}()
+	defer func() { hold.Release() }()
 	wait := NewBackoff(MinBackoff, MaxBackoff)
 	for failures := 1; ; failures++ {
 		err := f(ctx)
@@ -36,10 +32,8 @@ func Do(ctx context.Context, alarm *Alarm, key string, f func(context.Context) e
 		if ctx.Err() == nil && dbsync.IsPermanent(err) {
 			return fmt.Errorf("%s: %w", key, err)
 		}
-		if hold != nil {
-			hold.Again(err.Error())
-		} else if failures >= Patience {
-			hold = alarm.Raise(key, err.Error())
+		if failures >= Patience {
+			hold = alarm.Keep(hold, key, err.Error())
 		}
 		if ended := Sleep(ctx, max(wait.NextBackOff(), after(err))); ended != nil {
 			return fmt.Errorf("%s: %w", key, ended)

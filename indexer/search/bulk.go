@@ -480,14 +480,10 @@ func (w *waiting) show(out outcome, n int) {
 		}
 	}
 	for key, text := range reasons {
-		if hold, ok := w.holds[key]; ok {
-			hold.Again(text)
-			continue
-		}
 		if w.holds == nil {
 			w.holds = make(map[string]*retry.Hold)
 		}
-		w.holds[key] = w.alarm.Raise(key, text)
+		w.holds[key] = w.alarm.Keep(w.holds[key], key, text)
 	}
 }
 
