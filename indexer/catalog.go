@@ -45,28 +45,35 @@ func (c *Catalog) Present() catalog.Tables {
 	return present
 }
 
-// Version is a number that grows whenever something else is known: what was made of the tables
-// is to be made anew then.
+// Version is a number that grows whenever something is different about the tables: what was made
+// of them is to be made anew then.
 func (c *Catalog) Version() uint64 { return c.version.Load() }
 
 // Set takes up what a table is now.
 func (c *Catalog) Set(t *catalog.Table) { c.SetAll(catalog.Tables{t.TableName(): t}) }
 
 // SetAll takes up what tables are now, all as one snapshot has them; nil says that a table is gone.
+// Where nothing is different what was made of the tables stays good.
 func (c *Catalog) SetAll(now catalog.Tables) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.tables = maps.Clone(c.tables)
+	differs := false
 	for name, t := range now {
 		if t == nil {
+			differs = differs || !c.gone[name]
 			c.gone[name] = true
 			continue
 		}
+		before := c.tables[name]
+		differs = differs || c.gone[name] || before == nil || before.WithChildren != t.WithChildren || !t.Same(before)
 		delete(c.gone, name)
 		c.tables[name] = t
 	}
-	clear(c.plans)
-	c.version.Add(1)
+	if differs {
+		clear(c.plans)
+		c.version.Add(1)
+	}
 }
 
 // names returns under which names of the mapping the rows of a table are known: its own, and those

@@ -400,7 +400,7 @@ func (h *Handler) describe(name catalog.TableName, msg *pglogrepl.RelationMessag
 		}
 		return nil, h.missTable(name, gone(name, what))
 	}
-	if h.o.Altered != nil && before != nil && (len(table.Differences(before)) > 0 || table.WithChildren && !table.SameChildren(before)) {
+	if h.o.Altered != nil && before != nil && !table.Same(before) {
 		h.o.Altered(table)
 	}
 	if before != nil && before.OID == msg.RelationID && table.OID != msg.RelationID {

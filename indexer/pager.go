@@ -31,11 +31,7 @@ func NewPager(plan *RowPlan, cursor []string) *Pager {
 	if perSecond := s.Index.Reindex.MaxRowsPerSecond; perSecond > 0 {
 		most = min(most, perSecond)
 	}
-	c := &Pager{Plan: plan, Key: s.PageColumns(plan.Table), MaxRows: most, NextRows: min(most, FirstChunk)}
-	for _, v := range cursor {
-		c.Cursor = append(c.Cursor, []byte(v))
-	}
-	return c
+	return &Pager{Plan: plan, Key: s.PageColumns(plan.Table), Cursor: KeyOf(cursor), MaxRows: most, NextRows: min(most, FirstChunk)}
 }
 
 // Next returns the select of the chunk after the last one that was read.

@@ -435,6 +435,24 @@ func IsDataError(err error) bool {
 	return ok && strings.HasPrefix(pg.Code, "22")
 }
 
+// KeyTexts returns a key as the control schema and requests have it; nil for nil.
+func KeyTexts(key [][]byte) []string {
+	var texts []string
+	for _, v := range key {
+		texts = append(texts, string(v))
+	}
+	return texts
+}
+
+// KeyOf returns the key that KeyTexts made texts of.
+func KeyOf(texts []string) [][]byte {
+	var key [][]byte
+	for _, v := range texts {
+		key = append(key, []byte(v))
+	}
+	return key
+}
+
 // KeysQuery returns the statement that selects rows by key, and its parameters: one
 // array of text for each key column. A domain may refuse values that are in its columns, by a
 // constraint that is NOT VALID, so values are those of the type below.

@@ -55,10 +55,7 @@ func (m *Manager) backfillSource(ctx context.Context, x *index, st *control.Stat
 		return err
 	}
 	return m.copyRows(ctx, indexer.NewPager(plan, st.Cursor), func(c *chunk) error {
-		st.Cursor = make([]string, 0, len(c.cursor))
-		for _, v := range c.cursor {
-			st.Cursor = append(st.Cursor, string(v))
-		}
+		st.Cursor = indexer.KeyTexts(c.cursor)
 		rows := int64(c.window.Len())
 		st.Done += rows
 		if err := m.retry(ctx, "note the progress of "+st.Building.Physical, func(ctx context.Context) error {

@@ -42,11 +42,7 @@ func (m *Manager) refreshedRows(x *index, source *mapping.Source, q *control.Req
 	rows := indexer.NewPager(plan, nil)
 	rows.Where = q.Condition
 	for _, key := range q.Keys {
-		values := make([][]byte, len(key))
-		for i, v := range key {
-			values[i] = []byte(v)
-		}
-		rows.Keys = append(rows.Keys, values)
+		rows.Keys = append(rows.Keys, indexer.KeyOf(key))
 	}
 	return rows, nil
 }

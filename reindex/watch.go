@@ -226,18 +226,15 @@ func (m *Manager) load(ctx context.Context) error {
 			continue
 		case t == nil || was == nil:
 		default:
-			differences := t.Differences(was)
-			if len(differences) == 0 && t.WithChildren && !t.SameChildren(was) {
-				m.o.Logger.Info("other tables inherit from a table", "table", name.String(), "children", len(t.Children))
-				differs = true
+			if t.Same(was) {
 				continue
 			}
-			if len(differences) == 0 {
-				continue
+			var said []string
+			for _, d := range t.Differences(was) {
+				said = append(said, d.String())
 			}
-			said := make([]string, len(differences))
-			for i, d := range differences {
-				said[i] = d.String()
+			if len(said) == 0 {
+				said = []string{"other tables inherit from it"}
 			}
 			m.o.Logger.Info("a table was altered", "table", name.String(), "differences", list(said))
 		}

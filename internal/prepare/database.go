@@ -49,7 +49,7 @@ func (p *Prepared) wereAltered(ctx context.Context, c *mapping.Config, db *datab
 	now, err := catalog.LoadTables(ctx, db, c.Tables(), "")
 	for name, t := range now {
 		before := p.Tables[name]
-		if (t == nil) != (before == nil) || t != nil && len(t.Differences(before)) > 0 {
+		if (t == nil) != (before == nil) || t != nil && !t.Same(before) {
 			return true, nil
 		}
 	}

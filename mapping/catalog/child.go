@@ -61,7 +61,7 @@ func (t *Table) Has(oid uint32) bool {
 // replica identities.
 func (t *Table) SameChildren(before *Table) bool {
 	return slices.EqualFunc(t.Children, before.Children, func(a, b Child) bool {
-		return a.OID == b.OID && a.TableName == b.TableName && a.Logged == b.Logged && a.Identity.Kind == b.Identity.Kind && slices.Equal(a.Identity.Columns, b.Identity.Columns)
+		return a.OID == b.OID && a.TableName == b.TableName && a.Logged == b.Logged && a.Identity.equal(b.Identity)
 	})
 }
 

@@ -118,7 +118,7 @@ func (t *Table) Differences(before *Table) []Difference {
 	if !slices.Equal(t.PrimaryKey, before.PrimaryKey) || !unknown && t.KeyDeferrable != before.KeyDeferrable || !slices.EqualFunc(t.Unique, before.Unique, slices.Equal) {
 		add(Keyed, "")
 	}
-	if t.Identity.Kind != before.Identity.Kind || !slices.Equal(t.Identity.Columns, before.Identity.Columns) {
+	if !t.Identity.equal(before.Identity) {
 		add(Identified, "")
 	}
 	if t.RowSecurity != before.RowSecurity {
@@ -140,6 +140,12 @@ func (t *Table) Differences(before *Table) []Difference {
 		return slices.Index(DifferenceKinds, a.Kind) - slices.Index(DifferenceKinds, b.Kind)
 	})
 	return found
+}
+
+// Same reports whether nothing is different about the table since it was as before, nor about its
+// children where their rows count.
+func (t *Table) Same(before *Table) bool {
+	return len(t.Differences(before)) == 0 && (!t.WithChildren || t.SameChildren(before))
 }
 
 func oneOf(is bool, yes, no DifferenceKind) DifferenceKind {

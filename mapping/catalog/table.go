@@ -127,6 +127,10 @@ type Identity struct {
 // Usable reports whether updates and deletes can be replicated at all.
 func (i Identity) Usable() bool { return len(i.Columns) > 0 }
 
+func (i Identity) equal(other Identity) bool {
+	return i.Kind == other.Kind && slices.Equal(i.Columns, other.Columns)
+}
+
 // Covers reports whether an old row carries all of columns.
 func (i Identity) Covers(columns []string) bool {
 	for _, want := range columns {
@@ -441,11 +445,6 @@ func (a *tableAnswer) table() (*Table, error) {
 		t.Identity = Identity{Kind: IdentityDefault, Columns: t.PrimaryKey}
 	}
 	return t, nil
-}
-
-// Same reports whether documents of the table are made of the same columns as before.
-func (t *Table) Same(before *Table) bool {
-	return len(t.Columns) == len(before.Columns) && t.Grown(before)
 }
 
 // Grown reports whether the table is as before, but for columns that were added and are NULL

@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"tidemark/dbsync"
+	"tidemark/indexer"
 	"tidemark/indexer/search"
 )
 
@@ -19,7 +20,7 @@ func (v *verifier) repair(ctx context.Context, real []different) ([]different, e
 		case d.Kind == Extra:
 			extra = append(extra, dbsync.Operation{Kind: dbsync.Delete, Index: search.WriteAlias(v.ix.Name, v.physical), ID: d.ID, Routing: d.Routing, Version: versionOf(d.Version)})
 		case d.Kind != Unmade:
-			rows[d.source] = append(rows[d.source], requestKey(d.key))
+			rows[d.source] = append(rows[d.source], indexer.KeyTexts(d.key))
 		}
 	}
 	refused, err := v.remove(ctx, extra)

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"slices"
 
+	"tidemark/indexer"
 	"tidemark/indexer/search"
 	"tidemark/mapping"
 	"tidemark/mapping/catalog"
@@ -155,7 +156,7 @@ func (r *retrier) keyOf(l *control.DeadLetter) (source int, key []string) {
 		if !ok || slices.ContainsFunc(values, func(v []byte) bool { return v == nil }) { // NULL equals nothing
 			continue
 		}
-		return i, requestKey(values)
+		return i, indexer.KeyTexts(values)
 	}
 	return -1, nil
 }

@@ -60,7 +60,7 @@ func (v *verifier) readRows(ctx context.Context, number int) error {
 			return err
 		}
 		last := n < chunk.NextRows
-		if v.at.Cursor = textOf(chunk.Cursor); last {
+		if v.at.Cursor = indexer.KeyTexts(chunk.Cursor); last {
 			v.at.Source, v.at.Cursor, v.at.Key = number+1, nil, nil
 		}
 		if last || v.isNoteDue() {

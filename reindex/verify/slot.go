@@ -137,15 +137,6 @@ func (s *Slot) await(ctx context.Context, end pglogrepl.LSN) error {
 // maxRequestKeys is how many rows one request asks for.
 const maxRequestKeys = 1000
 
-// requestKey is a key as a request has it.
-func requestKey(key [][]byte) []string {
-	values := make([]string, len(key))
-	for i, v := range key {
-		values[i] = string(v)
-	}
-	return values
-}
-
 // Reread asks the instance to store the documents of rows of a source again, by their keys,
 // and waits until it has. why is what the instance says of rows that it could not; with err
 // nothing is known of them.

@@ -78,10 +78,10 @@ func (v *verifier) walkRate() int {
 
 // pagerOf returns what reads the rows of a source, from where the walk stands on.
 func (v *verifier) pagerOf(s *source, number int) *indexer.Pager {
-	if v.o.Walk == nil {
-		return indexer.NewPager(s.rows.RowPlan, nil)
-	}
 	p := indexer.NewPager(s.rows.RowPlan, nil)
+	if v.o.Walk == nil {
+		return p
+	}
 	if v.at.Source == number && slices.Equal(v.at.Key, p.Key) {
 		p = indexer.NewPager(s.rows.RowPlan, v.at.Cursor)
 	}
@@ -90,16 +90,8 @@ func (v *verifier) pagerOf(s *source, number int) *indexer.Pager {
 		p.MaxRows = min(p.MaxRows, perSecond)
 	}
 	p.NextRows = min(p.NextRows, p.MaxRows)
-	v.at.Source, v.at.Key, v.at.Cursor = number, p.Key, textOf(p.Cursor)
+	v.at.Source, v.at.Key, v.at.Cursor = number, p.Key, indexer.KeyTexts(p.Cursor)
 	return p
-}
-
-func textOf(cursor [][]byte) []string {
-	var text []string
-	for _, value := range cursor {
-		text = append(text, string(value))
-	}
-	return text
 }
 
 // isNoteDue reports whether enough was looked at to note how far the walk is.
