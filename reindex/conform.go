@@ -17,14 +17,18 @@ import (
 // rules for what comes of which difference. What the tables are is noted when all of it is done, so
 // a crash costs that it is done again.
 func (m *Manager) conform(ctx context.Context, x *index) error {
-	err := m.conformOnce(ctx, x)
+	strayed := x.takeStrayed()
+	err := m.conformOnce(ctx, x, strayed)
+	if err != nil && strayed {
+		x.setStrayed(true)
+	}
 	if errors.Is(err, errCancelled) {
 		return nil
 	}
 	return m.failed(ctx, x, err)
 }
 
-func (m *Manager) conformOnce(ctx context.Context, x *index) error {
+func (m *Manager) conformOnce(ctx context.Context, x *index, strayed bool) error {
 	var need Need
 	tables := m.o.Catalog.Present()
 	st := x.state()
@@ -65,6 +69,9 @@ func (m *Manager) conformOnce(ctx context.Context, x *index) error {
 	}
 	if m.release(x) && need.Compare == "" {
 		need.Compare = "for a while it could not be built anew, and documents may have been refused"
+	}
+	if strayed && !need.Grow && need.Refresh == "" && need.Compare == "" {
+		need.Compare = "a table was altered and altered back"
 	}
 	if err := m.route(x, &st); err != nil {
 		return err

@@ -59,6 +59,7 @@ var rules = map[catalog.DifferenceKind]rule{
 	catalog.Unguarded:   {read: compare},
 	catalog.Unlogged:    {read: hold},
 	catalog.Logged:      {read: rebuild},
+	catalog.Touched:     {read: compare, unread: replan},
 	catalog.Republished: {read: compare},
 	catalog.Unknown:     {read: compare},
 }

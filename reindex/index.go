@@ -47,6 +47,10 @@ type index struct {
 	// conforming is set while a worker has the index be as its tables are.
 	conforming bool
 
+	// strayed is set when documents may have been made of tables that were not those noted with the
+	// index, until it is as they are.
+	strayed bool
+
 	// missed is set when the index misses changes, until it is made anew; the control schema has
 	// no generation of it then.
 	missed bool
@@ -168,6 +172,22 @@ func (x *index) takeAltered() bool {
 	altered := x.altered
 	x.altered, x.conforming = false, altered
 	return altered
+}
+
+// setStrayed notes whether documents may have been made of other tables than those noted.
+func (x *index) setStrayed(strayed bool) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.strayed = strayed
+}
+
+// takeStrayed reports whether that was so since it was called last.
+func (x *index) takeStrayed() bool {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	strayed := x.strayed
+	x.strayed = false
+	return strayed
 }
 
 // endConform says that the index is as its tables are, or that having it so has failed.

@@ -53,10 +53,7 @@ func NeedOf(ctx context.Context, client *search.Client, ix *mapping.Index, st *c
 	case st.Generation != generation:
 		return Need{Backfill: "changes may be missing: the slot or a table is another one, or one of them was not followed for a while"}, nil
 	}
-	newest := st.Live
-	if st.Building.Physical != "" {
-		newest = st.Building
-	}
+	newest := st.Newest()
 	need := Need{}
 	if !ix.Matches(newest.Fingerprint, tables) {
 		if need.Grow = control.HasGrown(ix, st, tables); !need.Grow {

@@ -113,6 +113,7 @@ type options struct {
 	serve      bool                                 // do what is asked for, too
 	partitions time.Duration                        // how often they are looked at
 	verify     mapping.Verify                       // how indices are compared with their tables
+	altered    func(m *Manager)                     // the stream has described a table otherwise than before
 }
 
 // errCrash ends a process of a test.
@@ -161,16 +162,21 @@ func (r *rig) open(t testing.TB, o options) (*process, error) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	catalog := indexer.NewCatalog(tables, c.Postgres.Publication)
-	p.handler = indexer.NewHandler(indexer.HandlerOptions{Syncer: p.syncer, Documents: p.documents, Catalog: catalog, Client: client, Bulk: bulk, Logger: log,
+	known := indexer.NewCatalog(tables, c.Postgres.Publication)
+	p.handler = indexer.NewHandler(indexer.HandlerOptions{Syncer: p.syncer, Documents: p.documents, Catalog: known, Client: client, Bulk: bulk, Logger: log,
 		Missed: func(ctx context.Context, d *indexer.Documents, why *indexer.UnfitError) error {
 			return p.manager.Missed(ctx, d, why)
+		},
+		Altered: func(*catalog.Table) {
+			if o.altered != nil {
+				o.altered(p.manager)
+			}
 		}})
 	p.manager = New(Options{Syncer: p.syncer, Client: client, DeadLetters: p.dead, Alarm: alarm, States: p.states,
 		Requests: control.NewRequests(p.syncer.DB(), c.Postgres.ControlSchema, c.Postgres.Slot), Keep: p.handler.Add,
 		Proofs: control.NewProofs(p.syncer.DB(), c.Postgres.ControlSchema), Verify: o.verify,
 		Schema: c.Postgres.ControlSchema, Slot: c.Postgres.Slot, Interval: o.partitions, Publication: c.Postgres.Publication,
-		Documents: p.documents, Catalog: catalog, Logger: log, Rebuild: o.rebuild, Progress: hooks(o)})
+		Documents: p.documents, Catalog: known, Logger: log, Rebuild: o.rebuild, Progress: hooks(o)})
 	p.syncer.MessageHandler, p.syncer.Batcher = p.handler, dbsync.OperationsOnly(p.handler)
 	return p, nil
 }

@@ -244,6 +244,9 @@ func (m *Manager) load(ctx context.Context) error {
 		return nil
 	}
 	m.o.Catalog.SetAll(now)
+	if m.hasBegun() {
+		m.stray()
+	}
 	if differs && m.o.Changed != nil {
 		m.o.Changed(m.o.Catalog.Present())
 	}
@@ -266,8 +269,22 @@ func (m *Manager) tables() (names []catalog.TableName) {
 // looked at, and not that table alone: before an index is made anew the publication has to have
 // what its tables are now, or it would be made anew again for that. It does not wait.
 func (m *Manager) Altered() {
+	m.stray()
 	m.altered.Store(true)
 	m.lookWake.raise()
+}
+
+// stray leaves word at the indices whose documents are other ones from here on, as the tables are
+// now. If these are altered back before the index is made so, nothing else would tell.
+func (m *Manager) stray() {
+	tables := m.o.Catalog.Present()
+	for _, x := range m.indices {
+		st := x.state()
+		newest := st.Newest()
+		if newest.Physical != "" && !x.Matches(newest.Fingerprint, tables) {
+			x.setStrayed(true)
+		}
+	}
 }
 
 // Look has the catalog looked at now: somebody has announced a change. It does not wait.

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"tidemark/dbsync"
+	"tidemark/mapping"
 	"tidemark/reindex/control"
 )
 
@@ -129,4 +130,22 @@ func TestStaleIndexIsNotCancelledTo(t *testing.T) {
 	p.complete(t)
 	p.settle(t)
 	r.check(t, "t")
+}
+
+// A table that is altered and altered back before anybody looks leaves documents that were made of
+// it in between.
+func TestAlteredAndBack(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, `PREFIXt: {table: t}`, tableT, rowsT(20))
+	p := r.start(t, options{serve: true, partitions: never, altered: (*Manager).stray, verify: mapping.Verify{OnDifference: mapping.OnDifferenceRepair}})
+	p.complete(t)
+	await(t, "the catalog was looked at", p.manager.looked.Load)
+	r.db.Exec(t, `ALTER TABLE t RENAME v TO x`, `UPDATE t SET x = 'between' WHERE id = 7`)
+	await(t, "a document is made of it", func() bool {
+		source, _ := r.document(t, r.prefix+"t", "7")
+		return source["x"] == "between"
+	})
+	r.db.Exec(t, `ALTER TABLE t RENAME x TO v`)
+	p.manager.Look()
+	r.awaitCheck(t, "t")
 }

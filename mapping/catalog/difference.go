@@ -27,13 +27,14 @@ const (
 	Unguarded   DifferenceKind = "unguarded"   // they do not any more
 	Unlogged    DifferenceKind = "unlogged"    // the log does not carry it any more
 	Logged      DifferenceKind = "logged"      // the log carries it again
+	Touched     DifferenceKind = "touched"     // what the catalog says of a column's type was written anew and is the same: altered, and altered back
 	Republished DifferenceKind = "republished" // the publication was altered, or how it has the table: changes may have been left out
 	Unknown     DifferenceKind = "not noted"   // by an earlier version: what would tell
 )
 
 // DifferenceKinds are all of them.
 var DifferenceKinds = []DifferenceKind{Replaced, Rewritten, Added, Dropped, Renamed, Exchanged, Retyped, Relabelled, Recomputed, Collated, Keyed,
-	Identified, Guarded, Unguarded, Unlogged, Logged, Republished, Unknown}
+	Identified, Guarded, Unguarded, Unlogged, Logged, Touched, Republished, Unknown}
 
 // A Difference is one thing about a table that is not what it was.
 type Difference struct {
@@ -108,6 +109,9 @@ func (t *Table) Differences(before *Table) []Difference {
 		if c.Collation != b.Collation {
 			add(Collated, c.Name)
 		}
+		if c.Type.touched(b.Type) {
+			add(Touched, c.Name)
+		}
 	}
 	for i := range before.Columns {
 		b := &before.Columns[i]
@@ -166,7 +170,7 @@ func (t *Type) hasLabelsOf(before *Type) bool {
 		for len(now) > 0 && now[0].OID < l.OID {
 			now = now[1:]
 		}
-		if len(now) == 0 || now[0] != l {
+		if len(now) == 0 || now[0].OID != l.OID || now[0].Text != l.Text {
 			return false
 		}
 	}
@@ -179,4 +183,27 @@ func (t *Type) hasLabelsOf(before *Type) bool {
 		}
 	}
 	return true
+}
+
+// touched reports whether a label or an attribute that a type is made of was written anew since, and
+// is the same. Of a type that is another one it is Retyped.
+func (t *Type) touched(before *Type) bool {
+	if t == nil || before == nil || t.OID != before.OID {
+		return false
+	}
+	if len(t.Labels) == len(before.Labels) {
+		for i, l := range t.Labels {
+			if l.touched(before.Labels[i].Mark) {
+				return true
+			}
+		}
+	}
+	if len(t.Attributes) == len(before.Attributes) {
+		for i, a := range t.Attributes {
+			if a.touched(before.Attributes[i].Mark) || a.Type.touched(before.Attributes[i].Type) {
+				return true
+			}
+		}
+	}
+	return t.Elem.touched(before.Elem) || t.Base.touched(before.Base)
 }

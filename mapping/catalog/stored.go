@@ -75,6 +75,12 @@ type storedColumn struct {
 	Collation  uint32      `json:"collation,omitzero"` // since 2
 }
 
+// A storedMark is what Mark is, since 2.
+type storedMark struct {
+	Written string `json:"written,omitzero"`
+	Row     string `json:"row,omitzero"`
+}
+
 type storedIdentity struct {
 	Kind    storedLetter `json:"kind"`
 	Columns []string     `json:"columns,omitzero"`
@@ -102,11 +108,13 @@ type storedAttribute struct {
 	Number int16       `json:"number,omitzero"` // since 2
 	Name   string      `json:"name"`
 	Type   *storedType `json:"type"`
+	storedMark
 }
 
 type storedLabel struct {
 	OID  uint32 `json:"oid"`
 	Text string `json:"text"`
+	storedMark
 }
 
 // A storedLetter is a value of the type "char" of Postgres: one byte, or none.
@@ -242,10 +250,10 @@ func storeType(t *Type) *storedType {
 		Canonical: t.Canonical, Delim: storedLetter(t.Delim), Modifier: t.Modifier, Fraction: t.Fraction,
 	}
 	for _, a := range t.Attributes {
-		stored.Attributes = append(stored.Attributes, storedAttribute{a.Number, a.Name, storeType(a.Type)})
+		stored.Attributes = append(stored.Attributes, storedAttribute{a.Number, a.Name, storeType(a.Type), storedMark(a.Mark)})
 	}
 	for _, l := range t.Labels {
-		stored.Labels = append(stored.Labels, storedLabel(l))
+		stored.Labels = append(stored.Labels, storedLabel{l.OID, l.Text, storedMark(l.Mark)})
 	}
 	return stored
 }
@@ -260,10 +268,10 @@ func (s *storedType) typ() *Type {
 		Canonical: s.Canonical, Delim: byte(s.Delim), Modifier: s.Modifier, Fraction: s.Fraction,
 	}
 	for _, a := range s.Attributes {
-		t.Attributes = append(t.Attributes, Attribute{a.Number, a.Name, a.Type.typ()})
+		t.Attributes = append(t.Attributes, Attribute{a.Number, a.Name, a.Type.typ(), Mark(a.storedMark)})
 	}
 	for _, l := range s.Labels {
-		t.Labels = append(t.Labels, Label(l))
+		t.Labels = append(t.Labels, Label{l.OID, l.Text, Mark(l.storedMark)})
 	}
 	return t
 }

@@ -246,11 +246,12 @@ WITH RECURSIVE rel AS MATERIALIZED (
 		'array', e.oid IS NOT NULL,
 		'canonical', coalesce(r.rngcanonical <> 0, false),
 		'attributes', (SELECT pg_catalog.json_agg(pg_catalog.json_build_object(
-			'number', a.attnum, 'name', a.attname, 'type', a.atttypid::bigint, 'typmod', a.atttypmod) ORDER BY a.attnum)
+			'number', a.attnum, 'name', a.attname, 'type', a.atttypid::bigint, 'typmod', a.atttypmod,
+			'written', a.xmin::text, 'row', pg_catalog.md5(a::text)) ORDER BY a.attnum)
 			FROM pg_catalog.pg_attribute a
 			WHERE t.typtype = 'c' AND a.attrelid = t.typrelid AND a.attnum > 0 AND NOT a.attisdropped),
 		'labels', (SELECT CASE WHEN pg_catalog.count(*) <= 1000
-				THEN pg_catalog.json_agg(pg_catalog.json_build_object('oid', l.oid::bigint, 'text', l.enumlabel) ORDER BY l.oid)
+				THEN pg_catalog.json_agg(pg_catalog.json_build_object('oid', l.oid::bigint, 'text', l.enumlabel, 'written', l.xmin::text, 'row', pg_catalog.md5(l::text)) ORDER BY l.oid)
 				ELSE pg_catalog.json_build_array(pg_catalog.json_build_object('oid', 0, 'text', pg_catalog.md5(pg_catalog.string_agg(l.enumlabel, ',' ORDER BY l.oid)))) END
 			FROM pg_catalog.pg_enum l WHERE t.typtype = 'e' AND l.enumtypid = t.oid),
 		'schema', n.nspname,

@@ -44,6 +44,7 @@ type Attribute struct {
 	Number int16 // pg_attribute.attnum; 0: not known
 	Name   string
 	Type   *Type
+	Mark
 }
 
 // A Label is one value of an enum, which keeps its oid when it is renamed. One without an oid is a
@@ -51,6 +52,19 @@ type Attribute struct {
 type Label struct {
 	OID  uint32
 	Text string
+	Mark
+}
+
+// A Mark says whether a row of the catalog was written since, and whether it then said what it had
+// said before: something was altered, and altered back. The zero value is not known.
+type Mark struct {
+	Written string // the transaction that has written it: xmin
+	Row     string // a hash of all that it says
+}
+
+// touched reports whether the row was written since it was as before, and says the same.
+func (m Mark) touched(before Mark) bool {
+	return m.Written != before.Written && m.Row == before.Row && before.Row != ""
 }
 
 // NewBase returns a type of Postgres' own without a modifier, such as what an aggregate or an
@@ -107,6 +121,7 @@ type typeAnswer struct {
 		Name   string
 		Type   uint32
 		Typmod int32
+		Mark
 	}
 	Labels    []Label
 	Name      string
@@ -169,7 +184,7 @@ func (s *typeSet) resolve(oid uint32, typmod int32) (*Type, error) {
 		}
 		var below *Type
 		below, err = s.resolve(attribute.Type, attribute.Typmod)
-		t.Attributes = append(t.Attributes, Attribute{attribute.Number, attribute.Name, below})
+		t.Attributes = append(t.Attributes, Attribute{attribute.Number, attribute.Name, below, attribute.Mark})
 	}
 	if err != nil {
 		return nil, err

@@ -55,6 +55,14 @@ type State struct {
 	FinishedAt time.Time // of the last one that was completed; zero if none was
 }
 
+// Newest returns the version that is being filled, or else the one in use.
+func (st *State) Newest() Version {
+	if st.Building.Physical != "" {
+		return st.Building
+	}
+	return st.Live
+}
+
 // NotBuilding notes in memory that nothing is being filled.
 func (st *State) NotBuilding() {
 	st.Building = Version{}
