@@ -146,6 +146,9 @@ func (s *Service) open(ctx context.Context) (err error) {
 		Missed: func(ctx context.Context, d *indexer.Documents, why *indexer.UnfitError) error {
 			return s.manager.Missed(ctx, d, why)
 		},
+		Doubted: func(ctx context.Context, d *indexer.Documents, why string) error {
+			return s.manager.Doubted(ctx, d, why)
+		},
 		Announced: func(xid uint32) {
 			log.Debug("an event trigger announces a change of the catalog", "xid", xid)
 			s.manager.Look()
