@@ -111,7 +111,7 @@ func (s *Service) open(ctx context.Context) (err error) {
 	log, c := s.o.Logger, s.config
 	s.alarm = retry.NewAlarm(log)
 	s.bulk, err = search.NewBulk(s.found.Client, search.BulkOptions{
-		Requests: c.Search.Bulk.Requests, Bytes: c.Search.Bulk.Bytes, Documents: c.Search.Bulk.Documents,
+		Requests: c.Search.Bulk.Requests, Bytes: c.Search.Bulk.Bytes, Documents: c.Search.Bulk.Documents, PoisonAfter: c.Search.Bulk.PoisonAfter,
 		OnRefused: s.refused, Observe: s.observe, Alarm: s.alarm, Logger: log,
 	})
 	if err != nil {
