@@ -370,8 +370,11 @@ func (b *Bulk) attempt(ctx context.Context, p part) (outcome, error) {
 	case answered:
 		out = b.judgeRequest(p.ops, server)
 	default:
-		out = outcome{left: p.ops, wait: true, failure: fmt.Sprintf("search server %s: %v", b.client.where(), err), broken: err, overloaded: !isDial(err), suspect: !isDial(err)}
-		if took >= b.client.timeout {
+		away := isDial(err)
+		out = outcome{left: p.ops, wait: true, failure: fmt.Sprintf("search server %s: %v", b.client.where(), err), broken: err, overloaded: !away, suspect: !away}
+		if _, fenced := errors.AsType[*FencedError](err); fenced {
+			out.broken, out.overloaded, out.suspect = nil, false, false
+		} else if took >= b.client.timeout {
 			// Perhaps it is more than the server can do in that time.
 			out.halve, out.broken = true, nil
 		}
