@@ -27,7 +27,7 @@ type translation struct {
 // cannot help.
 func (s *Syncer) translate(run context.Context, msgs []message, done translation) (translation, error) {
 	again := false
-	return retry(run, s.log, "translate changes", func() (translation, error) {
+	return retry(run, s, "translate changes", func() (translation, error) {
 		t := done
 		if again || t.messages == 0 {
 			t = translation{tx: done.tx}
