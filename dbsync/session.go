@@ -377,7 +377,7 @@ func SessionProblem(err error) *SetupError {
 		return nil
 	// Postgres says 42704, unrecognized configuration parameter.
 	case refused.Code == "08P01" && strings.Contains(refused.Message, "startup parameter"):
-		return poolerProblem("it refuses what Postgres takes", err)
+		return poolerProblem("it refuses what Postgres takes", refused)
 	}
 	return nil
 }
