@@ -46,3 +46,6 @@ func SetSilence(silence, pause, answer time.Duration) (restore func()) {
 	silent = patienceWith{silence: silence, pause: pause, most: pause, answer: answer}
 	return func() { silent = before }
 }
+
+// DialKept connects as a replication connection does.
+var DialKept = dialKept

@@ -49,6 +49,11 @@ func (e *HalfOpenError) Error() string {
 	return "the connection to Postgres is dead: " + e.Reason
 }
 
+// Timeout makes it a [net.Error] of a kind that pgx reads again after: an error of another kind it forgets where a
+// statement has no parameters, and says of the statement that it was never sent.
+func (e *HalfOpenError) Timeout() bool   { return true }
+func (e *HalfOpenError) Temporary() bool { return false }
+
 // dialWatched connects as dialer does, for watchConn.
 func dialWatched(ctx context.Context, network, address string) (net.Conn, error) {
 	conn, err := newDialer(network).DialContext(ctx, network, address)
