@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -138,13 +139,18 @@ func sessionConfig(connStr string, o SessionOptions) (*pgx.ConnConfig, error) {
 	}
 	probe := cfg.Config.Copy()
 	cfg.DialFunc = dialWatched
+	shared := new(sharedSessions)
 	cfg.AfterConnect = func(ctx context.Context, conn *pgconn.PgConn) error {
 		ctx, cancel := context.WithTimeout(ctx, connectTimeout)
 		defer cancel()
+		if shared.lately() {
+			return sharedProblem()
+		}
 		state, err := establish(ctx, conn, wanted)
 		if err != nil {
 			return err
 		}
+		state.shared = shared
 		conn.CustomData()[sessionKey] = state
 		watchConn(conn, state, probe)
 		return nil
@@ -183,6 +189,19 @@ type session struct {
 	backend string // the server's process: pid and when it began
 	pid     uint32
 	looked  time.Time // when it was last looked at; for who has the connection
+	shared  *sharedSessions
+}
+
+// sharedSessions remembers when a connection was found to lead to another session of the server than
+// before. New ones are of no use then: who connects is told for a minute.
+type sharedSessions struct{ seen atomic.Int64 } // in nanoseconds since 1970
+
+func (s *sharedSessions) lately() bool {
+	return time.Since(time.Unix(0, s.seen.Load())) < time.Minute
+}
+
+func sharedProblem() *SetupError {
+	return poolerProblem("two statements on one connection ran in two sessions of the server", nil)
 }
 
 // backendOf reads the process of the server that answers. Its pid alone may be another one's by now.
@@ -297,17 +316,11 @@ func oneRow(ctx context.Context, conn *pgconn.PgConn, sql string) ([][]byte, err
 	return results[0].Rows[0], nil
 }
 
-// A SessionError reports a session that is not as it was made: somebody between us and the server
-// gave it to others, or a function that ran in it set something. It is not used again.
-type SessionError struct {
-	Setting string // "" where the session is another one
-	Found   string
-}
+// A SessionError reports a session that has not the settings any more that it was made with: a
+// function that ran in it has set something, say. It is not used again, and another one is made.
+type SessionError struct{ Setting, Found string }
 
 func (e *SessionError) Error() string {
-	if e.Setting == "" {
-		return "the connection leads to another session of the server than before"
-	}
 	return fmt.Sprintf("the session's %s has become %s", e.Setting, shown(e.Found))
 }
 
@@ -320,7 +333,8 @@ func sessionOf(conn *pgconn.PgConn) *session {
 // check compares what columns gave with what the session was.
 func (s *session) check(row [][]byte, only ...settingKind) error {
 	if len(row) == 0 || string(row[0]) != s.backend {
-		return poolerProblem("two statements on one connection ran in two sessions of the server", &SessionError{})
+		s.shared.seen.Store(time.Now().UnixNano())
+		return sharedProblem()
 	}
 	if wrong := s.wanted.differences(row[1:], only...); len(wrong) > 0 {
 		return &SessionError{Setting: wrong[0].name, Found: wrong[0].found}
@@ -348,7 +362,8 @@ func checkAgain(ctx context.Context, conn *pgconn.PgConn) error {
 			}
 		}
 	}
-	if time.Since(s.looked) < lookInterval {
+	// Where somebody gives out process numbers in the server's stead it is looked at every time.
+	if time.Since(s.looked) < lookInterval && s.pid == conn.PID() {
 		return nil
 	}
 	row, err := oneRow(ctx, conn, "SELECT "+s.wanted.columns())
