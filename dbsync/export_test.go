@@ -2,6 +2,7 @@ package dbsync
 
 import (
 	"context"
+	"log/slog"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
@@ -49,3 +50,12 @@ func SetSilence(silence, pause, answer time.Duration) (restore func()) {
 
 // DialKept connects as a replication connection does.
 var DialKept = dialKept
+
+// LoggerOf returns the logger that an option gives a Syncer.
+func LoggerOf(option SyncerOpt) *slog.Logger {
+	s := new(Syncer)
+	if err := option(s); err != nil {
+		panic(err)
+	}
+	return s.log
+}

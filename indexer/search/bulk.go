@@ -362,7 +362,7 @@ func (b *Bulk) judgeItems(ops []dbsync.Operation, items []item) outcome {
 		default: // busy, lostAnswer
 			out.left, out.wait = append(out.left, *op), true
 			if out.failure == "" {
-				out.failure = fmt.Sprintf("search server %s: item of index %s answered with %d: %s", b.client.where(), op.Index, it.Status, it.Error.text())
+				out.failure = fmt.Sprintf("search server %s: item of index %s answered with %d %s: %s", b.client.where(), op.Index, it.Status, it.kind(), withheld(it.Error.text()))
 			}
 		}
 	}
