@@ -156,3 +156,23 @@ func (s *setup) dropRole(t *testing.T, role string) {
 		t.Errorf("drop the role: %v", err)
 	}
 }
+
+// TestDatabaseEncoding has a database that is not in UTF8, whose names and values come in UTF8 all the same.
+func TestDatabaseEncoding(t *testing.T) {
+	t.Parallel()
+	for _, encoding := range []string{"LATIN1", "SQL_ASCII"} {
+		t.Run(encoding, func(t *testing.T) {
+			t.Parallel()
+			s := newTyped(t, testenv.SharedPostgres(t).NewEncodedDatabase(t, encoding), shared(t))
+			s.postgresURL = strings.Replace(s.db.URL, "&client_encoding=UTF8", "", 1) // the database's own then
+			i := s.start(t, "run")
+			s.awaitCaughtUp(t, i)
+			s.checkSynced(t)
+			s.changeAll(t)
+			s.awaitCaughtUp(t, i)
+			s.checkSynced(t)
+			s.start(t, "check").succeed(t)
+			i.stop(t)
+		})
+	}
+}
