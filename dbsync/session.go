@@ -171,6 +171,22 @@ func sessionSettings(o SessionOptions) settingList {
 	return list
 }
 
+// in returns the settings for a database of that encoding. One in SQL_ASCII says nothing of what its bytes mean,
+// and converts none: asked for UTF8, it ends the stream at the first value that is not. So it
+// gives them as they are, and what is not UTF-8 becomes U+FFFD in the document.
+func (l settingList) in(encoding string) settingList {
+	if encoding != "SQL_ASCII" {
+		return l
+	}
+	list := append(settingList(nil), l...)
+	for i := range list {
+		if list[i].name == "client_encoding" {
+			list[i] = setting{"client_encoding", "SQL_ASCII", some}
+		}
+	}
+	return list
+}
+
 func (l settingList) has(name string) bool {
 	for _, s := range l {
 		if strings.EqualFold(s.name, name) {
@@ -265,6 +281,7 @@ func (l settingList) differences(row [][]byte, only ...settingKind) (wrong []wro
 //
 // The replication session takes no other protocol than the simple one.
 func establish(ctx context.Context, conn *pgconn.PgConn, wanted settingList) (*session, error) {
+	wanted = wanted.in(conn.ParameterStatus("server_encoding"))
 	for attempt := 1; ; attempt++ {
 		row, err := oneRow(ctx, conn, "SELECT pg_catalog.pg_backend_pid(), "+wanted.columns())
 		if err != nil {

@@ -176,3 +176,23 @@ func TestDatabaseEncoding(t *testing.T) {
 		})
 	}
 }
+
+// TestBytesOfNoEncoding has values that are not UTF-8 in a database that does not say what its bytes mean: nothing
+// stops at them, by the table, by the stream, and where a row is read again.
+func TestBytesOfNoEncoding(t *testing.T) {
+	t.Parallel()
+	s := newSetupFor(t, testenv.SharedPostgres(t).NewEncodedDatabase(t, "SQL_ASCII"), shared(t))
+	s.postgresURL = strings.Replace(s.db.URL, "&client_encoding=UTF8", "", 1)
+	s.db.Exec(t, `CREATE TABLE a (id int PRIMARY KEY, v text, big text)`, `INSERT INTO a SELECT i, E'filled \xe9', `+large("i::text")+` FROM generate_series(1, 3) i`)
+	s.index("a", "a", "")
+	i := s.start(t, "run")
+	s.awaitCaughtUp(t, i)
+	s.db.Exec(t, `UPDATE a SET v = E'again \xe9' WHERE id = 2`, `INSERT INTO a VALUES (4, E'streamed \xe9', '')`, `INSERT INTO a VALUES (5, 'é', '')`)
+	s.awaitCaughtUp(t, i)
+	for id, want := range map[string]string{"1": "filled \uFFFD", "2": "again \uFFFD", "4": "streamed \uFFFD", "5": "é"} {
+		if got := s.source(t, "a", id); !strings.Contains(got, want) {
+			t.Errorf("document %s is %.80s, want %q in it", id, got, want)
+		}
+	}
+	i.stop(t)
+}
