@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"os"
 	"strings"
 	"testing"
 
@@ -291,4 +292,18 @@ func TestChangedSession(t *testing.T) {
 		}
 		await(t, "another session", func() bool { return backend(t, pool) != before })
 	})
+}
+
+// The manual has every setting.
+func TestSettingsAreDocumented(t *testing.T) {
+	page, err := os.ReadFile("../docs/sessions.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	values, _ := dbsync.Settings()
+	for name := range values {
+		if !strings.Contains(string(page), "`"+name+"`") {
+			t.Errorf("docs/sessions.md does not say what becomes of %s", name)
+		}
+	}
 }
