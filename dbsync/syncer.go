@@ -77,7 +77,7 @@ type Syncer struct {
 	config                                *pgx.ConnConfig
 	db                                    *sql.DB
 	namespace, wmTable, publication, slot string
-	tables                                []string // quoted names
+	tables                                []neededTable
 	newSlot                               bool
 	eventTriggers                         bool          // see WithEventTriggers
 	slotTimeout                           time.Duration // 0: none
