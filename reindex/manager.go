@@ -36,6 +36,7 @@ type Options struct {
 	Schema      string // the control schema
 	Slot        string
 	Publication string
+	Columns     mapping.PublishColumns // of which tables the publication names columns
 	Logger      *slog.Logger
 
 	// Verify says how indices are compared with their tables in the background; the zero value:
@@ -133,7 +134,11 @@ func (m *Manager) Begin(ctx context.Context) error {
 	if err := m.load(ctx); err != nil {
 		return err
 	}
-	if _, err := m.publish(ctx); err != nil {
+	before, err := m.mappingsInUse(ctx)
+	if err != nil {
+		return err
+	}
+	if _, err := m.publish(ctx, m.published(before...)); err != nil {
 		return err
 	}
 	for _, x := range m.indices {

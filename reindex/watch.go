@@ -11,6 +11,7 @@ import (
 
 	"tidemark/dbsync"
 	"tidemark/indexer/retry"
+	"tidemark/mapping"
 	"tidemark/mapping/catalog"
 )
 
@@ -33,6 +34,8 @@ type watch struct {
 	digest *catalog.Digest
 	seen   string      // the digest when everything was found to be as noted, or taken up; "" before
 	lacks  *retry.Hold // of the alarm that the publication lacks what only somebody else can put right
+
+	published []string // what the publication was found to have; nil: that is not known
 
 	// partitions says that an index may not be as the partitions of its tables are: the catalog has
 	// changed, an index is another one, or was not to be looked at the last time.
@@ -105,8 +108,11 @@ func (m *Manager) look(ctx context.Context, w *watch) (again bool, err error) {
 			return false, err
 		}
 	}
-	if fresh || w.lacks != nil {
-		changed, err = m.publish(ctx)
+	if needed := m.published(); fresh || w.lacks != nil || !slices.Equal(needed, w.published) {
+		w.published = nil
+		if changed, err = m.publish(ctx, needed); err == nil {
+			w.published = needed
+		}
 		if err := m.lackOf(w, err); err != nil {
 			return false, err
 		}
@@ -147,12 +153,25 @@ func (m *Manager) look(ctx context.Context, w *watch) (again bool, err error) {
 	return false, nil
 }
 
-// publish has the publication hold the tables that there are. changed reports whether tables came
-// into it, or left it; indices whose changes were missing for a while have another generation then.
+// published returns what the publication has to have. What documents in use are made of by the mapping
+// before is in it until they are replaced; before are such mappings that are not known yet.
+func (m *Manager) published(before ...*mapping.Index) []string {
+	indices := before
+	for _, x := range m.indices {
+		indices = append(indices, x.Index)
+		if before := x.before(); before != nil {
+			indices = append(indices, before)
+		}
+	}
+	return m.o.Columns.Published(indices, m.o.Catalog.Present())
+}
+
+// publish has the publication hold tables, as [mapping.PublishColumns.Published] returns them. changed
+// reports whether tables came into it, left it, or got other columns there; indices whose changes
+// were missing for a while have another generation then.
 // The error is that of [dbsync.Syncer.Publish].
-func (m *Manager) publish(ctx context.Context) (changed bool, err error) {
+func (m *Manager) publish(ctx context.Context, tables []string) (changed bool, err error) {
 	present := m.o.Catalog.Present()
-	tables := present.Published()
 	if len(tables) == 0 {
 		return false, nil // all indices are held
 	}
@@ -160,7 +179,7 @@ func (m *Manager) publish(ctx context.Context) (changed bool, err error) {
 		return false, err
 	}
 	if changed {
-		m.o.Logger.Info("tables came into the publication, or left it", "publication", m.o.Publication)
+		m.o.Logger.Info("tables came into the publication, left it, or have other columns in it", "publication", m.o.Publication)
 		if err := m.load(ctx); err != nil { // how the publication has them is part of what tables are
 			return true, err
 		}

@@ -45,7 +45,7 @@ type Table struct {
 	Partitioned   bool       // the table is the root of partitions and has no rows of its own
 	File          string     // pg_class.relfilenode, and that of its TOAST table: another one when the table was rewritten; "" of a partitioned one
 	Root          TableName  // the partitioned table at the top of which this one is a partition; zero: none
-	Published     string     // another text when the publication was altered, or how it has the table; "": there is none, or it was not asked for
+	Published     string     // another text when the publication was altered, but for the tables in it, see [dbsync.TableGeneration]; "": there is none, or it was not asked for
 	EstimatedRows int64      // pg_class.reltuples, of all partitions; -1: never analyzed
 
 	// Children are the tables that inherit from it, at any distance, ordered by name, without the
@@ -273,11 +273,10 @@ WITH RECURSIVE rel AS MATERIALIZED (
 )
 SELECT pg_catalog.json_build_object(
 	'oid', rel.oid::bigint,
-	'published', coalesce((SELECT p.oid::text || ' ' || p.xmin || coalesce(' ' || r.oid || ' ' || r.xmin, '') || coalesce((
+	'published', coalesce((SELECT p.oid::text || '.' || p.xmin || coalesce((
 			SELECT pg_catalog.string_agg(' ' || d.objid, '' ORDER BY d.objid) FROM pg_catalog.pg_depend d -- the schemas that it is for; Postgres 14 has none
 			WHERE d.refclassid = 'pg_catalog.pg_publication'::pg_catalog.regclass AND d.refobjid = p.oid AND d.classid = pg_catalog.to_regclass('pg_catalog.pg_publication_namespace')), '')
-		FROM pg_catalog.pg_publication p LEFT JOIN pg_catalog.pg_publication_rel r ON r.prpubid = p.oid AND r.prrelid = rel.oid
-		WHERE p.pubname = $3), ''),
+		FROM pg_catalog.pg_publication p WHERE p.pubname = $3), ''),
 	'schema', rel.nspname,
 	'name', rel.relname,
 	'kind', rel.relkind::text,
