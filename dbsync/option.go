@@ -72,11 +72,10 @@ func WithReplicationSlot(name string) SyncerOpt {
 //
 // A table with columns behind its name, "docs (id, title)", is published with these alone, and with
 // those of its unique indexes, from Postgres 15 on. What the other columns hold is not decoded then,
-// however large it is. All columns are published where another slot needs all, where the replica
-// identity is the whole row, and, of a table that was in the publication with more columns, until
-// [Syncer.Publish] is called. Messages that were decoded before have other columns. Beware what such a list does to
-// the table's owner: Postgres refuses to drop one of its columns, to change the type of one, and each
-// UPDATE or DELETE while the replica identity has another column.
+// however large it is. All columns are published where another slot needs all, and where the
+// replica identity is the whole row; what was in the log before comes with other columns. Beware what
+// such a list does to the table's owner: Postgres refuses to drop one of its columns, to change the
+// type of one, and each UPDATE or DELETE while the replica identity has another column.
 func ForTables(tableNames ...string) SyncerOpt {
 	return func(s *Syncer) error {
 		for _, name := range tableNames {

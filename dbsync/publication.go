@@ -129,20 +129,8 @@ func (l *publicationLook) membership() membership {
 
 // wanted is what a look takes as the tables that this slot needs.
 type wanted struct {
-	tables  []neededTable // each has to exist, and its columns
-	noted   bool          // and what is noted of the slot; nothing is taken out then
-	columns bool          // those that no slot needs are taken out, too
-}
-
-// extras says what becomes of what no slot is known to need. quiet says that no slot is just being made.
-func (w wanted) extras(quiet bool) extras {
-	switch {
-	case w.noted || !quiet:
-		return keepExtras
-	case w.columns:
-		return removeExtras
-	}
-	return removeTables
+	tables []neededTable // each has to exist, and its columns
+	noted  bool          // and what is noted of the slot; nothing is taken out then
 }
 
 // names are those of the tables.
@@ -518,7 +506,7 @@ func (s *Syncer) change(look *publicationLook, extra extras) publicationChange {
 		c.options = append(c.options, "publish_generated_columns = stored")
 		c.putRight = append(c.putRight, "generated columns that were left out")
 	}
-	removes := extra != keepExtras && !look.unknown
+	removes := extra == removeExtras && !look.unknown
 	if removes {
 		for _, schema := range look.schemas {
 			c.schemas = append(c.schemas, quoteIdent(schema))
@@ -558,14 +546,12 @@ func (s *Syncer) change(look *publicationLook, extra extras) publicationChange {
 	return c
 }
 
-// extras says what becomes of tables and columns that no slot is known to need. Columns stay at the
-// start: documents in use may be made by what was needed before, until they are made anew.
+// extras says what becomes of tables, and columns, that no slot is known to need.
 type extras byte
 
 const (
 	keepExtras   extras = iota // a slot that is just being made may need them
-	removeTables               // those that no slot needs are taken out of the publication
-	removeExtras               // and so are columns
+	removeExtras               // they are taken out of the publication
 )
 
 // statements are what does it, in order.

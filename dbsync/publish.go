@@ -55,7 +55,11 @@ func (p *plan) planPublication(ctx context.Context, conn *pgx.Conn) (isNew bool,
 	for _, wrong := range s.problems(look, added) {
 		p.publication.refuse(wrong)
 	}
-	c := s.change(look, w.extras(true))
+	extra := keepExtras
+	if !w.noted {
+		extra = removeExtras
+	}
+	c := s.change(look, extra)
 	var needed []string
 	for _, t := range look.tables {
 		if _, put := c.lists[t.name]; put {
@@ -243,7 +247,11 @@ func (s *Syncer) publish(ctx context.Context, conn *pgx.Conn, w wanted) (m membe
 	if err := s.usable(look); err != nil {
 		return m, err
 	}
-	c := s.change(look, w.extras(quiet))
+	extra := keepExtras
+	if quiet && !w.noted {
+		extra = removeExtras
+	}
+	c := s.change(look, extra)
 	for _, statement := range c.statements(s.publication) {
 		if _, err := tx.Exec(ctx, statement); err != nil {
 			return m, s.publicationError(err, "change", statement)
@@ -319,7 +327,7 @@ func (s *Syncer) usable(look *publicationLook) error {
 // are missing of all tables. Any other error may be passing, and what was asked for may have been
 // done: call it again.
 func (s *Syncer) Publish(ctx context.Context, tables ...string) (changed bool, err error) {
-	w := wanted{columns: true}
+	w := wanted{}
 	for _, name := range tables {
 		needed, err := parseNeeded(name)
 		if err != nil {

@@ -134,11 +134,7 @@ func (m *Manager) Begin(ctx context.Context) error {
 	if err := m.load(ctx); err != nil {
 		return err
 	}
-	before, err := m.mappingsInUse(ctx)
-	if err != nil {
-		return err
-	}
-	if _, err := m.publish(ctx, m.published(before...)); err != nil {
+	if _, err := m.publish(ctx); err != nil {
 		return err
 	}
 	for _, x := range m.indices {

@@ -1,8 +1,6 @@
 package reindex
 
 import (
-	"context"
-
 	"tidemark/indexer"
 	"tidemark/indexer/search"
 	"tidemark/mapping"
@@ -63,35 +61,6 @@ func (m *Manager) route(x *index, st *control.State) error {
 	x.old.SetTargets(writeAliases(st.Name, st.Live.Physical)...)
 	x.documents.SetTargets(writeAliases(st.Name, st.Building.Physical)...)
 	return nil
-}
-
-// mappingsInUse returns the mappings by which documents in use were made, as the control schema has
-// them, where they are other ones than in the file. One that cannot be read is not used any more.
-func (m *Manager) mappingsInUse(ctx context.Context) (before []*mapping.Index, err error) {
-	for _, x := range m.indices {
-		st, err := m.o.States.Read(ctx, x.Name)
-		if err != nil {
-			return nil, err
-		}
-		if st == nil || st.Live.Mapping == "" || x.EncodedAs(st.Live.Mapping) {
-			continue
-		}
-		if ix, err := mapping.DecodeIndex(st.Live.Mapping); err == nil {
-			before = append(before, ix)
-		}
-	}
-	return before, nil
-}
-
-// before returns the mapping by which the documents in use are made while they are not made by that of
-// the file, nil if they are.
-func (x *index) before() *mapping.Index {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	if x.old == nil || len(x.old.Targets()) == 0 {
-		return nil
-	}
-	return x.old.Index
 }
 
 // writeAliases returns the write aliases of an index's physical indices; "" is none.

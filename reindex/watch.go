@@ -35,8 +35,6 @@ type watch struct {
 	seen   string      // the digest when everything was found to be as noted, or taken up; "" before
 	lacks  *retry.Hold // of the alarm that the publication lacks what only somebody else can put right
 
-	published []string // what the publication was found to have; nil: that is not known
-
 	// partitions says that an index may not be as the partitions of its tables are: the catalog has
 	// changed, an index is another one, or was not to be looked at the last time.
 	partitions bool
@@ -108,11 +106,8 @@ func (m *Manager) look(ctx context.Context, w *watch) (again bool, err error) {
 			return false, err
 		}
 	}
-	if needed := m.published(); fresh || w.lacks != nil || !slices.Equal(needed, w.published) {
-		w.published = nil
-		if changed, err = m.publish(ctx, needed); err == nil {
-			w.published = needed
-		}
+	if fresh || w.lacks != nil {
+		changed, err = m.publish(ctx)
 		if err := m.lackOf(w, err); err != nil {
 			return false, err
 		}
@@ -153,25 +148,18 @@ func (m *Manager) look(ctx context.Context, w *watch) (again bool, err error) {
 	return false, nil
 }
 
-// published returns what the publication has to have. What documents in use are made of by the mapping
-// before is in it until they are replaced; before are such mappings that are not known yet.
-func (m *Manager) published(before ...*mapping.Index) []string {
-	indices := before
-	for _, x := range m.indices {
-		indices = append(indices, x.Index)
-		if before := x.before(); before != nil {
-			indices = append(indices, before)
-		}
-	}
-	return m.o.Columns.Published(indices, m.o.Catalog.Present())
-}
-
-// publish has the publication hold tables, as [mapping.PublishColumns.Published] returns them. changed
-// reports whether tables came into it, left it, or got other columns there; indices whose changes
-// were missing for a while have another generation then.
+// publish has the publication hold the tables that there are, with the columns that documents are made
+// of by the file. Those in use that are still made by the mapping before are read again where they
+// need more. changed reports whether tables came into it, left it, or got other columns there;
+// indices whose changes were missing for a while have another generation then.
 // The error is that of [dbsync.Syncer.Publish].
-func (m *Manager) publish(ctx context.Context, tables []string) (changed bool, err error) {
+func (m *Manager) publish(ctx context.Context) (changed bool, err error) {
 	present := m.o.Catalog.Present()
+	indices := make([]*mapping.Index, len(m.indices))
+	for i, x := range m.indices {
+		indices[i] = x.Index
+	}
+	tables := m.o.Columns.Published(indices, present)
 	if len(tables) == 0 {
 		return false, nil // all indices are held
 	}
