@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -226,6 +227,63 @@ func (s *Syncer) forgetMemberships(ctx context.Context, tx pgx.Tx) error {
 		return fmt.Errorf("forget how publication %s had its tables: %w", s.publication, err)
 	}
 	return nil
+}
+
+// relistTimeout is how long others may have to wait for a list to be changed: they queue behind who
+// waits for a lock.
+const relistTimeout = 200 * time.Millisecond
+
+// lockRelisted locks the tables whose lists are to be changed against those who write to them, and
+// marks those that others write to just now as busy.
+//
+// A transaction that has written to a table before its list is changed, and ends after it, may be
+// decoded with either list: it depends on what the session has decoded before. Where a transaction is
+// cut into groups depends on the size of its messages, and a replay has to cut alike. So no
+// transaction may be under way there. Where the list has Postgres refuse the application's writes
+// it is changed at once: nobody could have written a row twice since.
+func (s *Syncer) lockRelisted(ctx context.Context, tx pgx.Tx, look *publicationLook, c *publicationChange) (busy bool, err error) {
+	for i := range look.tables {
+		t := &look.tables[i]
+		outside := slices.ContainsFunc(t.keys, func(key int16) bool { return !slices.Contains(t.list, key) })
+		if !slices.Contains(c.relisted, t.name) || t.list != nil && (t.unlistable || outside) {
+			continue
+		}
+		if t.busy, err = s.lockTable(ctx, tx, t); err != nil {
+			return busy, fmt.Errorf("lock table %s, to change which of its columns are published: %w", t.name, err)
+		}
+		if t.busy {
+			s.log.Info("which columns of a table are published is changed when nobody writes to it", "table", t.name)
+		}
+		busy = busy || t.busy
+	}
+	return busy, nil
+}
+
+// lockTable locks a table, with its partitions, until tx ends. Others are busy with it if that takes
+// too long.
+func (s *Syncer) lockTable(ctx context.Context, tx pgx.Tx, t *publicationTable) (busy bool, err error) {
+	target := "ONLY " + t.name
+	if t.partitioned {
+		target = t.name
+	}
+	err = pgx.BeginFunc(ctx, tx, func(tx pgx.Tx) error { // a savepoint
+		var before string
+		if err := tx.QueryRow(ctx, `SELECT pg_catalog.current_setting('lock_timeout')`).Scan(&before); err != nil {
+			return err
+		}
+		if _, err := tx.Exec(ctx, fmt.Sprintf("SET LOCAL lock_timeout = %d", relistTimeout.Milliseconds())); err != nil {
+			return err
+		}
+		if _, err := tx.Exec(ctx, "LOCK TABLE "+target+" IN SHARE MODE"); err != nil {
+			return err
+		}
+		_, err := tx.Exec(ctx, `SELECT pg_catalog.set_config('lock_timeout', $1, true)`, before)
+		return err
+	})
+	if sqlState(err) == "55P03" { // lock_not_available
+		return true, nil
+	}
+	return false, err
 }
 
 // A madeMembership is a row of pg_publication_rel that a change makes.

@@ -72,6 +72,7 @@ type publicationTable struct {
 	made     bool    // the row was made here
 	filtered bool    // by a condition, so that some rows are not published
 	list     []int16 // the only columns that are published, ascending; nil: there is no such list
+	busy     bool    // others write to it, so that its list is not changed now
 	inSchema bool    // it is in the publication with its schema
 	under    string  // the table above it that its changes are published under; "" where there is none
 }
@@ -534,7 +535,7 @@ func (s *Syncer) change(look *publicationLook, extra extras) publicationChange {
 			c.putRight = append(c.putRight, "a row filter or column list on "+t.name)
 		case !look.everyKind, !look.viaRoot && t.partitioned:
 			put(&c.again, 0)
-		case t.own && ((wanted == nil) != (t.list == nil) || !slices.Equal(wanted, t.list)):
+		case t.own && !t.busy && ((wanted == nil) != (t.list == nil) || !slices.Equal(wanted, t.list)):
 			put(&c.relisted, t.since)
 			if wanted == nil {
 				c.columns = append(c.columns, "all columns of "+t.name)

@@ -252,6 +252,13 @@ func (s *Syncer) publish(ctx context.Context, conn *pgx.Conn, w wanted) (m membe
 		extra = removeExtras
 	}
 	c := s.change(look, extra)
+	busy, err := s.lockRelisted(ctx, tx, look, &c)
+	if err != nil {
+		return m, err
+	}
+	if busy {
+		c = s.change(look, extra)
+	}
 	for _, statement := range c.statements(s.publication) {
 		if _, err := tx.Exec(ctx, statement); err != nil {
 			return m, s.publicationError(err, "change", statement)
@@ -273,8 +280,6 @@ func (s *Syncer) publish(ctx context.Context, conn *pgx.Conn, w wanted) (m membe
 		}
 	}
 	if len(c.added)+len(c.again)+len(c.relisted) > 0 {
-		// A transaction that is under way may be decoded with the columns of before to its end, also
-		// where they lack what rows are found by now.
 		if look, err = s.lookAtPublication(ctx, tx, w, currentNotes); err != nil {
 			return m, err
 		}
@@ -285,6 +290,7 @@ func (s *Syncer) publish(ctx context.Context, conn *pgx.Conn, w wanted) (m membe
 	if err != nil {
 		return m, fmt.Errorf("change publication %s: %w", s.publication, err)
 	}
+	s.columnsPending.Store(busy)
 	if c.sentence(s.publication) != "" {
 		s.log.Info("changed publication", "publication", s.publication, "added", c.added, "removed", c.removed, "put_right", c.putRight, "columns", c.columns)
 	}
@@ -321,6 +327,9 @@ func (s *Syncer) usable(look *publicationLook) error {
 // [Syncer.TableGeneration] is another one for exactly those tables of which some may be. Windows that began before count no more, and later ones wait until every transaction
 // has ended that was open when the publication was changed.
 //
+// Columns of a table are changed when nobody writes to it. Where somebody does, for longer than a
+// fifth of a second, they stay as they are: see [Syncer.ColumnsPending].
+//
 // It returns a [*SetupError] with the hint where somebody else has to act: the publication is not
 // one that a Syncer made from this control schema, and lacks something; the role may not change
 // it; a table does not exist. A [*SlotLostError] says that the publication is gone, so that changes
@@ -352,6 +361,7 @@ func (s *Syncer) Publish(ctx context.Context, tables ...string) (changed bool, e
 			return err
 		}
 		if c := s.change(look, removeExtras); c.isNothing() {
+			s.columnsPending.Store(false)
 			now = look.membership()
 			return nil
 		}
@@ -373,6 +383,10 @@ func (s *Syncer) Publish(ctx context.Context, tables ...string) (changed bool, e
 	s.published = now
 	return true, nil
 }
+
+// ColumnsPending reports whether the last [Syncer.Publish] has left columns of a table as they were,
+// since others wrote to it: it is to be called again some time.
+func (s *Syncer) ColumnsPending() bool { return s.columnsPending.Load() }
 
 // isNothing reports whether all is as it should be.
 func (c *publicationChange) isNothing() bool {

@@ -106,7 +106,7 @@ func (m *Manager) look(ctx context.Context, w *watch) (again bool, err error) {
 			return false, err
 		}
 	}
-	if fresh || w.lacks != nil {
+	if fresh || w.lacks != nil || m.o.Syncer.ColumnsPending() {
 		changed, err = m.publish(ctx)
 		if err := m.lackOf(w, err); err != nil {
 			return false, err
