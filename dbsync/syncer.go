@@ -79,7 +79,7 @@ type Syncer struct {
 	config                                *pgx.ConnConfig
 	db                                    *sql.DB
 	namespace, wmTable, publication, slot string
-	tables                                []string // quoted names
+	tables                                []neededTable
 	newSlot                               bool
 	eventTriggers                         bool          // see WithEventTriggers
 	slotTimeout                           time.Duration // 0: none
@@ -104,7 +104,8 @@ type Syncer struct {
 	walEnd     atomic.Uint64
 	newest     atomic.Int64 // see Status.NewestCommit, in microseconds since 1970; 0: none
 
-	publishing sync.Mutex // for tables and published while running
+	publishing     sync.Mutex  // for tables and published while running
+	columnsPending atomic.Bool // see ColumnsPending
 
 	link sync.Mutex // for queue and stream
 	q    *queue     // never nil after NewSyncer
