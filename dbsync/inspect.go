@@ -21,7 +21,7 @@ type Inspection struct {
 	// Wrong is everything that keeps a Syncer from working until somebody fixes it.
 	Wrong []*SetupError
 
-	// Lost is a [*SlotLostError] or a [*ClusterChangedError] where changes are missing,
+	// Lost is a [*SlotLostError], a [*ClusterChangedError] or a [*SetBackError] where changes are missing,
 	// so that only [WithNewSlot] can begin again.
 	Lost error
 

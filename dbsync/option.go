@@ -101,8 +101,8 @@ func OnSlot(f func(ctx context.Context) error) SyncerOpt {
 }
 
 // WithNewSlot allows a slot that was lost, or that belongs to another database system,
-// to be dropped and made anew, where NewSyncer otherwise returns a [*SlotLostError] or a
-// [*ClusterChangedError]. [Syncer.Generation] is another one then, and everything has to
+// to be dropped and made anew, where NewSyncer otherwise returns a [*SlotLostError], a
+// [*ClusterChangedError] or a [*SetBackError]. [Syncer.Generation] is another one then, and everything has to
 // be read again.
 func WithNewSlot() SyncerOpt {
 	return func(s *Syncer) error {

@@ -1,6 +1,7 @@
 package dbsync
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"errors"
@@ -98,6 +99,7 @@ type Syncer struct {
 	barrier    barrier // of snapshots
 	refreshing atomic.Bool
 	walEnd     atomic.Uint64
+	noted      atomic.Uint64 // up to where the control schema's note of the slot is known to have been, an LSN; 0: not known
 	newest     atomic.Int64 // see Status.NewestCommit, in microseconds since 1970; 0: none
 
 	publishing sync.Mutex // for tables and published while running
@@ -347,9 +349,9 @@ func (s *Syncer) finish(err error) error {
 
 	s.workers.Wait()
 	s.disconnect()
-	var lost *SlotLostError
-	if errors.As(err, &lost) {
-		s.noteLost(run, lost.Reason)
+	// The end may have been asked for because of a loss that another one has found out.
+	if reason := cmp.Or(reasonOf(err), reasonOf(context.Cause(run))); reason != "" {
+		s.noteLost(run, reason)
 	}
 	// What was received and not forwarded comes again, if not to Run then to GetMessages.
 	s.link.Lock()
