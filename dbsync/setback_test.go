@@ -83,9 +83,9 @@ func TestSetBackWhileRunning(t *testing.T) {
 			s.settle(t)
 			server.save(t)
 			writeLog(t, db, test.before)
+			future := logEnd(t, db)
 			db.Exec(t, "INSERT INTO t VALUES (7)")
-			s.settle(t)
-			await(t, "the position is confirmed", func() bool { return s.Status().Confirmed == s.Position() && s.Status().Connected })
+			await(t, "the position is confirmed", func() bool { return s.Status().Confirmed > future })
 			proxy.CutOff()
 			server.setBack(t)
 			stood := s.confirmed(t)
@@ -114,6 +114,35 @@ func TestSetBackWhileRunning(t *testing.T) {
 	}
 }
 
+// The position that a process has only heard of, and not noted, is ahead of the log that was set back.
+func TestSetBackBehindTheNote(t *testing.T) {
+	t.Parallel()
+	server := startRevenant(t)
+	db := server.NewDatabase(t)
+	db.Exec(t, table(3))
+	s := newSyncer(t, db, "t")
+	proxy := server.NewProxy(t)
+	s.opts = append(s.opts, dbsync.WithPGConnStr(proxy.URL(db.URL)))
+	s.open(t)
+	done := s.start(t)
+	s.settle(t)
+	proxy.CutOff()
+	server.save(t)
+	lock := newSession(t, db) // no note can be written
+	lock.exec("BEGIN", "SELECT FROM dbsync_ctrl.dbsync_slots FOR UPDATE")
+	proxy.Restore()
+	writeLog(t, db, 5)
+	end := logEnd(t, db)
+	await(t, "the position has moved without a note", func() bool { return s.Position() >= end })
+	proxy.CutOff()
+	server.setBack(t)
+	proxy.Restore()
+	isSetBack(t, receive(t, "Run ends", done), "everything up to")
+	if at, end := s.confirmed(t), logEnd(t, db); at > end {
+		t.Errorf("the slot stands at %s, the log ends at %s", at, end)
+	}
+}
+
 // What stands beyond the end of the log, as an earlier version has left it, is found at the start.
 func TestBeyondTheLog(t *testing.T) {
 	t.Parallel()
@@ -130,6 +159,24 @@ func TestBeyondTheLog(t *testing.T) {
 	}
 }
 
+// No position is noted, nor confirmed after it, that is beyond the end of the log or in a database whose
+// note is older than it was.
+func TestNothingIsNotedWhereLogStartedOver(t *testing.T) {
+	t.Parallel()
+	s := newSyncer(t, newDatabase(t, table(3)), "t")
+	note := "SELECT confirmed::text FROM dbsync_ctrl.dbsync_slots"
+	before := query[string](t, s.db, note)
+	isSetBack(t, s.Record(t.Context(), logEnd(t, s.db)+1<<30), "were received and stored")
+	if now := query[string](t, s.db, note); now != before {
+		t.Errorf("%s is noted, %s was", now, before)
+	}
+	s.db.Exec(t, "UPDATE dbsync_ctrl.dbsync_slots SET confirmed = '0/1'")
+	isSetBack(t, s.Record(t.Context(), lsn(t, before)), "has noted position 0/1")
+	if now := query[string](t, s.db, note); now != "0/1" {
+		t.Errorf("%s is noted", now)
+	}
+}
+
 // A version that was stored and that the log has not come to yet says that the log started over.
 func TestSetBackByVersion(t *testing.T) {
 	t.Parallel()
@@ -137,7 +184,7 @@ func TestSetBackByVersion(t *testing.T) {
 	s.run(t)
 	s.settle(t)
 	s.db.Exec(t, "INSERT INTO t VALUES (7)") // later than what the syncer was told of the log's end
-	if err := s.SetBack(t.Context(), logEnd(t, s.db), "a document"); err != nil {
+	if err := s.SetBack(t.Context(), lsn(t, query[string](t, s.db, "SELECT pg_current_wal_flush_lsn()::text")), "a document"); err != nil {
 		t.Error(err)
 	}
 	isSetBack(t, s.SetBack(t.Context(), logEnd(t, s.db)+pglogrepl.LSN(1<<30), "a document"), "a document is of position")
