@@ -67,7 +67,7 @@ func TestSetBackWhileRunning(t *testing.T) {
 		before, after int // MB of the log after the copy was taken, and after it was put back
 		reason        string
 	}{
-		"the log is shorter":             {20, 0, ""},
+		"the log is shorter":              {20, 0, ""},
 		"the log has passed the position": {1, 20, "the control schema has noted position"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -100,7 +100,7 @@ type Syncer struct {
 	refreshing atomic.Bool
 	walEnd     atomic.Uint64
 	noted      atomic.Uint64 // up to where the control schema's note of the slot is known to have been, an LSN; 0: not known
-	newest     atomic.Int64 // see Status.NewestCommit, in microseconds since 1970; 0: none
+	newest     atomic.Int64  // see Status.NewestCommit, in microseconds since 1970; 0: none
 
 	publishing sync.Mutex // for tables and published while running
 

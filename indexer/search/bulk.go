@@ -1,6 +1,7 @@
 package search
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -66,6 +67,11 @@ type BulkOptions struct {
 	// done when it returns nil; its error ends Write. It is called once at a time, and
 	// must not keep the operations' bodies after its return. Required.
 	OnRefused func(ctx context.Context, refused []Refused) error
+
+	// Newer, if given, is told the highest version that operations of a request have found in place
+	// of their own, of each index, and of which document. Its error ends Write: the version may be one
+	// that nobody can have written.
+	Newer func(ctx context.Context, op *dbsync.Operation, version uint64) error
 
 	// Observe, if given, is called after each request, concurrently.
 	Observe func(Request)
@@ -196,6 +202,7 @@ func (b *Bulk) cut(ops []dbsync.Operation) (parts []part, refused []Refused, err
 type outcome struct {
 	left       []dbsync.Operation // to be sent again
 	refused    []Refused
+	newer      map[string]newerVersion // the highest of each index
 	reasons    map[string]string // why some are held back, for the alarm
 	halve      bool              // left is to be sent in halves
 	wait       bool              // left is to be sent after a pause
@@ -203,6 +210,12 @@ type outcome struct {
 	failure    string       // what to tell when it goes on like this; empty when the request went through
 	broken     error        // the connection broke
 	malformed  *ServerError // the server cannot read the only operation of the request
+}
+
+// A newerVersion is the version that an operation has found in place of its own.
+type newerVersion struct {
+	op      *dbsync.Operation
+	version uint64
 }
 
 // writePart writes what fits one request. It sends again what is left, in halves where
@@ -224,6 +237,11 @@ func (b *Bulk) writePart(ctx context.Context, p part) error {
 			b.suspectDocument(ctx, w, piece.ops, &out)
 		} else {
 			w.probed = false
+		}
+		if err == nil && b.o.Newer != nil {
+			for _, n := range out.newer {
+				err = cmp.Or(err, b.o.Newer(ctx, n.op, n.version))
+			}
 		}
 		if err == nil && len(out.refused) > 0 {
 			err = b.refuse(ctx, out.refused)
@@ -350,6 +368,12 @@ func (b *Bulk) judgeItems(ops []dbsync.Operation, items []item) outcome {
 			}
 		case superseded:
 			newer++
+			if version, ok := currentVersion(it); ok && version > out.newer[op.Index].version {
+				if out.newer == nil {
+					out.newer = make(map[string]newerVersion)
+				}
+				out.newer[op.Index] = newerVersion{op, version}
+			}
 		case refusedForGood:
 			out.refused = append(out.refused, Refused{*op, &DocError{op.Index, op.ID, it.Status, it.kind(), it.Error.text()}})
 		case held:
