@@ -94,7 +94,7 @@ func (s *Syncer) tryConnect(ctx context.Context) error {
 		conn.Close(context.WithoutCancel(ctx))
 		return &SetBackError{Slot: s.slot, Reason: fmt.Sprintf("everything up to %s was received and stored, and the log ends at %s", q.position(), system.XLogPos)}
 	}
-	st, err := startStream(ctx, conn, streamOptions{slot: s.slot, publication: s.publication, messages: s.eventTriggers, known: slot.confirmed, queue: q, notes: s, log: s.log})
+	st, err := startStream(ctx, conn, streamOptions{slot: s.slot, publication: s.publication, messages: s.eventTriggers, known: slot.confirmed, queue: q, groups: s.batchBounds(), notes: s, log: s.log})
 	if err != nil {
 		// It may have been dropped or invalidated since it was looked at, which says more.
 		if _, now := s.slotNow(ctx); IsPermanent(now) {
@@ -169,7 +169,7 @@ func (s *Syncer) slotNow(ctx context.Context) (slot slotState, err error) {
 		if err := s.lossOf(slot, known, end); err != nil {
 			return err
 		}
-		s.noted.Store(uint64(max(pglogrepl.LSN(s.noted.Load()), known.confirmed)))
+		s.hasNoted(known.confirmed)
 		return nil
 	})
 	return slot, err
@@ -193,8 +193,13 @@ func (s *Syncer) queue() *queue {
 }
 
 func (s *Syncer) newQueue(position pglogrepl.LSN) *queue {
-	return newQueue(bounds{queueBatches * max(s.MaxMessagesToRead, 1), queueBatches * batchBytes}, position)
+	most := s.batchBounds()
+	return newQueue(bounds{queueBatches * most.messages, queueBatches * most.bytes}, position)
 }
+
+// batchBounds are those of the messages of one batch, beyond which it has no more than the rest of
+// a group, and of the changes of one group.
+func (s *Syncer) batchBounds() bounds { return bounds{max(s.MaxMessagesToRead, 1), batchBytes} }
 
 // flush has the server told what is stored. It is the last thing before a stream ends;
 // if it fails, what is stored comes again.

@@ -130,11 +130,12 @@ type slotRow struct {
 	system     string
 	timeline   int32
 	confirmed  pglogrepl.LSN
-	lost       string // why changes are missing, "" if none are known to be
+	before     pglogrepl.LSN // what confirmed is known to have been before it was read; 0: not known
+	lost       string        // why changes are missing, "" if none are known to be
 }
 
 func (s *Syncer) readSlotRow(ctx context.Context, q querier) (*slotRow, error) {
-	var row slotRow
+	row := slotRow{before: pglogrepl.LSN(s.noted.Load())}
 	var confirmed string
 	err := q.QueryRow(ctx, `SELECT generation, system_identifier, timeline, confirmed::text, coalesce(lost, '') FROM `+s.control(slotTable)+` WHERE slot = $1`, s.slot).
 		Scan(&row.generation, &row.system, &row.timeline, &confirmed, &row.lost)
@@ -204,9 +205,19 @@ func (s *Syncer) recordConfirmed(ctx context.Context, lsn pglogrepl.LSN) (snapsh
 	if err != nil {
 		return Snapshot{}, 0, fmt.Errorf("note position %s of slot %s: %w", lsn, s.slot, err)
 	}
-	s.noted.Store(uint64(max(noted, lsn)))
+	s.hasNoted(lsn)
 	snapshot, err = ParseSnapshot(text)
 	return snapshot, end, err
+}
+
+// hasNoted takes up that the control schema's note of the slot is of lsn or later.
+func (s *Syncer) hasNoted(lsn pglogrepl.LSN) {
+	for {
+		noted := s.noted.Load()
+		if noted >= uint64(lsn) || s.noted.CompareAndSwap(noted, uint64(lsn)) {
+			return
+		}
+	}
 }
 
 // readWALEnd returns where the server's log ends.

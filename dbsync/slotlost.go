@@ -116,15 +116,14 @@ func (s *Syncer) lossOf(slot slotState, known *slotRow, end pglogrepl.LSN) error
 	setBack := func(format string, args ...any) error {
 		return &SetBackError{Slot: s.slot, Reason: fmt.Sprintf(format, args...)}
 	}
-	noted := pglogrepl.LSN(s.noted.Load())
 	reason, wasSetBack := strings.CutPrefix(known.lost, setBackMark)
 	switch {
 	case known.system != s.system || known.timeline != s.timeline:
 		return &ClusterChangedError{Slot: s.slot, OldSystem: known.system, System: s.system, OldTimeline: known.timeline, Timeline: s.timeline}
 	case wasSetBack:
 		return &SetBackError{Slot: s.slot, Reason: reason}
-	case s.generation == known.generation && known.confirmed < noted:
-		return setBack("the control schema has noted position %s, where it had %s before", known.confirmed, noted)
+	case s.generation == known.generation && known.confirmed < known.before:
+		return setBack("the control schema has noted position %s, where it had %s before", known.confirmed, known.before)
 	case known.confirmed > end:
 		return setBack("the control schema has noted position %s, and the log ends at %s", known.confirmed, end)
 	case slot.exists && slot.confirmed > end:
