@@ -111,6 +111,15 @@ func WithNewSlot() SyncerOpt {
 	}
 }
 
+// WithLoss tells of a loss that only what was stored shows: the slot, if it is one that was used
+// before, is as one that is found to be lost.
+func WithLoss(loss *SetBackError) SyncerOpt {
+	return func(s *Syncer) error {
+		s.loss = loss
+		return nil
+	}
+}
+
 // WithSlotTimeout bounds how long Run waits for the slot while another process has it, before
 // it has had it itself: then Run returns an error that is [ErrSlotInUse]. The default is to
 // wait without end. It should leave the time in which the server notices that a process has

@@ -2,6 +2,7 @@ package dbsync
 
 import (
 	"context"
+	"database/sql"
 	"errors"
 	"fmt"
 	"strings"
@@ -76,14 +77,19 @@ func (s *Syncer) SetBack(ctx context.Context, version pglogrepl.LSN, what string
 	if version <= s.Status().WALEnd {
 		return nil
 	}
+	return CheckSetBack(ctx, s.db, s.slot, version, what)
+}
+
+// CheckSetBack is [Syncer.SetBack] for who has no Syncer: the server is asked each time.
+func CheckSetBack(ctx context.Context, db *sql.DB, slot string, version pglogrepl.LSN, what string) error {
 	var end pglogrepl.LSN
-	if err := s.db.QueryRowContext(ctx, "SELECT "+logEnd).Scan(&end); err != nil {
+	if err := db.QueryRowContext(ctx, "SELECT "+logEnd).Scan(&end); err != nil {
 		return fmt.Errorf("read where the log ends: %w", err)
 	}
 	if version <= end {
 		return nil
 	}
-	return &SetBackError{Slot: s.slot, Reason: fmt.Sprintf("%s is of position %s, and the log ends at %s", what, version, end)}
+	return &SetBackError{Slot: slot, Reason: fmt.Sprintf("%s is of position %s, and the log ends at %s", what, version, end)}
 }
 
 // logEnd is where the server's log ends, as far as it is sure to be there after a crash. Nothing that
@@ -122,6 +128,8 @@ func (s *Syncer) lossOf(slot slotState, known *slotRow, end pglogrepl.LSN) error
 		return &ClusterChangedError{Slot: s.slot, OldSystem: known.system, System: s.system, OldTimeline: known.timeline, Timeline: s.timeline}
 	case wasSetBack:
 		return &SetBackError{Slot: s.slot, Reason: reason}
+	case s.loss != nil && s.generation == "": // at the start; with a new slot it is answered
+		return s.loss
 	case s.generation == known.generation && known.confirmed < known.before:
 		return setBack("the control schema has noted position %s, where it had %s before", known.confirmed, known.before)
 	case known.confirmed > end:

@@ -82,6 +82,7 @@ type Syncer struct {
 	namespace, wmTable, publication, slot string
 	tables                                []string // quoted names
 	newSlot                               bool
+	loss                                  *SetBackError // see WithLoss; nil: none
 	eventTriggers                         bool          // see WithEventTriggers
 	slotTimeout                           time.Duration // 0: none
 	onSlot                                func(context.Context) error

@@ -155,6 +155,9 @@ func (m *Manager) Begin(ctx context.Context) error {
 			err = m.enter(x, st)
 		}
 		if err == nil {
+			err = m.checkNewest(ctx, x)
+		}
+		if err == nil {
 			err = m.beginProof(ctx, x)
 		}
 		if err != nil {

@@ -203,9 +203,9 @@ type outcome struct {
 	left       []dbsync.Operation // to be sent again
 	refused    []Refused
 	newer      map[string]newerVersion // the highest of each index
-	reasons    map[string]string // why some are held back, for the alarm
-	halve      bool              // left is to be sent in halves
-	wait       bool              // left is to be sent after a pause
+	reasons    map[string]string       // why some are held back, for the alarm
+	halve      bool                    // left is to be sent in halves
+	wait       bool                    // left is to be sent after a pause
 	retryAfter time.Duration
 	failure    string       // what to tell when it goes on like this; empty when the request went through
 	broken     error        // the connection broke

@@ -2,7 +2,10 @@ package prepare
 
 import (
 	"context"
+	"errors"
 	"fmt"
+
+	"github.com/jackc/pglogrepl"
 
 	"tidemark/dbsync"
 	"tidemark/mapping"
@@ -61,9 +64,7 @@ func (p *Prepared) Plan(ctx context.Context, c *mapping.Config) ([]IndexPlan, er
 				plan.RowsPerSecond = float64(st.Done) / took
 			}
 		}
-		generation, err := reindex.Generation(ix, func(name catalog.TableName) (string, error) {
-			return dbsync.TableGeneration(ctx, p.db, p.Database.Generation, c.Postgres.Publication, name.Schema, name.Name)
-		})
+		generation, err := p.generation(ctx, c, ix)
 		if err != nil {
 			return nil, err
 		}
@@ -78,4 +79,42 @@ func (p *Prepared) Plan(ctx context.Context, c *mapping.Config) ([]IndexPlan, er
 		plans = append(plans, plan)
 	}
 	return plans, nil
+}
+
+// generation returns that of the tables of an index.
+func (p *Prepared) generation(ctx context.Context, c *mapping.Config, ix *mapping.Index) (string, error) {
+	return reindex.Generation(ix, func(name catalog.TableName) (string, error) {
+		return dbsync.TableGeneration(ctx, p.db, p.Database.Generation, c.Postgres.Publication, name.Schema, name.Name)
+	})
+}
+
+// checkNewest finds out whether documents are ahead of the log: the database was set back then, which
+// is a loss that the database itself does not show.
+func (p *Prepared) checkNewest(ctx context.Context, c *mapping.Config) error {
+	if !p.Control.Readable || p.Database.Lost != nil {
+		return nil
+	}
+	states := control.NewStates(p.db, c.Postgres.ControlSchema)
+	for _, ix := range c.Indices {
+		st, err := states.Read(ctx, ix.Name)
+		if err != nil {
+			return err
+		}
+		generation, err := p.generation(ctx, c, ix)
+		if err != nil {
+			return err
+		}
+		err = reindex.CheckNewest(ctx, p.Client, st, generation, func(ctx context.Context, version pglogrepl.LSN, what string) error {
+			return dbsync.CheckSetBack(ctx, p.db, c.Postgres.Slot, version, what)
+		})
+		if setBack, ok := errors.AsType[*dbsync.SetBackError](err); ok {
+			p.Database.Lost = setBack
+			return nil
+		}
+		if err != nil && dbsync.IsPermanent(err) {
+			return fmt.Errorf("index %s: %w", ix.Name, err)
+		}
+		// What does not answer now is asked again when the slot is ours.
+	}
+	return nil
 }

@@ -112,6 +112,9 @@ func (s *Service) open(ctx context.Context) (err error) {
 	s.alarm = retry.NewAlarm(log)
 	s.bulk, err = search.NewBulk(s.found.Client, search.BulkOptions{
 		Requests: c.Search.Bulk.Requests, Bytes: c.Search.Bulk.Bytes, Documents: c.Search.Bulk.Documents,
+		Newer: func(ctx context.Context, op *dbsync.Operation, version uint64) error {
+			return s.manager.Newer(ctx, op, version)
+		},
 		OnRefused: s.refused, Observe: s.observe, Alarm: s.alarm, Logger: log,
 	})
 	if err != nil {
@@ -120,6 +123,9 @@ func (s *Service) open(ctx context.Context) (err error) {
 	options := append(prepare.SyncerOptions(c, s.found.Tables, log), dbsync.OnSlot(s.begin))
 	if s.o.SlotTimeout > 0 {
 		options = append(options, dbsync.WithSlotTimeout(s.o.SlotTimeout))
+	}
+	if setBack, ok := errors.AsType[*dbsync.SetBackError](s.found.Database.Lost); ok {
+		options = append(options, dbsync.WithLoss(setBack)) // what only the indices show
 	}
 	if slices.Contains(s.o.Reindex, "all") {
 		options = append(options, dbsync.WithNewSlot()) // a slot that was lost is no loss then
