@@ -127,6 +127,36 @@ func TestSetBackIsFoundByComparison(t *testing.T) {
 	s.beginAnew(t)
 }
 
+// A document that differs from its row, and whose version no change of the row can come up to, is no
+// difference like others, for verify and for an instance that only reports.
+func TestDocumentAheadOfTheLog(t *testing.T) {
+	t.Parallel()
+	s := newSetup(t, shared(t))
+	s.db.Exec(t, `CREATE TABLE items (id int PRIMARY KEY, v text)`, `INSERT INTO items SELECT i, 'v' FROM generate_series(1, 100) i`)
+	s.index("items", "items", "")
+	i := s.start(t, "run")
+	s.awaitCaughtUp(t, i)
+	s.plant(t, "items", `{"index":{"_id":"7","version":4611686018427387904,"version_type":"external_gte"}}`, `{"id":7,"v":"of a future"}`)
+	if v := s.verify(t, s.alias("items")); v.code != 1 || v.found["items 7"] != "differs v" || !strings.Contains(v.said, "was set back") {
+		t.Errorf("verify ends with %d, has found %v and says\n%s", v.code, v.found, v.said)
+	}
+	i.stop(t)
+	s.start(t, "run").fail(t, 1, "was set back: a document of") // as it starts
+}
+
+// A running instance that only reports what differs ends as well.
+func TestDocumentAheadOfTheLogInTheBackground(t *testing.T) {
+	t.Parallel()
+	s := newSetup(t, shared(t))
+	s.db.Exec(t, `CREATE TABLE items (id int PRIMARY KEY, v text)`, `INSERT INTO items SELECT i, 'v' FROM generate_series(1, 100) i`)
+	s.index("items", "items", "")
+	s.top = "verify: {every: 2s, on_difference: report}"
+	i := s.start(t, "run")
+	s.awaitCaughtUp(t, i)
+	s.plant(t, "items", `{"index":{"_id":"7","version":4611686018427387904,"version_type":"external_gte"}}`, `{"id":7,"v":"of a future"}`)
+	i.fail(t, 1, "was set back: a document of")
+}
+
 // The database is set back while an instance follows it: that one ends, and nothing is confirmed that is
 // not in the log, also where the log has grown beyond what was stored before.
 func TestSetBackWhileRunning(t *testing.T) {
