@@ -73,6 +73,10 @@ type BulkOptions struct {
 	// that nobody can have written.
 	Newer func(ctx context.Context, op *dbsync.Operation, version uint64) error
 
+	// Unanswered, if given, is told of the operations of a request of which it is not known what
+	// became: no answer came, or one that is not the search server's. It may be called concurrently.
+	Unanswered func(ops []dbsync.Operation)
+
 	// Observe, if given, is called after each request, concurrently.
 	Observe func(Request)
 
@@ -314,6 +318,9 @@ func (b *Bulk) attempt(ctx context.Context, p part) (outcome, error) {
 	err := r.send(ctx, b.client, path, len(p.ops))
 	took := time.Since(begin)
 	b.count(r, len(p.ops), took, err)
+	if b.o.Unanswered != nil && isUnanswered(ctx, err) {
+		b.o.Unanswered(p.ops)
+	}
 	if err != nil && ctx.Err() != nil {
 		return outcome{}, notDone(context.Cause(ctx), p)
 	}
@@ -334,6 +341,18 @@ func (b *Bulk) attempt(ctx context.Context, p part) (outcome, error) {
 		b.pool.Put(r)
 	}
 	return out, nil
+}
+
+// isUnanswered reports whether a request that was sent may have had its effect, or may still have it.
+func isUnanswered(ctx context.Context, err error) bool {
+	if server, ok := errors.AsType[*ServerError](err); ok {
+		return server.Type == "" && server.Status >= 500 // of a proxy, which may have passed the request on
+	}
+	if _, lost := errors.AsType[*LostError](err); !lost {
+		return err != nil && ctx.Err() != nil // given up
+	}
+	dial, ok := errors.AsType[*net.OpError](err)
+	return !ok || dial.Op != "dial"
 }
 
 func (b *Bulk) count(r *bulkRequest, operations int, took time.Duration, err error) {

@@ -94,6 +94,19 @@ func TestSetBackBetweenRuns(t *testing.T) {
 	s.beginAnew(t)
 }
 
+// Who wants it begins anew at once.
+func TestSetBackBeginsAnew(t *testing.T) {
+	t.Parallel()
+	s := newRevenant(t, 100)
+	s.once(t)
+	s.save(t)
+	s.writeLog(t, 5)
+	s.db.Exec(t, `UPDATE items SET v = 'future' WHERE id <= 50`)
+	s.once(t)
+	s.setBack(t)
+	s.beginAnew(t)
+}
+
 // The database is set back between two runs, and the index has nothing left of the future that was lost
 // but deletions, which no search finds: the first operation that meets one says so.
 func TestSetBackToBeforeDeletions(t *testing.T) {

@@ -20,6 +20,7 @@ func part(schema string) *dbsync.SchemaPart {
 		{Name: "tables of indices, requests and dead letters, of this or any earlier version", Up: setupTables},
 		{Name: "mappings, tables and partitions of indices as JSON with names and a version of its own", Up: nameJSON},
 		{Name: "table of what is proven of indices", Up: setupProofs},
+		{Name: "table of how the shards of indices were recovered", Up: setupRecoveries},
 	}}
 }
 
