@@ -41,15 +41,12 @@ func CheckNewest(ctx context.Context, client *search.Client, st *control.State, 
 		if !newest.Found {
 			continue
 		}
-		if err := ahead(ctx, positionOf(newest.Version), "a document of "+v.Physical); err != nil {
+		if err := ahead(ctx, search.Position(newest.Version, v.Base), "a document of "+v.Physical); err != nil {
 			return err
 		}
 	}
 	return nil
 }
-
-// positionOf returns the position in the log that a document's version stands for.
-func positionOf(version int64) pglogrepl.LSN { return pglogrepl.LSN(version) }
 
 // checkNewest is CheckNewest for an index of this process.
 func (m *Manager) checkNewest(ctx context.Context, x *index) error {
@@ -64,13 +61,13 @@ func (m *Manager) checkNewest(ctx context.Context, x *index) error {
 // Newer takes up the version that an operation has found in the search server in place of its own:
 // newer than its own it is a matter of course, and ahead of the log it cannot be. Its error is a
 // [*dbsync.SetBackError] then, and nothing of the batch is confirmed.
-func (m *Manager) Newer(ctx context.Context, op *dbsync.Operation, version uint64) error {
+func (m *Manager) Newer(ctx context.Context, op *dbsync.Operation, version int64) error {
 	for _, x := range m.indices {
 		if physical, ok := search.PhysicalOf(x.Name, op.Index); ok {
 			if st := x.state(); !st.Follows(physical) || x.hasMissed() {
 				return nil
 			}
-			return m.o.Syncer.SetBack(ctx, positionOf(int64(version)), "a document of "+physical+", or its deletion,")
+			return m.o.Syncer.SetBack(ctx, search.Position(version, op.Base), "a document of "+physical+", or its deletion,")
 		}
 	}
 	return nil

@@ -71,7 +71,7 @@ type BulkOptions struct {
 	// Newer, if given, is told the highest version that operations of a request have found in place
 	// of their own, of each index, and of which document. Its error ends Write: the version may be one
 	// that nobody can have written.
-	Newer func(ctx context.Context, op *dbsync.Operation, version uint64) error
+	Newer func(ctx context.Context, op *dbsync.Operation, version int64) error
 
 	// Unanswered, if given, is told of the operations of a request of which it is not known what
 	// became: no answer came, or one that is not the search server's. It may be called concurrently.
@@ -219,7 +219,7 @@ type outcome struct {
 // A newerVersion is the version that an operation has found in place of its own.
 type newerVersion struct {
 	op      *dbsync.Operation
-	version uint64
+	version int64
 }
 
 // writePart writes what fits one request. It sends again what is left, in halves where
@@ -332,7 +332,9 @@ func (b *Bulk) attempt(ctx context.Context, p part) (outcome, error) {
 		out = b.judgeRequest(p.ops, server)
 	default:
 		out = outcome{left: p.ops, wait: true, failure: fmt.Sprintf("search server %s: %v", b.client.where(), err), broken: err}
-		if took >= b.client.timeout {
+		if _, fenced := errors.AsType[*FencedError](err); fenced {
+			out.broken = nil
+		} else if took >= b.client.timeout {
 			// Perhaps it is more than the server can do in that time.
 			out.halve, out.broken = true, nil
 		}
@@ -350,6 +352,9 @@ func isUnanswered(ctx context.Context, err error) bool {
 	}
 	if _, lost := errors.AsType[*LostError](err); !lost {
 		return err != nil && ctx.Err() != nil // given up
+	}
+	if _, fenced := errors.AsType[*FencedError](err); fenced {
+		return false // a server that has got a part of a body does nothing
 	}
 	dial, ok := errors.AsType[*net.OpError](err)
 	return !ok || dial.Op != "dial"

@@ -75,7 +75,7 @@ func (i *item) kind() string {
 // currentVersion returns the version of the document, or of its deletion, that an operation found in
 // place of its own; false where the answer does not name it. All servers write it alike:
 // "[ID]: version conflict, current version [20] is higher than the one provided [15]".
-func currentVersion(it *item) (version uint64, ok bool) {
+func currentVersion(it *item) (version int64, ok bool) {
 	if it.Status != http.StatusConflict || it.Error == nil {
 		return 0, false
 	}
@@ -85,7 +85,7 @@ func currentVersion(it *item) (version uint64, ok bool) {
 		return 0, false
 	}
 	number, _, _ := strings.Cut(it.Error.Reason[at+len(before):], "]")
-	version, err := strconv.ParseUint(number, 10, 63)
+	version, err := strconv.ParseInt(number, 10, 64)
 	return version, err == nil
 }
 

@@ -35,14 +35,14 @@ func TestNewest(t *testing.T) {
 			op.Routing = "a"
 			ops = append(ops, op)
 		}
-		ops[0].Routing, ops[0].Version = "b", 1<<40
+		ops[0].Routing, ops[0].Version = "b", 1<<40*searchtest.CommitStep
 		if a, b := shardOf(t, s, physical, "a"), shardOf(t, s, physical, "b"); a == b {
 			t.Fatalf("both are on shard %s", a)
 		}
 		if err := w.Write(ctx, ops); err != nil {
 			t.Fatal(err)
 		}
-		if d, err := c.Newest(ctx, physical); err != nil || !d.Found || d.ID != "0" || d.Version != 1<<40 {
+		if d, err := c.Newest(ctx, physical); err != nil || !d.Found || d.ID != "0" || search.Position(d.Version, 0) != 1<<40*searchtest.CommitStep {
 			t.Errorf("got %+v, %v", d, err)
 		}
 	})
@@ -68,9 +68,10 @@ func TestNewerVersion(t *testing.T) {
 		strange := "current version [7] "
 		var told []string
 		stop := errors.New("stop")
-		w := searchtest.NewWriter(t, c, search.BulkOptions{Newer: func(_ context.Context, op *dbsync.Operation, version uint64) error {
-			told = append(told, fmt.Sprintf("%s %d %d", op.ID, op.Version, version))
-			if version > 1<<50 {
+		w := searchtest.NewWriter(t, c, search.BulkOptions{Newer: func(_ context.Context, op *dbsync.Operation, version int64) error {
+			commit := search.Position(version, op.Base) / searchtest.CommitStep
+			told = append(told, fmt.Sprintf("%s %d %d", op.ID, op.Version/searchtest.CommitStep, commit))
+			if commit == 1<<40 {
 				return stop
 			}
 			return nil
@@ -91,7 +92,7 @@ func TestNewerVersion(t *testing.T) {
 		write("gone 12 40", searchtest.Store(index, "1", 10, `{}`), searchtest.Store(index, strange, 11, `{}`), searchtest.Store(index, "gone", 12, `{}`))
 		write(strange+" 11 30", searchtest.Store(index, strange, 11, `{}`))
 		write("1 10 20", searchtest.Remove(index, "1", 10))
-		write("", searchtest.Store(index, "far", 1<<60, `{}`))
+		write("", searchtest.Store(index, "far", 1<<40, `{}`))
 		if err := w.Write(ctx, []dbsync.Operation{searchtest.Store(index, "far", 50, `{}`), searchtest.Store(index, "near", 50, `{}`)}); !errors.Is(err, stop) {
 			t.Errorf("Write returned %v", err)
 		}

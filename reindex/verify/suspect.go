@@ -373,9 +373,9 @@ func (v *verifier) compareGroup(ctx context.Context, g *group) (real []different
 			s.last.why = "transactions that have not ended may have changed it, and a synchronous standby holds up what others see of them"
 			continue
 		}
-		if document.Found && versionOf(document.Version) > g.end {
+		if document.Found && search.Position(document.Version, v.base) > g.end {
 			d.Note = "the version of the document is ahead of the log: no change replaces it; a rebuild does"
-			v.setBack = &dbsync.SetBackError{Slot: v.o.Slot, Reason: fmt.Sprintf("a document of %s is of position %s, and the log ends at %s", v.physical, versionOf(document.Version), g.end)}
+			v.setBack = &dbsync.SetBackError{Slot: v.o.Slot, Reason: fmt.Sprintf("a document of %s is of position %s, and the log ends at %s", v.physical, search.Position(document.Version, v.base), g.end)}
 		}
 		delete(v.suspects, s.location)
 		real = append(real, different{s, *d})
