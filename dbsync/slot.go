@@ -154,6 +154,10 @@ func (s *Syncer) readSlotRow(ctx context.Context, q querier) (*slotRow, error) {
 // advanceSlot moves a slot that is older than the publication to where the log ends: what
 // was written before the publication cannot be read by it.
 func (s *Syncer) advanceSlot(ctx context.Context, conn *pgx.Conn) error {
+	slow := time.AfterFunc(5*time.Second, func() {
+		s.log.Warn("Postgres moves the slot only when the standbys that synchronized_standby_slots names are as far; see pg_replication_slots", "slot", s.slot)
+	})
+	defer slow.Stop()
 	var lsn pglogrepl.LSN
 	err := conn.QueryRow(ctx, "SELECT end_lsn FROM pg_catalog.pg_replication_slot_advance($1, pg_catalog.pg_current_wal_flush_lsn())", s.slot).Scan(&lsn)
 	if err != nil {

@@ -95,12 +95,15 @@ type Syncer struct {
 	timeline      int32
 	generation    string
 
-	relations  *relations
-	tracker    *tracker
-	windows    *windows
-	lockWaits  lockWaits
-	barrier    barrier // of snapshots
-	lease      lease   // of the slot
+	relations *relations
+	tracker   *tracker
+	windows   *windows
+	lockWaits lockWaits
+	barrier   barrier // of snapshots
+
+	standbyWaits standbyWaits
+
+	lease      lease // of the slot
 	refreshing atomic.Bool
 	walEnd     atomic.Uint64
 	noted      atomic.Uint64 // up to where the control schema's note of the slot is known to have been, an LSN; 0: not known
@@ -384,17 +387,20 @@ func (s *Syncer) record(ctx context.Context, lsn pglogrepl.LSN) error {
 	}
 	s.walEnd.Store(uint64(end))
 	s.tracker.seen(snapshot)
+	if s.standbyWaits.get() != nil { // something has come
+		return s.lookAtStandbys(ctx)
+	}
 	return nil
 }
 
-// look notes where the server's log ends.
+// look notes where the server's log ends, and whether standbys hold up the stream.
 func (s *Syncer) look(ctx context.Context) error {
 	end, err := s.readWALEnd(ctx)
 	if err != nil {
 		return err
 	}
 	s.walEnd.Store(uint64(end))
-	return nil
+	return s.lookAtStandbys(ctx)
 }
 
 // follow is the main loop: what is received is translated and written, and then the slot

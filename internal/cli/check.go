@@ -98,6 +98,9 @@ func printServers(b *bytes.Buffer, c *mapping.Config, p *prepare.Prepared) {
 	case db.Slot.Exists:
 		fmt.Fprintf(b, "  slot %s is at %s, %s behind the end of the log\n", c.Postgres.Slot, db.Slot.Confirmed, size(db.Slot.Retained))
 	}
+	if db.Standbys != "" {
+		fmt.Fprintf(b, "  %s\n", db.Standbys)
+	}
 	if db.Slot.Active {
 		b.WriteString("  it is in use by another process: run waits until it is free\n")
 	}

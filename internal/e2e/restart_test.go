@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"context"
+	"net/http"
 	"strings"
 	"testing"
 
@@ -76,4 +77,26 @@ func TestRestartAfterLostAnswer(t *testing.T) {
 	if unproven > 0 {
 		t.Error("an index without a request that had no answer was compared")
 	}
+}
+
+// A standby that synchronized_standby_slots names is down: nothing comes down the stream of a slot with
+// failover, and that is said everywhere; nothing is taken for lost.
+func TestStandbyIsDown(t *testing.T) {
+	t.Parallel()
+	s := newSetupOn(t, testenv.StartPostgres(t, testenv.PostgresOptions{Version: "17"}), shared(t))
+	s.db.Exec(t, `CREATE TABLE items (id int PRIMARY KEY, v text)`, `INSERT INTO items SELECT i, 'v' FROM generate_series(1, 100) i`,
+		`SELECT pg_create_physical_replication_slot('standby_a', true)`, `SELECT pg_create_logical_replication_slot('`+s.slot+`', 'pgoutput', false, false, true)`)
+	s.index("items", "items", "")
+	i := s.start(t, "run")
+	s.awaitCaughtUp(t, i)
+	s.db.Exec(t, `ALTER SYSTEM SET synchronized_standby_slots = 'standby_a'`, `SELECT pg_reload_conf()`, `UPDATE items SET v = 'held up'`)
+	i.awaitReady(t, http.StatusServiceUnavailable, "no standby is connected to slot standby_a")
+	i.awaitLog(t, "standbys hold up the stream")
+	if out, code := s.command(t, "status"); code != 1 || !strings.Contains(out, "no standby is connected to slot standby_a") || !strings.Contains(out, "synchronized_standby_slots") {
+		t.Errorf("status ends with %d and says\n%s", code, out)
+	}
+	s.db.Exec(t, `ALTER SYSTEM RESET synchronized_standby_slots`, `SELECT pg_reload_conf()`)
+	i.awaitReady(t, http.StatusOK, "")
+	s.awaitCaughtUp(t, i)
+	s.checkSynced(t)
 }

@@ -38,6 +38,9 @@ func (s *Service) Status() admin.Status {
 	if wait := stream.LockWait; wait != nil {
 		status.Alarms = append(status.Alarms, admin.Alarm{Key: "wait for a lock", Text: wait.Text, Since: wait.Since})
 	}
+	if wait := stream.StandbyWait; wait != nil {
+		status.Alarms = append(status.Alarms, admin.Alarm{Key: "wait for standbys", Text: wait.Text, Since: wait.Since})
+	}
 	counts := s.bulk.Stats()
 	status.Bulk = admin.Bulk{
 		Stored: counts.Stored.Load(), Deleted: counts.Deleted.Load(), Superseded: counts.Superseded.Load(),
