@@ -117,7 +117,7 @@ func (m *Manager) lookAtRecoveries(ctx context.Context) error {
 	var failed error
 	for _, x := range m.indices {
 		st := x.state()
-		var current []string
+		current := []string{} // NULL would keep all
 		for _, physical := range []string{st.Live.Physical, st.Building.Physical} {
 			if physical == "" {
 				continue
