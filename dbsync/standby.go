@@ -116,7 +116,7 @@ func (s *Syncer) lookAtStandbys(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	w := &s.standbyWaits
+	w := &s.standbys
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	before, now := w.behind, time.Now()
