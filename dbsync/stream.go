@@ -57,6 +57,7 @@ type stream struct {
 	cancel  context.CancelCauseFunc
 	workers conc.WaitGroup
 
+	pid       uint32        // of the server's process that sends
 	write     sync.Mutex    // for writing to conn
 	confirmed atomic.Uint64 // what the server was told, an LSN
 	received  atomic.Uint64 // counts what came from the server
@@ -70,6 +71,7 @@ type streamOptions struct {
 	messages          bool          // of pg_logical_emit_message are wanted
 	known             pglogrepl.LSN // up to which the server knows that everything is stored
 	queue             *queue        // the stream begins at its position
+	groups            bounds        // of one group of changes
 	notes             notes
 	log               *slog.Logger
 }
@@ -98,7 +100,7 @@ func startStream(ctx context.Context, conn *pgconn.PgConn, o streamOptions) (*st
 		return nil, fmt.Errorf("start replication from slot %s: %w", o.slot, err)
 	}
 	run, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
-	s := &stream{streamOptions: o, conn: hijacked.Conn, front: hijacked.Frontend, cancel: cancel, flush: make(chan chan error), ended: run.Done()}
+	s := &stream{streamOptions: o, conn: hijacked.Conn, front: hijacked.Frontend, pid: hijacked.PID, cancel: cancel, flush: make(chan chan error), ended: run.Done()}
 	// Not more than that: what was stored over an earlier connection is noted before the
 	// server is told.
 	s.confirmed.Store(uint64(o.known))
@@ -165,6 +167,7 @@ func (s *stream) alive() bool {
 func (s *stream) read(ctx context.Context) error {
 	var slabs slabs
 	var xid uint32
+	groups := grouper{max: s.groups}
 	for {
 		received, err := s.front.Receive()
 		s.received.Add(1)
@@ -179,9 +182,15 @@ func (s *stream) read(ctx context.Context) error {
 			if m.Code == "42704" { // undefined_object
 				return s.unpublished(m.Message)
 			}
-			return fmt.Errorf("read the replication stream: %w", pgconn.ErrorResponseToPgError(m))
+			refused := pgconn.ErrorResponseToPgError(m)
+			if isRowState(m.Code) {
+				return fmt.Errorf("read the replication stream: %w", &undecodableError{refused})
+			}
+			return fmt.Errorf("read the replication stream: %w", refused)
 		case *pgproto3.NoticeResponse:
-			if m.Code == "55000" { // object_not_in_prerequisite_state
+			// object_not_in_prerequisite_state, which is also what is said of a standby that holds up
+			// the stream, see StandbyWait. The text is in the server's language.
+			if m.Code == "55000" && m.File == "pgoutput.c" {
 				return s.unpublished(m.Message)
 			}
 			s.log.Debug("the server remarks", "slot", s.slot, "severity", m.Severity, "message", withheldMessage(m.Message, m.Code, m.Routine))
@@ -216,6 +225,7 @@ func (s *stream) read(ctx context.Context) error {
 				return fmt.Errorf("read the replication stream at %s: %w", x.WALStart, err)
 			}
 			xid = m.xid
+			groups.add(&m)
 			if err := s.queue.push(ctx, m); err != nil {
 				return err
 			}
@@ -223,6 +233,16 @@ func (s *stream) read(ctx context.Context) error {
 			return fmt.Errorf("read the replication stream: message of unknown kind %q", data[0])
 		}
 	}
+}
+
+// An undecodableError is what Postgres says when it can make no message of a change. Nothing that
+// is asked for is wrong, so it is tried again, whatever the state: memory may suffice next time,
+// and who waits for the change is told by Status. It does not unwrap, see [IsPermanent].
+type undecodableError struct{ refused *pgconn.PgError }
+
+func (e *undecodableError) Error() string {
+	return fmt.Sprintf("Postgres cannot decode a change: %v; hint: if a value is too large (a bytea takes twice its size, 1 GB at most), and no document needs its column, "+
+		"have the publication leave it out; then drop the slot, and start with on_slot_lost: reindex", e.refused)
 }
 
 // unpublished is what comes of a publication that did not exist at this point of the log:

@@ -80,6 +80,17 @@ func (m *Manager) unprove(ctx context.Context, x *index, why string) error {
 	return nil
 }
 
+// Tied notes that every index is unproven, because a transaction was too large for its changes to have
+// versions of their own.
+func (m *Manager) Tied(ctx context.Context) error {
+	for _, x := range m.indices {
+		if err := m.unprove(ctx, x, "a transaction had more changes than versions can tell apart"); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // beginProof takes up what was noted of an index before this process. A walk that nothing asks for
 // any more, as they were switched off, is given up.
 func (m *Manager) beginProof(ctx context.Context, x *index) error {
@@ -154,7 +165,10 @@ func (m *Manager) walkAll(ctx context.Context, end until) error {
 			return context.Cause(ctx)
 		}
 		m.serveWake.raise() // for who waits for it
+		setBack, isSetBack := errors.AsType[*dbsync.SetBackError](err)
 		switch t := trouble[x]; {
+		case isSetBack:
+			return setBack // nothing that is written from here on can be right
 		case err == nil:
 			t.end()
 		case errors.Is(err, verify.ErrBusy):

@@ -47,6 +47,13 @@ func TestJudgeItem(t *testing.T) {
 		{"no right", index, fail(403, "security_exception", ""), held},
 		{"forbidden by something else", index, fail(403, "whatever", ""), held},
 		{"two indices behind the alias", index, fail(400, "illegal_argument_exception", "no write index is defined for alias [p]. The"), held},
+		{"no such pipeline", index, fail(400, "illegal_argument_exception", "pipeline with id [enrich] does not exist"), held},
+		{"no such pipeline in a pipeline", index, fail(500, "illegal_state_exception", "Pipeline processor configured for non-existent pipeline [enrich]"), held},
+		{"the shard is full", index, fail(400, "illegal_argument_exception", "Number of documents in shard [p][0] exceeds the limit of [2147483519] documents per shard"), held},
+		{"a data stream", index, fail(400, "illegal_argument_exception", "only write ops with an op_type of create are allowed in data streams"), held},
+		{"another state", index, fail(500, "illegal_state_exception", "x"), busy},
+		{"a field that is not mapped", index, fail(400, "strict_dynamic_mapping_exception", "mapping set to strict, dynamic introduction of [x] within [_doc] is not allowed"), refusedForGood},
+		{"too deep", index, fail(400, "illegal_argument_exception", "Limit of mapping depth [20] has been exceeded due to object field [a]"), refusedForGood},
 		{"too many fields", index, fail(400, "illegal_argument_exception", "Limit of total fields [1000] has been exceeded"), refusedForGood},
 		{"wrong value", index, fail(400, "document_parsing_exception", ""), refusedForGood},
 		{"wrong value, older", index, fail(400, "mapper_parsing_exception", ""), refusedForGood},
@@ -157,7 +164,8 @@ func TestAppendAction(t *testing.T) {
 			Index:   rapid.String().Draw(t, "index"),
 			ID:      rapid.String().Draw(t, "id"),
 			Routing: rapid.String().Draw(t, "routing"),
-			Version: pglogrepl.LSN(rapid.Uint64().Draw(t, "version")),
+			Version: pglogrepl.LSN(rapid.Uint64Max(MaxSpan-1).Draw(t, "version")),
+			Group:   rapid.Uint32().Draw(t, "group"),
 			Kind:    rapid.SampledFrom([]dbsync.Kind{dbsync.Store, dbsync.Delete}).Draw(t, "kind"),
 		}
 		withIndex := rapid.Bool().Draw(t, "with index")
@@ -176,7 +184,11 @@ func TestAppendAction(t *testing.T) {
 		if err := json.Unmarshal(line, &got); err != nil {
 			t.Fatalf("%q: %v", line, err)
 		}
-		want := action{ID: op.ID, Routing: op.Routing, Version: json.Number(fmt.Sprint(uint64(op.Version))), VersionType: "external_gte"}
+		v, err := version(&op)
+		if err != nil {
+			t.Fatal(err)
+		}
+		want := action{ID: op.ID, Routing: op.Routing, Version: json.Number(fmt.Sprint(v)), VersionType: "external_gte"}
 		if withIndex {
 			want.Index = op.Index
 		}

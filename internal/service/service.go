@@ -110,16 +110,12 @@ func (e *UnknownIndexError) Error() string {
 func (s *Service) open(ctx context.Context) (err error) {
 	log, c := s.o.Logger, s.config
 	s.alarm = retry.NewAlarm(log)
-	s.bulk, err = search.NewBulk(s.found.Client, search.BulkOptions{
-		Requests: c.Search.Bulk.Requests, Bytes: c.Search.Bulk.Bytes, Documents: c.Search.Bulk.Documents,
-		OnRefused: s.refused, Observe: s.observe, Alarm: s.alarm, Logger: log,
-	})
-	if err != nil {
-		return err
-	}
 	options := append(prepare.SyncerOptions(c, s.found.Tables, log), dbsync.OnSlot(s.begin))
 	if s.o.SlotTimeout > 0 {
 		options = append(options, dbsync.WithSlotTimeout(s.o.SlotTimeout))
+	}
+	if setBack, ok := errors.AsType[*dbsync.SetBackError](s.found.Database.Lost); ok {
+		options = append(options, dbsync.WithLoss(setBack)) // what only the indices show
 	}
 	if slices.Contains(s.o.Reindex, "all") {
 		options = append(options, dbsync.WithNewSlot()) // a slot that was lost is no loss then
@@ -132,6 +128,19 @@ func (s *Service) open(ctx context.Context) (err error) {
 			s.syncer.Close()
 		}
 	}()
+	// Nothing is changed in the cluster by who may not have the slot any more.
+	client := s.found.Client.Fenced(s.syncer.HoldsSlot)
+	s.bulk, err = search.NewBulk(client, search.BulkOptions{
+		Requests: c.Search.Bulk.Requests, Bytes: c.Search.Bulk.Bytes, Documents: c.Search.Bulk.Documents, PoisonAfter: c.Search.Bulk.PoisonAfter,
+		Newer: func(ctx context.Context, op *dbsync.Operation, version int64) error {
+			return s.manager.Newer(ctx, op, version)
+		},
+		Unanswered: func(ops []dbsync.Operation) { s.manager.Unanswered(ops) },
+		OnRefused:  s.refused, Observe: s.observe, Alarm: s.alarm, Logger: log,
+	})
+	if err != nil {
+		return err
+	}
 	s.dead = control.NewDeadLetters(s.syncer.DB(), c.Postgres.ControlSchema, s.alarm)
 	states := control.NewStates(s.syncer.DB(), c.Postgres.ControlSchema)
 	requests := control.NewRequests(s.syncer.DB(), c.Postgres.ControlSchema, c.Postgres.Slot)
@@ -141,19 +150,23 @@ func (s *Service) open(ctx context.Context) (err error) {
 	}
 	s.catalog = indexer.NewCatalog(s.found.Tables, c.Postgres.Publication)
 	s.handler = indexer.NewHandler(indexer.HandlerOptions{
-		Syncer: s.syncer, Documents: documents, Catalog: s.catalog, Client: s.found.Client, Bulk: s.bulk, Logger: log,
+		Syncer: s.syncer, Documents: documents, Catalog: s.catalog, Client: client, Bulk: s.bulk, Logger: log,
 		Altered: s.altered,
 		Missed: func(ctx context.Context, d *indexer.Documents, why *indexer.UnfitError) error {
 			return s.manager.Missed(ctx, d, why)
 		},
+		Doubted: func(ctx context.Context, d *indexer.Documents, why string) error {
+			return s.manager.Doubted(ctx, d, why)
+		},
+		Tied: func(ctx context.Context) error { return s.manager.Tied(ctx) },
 		Announced: func(xid uint32) {
 			log.Debug("an event trigger announces a change of the catalog", "xid", xid)
 			s.manager.Look()
 		},
 	})
 	s.manager = reindex.New(reindex.Options{
-		Syncer: s.syncer, Client: s.found.Client, DeadLetters: s.dead, Alarm: s.alarm, States: states, Requests: requests, Proofs: control.NewProofs(s.syncer.DB(), c.Postgres.ControlSchema), Verify: c.Verify, Keep: s.handler.Add,
-		Schema: c.Postgres.ControlSchema, Slot: c.Postgres.Slot, Publication: c.Postgres.Publication, Changed: s.recheck,
+		Syncer: s.syncer, Client: client, DeadLetters: s.dead, Alarm: s.alarm, States: states, Requests: requests, Proofs: control.NewProofs(s.syncer.DB(), c.Postgres.ControlSchema), Recoveries: control.NewRecoveries(s.syncer.DB(), c.Postgres.ControlSchema), Verify: c.Verify, Keep: s.handler.Add,
+		Schema: c.Postgres.ControlSchema, Slot: c.Postgres.Slot, Publication: c.Postgres.Publication, Columns: c.Postgres.PublishColumns, Changed: s.recheck,
 		Documents: documents, Catalog: s.catalog, Logger: log,
 		Rebuild: func(name string) bool {
 			return slices.Contains(s.o.Reindex, name) || slices.Contains(s.o.Reindex, "all")
@@ -250,6 +263,7 @@ func (s *Service) run(ctx context.Context) error {
 	}
 	parts.Go(func() { s.countLetters(run) })
 	parts.Wait()
+	s.end(ctx)
 	// The first that ended has given the reason. Who waited for the Syncer may have ended
 	// before it, because of it.
 	switch cause := context.Cause(run); {
@@ -259,6 +273,18 @@ func (s *Service) run(ctx context.Context) error {
 		return followed
 	default:
 		return cause
+	}
+}
+
+// endTimeout bounds what is noted at the end.
+const endTimeout = time.Second
+
+// end notes that nothing is under way any more. Where that fails, the next start takes it for a crash.
+func (s *Service) end(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), endTimeout)
+	defer cancel()
+	if err := s.manager.End(ctx); err != nil {
+		s.o.Logger.Warn("the end was not noted", "error", err)
 	}
 }
 
