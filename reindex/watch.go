@@ -51,16 +51,17 @@ func (m *Manager) watch(ctx context.Context) error {
 		pause, wake := interval, m.lookWake
 		again, err := m.look(ctx, w)
 		_, lost := errors.AsType[*dbsync.SlotLostError](err)
+		_, setBack := errors.AsType[*dbsync.SetBackError](err)
 		switch {
 		case ctx.Err() != nil:
 			return context.Cause(ctx)
-		case lost:
+		case lost, setBack:
 			return err // changes of all tables are missing from here on
 		case err != nil:
 			// What is noted is as it was, so it comes again.
 			m.o.Logger.Warn("the indices are not as the catalog is yet, trying again", "error", err)
 			if failures = min(failures+1, maxLookFailures); failures >= retry.Patience {
-				alarm = m.o.Alarm.Keep(alarm, "look at the catalog", err.Error())
+				alarm = m.o.Alarm.Keep(alarm, "look at the catalog", dbsync.WithoutValues(err))
 			}
 			pause, wake = interval<<failures, nil // a request of the next attempt wakes, too, and is no reason for another one
 		default:
