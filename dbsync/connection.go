@@ -61,6 +61,10 @@ func (s *Syncer) connect(ctx context.Context) error {
 	}
 }
 
+// beginTimeout bounds the time from the connecting of a stream to the answer that it has begun:
+// until then nobody notices that the other end is gone.
+const beginTimeout = time.Minute
+
 // tryConnect opens a stream from where the slot stands, or from the position up to which
 // everything is stored if that is further.
 func (s *Syncer) tryConnect(ctx context.Context) error {
@@ -73,11 +77,13 @@ func (s *Syncer) tryConnect(ctx context.Context) error {
 		return errSlotBusy
 	}
 	q := s.newQueue(max(slot.confirmed, s.Position()))
-	conn, err := connectReplication(ctx, s.config)
+	begin, cancel := context.WithTimeout(ctx, beginTimeout)
+	defer cancel()
+	conn, err := connectReplication(begin, s.config)
 	if err != nil {
 		return err
 	}
-	system, err := pglogrepl.IdentifySystem(ctx, conn)
+	system, err := pglogrepl.IdentifySystem(begin, conn)
 	if err != nil {
 		conn.Close(context.WithoutCancel(ctx))
 		return fmt.Errorf("identify the database system: %w", err)
@@ -94,7 +100,7 @@ func (s *Syncer) tryConnect(ctx context.Context) error {
 		conn.Close(context.WithoutCancel(ctx))
 		return &SetBackError{Slot: s.slot, Reason: fmt.Sprintf("everything up to %s was received and stored, and the log ends at %s", q.position(), system.XLogPos)}
 	}
-	st, err := startStream(ctx, conn, streamOptions{slot: s.slot, publication: s.publication, messages: s.eventTriggers, known: slot.confirmed, queue: q, groups: s.batchBounds(), notes: s, log: s.log})
+	st, err := startStream(begin, conn, streamOptions{slot: s.slot, publication: s.publication, messages: s.eventTriggers, known: slot.confirmed, queue: q, groups: s.batchBounds(), notes: s, log: s.log})
 	if err != nil {
 		// It may have been dropped or invalidated since it was looked at, which says more.
 		if _, now := s.slotNow(ctx); IsPermanent(now) {

@@ -99,12 +99,12 @@ func (p *plan) planSlot(ctx context.Context, conn *pgx.Conn, younger bool) error
 // stands.
 func (s *Syncer) noteSlot(ctx context.Context, conn *pgx.Conn, confirmed pglogrepl.LSN) error {
 	s.generation = newToken()
-	_, err := conn.Exec(ctx, `INSERT INTO `+s.control(slotTable)+` (slot, generation, system_identifier, timeline, confirmed, publication, published)
-		VALUES ($1, $2, $3, $4, $5::pg_lsn, $6, $7)
+	_, err := conn.Exec(ctx, `INSERT INTO `+s.control(slotTable)+` (slot, generation, system_identifier, timeline, confirmed, publication, published, published_columns)
+		VALUES ($1, $2, $3, $4, $5::pg_lsn, $6, $7, coalesce($8::text[], '{}'))
 		ON CONFLICT (slot) DO UPDATE SET generation = excluded.generation, system_identifier = excluded.system_identifier,
 			timeline = excluded.timeline, confirmed = excluded.confirmed, made_at = now(), confirmed_at = now(), lost = NULL,
-			publication = excluded.publication, published = excluded.published`,
-		s.slot, s.generation, s.system, s.timeline, confirmed.String(), s.publication, s.published.list())
+			publication = excluded.publication, published = excluded.published, published_columns = excluded.published_columns`,
+		s.slot, s.generation, s.system, s.timeline, confirmed.String(), s.publication, s.published.list(), s.published.columns)
 	if err != nil {
 		return fmt.Errorf("note slot %s in the control schema: %w", s.slot, err)
 	}

@@ -80,7 +80,7 @@ type Syncer struct {
 	config                                *pgx.ConnConfig
 	db                                    *sql.DB
 	namespace, wmTable, publication, slot string
-	tables                                []string // quoted names
+	tables                                []neededTable
 	newSlot                               bool
 	loss                                  *SetBackError // see WithLoss; nil: none
 	eventTriggers                         bool          // see WithEventTriggers
@@ -108,7 +108,8 @@ type Syncer struct {
 	noted      atomic.Uint64 // up to where the control schema's note of the slot is known to have been, an LSN; 0: not known
 	newest     atomic.Int64  // see Status.NewestCommit, in microseconds since 1970; 0: none
 
-	publishing sync.Mutex // for tables and published while running
+	publishing     sync.Mutex  // for tables and published while running
+	columnsPending atomic.Bool // see ColumnsPending
 
 	link sync.Mutex // for queue and stream
 	q    *queue     // never nil after NewSyncer

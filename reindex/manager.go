@@ -37,6 +37,7 @@ type Options struct {
 	Schema      string // the control schema
 	Slot        string
 	Publication string
+	Columns     mapping.PublishColumns // of which tables the publication names columns
 	Logger      *slog.Logger
 
 	// Verify says how indices are compared with their tables in the background; the zero value:

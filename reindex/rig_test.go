@@ -145,7 +145,7 @@ func (r *rig) open(t testing.TB, o options) (*process, error) {
 	}
 	t.Cleanup(client.Close)
 	p.syncer, err = dbsync.NewSyncerContext(ctx, append([]dbsync.SyncerOpt{
-		dbsync.WithPGConnStr(r.postgresURL), dbsync.WithReplicationSlot(c.Postgres.Slot), dbsync.ForTables(tables.Published()...), dbsync.WithLogger(log),
+		dbsync.WithPGConnStr(r.postgresURL), dbsync.WithReplicationSlot(c.Postgres.Slot), dbsync.ForTables(c.Postgres.PublishColumns.Published(c.Indices, tables)...), dbsync.WithLogger(log),
 		dbsync.OnSlot(func(ctx context.Context) error { p.handler.Begin(ctx); return p.manager.Begin(ctx) }),
 	}, o.syncer...)...)
 	if err != nil {

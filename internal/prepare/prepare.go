@@ -115,7 +115,7 @@ func SyncerOptions(c *mapping.Config, tables catalog.Tables, log *slog.Logger) [
 		dbsync.WithReplicationSlot(c.Postgres.Slot),
 		dbsync.WithPublication(c.Postgres.Publication),
 		dbsync.WithCtrlNamespace(c.Postgres.ControlSchema),
-		dbsync.ForTables(tables.Published()...),
+		dbsync.ForTables(c.Postgres.PublishColumns.Published(c.Indices, tables)...),
 		dbsync.WithLogger(log),
 	}
 	if c.Postgres.EventTriggers {
