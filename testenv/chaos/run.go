@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"syscall"
 	"time"
 
 	"tidemark/testenv"
@@ -101,7 +102,9 @@ func (s *stage) round(ctx context.Context, r *round, patience time.Duration) err
 		total.repeated += w.repeated
 	}
 	s.journal.say("%d transactions were made, %d left out, %d tried again; everything is lifted", total.made, total.skipped, total.repeated)
-	s.lift()
+	if err := s.lift(r); err != nil {
+		return err
+	}
 	return s.awaitEqual(ctx, patience, !r.lenient())
 }
 
@@ -146,11 +149,18 @@ func (s *stage) passLate() {
 }
 
 // lift takes all off that may be left: of servers and instances the ends of the faults have done so.
-func (s *stage) lift() {
+// An instance that was not told of an edited mapping is told now.
+func (s *stage) lift(r *round) (err error) {
 	for f, held := range s.held {
 		held.Lift()
 		if f.kind.name == "late" {
 			held.Passed()
 		}
 	}
+	if slices.ContainsFunc(r.faults, func(f fault) bool { return f.kind.name == "mapping" }) {
+		for _, i := range s.instances() {
+			err = errors.Join(err, i.restart(syscall.SIGHUP)) // one that just starts ends by it, and starts again
+		}
+	}
+	return err
 }
