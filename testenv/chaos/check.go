@@ -9,6 +9,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/jackc/pgx/v5"
+
 	"tidemark/testenv"
 )
 
@@ -28,8 +30,9 @@ func (s *stage) awaitEqual(ctx context.Context, patience time.Duration, strict b
 	defer resume()
 	start := time.Now()
 	last, told := "", "" // what keeps it from being equal
-	var end string // of the log; everything that counts is before it
+	var end string       // of the log; everything that counts is before it
 	var nudged time.Time
+	compared := false
 	for {
 		var before []string
 		var err error
@@ -41,13 +44,20 @@ func (s *stage) awaitEqual(ctx context.Context, patience time.Duration, strict b
 		if err == nil {
 			before, err = s.atRest(ctx, end)
 		}
-		if err == nil {
+		// What is stored is equal, whether or not it is compared in the background: that it is
+		// repaired by that is no excuse.
+		_, unproven := errors.AsType[*unprovenError](err)
+		if err == nil || strict && unproven && !compared {
+			compared = true
 			err = s.compare(ctx)
 			after, restless := s.atRest(ctx, end)
+			if _, unproven = errors.AsType[*unprovenError](restless); unproven && err != nil {
+				restless = nil
+			}
 			switch {
 			case err == nil && restless == nil && slices.Equal(before, after):
 				s.journal.say("equal, %.1fs later", time.Since(start).Seconds())
-				return s.problems(ctx)
+				return nil
 			case err == nil:
 				err = restless
 			case strict && restless == nil && slices.Equal(before, after) && differs(err):
@@ -71,8 +81,8 @@ func (s *stage) awaitEqual(ctx context.Context, patience time.Duration, strict b
 	}
 }
 
-// atRest returns the physical indices when the slot has come to the end of what is committed, none
-// is being built, nothing that was asked for is undone, and none is unproven.
+// atRest returns the physical indices, with no error when the slot has come to the end of what is
+// committed, none is being built, nothing that was asked for is undone, and none is unproven.
 func (s *stage) atRest(ctx context.Context, end string) (physical []string, err error) {
 	var confirmed string
 	var there bool
@@ -100,8 +110,6 @@ func (s *stage) atRest(ctx context.Context, end string) (physical []string, err 
 		return nil, fmt.Errorf("%d of %d indices are complete", complete, len(indices))
 	case open > 0:
 		return nil, fmt.Errorf("%d requests are not done", open)
-	case unproven != "":
-		return nil, fmt.Errorf("unproven: %s", unproven)
 	}
 	all, err := s.search.Indices(ctx, "*")
 	if err != nil {
@@ -115,8 +123,16 @@ func (s *stage) atRest(ctx context.Context, end string) (physical []string, err 
 	if len(physical) != len(indices) {
 		return nil, fmt.Errorf("%d physical indices for %d: %v", len(physical), len(indices), physical)
 	}
+	if unproven != "" {
+		return physical, &unprovenError{unproven}
+	}
 	return physical, nil
 }
+
+// An unprovenError says that an index is being compared with its table in the background.
+type unprovenError struct{ why string }
+
+func (e *unprovenError) Error() string { return "unproven: " + e.why }
 
 // A differenceError says that an index was compared with its table and differs.
 type differenceError struct{ text string }
@@ -161,21 +177,54 @@ func (s *stage) addedColumns(ctx context.Context) (names []string, err error) {
 	return names, err
 }
 
+// A comparison is the last one in the background of an index.
+type comparison struct {
+	Index, Physical string
+	Number          int64
+	Found           int64 // differences
+}
+
+func (s *stage) comparisons(ctx context.Context) (all []comparison, err error) {
+	ctx, cancel := context.WithTimeout(ctx, queryLimit)
+	defer cancel()
+	conn, err := pgx.Connect(ctx, s.url)
+	if err != nil {
+		return nil, err
+	}
+	defer conn.Close(context.WithoutCancel(ctx))
+	rows, err := conn.Query(ctx, `SELECT index_name, physical, last_number, last_found FROM dbsync_ctrl.proofs`)
+	if err != nil {
+		return nil, err
+	}
+	return pgx.CollectRows(rows, pgx.RowToStructByPos[comparison])
+}
+
 // problems says what is left of a round although everything is equal: dead letters, and
-// differences that a comparison in the background has found, which were there before it.
-func (s *stage) problems(ctx context.Context) error {
-	var letters, found int
+// differences that comparisons in the background have found since, which was before it became so.
+// Where it is strict none may have been there.
+func (s *stage) problems(ctx context.Context, before []comparison, strict bool) error {
+	var letters int
 	var examples string
-	err := s.query(ctx, `SELECT (SELECT count(*) FROM dbsync_ctrl.dead_letters), coalesce((SELECT sum(last_found) FROM dbsync_ctrl.proofs), 0)::int,
-		coalesce((SELECT string_agg(t, '; ') FROM (SELECT index_name || ' ' || doc_id || ': ' || reason AS t FROM dbsync_ctrl.dead_letters LIMIT 3) l), '')`, nil, &letters, &found, &examples)
+	err := s.query(ctx, `SELECT (SELECT count(*) FROM dbsync_ctrl.dead_letters),
+		coalesce((SELECT string_agg(t, '; ') FROM (SELECT index_name || ' ' || doc_id || ': ' || reason AS t FROM dbsync_ctrl.dead_letters LIMIT 3) l), '')`, nil, &letters, &examples)
 	if err != nil {
 		return err
 	}
-	if letters > 0 {
-		s.journal.say("  %d dead letters: %s", letters, examples)
+	say := s.journal.say
+	if strict {
+		say = s.journal.wrong
 	}
-	if found > 0 {
-		s.journal.say("  %d differences were found by comparisons in the background", found)
+	if letters > 0 {
+		say("%d dead letters: %s", letters, examples)
+	}
+	after, err := s.comparisons(ctx)
+	if err != nil {
+		return err
+	}
+	for _, c := range after {
+		if c.Found > 0 && !slices.Contains(before, c) {
+			say("a comparison in the background has found %d differences of %s, in %s", c.Found, c.Index, c.Physical)
+		}
 	}
 	return nil
 }

@@ -22,6 +22,7 @@ type kind struct {
 	begin  func(ctx context.Context, s *stage, f *fault) error
 	end    func(ctx context.Context, s *stage, f *fault) error // nil: it has no end of its own
 
+	amid    bool // it may wait until a large bulk request is on its way
 	heavy   bool // no other heavy one is in the same round
 	lenient bool // index and table may differ for longer after it than writing takes
 }
@@ -29,14 +30,14 @@ type kind struct {
 // kinds are all there are, the mild ones with the larger weights.
 func kinds() []*kind {
 	return []*kind{
-		{name: "kill", weight: 8, draw: drawKill, begin: beginKill, end: endKill},
+		{name: "kill", weight: 8, draw: drawKill, begin: beginKill, end: endKill, amid: true},
 		{name: "terminate", weight: 3, draw: drawWho, begin: beginSignal(syscall.SIGTERM)},
-		{name: "pause", weight: 8, draw: drawPause, begin: beginPause, end: endPause},
-		{name: "walsender", weight: 6, draw: drawTimes(1, 4), begin: beginWalsender},
-		{name: "sessions", weight: 4, draw: drawWho, begin: beginSessions},
-		{name: "cut", weight: 6, draw: drawLink(0, 0), begin: beginCut},
-		{name: "cut-off", weight: 5, draw: drawLink(time.Second, 6*time.Second), begin: beginCutOff, end: endLink},
-		{name: "half-open", weight: 6, draw: drawDirection, begin: beginHalfOpen, end: endLink},
+		{name: "pause", weight: 8, draw: drawPause, begin: beginPause, end: endPause, amid: true},
+		{name: "walsender", weight: 6, draw: drawTimes(1, 4), begin: beginWalsender, amid: true},
+		{name: "sessions", weight: 4, draw: drawWho, begin: beginSessions, amid: true},
+		{name: "cut", weight: 6, draw: drawLink(0, 0), begin: beginCut, amid: true},
+		{name: "cut-off", weight: 5, draw: drawLink(time.Second, 6*time.Second), begin: beginCutOff, end: endLink, amid: true},
+		{name: "half-open", weight: 6, draw: drawDirection, begin: beginHalfOpen, end: endLink, amid: true},
 		{name: "slow", weight: 5, draw: drawSlow, begin: beginSlow, end: endLink},
 		{name: "narrow", weight: 4, draw: drawNarrow, begin: beginNarrow, end: endLink},
 		{name: "broken-off", weight: 4, draw: drawBrokenOff, begin: beginBrokenOff, end: endLink},
@@ -313,12 +314,20 @@ func inject(what func(f *fault) *testenv.Fault) func(ctx context.Context, s *sta
 func drawLate(d *drawer, f *fault) {
 	f.times, f.choice = d.between(1, 6), d.odds(2)
 	f.lasts = d.time(500*time.Millisecond, 9*time.Second)
+	if d.odds(2) {
+		f.amount = largeBulk
+	}
 }
 
+// largeBulk is how many items a request has that is taken for one of a large transaction.
+const largeBulk = 200
+
+func isLarge(r *testenv.Request) bool { return len(r.Items) >= largeBulk }
+
 // beginLate has bulk requests come to the server when the fault is lifted, or a second before
-// that; the client got 504 by choice, or a broken connection.
+// that; the client got 504 by choice, or a broken connection. They have amount items at least.
 func beginLate(_ context.Context, s *stage, f *fault) error {
-	s.inject(f, testenv.Late(max(f.lasts-time.Second, f.lasts/2), f.choice, f.times, testenv.Bulk))
+	s.inject(f, testenv.Late(max(f.lasts-time.Second, f.lasts/2), f.choice, f.times, func(r *testenv.Request) bool { return r.IsBulk() && len(r.Items) >= f.amount }))
 	return nil
 }
 

@@ -32,6 +32,7 @@ type fault struct {
 	status int    // of HTTP
 	times  int    // requests that are hit
 	amount int    // as the kind says
+	large  bool   // it waits for a large bulk request, and comes while that is on its way
 	choice bool   // as the kind says
 	text   string // as the kind says
 }
@@ -48,7 +49,7 @@ func (f *fault) String() string {
 		there bool
 	}{
 		{"", f.who, f.who != ""}, {"", f.side, f.side != ""}, {"index", f.index, f.index != ""}, {"status", f.status, f.status != 0},
-		{"times", f.times, f.times != 0}, {"amount", f.amount, f.amount != 0}, {"choice", f.choice, f.choice}, {"", f.text, f.text != ""},
+		{"times", f.times, f.times != 0}, {"large", f.large, f.large}, {"amount", f.amount, f.amount != 0}, {"choice", f.choice, f.choice}, {"", f.text, f.text != ""},
 	} {
 		if part.there {
 			b.WriteString(strings.TrimRight(" "+part.name, " "))
@@ -76,6 +77,7 @@ func drawRound(seed uint64, number int, kinds []*kind) *round {
 		if f.kind.draw != nil {
 			f.kind.draw(d, &f)
 		}
+		f.large = f.kind.amid && d.odds(2)
 		if f.kind.heavy && heavy {
 			continue // one of them takes the round as it is
 		}

@@ -10,43 +10,50 @@ import (
 	"syscall"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"tidemark/testenv"
 )
 
 // run makes rounds until the time is over or something is wrong, and returns how many.
 func (s *stage) run(ctx context.Context, o options, kinds []*kind) (rounds int, err error) {
+	err = s.withInstances(ctx, func(ctx context.Context) error {
+		if err := s.awaitEqual(ctx, o.patience, true); err != nil {
+			return fmt.Errorf("before the first round: %w", err)
+		}
+		begin := time.Now()
+		for n := o.first; n == o.first || time.Since(begin) < o.length; n++ {
+			if err := s.round(ctx, drawRound(o.seed, n, kinds), o.patience); err != nil {
+				return fmt.Errorf("round %d: %w", n, err)
+			}
+			rounds++
+		}
+		return nil
+	})
+	return rounds, err
+}
+
+// withInstances has both instances and the watch run while f does.
+func (s *stage) withInstances(ctx context.Context, f func(ctx context.Context) error) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	var all sync.WaitGroup
-	var mu sync.Mutex
-	defer all.Wait()
-	defer cancel()
-	note := func(e error) {
-		if e != nil && ctx.Err() == nil {
-			mu.Lock()
-			err = errors.Join(err, e)
-			mu.Unlock()
-			cancel()
-		}
-	}
+	all, ctx := errgroup.WithContext(ctx)
 	for _, i := range s.instances() {
-		all.Go(func() { note(i.keep(ctx, s.binary)) })
+		all.Go(func() error { return i.keep(ctx, s.binary) })
 	}
-	if err := s.awaitEqual(ctx, o.patience, true); err != nil {
-		return 0, fmt.Errorf("before the first round: %w", err)
-	}
-	all.Go(func() { s.watch.mark(ctx) })
-	all.Go(func() { s.watch.run(ctx) })
-	begin := time.Now()
-	for n := o.first; n == o.first || time.Since(begin) < o.length; n++ {
-		if err := s.round(ctx, drawRound(o.seed, n, kinds), o.patience); err != nil {
-			mu.Lock()
-			defer mu.Unlock()
-			return rounds, errors.Join(err, context.Cause(ctx))
-		}
-		rounds++
-	}
-	return rounds, nil
+	all.Go(func() error {
+		s.watch.mark(ctx)
+		return nil
+	})
+	all.Go(func() error {
+		s.watch.run(ctx)
+		return nil
+	})
+	all.Go(func() error {
+		defer cancel()
+		return f(ctx)
+	})
+	return all.Wait()
 }
 
 // A step is the begin or the end of a fault.
@@ -60,6 +67,10 @@ type step struct {
 func (s *stage) round(ctx context.Context, r *round, patience time.Duration) error {
 	s.journal.say("round %d: %d faults", r.number, len(r.faults))
 	s.watch.resume()
+	before, err := s.comparisons(ctx)
+	if err != nil {
+		return err
+	}
 	s.held = make(map[*fault]*testenv.Fault)
 	begin := time.Now()
 
@@ -105,7 +116,10 @@ func (s *stage) round(ctx context.Context, r *round, patience time.Duration) err
 	if err := s.lift(r); err != nil {
 		return err
 	}
-	return s.awaitEqual(ctx, patience, !r.lenient())
+	if err := s.awaitEqual(ctx, patience, !r.lenient()); err != nil {
+		return err
+	}
+	return s.problems(ctx, before, !r.lenient())
 }
 
 // take takes a step and says what came of it.
@@ -121,10 +135,27 @@ func (s *stage) take(ctx context.Context, step step, begun map[*fault]bool) {
 		}
 		return
 	}
+	if f.large {
+		s.awaitLarge(ctx)
+	}
 	s.journal.say("%s", f)
 	begun[f] = true
 	if err := f.kind.begin(ctx, s, f); err != nil {
 		s.journal.say("  %v", err)
+	}
+}
+
+// largePatience bounds the wait for a large bulk request: there may be none any more.
+const largePatience = 4 * time.Second
+
+// awaitLarge returns while a large bulk request is on its way, if one comes.
+func (s *stage) awaitLarge(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, largePatience)
+	defer cancel()
+	seen := s.proxy.Inject(testenv.Watch(isLarge))
+	defer seen.Lift()
+	if seen.Await(ctx, 1) != nil {
+		s.journal.say("no large request came")
 	}
 }
 
