@@ -226,24 +226,7 @@ func Delay(by time.Duration, times int, match func(*Request) bool) *Fault {
 func Late(by time.Duration, answered bool, times int, match func(*Request) bool) *Fault {
 	f := newFault(match, times, nil)
 	f.effect = func(x *exchange) {
-		late := *x
-		late.ctx = x.proxy.later
-		f.passing.Add(1)
-		passes := x.proxy.passLater(func() {
-			defer f.passing.Done()
-			timer := time.NewTimer(by)
-			defer timer.Stop()
-			select {
-			case <-timer.C:
-			case <-f.release:
-			case <-late.ctx.Done():
-				return
-			}
-			_, _ = late.forward(late.request.Body) // nobody asks for the answer any more
-		})
-		if !passes {
-			f.passing.Done()
-		}
+		f.passLater(x, by)
 		if answered {
 			x.refuse(http.StatusGatewayTimeout)
 		} else {
@@ -253,8 +236,41 @@ func Late(by time.Duration, answered bool, times int, match func(*Request) bool)
 	return f
 }
 
-// passLater runs f, which Close waits for; not at all once the proxy is closed.
-func (p *SearchProxy) passLater(f func()) bool {
+// Twice passes requests on, and a copy of each after a time, as a network may that has lost
+// sight of the first. Lift and [Fault.Passed] do what they do for Late.
+func Twice(by time.Duration, times int, match func(*Request) bool) *Fault {
+	f := newFault(match, times, nil)
+	f.effect = func(x *exchange) {
+		f.passLater(x, by)
+		x.pass()
+	}
+	return f
+}
+
+// passLater passes a request on after a time, or when f is lifted.
+func (f *Fault) passLater(x *exchange, by time.Duration) {
+	late := *x
+	late.ctx = x.proxy.later
+	f.passing.Add(1)
+	passes := x.proxy.start(func() {
+		defer f.passing.Done()
+		timer := time.NewTimer(by)
+		defer timer.Stop()
+		select {
+		case <-timer.C:
+		case <-f.release:
+		case <-late.ctx.Done():
+			return
+		}
+		_, _ = late.forward(late.request.Body) // nobody asks for the answer any more
+	})
+	if !passes {
+		f.passing.Done()
+	}
+}
+
+// start runs f, which Close waits for; not at all once the proxy is closed.
+func (p *SearchProxy) start(f func()) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.closed {
@@ -264,7 +280,7 @@ func (p *SearchProxy) passLater(f func()) bool {
 	return true
 }
 
-// Passed waits until every request that a fault of [Late] held was passed on and answered.
+// Passed waits until every request that a fault of [Late] or [Twice] held was passed on and answered.
 // It is lifted before.
 func (f *Fault) Passed() { f.passing.Wait() }
 

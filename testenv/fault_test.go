@@ -172,6 +172,15 @@ func TestFaults(t *testing.T) {
 		soon.Passed()
 		stored(before + 1)
 
+		twice := p.Inject(Twice(time.Hour, 1, Bulk))
+		whole("twice")
+		stored(before + 2)
+		do(t, s, "DELETE", index+"/_doc/twice", "")
+		stored(before + 1)
+		twice.Lift()
+		twice.Passed()
+		stored(before + 2)
+
 		p.Freeze()
 		short, cancel := context.WithTimeout(ctx, 200*time.Millisecond)
 		if _, _, err := post(short, p, index+"/_bulk", bulkOf("10")); !errors.Is(err, context.DeadlineExceeded) {

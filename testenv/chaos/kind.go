@@ -42,6 +42,7 @@ func kinds() []*kind {
 		{name: "narrow", weight: 4, draw: drawNarrow, begin: beginNarrow, end: endLink},
 		{name: "broken-off", weight: 4, draw: drawBrokenOff, begin: beginBrokenOff, end: endLink},
 		{name: "late", weight: 8, draw: drawLate, begin: beginLate, end: endLate},
+		{name: "twice", weight: 5, draw: drawLate, begin: beginTwice, end: endLate},
 		{name: "lost", weight: 6, draw: drawTimes(1, 6), begin: inject(func(f *fault) *testenv.Fault { return testenv.LoseAnswer(f.times, testenv.Bulk) })},
 		{name: "lost-any", weight: 3, draw: drawTimes(1, 6), begin: inject(func(f *fault) *testenv.Fault { return testenv.LoseAnswer(f.times, nil) })},
 		{name: "dropped", weight: 3, draw: drawTimes(1, 6), begin: inject(func(f *fault) *testenv.Fault { return testenv.Drop(f.times, testenv.Bulk) })},
@@ -328,6 +329,12 @@ func isLarge(r *testenv.Request) bool { return len(r.Items) >= largeBulk }
 // that; the client got 504 by choice, or a broken connection. They have amount items at least.
 func beginLate(_ context.Context, s *stage, f *fault) error {
 	s.inject(f, testenv.Late(max(f.lasts-time.Second, f.lasts/2), f.choice, f.times, func(r *testenv.Request) bool { return r.IsBulk() && len(r.Items) >= f.amount }))
+	return nil
+}
+
+// beginTwice has copies of bulk requests come again.
+func beginTwice(_ context.Context, s *stage, f *fault) error {
+	s.inject(f, testenv.Twice(max(f.lasts-time.Second, f.lasts/2), f.times*3, func(r *testenv.Request) bool { return r.IsBulk() && len(r.Items) >= f.amount }))
 	return nil
 }
 

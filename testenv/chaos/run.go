@@ -170,24 +170,17 @@ func (s *stage) liftLate(f *fault) {
 	}
 }
 
-// passLate does so with all that are held.
+// passLate does so with all, and ends what the proxy does.
 func (s *stage) passLate() {
 	for f := range s.held {
-		if f.kind.name == "late" {
-			s.liftLate(f)
-		}
+		s.liftLate(f)
 	}
 }
 
 // lift takes all off that may be left: of servers and instances the ends of the faults have done so.
 // An instance that was not told of an edited mapping is told now.
 func (s *stage) lift(r *round) (err error) {
-	for f, held := range s.held {
-		held.Lift()
-		if f.kind.name == "late" {
-			held.Passed()
-		}
-	}
+	s.passLate()
 	if slices.ContainsFunc(r.faults, func(f fault) bool { return f.kind.name == "mapping" }) {
 		for _, i := range s.instances() {
 			err = errors.Join(err, i.restart(syscall.SIGHUP)) // one that just starts ends by it, and starts again
