@@ -153,7 +153,9 @@ func wreak(ctx context.Context, o options, out io.Writer) error {
 	}
 	err = errors.Join(err, s.close())
 	if len(failures) > 0 {
-		fmt.Fprintf(out, "\nwhat happened last:\n%s\n\nwhat was wrong:\n  %s\n\nlogs: %s\nagain: %s\n", j.tail(), strings.Join(failures, "\n  "), folder, o.repeat())
+		last := o
+		last.first += rounds
+		fmt.Fprintf(out, "\nwhat happened last:\n%s\n\nwhat was wrong:\n  %s\n\nlogs: %s\nagain: %s\nfrom that round on: %s\n", j.tail(), strings.Join(failures, "\n  "), folder, o.repeat(), last.repeat())
 		return fmt.Errorf("%d things were wrong, see above", len(failures))
 	}
 	if err != nil {
