@@ -85,22 +85,21 @@ func (s *stage) round(ctx context.Context, r *round, patience time.Duration) err
 		writing.Go(func() { errs[w] = made[w].run(limited, r.writers[w]) })
 	}
 
-	var steps []step
-	for n := range r.faults {
-		f := &r.faults[n]
-		steps = append(steps, step{f.at, f, false})
-		if f.kind.end != nil {
-			steps = append(steps, step{f.at + f.lasts, f, true})
+	for steps := beginnings(r); len(steps) > 0; {
+		next := steps[0]
+		steps = steps[1:]
+		if err := pause(ctx, next.at-time.Since(begin)); err != nil {
+			cancel() // what has begun is lifted all the same
 		}
-	}
-	slices.SortStableFunc(steps, func(a, b step) int { return cmp.Compare(a.at, b.at) })
-	begun := make(map[*fault]bool)
-	for _, step := range steps {
-		if err := pause(ctx, step.at-time.Since(begin)); err != nil {
-			cancel()
-			break // what has begun is lifted all the same
+		if ctx.Err() != nil && !next.end {
+			continue
 		}
-		s.take(ctx, step, begun)
+		s.take(ctx, next)
+		if !next.end && next.fault.kind.end != nil {
+			// From when it really began: what was waited for, or a server's start, takes time.
+			steps = append(steps, step{time.Since(begin) + next.fault.lasts, next.fault, true})
+			slices.SortStableFunc(steps, func(a, b step) int { return cmp.Compare(a.at, b.at) })
+		}
 	}
 	writing.Wait()
 	if err := errors.Join(errs...); err != nil {
@@ -122,25 +121,24 @@ func (s *stage) round(ctx context.Context, r *round, patience time.Duration) err
 	return s.problems(ctx, before, !r.lenient())
 }
 
-// take takes a step and says what came of it.
-func (s *stage) take(ctx context.Context, step step, begun map[*fault]bool) {
-	f := step.fault
-	if step.end {
-		if !begun[f] {
-			return
-		}
-		s.journal.say("end of %s", f)
-		if err := f.kind.end(ctx, s, f); err != nil {
-			s.journal.say("  %v", err)
-		}
-		return
+func beginnings(r *round) (steps []step) {
+	for n := range r.faults {
+		steps = append(steps, step{r.faults[n].at, &r.faults[n], false})
 	}
-	if f.large {
+	return steps
+}
+
+// take takes a step and says what came of it.
+func (s *stage) take(ctx context.Context, step step) {
+	f := step.fault
+	do, what := f.kind.begin, f.String()
+	if step.end {
+		do, what = f.kind.end, "end of "+what
+	} else if f.large {
 		s.awaitLarge(ctx)
 	}
-	s.journal.say("%s", f)
-	begun[f] = true
-	if err := f.kind.begin(ctx, s, f); err != nil {
+	s.journal.say("%s", what)
+	if err := do(ctx, s, f); err != nil {
 		s.journal.say("  %v", err)
 	}
 }
