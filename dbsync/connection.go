@@ -54,6 +54,10 @@ func (s *Syncer) connect(ctx context.Context) error {
 	}
 }
 
+// beginTimeout bounds the time from the connecting of a stream to the answer that it has begun:
+// until then nobody notices that the other end is gone.
+const beginTimeout = time.Minute
+
 // tryConnect opens a stream from where the slot stands, or from the position up to which
 // everything is stored if that is further.
 func (s *Syncer) tryConnect(ctx context.Context) error {
@@ -63,11 +67,13 @@ func (s *Syncer) tryConnect(ctx context.Context) error {
 		return err
 	}
 	q := s.newQueue(max(slot.confirmed, s.Position()))
-	conn, err := connectReplication(ctx, s.config)
+	begin, cancel := context.WithTimeout(ctx, beginTimeout)
+	defer cancel()
+	conn, err := connectReplication(begin, s.config)
 	if err != nil {
 		return err
 	}
-	system, err := pglogrepl.IdentifySystem(ctx, conn)
+	system, err := pglogrepl.IdentifySystem(begin, conn)
 	if err != nil {
 		conn.Close(context.WithoutCancel(ctx))
 		return fmt.Errorf("identify the database system: %w", err)
@@ -76,7 +82,7 @@ func (s *Syncer) tryConnect(ctx context.Context) error {
 		conn.Close(context.WithoutCancel(ctx))
 		return &ClusterChangedError{Slot: s.slot, OldSystem: s.system, System: system.SystemID, OldTimeline: s.timeline, Timeline: system.Timeline}
 	}
-	st, err := startStream(ctx, conn, streamOptions{slot: s.slot, publication: s.publication, messages: s.eventTriggers, known: slot.confirmed, queue: q, groups: s.batchBounds(), notes: s, log: s.log})
+	st, err := startStream(begin, conn, streamOptions{slot: s.slot, publication: s.publication, messages: s.eventTriggers, known: slot.confirmed, queue: q, groups: s.batchBounds(), notes: s, log: s.log})
 	if err != nil {
 		// It may have been dropped or invalidated since it was looked at, which says more.
 		if _, now := s.slotNow(ctx); IsPermanent(now) {

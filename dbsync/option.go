@@ -82,10 +82,11 @@ func ForTables(tableNames ...string) SyncerOpt {
 	}
 }
 
-// WithLogger sets where the Syncer says what it does. The default is silence.
+// WithLogger sets where the Syncer says what it does. The default is silence. Errors are logged without
+// the values of rows, see [WithoutValues].
 func WithLogger(log *slog.Logger) SyncerOpt {
 	return func(s *Syncer) error {
-		s.log = log
+		s.log = slog.New(withholding{log.Handler()})
 		return nil
 	}
 }

@@ -191,7 +191,7 @@ func (s *stream) read(ctx context.Context) error {
 			if m.Code == "55000" { // object_not_in_prerequisite_state
 				return s.unpublished(m.Message)
 			}
-			s.log.Debug("the server remarks", "slot", s.slot, "severity", m.Severity, "message", m.Message)
+			s.log.Debug("the server remarks", "slot", s.slot, "severity", m.Severity, "message", withheldMessage(m.Message, m.Code, m.Routine))
 			continue
 		case *pgproto3.CopyDone:
 			return errors.New("read the replication stream: the server has ended it")

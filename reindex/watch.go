@@ -59,7 +59,7 @@ func (m *Manager) watch(ctx context.Context) error {
 			// What is noted is as it was, so it comes again.
 			m.o.Logger.Warn("the indices are not as the catalog is yet, trying again", "error", err)
 			if failures = min(failures+1, maxLookFailures); failures >= retry.Patience {
-				alarm = m.o.Alarm.Keep(alarm, "look at the catalog", err.Error())
+				alarm = m.o.Alarm.Keep(alarm, "look at the catalog", dbsync.WithoutValues(err))
 			}
 			pause, wake = interval<<failures, nil // a request of the next attempt wakes, too, and is no reason for another one
 		default:

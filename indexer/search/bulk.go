@@ -431,7 +431,7 @@ func (b *Bulk) judgeItems(ops []dbsync.Operation, items []item) outcome {
 			out.left, out.wait, out.overloaded = append(out.left, *op), true, true
 			out.suspect, out.status = out.suspect || it.Status != http.StatusTooManyRequests, it.Status
 			if out.failure == "" {
-				out.failure = fmt.Sprintf("search server %s: item of index %s answered with %d: %s", b.client.where(), op.Index, it.Status, it.Error.text())
+				out.failure = fmt.Sprintf("search server %s: item of index %s answered with %d %s: %s", b.client.where(), op.Index, it.Status, it.kind(), withheld(it.Error.text()))
 			}
 		}
 	}

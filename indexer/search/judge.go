@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -34,6 +35,33 @@ type DocError struct {
 
 func (e *DocError) Error() string {
 	return fmt.Sprintf("document %s/%s refused with status %d (%s): %s", e.Index, e.ID, e.Status, e.Type, e.Reason)
+}
+
+// WithoutValues is the error for logs: the document is named, and not quoted.
+func (e *DocError) WithoutValues() string {
+	return fmt.Sprintf("document %s/%s refused with status %d (%s): %s; the dead letter has the whole reason", e.Index, e.ID, e.Status, e.Type, withheld(e.Reason))
+}
+
+// atPlace is where in a document the server stopped, before the reason.
+var atPlace = regexp.MustCompile(`^\[\d+:\d+\] `)
+
+// inBrackets finds what a reason has in brackets, and the words before, which say whether it is a name.
+var inBrackets = regexp.MustCompile(`(?:(date )?(\S+) )?\[[^\]]*\]`)
+
+// ofNames are words that a name follows; but a date field is one that could not be read.
+var ofNames = []string{"field", "fields", "type", "mapper", "for", "index", "to"}
+
+// withheld returns of a reason what does not come from a document: what it begins with, up to
+// where it quotes, and of what is in brackets names of fields and types.
+func withheld(reason string) string {
+	reason = inBrackets.ReplaceAllStringFunc(atPlace.ReplaceAllString(reason, ""), func(found string) string {
+		words, _, _ := strings.Cut(found, "[")
+		if slices.Contains(ofNames, strings.TrimSpace(words)) {
+			return found
+		}
+		return words + "[…]"
+	})
+	return dbsync.Beginning(reason)
 }
 
 // An itemError is the error object of an answer, as far as we read it.
@@ -259,6 +287,9 @@ func explain(index string, status int, kind string, e *itemError) (key, text str
 		return "search server refuses the credentials", reason + "; hint: correct search.user and search.password, or search.api_key"
 	case 403:
 		return "search server forbids writing to " + index, reason + "; hint: grant the user write, create_index and manage on the index and its alias"
+	}
+	if e != nil { // what cannot be read may be quoted
+		reason = fmt.Sprintf("%d %s: %s", status, kind, withheld(e.text()))
 	}
 	return fmt.Sprintf("search server answers bulk requests with %d", status),
 		reason + "; hint: look for a proxy between, and whether search.urls is the REST port of the cluster"

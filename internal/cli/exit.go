@@ -87,7 +87,7 @@ func explain(err error) []string {
 		}
 		return paragraphs
 	}
-	text, hint := err.Error(), ""
+	text, hint := dbsync.WithoutValues(err), ""
 	if e, ok := errors.AsType[*usageError](err); ok {
 		text = strings.Join(strings.Fields(text), " ") // suggestions come on lines of their own
 		hint = "see " + e.help + " --help"

@@ -7,6 +7,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"tidemark/dbsync"
 	"tidemark/indexer/search"
 	"tidemark/internal/admin"
 	"tidemark/internal/version"
@@ -27,7 +28,7 @@ func (s *Service) Status() admin.Status {
 		QueueMessages: int64(stream.Messages), QueueBytes: int64(stream.Bytes),
 	}
 	if failure := s.failure.Load(); failure != nil {
-		status.Failure = (*failure).Error()
+		status.Failure = dbsync.WithoutValues(*failure)
 	}
 	status.ReadyWhileUnproven = s.config.Verify.ReadyWhileUnproven
 	for _, ix := range s.config.Indices {
