@@ -181,7 +181,7 @@ func beginWalsender(ctx context.Context, s *stage, f *fault) error {
 
 func beginSessions(ctx context.Context, s *stage, f *fault) (err error) {
 	for _, i := range s.chosen(ctx, f.who) {
-		err = errors.Join(err, s.exec(ctx, s.url, fmt.Sprintf(`SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = '%s' AND backend_type = 'client backend'`, i.name)))
+		err = errors.Join(err, s.exec(ctx, s.url, fmt.Sprintf(`SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE split_part(application_name, ' ', 1) = '%s' AND backend_type = 'client backend'`, i.name)))
 	}
 	return err
 }

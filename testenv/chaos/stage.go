@@ -170,7 +170,7 @@ func (s *stage) chosen(ctx context.Context, who string) []*instance {
 
 // active is the name of the instance that reads the slot, "" for none.
 func (s *stage) active(ctx context.Context) (name string, err error) {
-	err = s.query(ctx, `SELECT coalesce((SELECT application_name FROM pg_stat_replication r JOIN pg_replication_slots s ON s.active_pid = r.pid WHERE s.slot_name = $1), '')`, []any{slot}, &name)
+	err = s.query(ctx, `SELECT coalesce((SELECT split_part(application_name, ' ', 1) FROM pg_stat_replication r JOIN pg_replication_slots s ON s.active_pid = r.pid WHERE s.slot_name = $1), '')`, []any{slot}, &name)
 	return name, err
 }
 
