@@ -524,9 +524,11 @@ func endRestart(_ context.Context, s *stage, _ *fault) (err error) {
 	return err
 }
 
-// choice has the instances be down while it is set back.
+// choice has the instances be down while it is set back. The snapshot is taken early, so that
+// much is changed after it.
 func drawSetBack(d *drawer, f *fault) {
 	f.choice = d.odds(2)
+	f.at = d.time(0, span/4)
 	f.lasts = d.time(3*time.Second, 8*time.Second)
 }
 
