@@ -74,7 +74,11 @@ func prepare(ctx context.Context, c *mapping.Config, log *slog.Logger, patience 
 	if p.Client != nil && p.Tables != nil {
 		clusterErr = join(clusterErr, p.definitions(ctx, c, log, patience))
 	}
-	if err := join(databaseErr, clusterErr); err != nil {
+	err := join(databaseErr, clusterErr)
+	if err == nil {
+		err = p.checkNewest(ctx, c)
+	}
+	if err != nil {
 		p.Close()
 		return nil, err
 	}
@@ -111,7 +115,7 @@ func SyncerOptions(c *mapping.Config, tables catalog.Tables, log *slog.Logger) [
 		dbsync.WithReplicationSlot(c.Postgres.Slot),
 		dbsync.WithPublication(c.Postgres.Publication),
 		dbsync.WithCtrlNamespace(c.Postgres.ControlSchema),
-		dbsync.ForTables(tables.Published()...),
+		dbsync.ForTables(c.Postgres.PublishColumns.Published(c.Indices, tables)...),
 		dbsync.WithLogger(log),
 	}
 	if c.Postgres.EventTriggers {
