@@ -63,3 +63,6 @@ func LoggerOf(option SyncerOpt) *slog.Logger {
 
 // Record notes a position before it is confirmed.
 func (s *Syncer) Record(ctx context.Context, lsn pglogrepl.LSN) error { return s.record(ctx, lsn) }
+
+// Undecodable returns the error of a change that Postgres makes no message of.
+func Undecodable(refused *pgconn.PgError) error { return &undecodableError{refused} }

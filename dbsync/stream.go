@@ -240,9 +240,14 @@ func (s *stream) read(ctx context.Context) error {
 // and who waits for the change is told by Status. It does not unwrap, see [IsPermanent].
 type undecodableError struct{ refused *pgconn.PgError }
 
-func (e *undecodableError) Error() string {
-	return fmt.Sprintf("Postgres cannot decode a change: %v; hint: if a value is too large (a bytea takes twice its size, 1 GB at most), and no document needs its column, "+
-		"have the publication leave it out; then drop the slot, and start with on_slot_lost: reindex", e.refused)
+func (e *undecodableError) Error() string { return e.text(e.refused.Error()) }
+
+// WithoutValues is the error for logs, see the function of that name.
+func (e *undecodableError) WithoutValues() string { return e.text(WithoutValues(e.refused)) }
+
+func (e *undecodableError) text(refused string) string {
+	return fmt.Sprintf("Postgres cannot decode a change: %s; hint: if a value is too large (a bytea takes twice its size, 1 GB at most), and no document needs its column, "+
+		"have the publication leave it out; then drop the slot, and start with on_slot_lost: reindex", refused)
 }
 
 // unpublished is what comes of a publication that did not exist at this point of the log:

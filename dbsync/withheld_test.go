@@ -70,6 +70,9 @@ func TestLoggerWithoutValues(t *testing.T) {
 	log := dbsync.LoggerOf(dbsync.WithLogger(slog.New(slog.NewTextHandler(&out, nil))))
 	err := fmt.Errorf("read: %w", &pgconn.PgError{Severity: "ERROR", Code: "22P02", Message: `invalid input syntax for type integer: "` + canary + `"`})
 	log.Warn("first", "error", err)
+	if text := dbsync.WithoutValues(fmt.Errorf("read: %w", dbsync.Undecodable(&pgconn.PgError{Code: "22021", Message: `invalid byte sequence for encoding "UTF8": 0xe9 ` + canary}))); strings.Contains(text, canary) || !strings.Contains(text, "cannot decode a change") {
+		t.Error(text)
+	}
 	log.With("slot", "s").WithGroup("g").Error("second", "error", err)
 	if text := out.String(); strings.Contains(text, canary) || strings.Count(text, "invalid input syntax for type integer …") != 2 {
 		t.Error(text)
