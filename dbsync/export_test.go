@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/jackc/pglogrepl"
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
@@ -59,3 +60,6 @@ func LoggerOf(option SyncerOpt) *slog.Logger {
 	}
 	return s.log
 }
+
+// Record notes a position before it is confirmed.
+func (s *Syncer) Record(ctx context.Context, lsn pglogrepl.LSN) error { return s.record(ctx, lsn) }

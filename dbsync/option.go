@@ -109,12 +109,21 @@ func OnSlot(f func(ctx context.Context) error) SyncerOpt {
 }
 
 // WithNewSlot allows a slot that was lost, or that belongs to another database system,
-// to be dropped and made anew, where NewSyncer otherwise returns a [*SlotLostError] or a
-// [*ClusterChangedError]. [Syncer.Generation] is another one then, and everything has to
+// to be dropped and made anew, where NewSyncer otherwise returns a [*SlotLostError], a
+// [*ClusterChangedError] or a [*SetBackError]. [Syncer.Generation] is another one then, and everything has to
 // be read again.
 func WithNewSlot() SyncerOpt {
 	return func(s *Syncer) error {
 		s.newSlot = true
+		return nil
+	}
+}
+
+// WithLoss tells of a loss that only what was stored shows: the slot, if it is one that was used
+// before, is as one that is found to be lost.
+func WithLoss(loss *SetBackError) SyncerOpt {
+	return func(s *Syncer) error {
+		s.loss = loss
 		return nil
 	}
 }

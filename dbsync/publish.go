@@ -38,7 +38,7 @@ func (p *plan) planPublication(ctx context.Context, conn *pgx.Conn) (isNew bool,
 		return false, err
 	}
 	if look.oid == 0 {
-		statement, made := s.newPublication(look, p.state.watermarks)
+		statement, made := s.newPublication(look)
 		p.publication.step(fmt.Sprintf("make publication %s for %d tables", s.publication, len(all)), func(ctx context.Context, conn *pgx.Conn) error {
 			return s.createPublication(ctx, conn, statement, made)
 		})
@@ -142,9 +142,9 @@ func (s *Syncer) watermarkStatements() []string {
 	}
 }
 
-// newPublication is the statement that makes the publication for the tables of a look, and for the
-// watermark table where that is not among them yet, and what is to be noted of it.
-func (s *Syncer) newPublication(look *publicationLook, watermarks bool) (statement string, c publicationChange) {
+// newPublication is the statement that makes the publication for the tables of a look, in the order of
+// their names, and for the watermark table, and what is to be noted of it.
+func (s *Syncer) newPublication(look *publicationLook) (statement string, c publicationChange) {
 	options := "publish_via_partition_root = true"
 	if s.serverVersion >= 180000 {
 		options += ", publish_generated_columns = stored"
@@ -156,14 +156,15 @@ func (s *Syncer) newPublication(look *publicationLook, watermarks bool) (stateme
 			continue
 		}
 		wanted := s.wantedList(look, t, removeExtras)
-		tables = append(tables, t.name+t.columnList(wanted))
+		if t.name != s.control(s.wmTable) {
+			tables = append(tables, t.name+t.columnList(wanted))
+		}
 		if wanted != nil {
 			c.made = append(c.made, madeMembership{table: t.oid})
 		}
 	}
-	if !watermarks {
-		tables = append(tables, s.control(s.wmTable))
-	}
+	slices.Sort(tables)
+	tables = append(tables, s.control(s.wmTable)) // which may not be there yet
 	return fmt.Sprintf("CREATE PUBLICATION %s FOR TABLE %s WITH (%s)", quoteIdent(s.publication), only(tables), options), c
 }
 

@@ -165,7 +165,10 @@ func (m *Manager) walkAll(ctx context.Context, end until) error {
 			return context.Cause(ctx)
 		}
 		m.serveWake.raise() // for who waits for it
+		setBack, isSetBack := errors.AsType[*dbsync.SetBackError](err)
 		switch t := trouble[x]; {
+		case isSetBack:
+			return setBack // nothing that is written from here on can be right
 		case err == nil:
 			t.end()
 		case errors.Is(err, verify.ErrBusy):

@@ -51,10 +51,11 @@ func (m *Manager) watch(ctx context.Context) error {
 		pause, wake := interval, m.lookWake
 		again, err := m.look(ctx, w)
 		_, lost := errors.AsType[*dbsync.SlotLostError](err)
+		_, setBack := errors.AsType[*dbsync.SetBackError](err)
 		switch {
 		case ctx.Err() != nil:
 			return context.Cause(ctx)
-		case lost:
+		case lost, setBack:
 			return err // changes of all tables are missing from here on
 		case err != nil:
 			// What is noted is as it was, so it comes again.

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 
 	"tidemark/dbsync"
@@ -100,6 +101,23 @@ func (i *item) kind() string {
 		return ""
 	}
 	return i.Error.Type
+}
+
+// currentVersion returns the version of the document, or of its deletion, that an operation found in
+// place of its own; false where the answer does not name it. All servers write it alike:
+// "[ID]: version conflict, current version [20] is higher than the one provided [15]".
+func currentVersion(it *item) (version int64, ok bool) {
+	if it.Status != http.StatusConflict || it.Error == nil {
+		return 0, false
+	}
+	const before = "current version ["
+	at := strings.LastIndex(it.Error.Reason, before) // the id, which may hold anything, comes first
+	if at < 0 {
+		return 0, false
+	}
+	number, _, _ := strings.Cut(it.Error.Reason[at+len(before):], "]")
+	version, err := strconv.ParseInt(number, 10, 64)
+	return version, err == nil
 }
 
 // judgeItem says what the answer to one operation means.

@@ -74,7 +74,11 @@ func prepare(ctx context.Context, c *mapping.Config, log *slog.Logger, patience 
 	if p.Client != nil && p.Tables != nil {
 		clusterErr = join(clusterErr, p.definitions(ctx, c, log, patience))
 	}
-	if err := join(databaseErr, clusterErr); err != nil {
+	err := join(databaseErr, clusterErr)
+	if err == nil {
+		err = p.checkNewest(ctx, c)
+	}
+	if err != nil {
 		p.Close()
 		return nil, err
 	}

@@ -40,6 +40,9 @@ func (s *Service) Status() admin.Status {
 	if wait := stream.LockWait; wait != nil {
 		status.Alarms = append(status.Alarms, admin.Alarm{Key: "wait for a lock", Text: wait.Text, Since: wait.Since})
 	}
+	if wait := stream.StandbyWait; wait != nil {
+		status.Alarms = append(status.Alarms, admin.Alarm{Key: "wait for standbys", Text: wait.Text, Since: wait.Since})
+	}
 	for _, trouble := range stream.Troubles {
 		status.Alarms = append(status.Alarms, admin.Alarm{Key: trouble.What, Text: fmt.Sprintf("failed %d times in a row: %s", trouble.Times, trouble.Err), Since: trouble.Since})
 	}
