@@ -116,7 +116,7 @@ func (r *rowReader) narrow(ctx context.Context, searches []relatedSearch, err er
 	if len(s.lookups) > 0 {
 		of = "a row of " + s.lookups[0].Path.Table().String() + " that changed"
 	}
-	if err := r.handler.o.Doubted(ctx, r.plan.Documents, fmt.Sprintf("the documents of %s were not found: %v", of, err)); err != nil {
+	if err := r.handler.o.Doubted(ctx, r.plan.Documents, fmt.Sprintf("the documents of %s were not found: %s", of, dbsync.WithoutValues(err))); err != nil {
 		return nil, err
 	}
 	return searches[:last], nil
