@@ -4,7 +4,21 @@ package dbsync
 func (s *Syncer) SetTrackerLimit(keys int) {
 	s.tracker.mu.Lock()
 	defer s.tracker.mu.Unlock()
-	s.tracker.limit = keys
+	s.tracker.limits.keys = keys
+}
+
+// SetTracked bounds the transactions that are remembered.
+func (s *Syncer) SetTracked(n int) {
+	s.tracker.mu.Lock()
+	defer s.tracker.mu.Unlock()
+	s.tracker.limits.tracked = n
+}
+
+// Tracked returns how many transactions, and tables of them, are remembered.
+func (s *Syncer) Tracked() int {
+	s.tracker.mu.Lock()
+	defer s.tracker.mu.Unlock()
+	return s.tracker.tracked
 }
 
 // NewMarker returns a Syncer that can do nothing but mark operations.

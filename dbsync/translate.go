@@ -32,6 +32,9 @@ func (s *Syncer) translate(run context.Context, msgs []message, done translation
 	again := false
 	return retry(run, s.log, "translate changes", func() (translation, error) {
 		t := done
+		if err := s.forgetVisible(run); err != nil {
+			return t, err
+		}
 		if again || t.messages == 0 {
 			t = translation{tx: done.tx}
 			s.building.reset()
