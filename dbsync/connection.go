@@ -63,7 +63,7 @@ func (s *Syncer) tryConnect(ctx context.Context) error {
 		return err
 	}
 	q := s.newQueue(max(slot.confirmed, s.Position()))
-	conn, err := connectReplication(ctx, s.config)
+	conn, err := connectReplication(ctx, s.config, s.maxRow)
 	if err != nil {
 		return err
 	}

@@ -5,12 +5,14 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"io"
 	"maps"
 	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgproto3"
 	"github.com/jackc/pgx/v5/stdlib"
 
 	"tidemark/dbsync/pgname"
@@ -69,9 +71,15 @@ func openDB(cfg *pgx.ConnConfig) *sql.DB {
 	return db
 }
 
-// connectReplication opens a replication connection.
-func connectReplication(ctx context.Context, cfg *pgx.ConnConfig) (*pgconn.PgConn, error) {
+// connectReplication opens a replication connection. maxRow is that of WithMaxRowBytes, 0: none.
+func connectReplication(ctx context.Context, cfg *pgx.ConnConfig, maxRow int) (*pgconn.PgConn, error) {
 	c := cfg.Config.Copy()
+	c.MaxProtocolMessageBodyLen = 0
+	if maxRow > 0 {
+		c.BuildFrontend = func(r io.Reader, w io.Writer) *pgproto3.Frontend {
+			return pgproto3.NewFrontend(newValueCutter(r, min(maxRow, batchBytes)), w)
+		}
+	}
 	c.RuntimeParams["replication"] = "database"
 	// The default of the server may be off, or shorter than a full queue takes.
 	c.RuntimeParams["wal_sender_timeout"] = "60s"
