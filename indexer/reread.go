@@ -429,8 +429,12 @@ func isStatementError(err error) bool {
 	return ok && strings.HasPrefix(pg.Code, "42")
 }
 
-// IsDataError reports whether Postgres takes exception to a value.
+// IsDataError reports whether Postgres takes exception to a value, or a row is larger than what
+// is read.
 func IsDataError(err error) bool {
+	if _, large := errors.AsType[*dbsync.RowTooLargeError](err); large {
+		return true
+	}
 	pg, ok := errors.AsType[*pgconn.PgError](err)
 	return ok && strings.HasPrefix(pg.Code, "22")
 }
@@ -475,6 +479,6 @@ func KeysQuery(p *RowPlan, keys [][][]byte) (query string, args [][]byte) {
 		}
 		args = append(args, value.TextArray(column))
 	}
-	return fmt.Sprintf("SELECT %s FROM ROWS FROM (%s) AS k(%s) JOIN %s %s ON %s",
-		p.Selection.List, &from, strings.Join(names, ", "), p.Table.From(), mapping.Root, &on), args
+	return p.Selection.Statement(fmt.Sprintf("ROWS FROM (%s) AS k(%s) JOIN %s %s ON %s",
+		&from, strings.Join(names, ", "), p.Table.From(), mapping.Root, &on)), args
 }
