@@ -57,7 +57,7 @@ func newStream(t *testing.T, db *testenv.Database, indices string, more ...strin
 	tables := more
 	for _, ix := range s.config.Indices {
 		d := &Documents{Index: ix}
-		d.SetTargets(ix.Name)
+		d.SetTargets(Target{Alias: ix.Name})
 		s.targets[ix.Name] = d
 		documents = append(documents, d)
 	}
@@ -435,7 +435,11 @@ func TestTranslate(t *testing.T) {
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			for index, targets := range test.targets {
-				s.targets[index].SetTargets(targets...)
+				var set []Target
+				for _, alias := range targets {
+					set = append(set, Target{Alias: alias})
+				}
+				s.targets[index].SetTargets(set...)
 			}
 			var got []string
 			for _, line := range caughtUp {

@@ -5,7 +5,6 @@ import (
 	"errors"
 
 	"tidemark/indexer"
-	"tidemark/indexer/search"
 	"tidemark/reindex/control"
 	"tidemark/reindex/verify"
 )
@@ -50,7 +49,7 @@ func (m *Manager) backfill(ctx context.Context, x *index) error {
 // backfillSource reads the table that st is at. It notes in st, in the control schema and in the
 // index what is stored.
 func (m *Manager) backfillSource(ctx context.Context, x *index, st *control.State, bar verify.Bar) error {
-	plan, err := indexer.NewRowPlan(x.documents, x.Sources[st.Source], m.o.Catalog.Tables(), search.WriteAlias(st.Name, st.Building.Physical))
+	plan, err := indexer.NewRowPlan(x.documents, x.Sources[st.Source], m.o.Catalog.Tables(), targets(st.Name, st.Building)...)
 	if err != nil {
 		return err
 	}

@@ -20,6 +20,7 @@ func part(schema string) *dbsync.SchemaPart {
 		{Name: "tables of indices, requests and dead letters, of this or any earlier version", Up: setupTables},
 		{Name: "mappings, tables and partitions of indices as JSON with names and a version of its own", Up: nameJSON},
 		{Name: "table of what is proven of indices", Up: setupProofs},
+		{Name: "where the versions of documents begin", Up: setupBases},
 	}}
 }
 
@@ -257,6 +258,13 @@ func nameJSON(ctx context.Context, tx pgx.Tx) error {
 		}
 	}
 	return nil
+}
+
+// setupBases is step 4. The documents of earlier versions have positions of the log as versions,
+// which are below those that are counted from its beginning.
+func setupBases(ctx context.Context, tx pgx.Tx) error {
+	_, err := tx.Exec(ctx, `ALTER TABLE indices ADD COLUMN live_base pg_lsn NOT NULL DEFAULT '0/0', ADD COLUMN building_base pg_lsn NOT NULL DEFAULT '0/0'`)
+	return err
 }
 
 func encodeMapping(text string) (string, error) {
