@@ -77,7 +77,7 @@ func connectReplication(ctx context.Context, cfg *pgx.ConnConfig, maxRow int) (*
 	c.MaxProtocolMessageBodyLen = 0
 	if maxRow > 0 {
 		c.BuildFrontend = func(r io.Reader, w io.Writer) *pgproto3.Frontend {
-			return pgproto3.NewFrontend(newValueCutter(r, min(maxRow, batchBytes)), w)
+			return pgproto3.NewFrontend(newValueCutter(r, cutBytes), w)
 		}
 	}
 	c.RuntimeParams["replication"] = "database"
@@ -121,14 +121,15 @@ func splitTable(name string) ([]string, error) {
 }
 
 // WithConn runs f on a connection of db that nobody else uses meanwhile. The connection is
-// one of pgx, so db is one that pgx opened.
+// one of pgx, so db is one that pgx opened. After a [*RowTooLargeError] it is broken, and the next
+// call gets another one.
 func WithConn(ctx context.Context, db *sql.DB, f func(conn *pgx.Conn) error) error {
 	conn, err := db.Conn(ctx)
 	if err != nil {
 		return fmt.Errorf("connect to Postgres: %w", err)
 	}
 	defer conn.Close()
-	return conn.Raw(func(c any) error { return f(c.(*stdlib.Conn).Conn()) })
+	return conn.Raw(func(c any) error { return rowError(f(c.(*stdlib.Conn).Conn())) })
 }
 
 // sqlState returns the SQLSTATE of a server's error, "" for any other.

@@ -15,7 +15,7 @@ import (
 // WithMaxRowBytes bounds how much memory one row takes, in bytes, 64 KiB to 1 GiB - 1. The default
 // is what Postgres allows, nearly 1 GiB.
 //
-// Of a change in the stream that is larger than 4 MiB, or than n, values of more than 64 KiB are
+// Of a change in the stream that is larger than 4 MiB, whatever n is, values of more than 64 KiB are
 // never held: they are left out as large values are that did not change, which the message does not
 // have either ([UnchangedError]). Such a row has to be read from its table. A message of
 // pg_logical_emit_message of that size comes without its content.
@@ -31,6 +31,10 @@ func WithMaxRowBytes(n int) SyncerOpt {
 		return nil
 	}
 }
+
+// cutBytes is the size of a message from which on it is cut. It does not depend on anything: groups
+// are made by the sizes of messages, and have to be the same when a transaction comes again.
+const cutBytes = batchBytes
 
 // keptValue is up to which size a value of a change is never left out. Keys are smaller: an entry
 // of a btree index has 2.7 kB.
@@ -53,6 +57,9 @@ func (e *RowTooLargeError) Permanent() bool { return true }
 
 // rowError makes a [*RowTooLargeError] of an error that tells of one.
 func rowError(err error) error {
+	if _, known := errors.AsType[*RowTooLargeError](err); known {
+		return err
+	}
 	if e, ok := errors.AsType[*pgproto3.ExceededMaxBodyLenErr](err); ok {
 		return &RowTooLargeError{Bytes: e.ActualBodyLen, Max: e.MaxExpectedBodyLen, Err: err}
 	}

@@ -167,7 +167,7 @@ func (s *Syncer) ReadVisible(ctx context.Context, xids []uint32, tables []string
 // our own is not on disk before everything in front of it is. The place in the stream that
 // it makes means nothing.
 func (s *Syncer) readDurable(ctx context.Context, conn *pgconn.PgConn, f func(conn *pgconn.PgConn) error) error {
-	err := rowError(f(conn))
+	err := f(conn)
 	rollback(ctx, conn)
 	if err != nil {
 		return err

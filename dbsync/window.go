@@ -256,7 +256,7 @@ func (s *Syncer) readRows(ctx context.Context, conn *pgconn.PgConn, w *Window) e
 		w.rows = append(w.rows, appendTuple(slabs.alloc(n)[:0], values))
 	}
 	if _, err := result.Close(); err != nil {
-		return fmt.Errorf("read a window: %w", rowError(err))
+		return fmt.Errorf("read a window: %w", err)
 	}
 	w.took = time.Since(began)
 	if found != len(w.Key) {

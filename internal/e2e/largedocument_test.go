@@ -54,12 +54,13 @@ func TestTooLargeDocument(t *testing.T) {
 	t.Parallel()
 	s := newSetup(t, shared(t))
 	s.cluster = ", max_document_bytes: 64KiB"
-	const long = `(SELECT string_agg(md5(i::text), '') FROM generate_series(1, 2500) i)`       // 80 kB
+	const long = `(SELECT string_agg(md5(i::text), '') FROM generate_series(1, 2500) i)`      // 80 kB
 	const longest = `(SELECT string_agg(md5(i::text), '') FROM generate_series(1, 160000) i)` // 5 MB, which no message of the stream is read with
-	s.db.Exec(t, `CREATE TABLE items (id bigint PRIMARY KEY, kind text, body text, secret text)`,
+	const bomb = `(SELECT jsonb_agg('1e130000'::numeric) FROM generate_series(1, 12))`        // 1.5 MB of text, 200 bytes where it is stored
+	s.db.Exec(t, `CREATE TABLE items (id bigint PRIMARY KEY, kind text, body text, secret text, data jsonb)`,
 		`CREATE TABLE parts (id bigint PRIMARY KEY, item_id bigint, body text)`, `ALTER TABLE parts REPLICA IDENTITY FULL`,
-		`INSERT INTO items SELECT i, 'open', 'small', '' FROM generate_series(1, 500) i`,
-		`UPDATE items SET body = `+long+` WHERE id = 7`,
+		`INSERT INTO items SELECT i, 'open', 'small', '', NULL FROM generate_series(1, 500) i`,
+		`UPDATE items SET body = `+long+` WHERE id = 7`, `UPDATE items SET data = `+bomb+` WHERE id = 11`,
 		`UPDATE items SET body = `+long+`, kind = 'closed' WHERE id = 8`,
 		`UPDATE items SET secret = `+longest+` WHERE id = 9`,
 		`INSERT INTO parts SELECT i, 10, (SELECT string_agg(md5(j::text), '') FROM generate_series(1, 300) j) FROM generate_series(1, 10) i`)
@@ -77,27 +78,28 @@ func TestTooLargeDocument(t *testing.T) {
 			t.Errorf("dead letters: %v, want %v", got, want)
 		}
 	}
-	refused([]string{"7", "8"}, []string{"7", "10"})
+	refused([]string{"7", "8", "11"}, []string{"7", "10"})
 	i := s.start(t, "run")
 	s.awaitCaughtUp(t, i)
 	s.checkSynced(t)
-	letters("7 index 400", "7 index 400", "8 index 400", "10 index 400")
+	letters("7 index 400", "7 index 400", "8 index 400", "10 index 400", "11 index 400")
 
 	// What the stream brings: the message has the row; a value of it is left out; a related row
 	// changes; what is large is no part of the document, or of no document.
 	s.db.Exec(t, `UPDATE items SET body = `+long+` WHERE id = 20`, `UPDATE items SET body = `+longest+` WHERE id = 21`,
 		`INSERT INTO parts SELECT 100, 22, `+long, `UPDATE items SET secret = `+longest+`, body = 'new' WHERE id = 23`,
 		`UPDATE items SET kind = 'closed', body = `+longest+` WHERE id = 24`,
-		`INSERT INTO items VALUES (600, 'open', `+longest+`, '')`, `DELETE FROM items WHERE id = 8`)
-	refused([]string{"7", "20", "21", "24", "600"}, []string{"7", "10", "20", "21", "22", "600"})
+		`INSERT INTO items VALUES (600, 'open', `+longest+`, '', NULL)`, `DELETE FROM items WHERE id = 8`,
+		`UPDATE items SET data = `+bomb+` WHERE id = 25`)
+	refused([]string{"7", "11", "20", "21", "24", "25", "600"}, []string{"7", "10", "20", "21", "22", "600"})
 	s.awaitCaughtUp(t, i)
 	s.checkSynced(t)
-	letters("7 index 400", "7 index 400", "8 index 400", "10 index 400",
+	letters("7 index 400", "7 index 400", "8 index 400", "10 index 400", "11 index 400", "25 index 400",
 		"20 index 400", "20 index 400", "21 index 400", "21 index 400", "22 index 400", "24 index 400", "600 index 400", "600 index 400")
-	s.start(t, "verify", s.alias("flat")).fail(t, 1, "5 documents differ from the tables")
+	s.start(t, "verify", s.alias("flat")).fail(t, 1, "7 documents differ from the tables")
 
 	// Small again.
-	s.db.Exec(t, `UPDATE items SET body = 'small again' WHERE id IN (7, 20, 21, 24, 600)`, `DELETE FROM parts WHERE item_id IN (10, 22)`)
+	s.db.Exec(t, `UPDATE items SET data = NULL WHERE id IN (11, 25)`, `UPDATE items SET body = 'small again' WHERE id IN (7, 20, 21, 24, 600)`, `DELETE FROM parts WHERE item_id IN (10, 22)`)
 	refused(nil, nil)
 	s.awaitCaughtUp(t, i)
 	s.checkSynced(t)
