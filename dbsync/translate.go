@@ -305,7 +305,7 @@ func (s *Syncer) MarkTruncated(index string) {
 }
 
 // MarkOperation puts an operation into the batch under way. Version, Group and Xid are filled in
-// unless the handler has set a Version, and Body is copied. To be called by a handler.
+// unless the handler has set a Version, and Body is copied unless it is Given. To be called by a handler.
 func (s *Syncer) MarkOperation(op Operation) {
 	if op.Version == 0 {
 		op.Version, op.Group, op.Xid = s.version, s.group, s.xid
