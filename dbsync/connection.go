@@ -15,11 +15,11 @@ var ErrSlotInUse = errors.New("the slot is in use by another process")
 
 // acquire connects to the slot, however long it takes.
 func (s *Syncer) acquire(run context.Context) error {
-	_, err := retry(run, s.log, "follow slot "+s.slot, func() (struct{}, error) { return struct{}{}, s.connect(run) })
+	_, err := retry(run, s, "follow slot "+s.slot, func() (struct{}, error) { return struct{}{}, s.connect(run) })
 	if err != nil || s.onSlot == nil {
 		return err
 	}
-	_, err = retry(run, s.log, "begin to follow slot "+s.slot, func() (struct{}, error) { return struct{}{}, s.onSlot(run) })
+	_, err = retry(run, s, "begin to follow slot "+s.slot, func() (struct{}, error) { return struct{}{}, s.onSlot(run) })
 	return err
 }
 

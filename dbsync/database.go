@@ -129,7 +129,7 @@ func WithConn(ctx context.Context, db *sql.DB, f func(conn *pgx.Conn) error) err
 		return fmt.Errorf("connect to Postgres: %w", err)
 	}
 	defer conn.Close()
-	return conn.Raw(func(c any) error { return rowError(f(c.(*stdlib.Conn).Conn())) })
+	return conn.Raw(func(c any) error { return tooLargeRow(f(c.(*stdlib.Conn).Conn())) })
 }
 
 // sqlState returns the SQLSTATE of a server's error, "" for any other.

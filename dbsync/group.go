@@ -27,6 +27,9 @@ func (g *grouper) add(m *message) {
 		*g = grouper{max: g.max}
 	case pglogrepl.MessageTypeCommit:
 		m.group, m.last = g.group, true
+		if g.messages == 0 && g.group > 0 {
+			m.group-- // of the last change
+		}
 		*g = grouper{max: g.max}
 		return
 	case pglogrepl.MessageTypeInsert, pglogrepl.MessageTypeUpdate, pglogrepl.MessageTypeDelete, pglogrepl.MessageTypeTruncate:

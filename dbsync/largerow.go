@@ -40,7 +40,8 @@ const cutBytes = batchBytes
 // of a btree index has 2.7 kB.
 const keptValue = 64 << 10
 
-// A RowTooLargeError reports that a row of a select is larger than [WithMaxRowBytes] lets in.
+// A RowTooLargeError reports that a row of a select is larger than [WithMaxRowBytes] lets in. It is
+// inside of a [*RowError].
 type RowTooLargeError struct {
 	Bytes, Max int
 	Err        error
@@ -52,16 +53,10 @@ func (e *RowTooLargeError) Error() string {
 
 func (e *RowTooLargeError) Unwrap() error { return e.Err }
 
-// Permanent marks it for [IsPermanent]: the same statement gives the same row.
-func (e *RowTooLargeError) Permanent() bool { return true }
-
-// rowError makes a [*RowTooLargeError] of an error that tells of one.
-func rowError(err error) error {
-	if _, known := errors.AsType[*RowTooLargeError](err); known {
-		return err
-	}
-	if e, ok := errors.AsType[*pgproto3.ExceededMaxBodyLenErr](err); ok {
-		return &RowTooLargeError{Bytes: e.ActualBodyLen, Max: e.MaxExpectedBodyLen, Err: err}
+// tooLargeRow makes a [*RowError] of an error that tells of a [*RowTooLargeError].
+func tooLargeRow(err error) error {
+	if e, ok := errors.AsType[*pgproto3.ExceededMaxBodyLenErr](err); ok && !IsRowError(err) {
+		return &RowError{&RowTooLargeError{Bytes: e.ActualBodyLen, Max: e.MaxExpectedBodyLen, Err: err}}
 	}
 	return err
 }

@@ -31,6 +31,9 @@ type Status struct {
 	// LockWait is the lock that is waited for longest, nil if none is.
 	LockWait *LockWait
 
+	// Troubles are what fails again and again without coming further, the oldest first.
+	Troubles []Trouble
+
 	// Messages were received and are not forwarded; Bytes of them are held in memory.
 	Messages, Bytes int
 }
@@ -53,6 +56,7 @@ func (s *Syncer) Status() Status {
 	status.Position = q.stored
 	status.WALEnd = max(q.reported, pglogrepl.LSN(s.walEnd.Load()))
 	status.Messages, status.Bytes = len(q.msgs), q.bytes
+	status.Troubles = s.troubles.list(status.Position)
 	return status
 }
 

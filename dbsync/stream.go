@@ -182,7 +182,11 @@ func (s *stream) read(ctx context.Context) error {
 			if m.Code == "42704" { // undefined_object
 				return s.unpublished(m.Message)
 			}
-			return fmt.Errorf("read the replication stream: %w", pgconn.ErrorResponseToPgError(m))
+			refused := pgconn.ErrorResponseToPgError(m)
+			if isRowState(m.Code) {
+				return fmt.Errorf("read the replication stream: %w", &undecodableError{refused})
+			}
+			return fmt.Errorf("read the replication stream: %w", refused)
 		case *pgproto3.NoticeResponse:
 			if m.Code == "55000" { // object_not_in_prerequisite_state
 				return s.unpublished(m.Message)
@@ -227,6 +231,16 @@ func (s *stream) read(ctx context.Context) error {
 			return fmt.Errorf("read the replication stream: message of unknown kind %q", data[0])
 		}
 	}
+}
+
+// An undecodableError is what Postgres says when it can make no message of a change. Nothing that
+// is asked for is wrong, so it is tried again, whatever the state: memory may suffice next time,
+// and who waits for the change is told by Status. It does not unwrap, see [IsPermanent].
+type undecodableError struct{ refused *pgconn.PgError }
+
+func (e *undecodableError) Error() string {
+	return fmt.Sprintf("Postgres cannot decode a change: %v; hint: if a value is too large (a bytea takes twice its size, 1 GB at most), and no document needs its column, "+
+		"have the publication leave it out; then drop the slot, and start with on_slot_lost: reindex", e.refused)
 }
 
 // unpublished is what comes of a publication that did not exist at this point of the log:

@@ -98,6 +98,7 @@ type Syncer struct {
 	tracker    *tracker
 	windows    *windows
 	lockWaits  lockWaits
+	troubles   *troubles
 	barrier    barrier // of snapshots
 	lease      lease   // of the slot
 	refreshing atomic.Bool
@@ -185,6 +186,7 @@ func openSyncer(opts []SyncerOpt) (*Syncer, error) {
 		log:       slog.New(slog.DiscardHandler),
 		relations: newRelations(),
 		tracker:   newTracker(),
+		troubles:  newTroubles(),
 		windows:   &windows{open: make(map[string]*Window), marks: make(map[string]*mark)},
 		building:  NewBatch(),
 		keys:      make(map[uint32]keyCache),
@@ -304,7 +306,8 @@ func (s *Syncer) stop(err error) {
 // Run follows the slot until ctx is done, until the handler returns
 // [ErrStopProcessingMessages], or until an error that repeating cannot cure. It returns
 // nil in the first two cases. While another process uses the slot it waits for its turn.
-// A connection that breaks is made again, without end.
+// A connection that breaks is made again, without end; after a pause, which grows, where nothing
+// was stored since the last time.
 func (s *Syncer) Run(ctx context.Context) (err error) {
 	run, err := s.begin(ctx)
 	if err != nil {
@@ -312,6 +315,9 @@ func (s *Syncer) Run(ctx context.Context) (err error) {
 	}
 	defer func() { err = s.finish(err) }()
 
+	broken := s.troubles.watch("read slot " + s.slot)
+	defer broken.over()
+	pause := newPauses()
 	for {
 		// What was received on an earlier connection and is not forwarded comes again.
 		if err := s.acquire(run); err != nil {
@@ -321,7 +327,20 @@ func (s *Syncer) Run(ctx context.Context) (err error) {
 		if IsPermanent(err) || errors.Is(err, ErrStopProcessingMessages) || run.Err() != nil {
 			return err
 		}
-		s.log.Warn("the replication stream broke, connecting again", "slot", s.slot, "error", err)
+		// What Postgres cannot decode ends each connection at the same place.
+		broken.againAt(s.Position(), err)
+		if broken.times() == 1 {
+			pause.Reset()
+			s.log.Warn("the replication stream broke, connecting again", "slot", s.slot, "error", err)
+			continue
+		}
+		d := pause.NextBackOff()
+		s.log.Warn("the replication stream broke at the same position as before, connecting again", "slot", s.slot, "position", s.Position().String(),
+			"times", broken.times(), "error", err, "next_in", d.Round(time.Millisecond))
+		select {
+		case <-run.Done():
+		case <-time.After(d):
+		}
 	}
 }
 

@@ -36,6 +36,7 @@ type trackerWindow struct {
 	related  []uint32
 	watch    *watch
 	low      pglogrepl.LSN
+	since    pglogrepl.LSN // from after which on changes go where its rows go
 	snapshot *Snapshot
 }
 
@@ -147,7 +148,14 @@ func TestTracker(t *testing.T) {
 				if rapid.Bool().Draw(t, "with related rows") {
 					related = []uint32{2}
 				}
-				m.windows = append(m.windows, &trackerWindow{related: related, watch: m.tracker.watch(1, related)})
+				w := &trackerWindow{related: related}
+				if rapid.Bool().Draw(t, "filled anew") {
+					w.since = m.lsn // what was streamed has gone elsewhere
+					w.watch = m.tracker.watch(1, related, m.tracker.moment())
+				} else {
+					w.watch = m.tracker.watch(1, related, 0)
+				}
+				m.windows = append(m.windows, w)
 			},
 			"low": func(t *rapid.T) {
 				w := draw("window", m.windows, func(w *trackerWindow) bool { return w.low == 0 })
@@ -167,6 +175,9 @@ func TestTracker(t *testing.T) {
 				for xid, h := range m.history {
 					if h.commit < w.low && w.snapshot.Visible(uint32(xid)) {
 						continue
+					}
+					if len(h.keys) > 0 && h.commit <= w.since && ok {
+						t.Fatalf("what transaction %d did is lost", xid)
 					}
 					if h.keys == nil && ok {
 						t.Fatalf("transaction %d may have touched any row", xid)
@@ -256,7 +267,7 @@ func TestTrackerKeys(t *testing.T) {
 func TestTrackerOfGivenUpWindow(t *testing.T) {
 	tr := newTracker()
 	defer tr.track(1, []string{"id"})()
-	w := tr.watch(1, nil)
+	w := tr.watch(1, nil, 0)
 	tr.setSnapshot(w, &Snapshot{Xmin: 5, Xmax: 5})
 	tr.begin(5, 10)
 	tr.touch(1, "a")
@@ -273,7 +284,7 @@ func TestTrackerOfGivenUpWindow(t *testing.T) {
 // happens meanwhile.
 func TestTrackerWhileWindowWaits(t *testing.T) {
 	tr := newTracker()
-	w := tr.watch(1, nil)
+	w := tr.watch(1, nil, 0)
 	defer tr.unwatch(w)
 	for xid := uint64(1); xid <= 1000; xid++ {
 		// What the window has last looked at and did not take is a lower bound.
@@ -307,7 +318,7 @@ func TestTrackerIsBounded(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			tr := newTracker()
 			defer tr.track(1, []string{"id"})()
-			w := tr.watch(1, []uint32{2})
+			w := tr.watch(1, []uint32{2}, 0)
 			if test.snapshot != nil {
 				tr.setSnapshot(w, test.snapshot)
 			}
@@ -353,7 +364,7 @@ func heap() int {
 func TestTrackerLearnsOfParents(t *testing.T) {
 	tr := newTracker()
 	tr.limits.tracked = 1
-	w := tr.watch(1, nil)
+	w := tr.watch(1, nil, 0)
 	tr.setSnapshot(w, &Snapshot{Xmin: 5, Xmax: 5})
 	tr.setLow(w, 10)
 	tr.begin(5, 20)

@@ -42,11 +42,12 @@ type tracker struct {
 	mu       sync.Mutex
 	tables   map[uint32]*trackedTable // by relation
 	parents  map[uint32][]uint32      // see Syncer.Inherit
-	finished []*touched               // committed, in the order of the stream
-	open     *touched                 // the transaction that is being received
-	keys     int                      // over all of them
-	bytes    int                      // of these keys
-	tracked  int                      // of finished, see maxTracked
+	begun    Moment
+	finished []*touched // committed, in the order of the stream
+	open     *touched   // the transaction that is being received
+	keys     int        // over all of them
+	bytes    int        // of these keys
+	tracked  int        // of finished, see maxTracked
 	limits   trackerLimits
 	watches  map[*watch]struct{} // of the windows under way
 
@@ -62,10 +63,15 @@ type watch struct {
 	related  []uint32      // that they are made of besides
 	snapshot *Snapshot     // its own, or one that it did not take because it is too old; nil: none yet
 	low      pglogrepl.LSN // 0: not streamed yet
+	since    Moment        // see Select
 
 	again     bool // a transaction that it needs was forgotten: it has to be read again
 	forgotten bool // transactions were forgotten that touched none of its tables, by what was known of them then
 }
+
+// A Moment is how far the stream was handed to the handler: it counts the transactions that had
+// begun. See [Syncer.Moment].
+type Moment uint64
 
 // trackedTable is a table whose touched rows are remembered by key.
 type trackedTable struct {
@@ -77,6 +83,7 @@ type trackedTable struct {
 type touched struct {
 	xid    uint32
 	commit pglogrepl.LSN
+	began  Moment         // counts this one
 	tables []touchedTable // few
 }
 
@@ -96,10 +103,10 @@ func newTracker() *tracker {
 
 // watch begins to keep what a window on a table needs, whose rows are made of related ones
 // besides, until unwatch.
-func (t *tracker) watch(relation uint32, related []uint32) *watch {
+func (t *tracker) watch(relation uint32, related []uint32, since Moment) *watch {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	w := &watch{relation: relation, related: related}
+	w := &watch{relation: relation, related: related, since: since}
 	t.watches[w] = struct{}{}
 	return w
 }
@@ -199,7 +206,15 @@ func (t *tracker) begin(xid uint32, commit pglogrepl.LSN) {
 		}
 		t.forget(t.open)
 	}
-	t.open = &touched{xid: xid, commit: commit}
+	t.begun++
+	t.open = &touched{xid: xid, commit: commit, began: t.begun}
+}
+
+// moment returns how far the stream was handed to the handler.
+func (t *tracker) moment() Moment {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.begun
 }
 
 // touch notes that the open transaction touched the row with this key.
@@ -255,8 +270,9 @@ func (t *tracker) end() {
 //
 // ok is false when the window has to be read again. There are four cases: such a transaction
 // may have touched any row; one that the snapshot does not show is older than the low
-// watermark and touched a related table; one was forgotten, see bound; or the window was given
-// up meanwhile, so that some may have been forgotten.
+// watermark and touched a related table, or began before the moment from which on changes go where
+// the rows go; one was forgotten, see bound; or the window was given up meanwhile, so that some may
+// have been forgotten.
 func (t *tracker) collect(w *watch) (keys map[string]struct{}, ok bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -278,7 +294,7 @@ func (t *tracker) collect(w *watch) (keys map[string]struct{}, ok bool) {
 				}
 				continue
 			}
-			if table.all {
+			if table.all || tx.began <= w.since {
 				return nil, false
 			}
 			for key := range table.keys {

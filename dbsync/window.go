@@ -29,6 +29,11 @@ type Select struct {
 	// does not show yet has the window read again.
 	Related []uint32
 
+	// Since is from where on the handler marks changes of the rows where it marks the rows of the
+	// window as well; zero: it always has. A transaction that began before, and that the window's
+	// snapshot does not show yet, has the window read again: what it did is in no batch for them.
+	Since Moment
+
 	// Query is the statement, Args the text of its parameters, nil for NULL.
 	Query string
 	Args  [][]byte
@@ -159,6 +164,10 @@ func (s *Syncer) awaitStored(ctx context.Context, stored <-chan struct{}) error 
 	}
 }
 
+// Moment returns how far the stream was handed to the handler. What the handler is told to do with
+// changes before the call, it does with all of every transaction that begins after that moment.
+func (s *Syncer) Moment() Moment { return s.tracker.moment() }
+
 // ErrNotRunning is returned by what needs a running Syncer.
 var ErrNotRunning = errors.New("the syncer is not running")
 
@@ -172,7 +181,8 @@ var ErrNotRunning = errors.New("the syncer is not running")
 // many to be remembered, the window is read again.
 //
 // What fails in passing is tried again, without end, until ctx is done. A statement that
-// Postgres refuses gives an error at once, and nothing is handed on.
+// Postgres refuses gives an error at once, and so does one that it gives up because of the
+// rows, a *[RowError]: then nothing is handed on.
 func (s *Syncer) OpenWindow(ctx context.Context, sel Select) (*Window, error) {
 	ctx, cancel, err := s.whileRunning(ctx)
 	if err != nil {
@@ -186,9 +196,14 @@ func (s *Syncer) OpenWindow(ctx context.Context, sel Select) (*Window, error) {
 	release := s.tracker.track(sel.Relation, sel.Key)
 	defer release()
 
-	return retry(ctx, s.log, "read a window", func() (*Window, error) {
+	var atRows error // of which the caller may select fewer
+	w, err := retry(ctx, s, "read a window", func() (*Window, error) {
 		for pause := 10 * time.Millisecond; ; pause *= 2 {
 			w, ok, err := s.readWindow(ctx, sel)
+			if IsRowError(err) {
+				atRows = err
+				return nil, nil
+			}
 			if err != nil || ok {
 				return w, err
 			}
@@ -200,12 +215,16 @@ func (s *Syncer) OpenWindow(ctx context.Context, sel Select) (*Window, error) {
 			}
 		}
 	})
+	if atRows != nil {
+		return nil, atRows
+	}
+	return w, err
 }
 
 // readWindow tries once; ok is false when the rows have to be read again.
 func (s *Syncer) readWindow(ctx context.Context, sel Select) (_ *Window, ok bool, err error) {
 	w := &Window{Select: sel, id: newToken(), outcome: make(chan outcome, 1), stored: make(chan struct{})}
-	w.watch = s.tracker.watch(sel.Relation, sel.Related)
+	w.watch = s.tracker.watch(sel.Relation, sel.Related, sel.Since)
 	defer s.tracker.unwatch(w.watch)
 	s.windows.add(w)
 	defer s.windows.remove(w)
@@ -256,7 +275,7 @@ func (s *Syncer) readRows(ctx context.Context, conn *pgconn.PgConn, w *Window) e
 		w.rows = append(w.rows, appendTuple(slabs.alloc(n)[:0], values))
 	}
 	if _, err := result.Close(); err != nil {
-		return fmt.Errorf("read a window: %w", err)
+		return fmt.Errorf("read a window: %w", AtRows(err))
 	}
 	w.took = time.Since(began)
 	if found != len(w.Key) {

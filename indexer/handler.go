@@ -73,8 +73,8 @@ type Handler struct {
 	merged    pglogrepl.TupleData // see merge
 }
 
-// HandlerOptions says what a Handler works with. All of it is required but Altered, Missed and
-// Announced.
+// HandlerOptions says what a Handler works with. All of it is required but Altered, Missed, Doubted,
+// Announced and Tied.
 type HandlerOptions struct {
 	Syncer    *dbsync.Syncer
 	Documents []*Documents
@@ -93,11 +93,22 @@ type HandlerOptions struct {
 	// run, with an [*UnfitError].
 	Missed func(ctx context.Context, d *Documents, why *UnfitError) error
 
+	// Doubted is called when a row of a related table has changed, and which documents have it in
+	// them cannot be found, because of why, however often it is tried. When it returns nil that is
+	// noted for good, and the index is going to be compared with its tables. nil: it is tried again,
+	// with everything else of the batch.
+	Doubted func(ctx context.Context, d *Documents, why string) error
+
 	// Announced is called when a message of the stream says that somebody changed the catalog, see
 	// [dbsync.WithEventTriggers]. It must not wait for the stream. xid is the transaction that did it:
 	// others may not see it yet, see [dbsync.Syncer.ReadVisible]. One transaction may announce many
 	// changes, and each change twice.
 	Announced func(xid uint32)
+
+	// Tied is called at the end of a transaction that has more groups of changes than versions can
+	// tell apart, see [search.MaxGroup], before its position is confirmed: a copy of a request that
+	// comes late may leave an older document. nil: nobody has to know.
+	Tied func(ctx context.Context) error
 }
 
 // root is a table whose rows are documents. It is the Origin of the operations on them.
@@ -204,6 +215,17 @@ func (h *Handler) HandleBeginMessage(_ int, msg *pglogrepl.BeginMessage) error {
 	h.xid = msg.Xid
 	if h.compiled != h.o.Catalog.Version() {
 		return h.recompile()
+	}
+	return nil
+}
+
+// HandleCommitMessage reports a transaction whose changes have not all got a version of their own.
+func (h *Handler) HandleCommitMessage(_ int, msg *pglogrepl.CommitMessage) error {
+	if h.o.Syncer.Group() <= search.MaxGroup || h.o.Tied == nil {
+		return nil
+	}
+	if err := h.o.Tied(h.ctx); err != nil {
+		return fmt.Errorf("note that the changes of a transaction at %s have too few versions: %w", msg.CommitLSN, err)
 	}
 	return nil
 }

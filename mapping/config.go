@@ -114,6 +114,10 @@ type Bulk struct {
 	Requests  int // at the same time, 1 to 64; default 4
 	Bytes     int // of one request before compression, 64 KiB to 90 MiB; default 8 MiB. A larger document goes alone
 	Documents int // of one request, 1 to 100,000; default 5,000
+
+	// PoisonAfter is how long a document is tried that the cluster answers with 5xx, or not at all,
+	// while it takes others, before it is a dead letter: 1 s to 24 h; default 10 min. 0: without end.
+	PoisonAfter time.Duration
 }
 
 // Admin is the server of the status page, metrics and health.

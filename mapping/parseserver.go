@@ -160,6 +160,8 @@ func (r *reader) bulk(n *yaml.Node, path string, b *Bulk) {
 		"requests":  r.integer(&b.Requests, 1, limit.MaxRequests),
 		"bytes":     r.size(&b.Bytes, limit.MinBytes, limit.MaxBytes, "search servers take requests of 100 MiB (http.max_content_length) at the most"),
 		"documents": r.integer(&b.Documents, 1, limit.MaxDocuments),
+
+		"poison_after": r.interval(&b.PoisonAfter, limit.MinPoisonAfter, limit.MaxPoisonAfter),
 	})
 }
 

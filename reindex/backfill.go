@@ -53,7 +53,10 @@ func (m *Manager) backfillSource(ctx context.Context, x *index, st *control.Stat
 	if err != nil {
 		return err
 	}
-	return m.copyRows(ctx, indexer.NewPager(plan, st.Cursor), func(c *chunk) error {
+	rows := indexer.NewPager(plan, st.Cursor)
+	// What was streamed before the index was there, and is not seen yet, has not gone to it.
+	rows.Since = m.o.Syncer.Moment()
+	return m.copyRows(ctx, rows, func(c *chunk) error {
 		st.Cursor = indexer.KeyTexts(c.cursor)
 		rows := int64(c.window.Len())
 		st.Done += rows

@@ -34,6 +34,12 @@ func (m *Manager) Missed(ctx context.Context, d *indexer.Documents, why *indexer
 	return nil
 }
 
+// Doubted has an index compared with its tables, of whose documents some could not be found when a
+// row changed that is in them: for [indexer.HandlerOptions].
+func (m *Manager) Doubted(ctx context.Context, d *indexer.Documents, why string) error {
+	return m.unprove(ctx, m.byName[d.Index.Name], why)
+}
+
 // hold leaves the documents of an index as they are, with an alarm that says why. The index misses
 // changes from here on, so the control schema has no generation of it when hold returns, and
 // whatever process comes builds it anew. A crash before costs nothing: it has missed none yet.

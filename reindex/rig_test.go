@@ -167,6 +167,9 @@ func (r *rig) open(t testing.TB, o options) (*process, error) {
 		Missed: func(ctx context.Context, d *indexer.Documents, why *indexer.UnfitError) error {
 			return p.manager.Missed(ctx, d, why)
 		},
+		Doubted: func(ctx context.Context, d *indexer.Documents, why string) error {
+			return p.manager.Doubted(ctx, d, why)
+		},
 		Altered: func(*catalog.Table) {
 			if o.altered != nil {
 				o.altered(p.manager)

@@ -4,10 +4,13 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 
 	"tidemark/dbsync"
-) // A verdict is what one answer means for an operation, or for a whole request.
+)
+
+// A verdict is what one answer means for an operation, or for a whole request.
 type verdict uint8
 
 const (
@@ -108,10 +111,28 @@ func heldBack(status int, kind string, e *itemError) bool {
 		// master, or has just begun, which passes.
 		return status != http.StatusServiceUnavailable
 	case "illegal_argument_exception":
-		// The alias stands for several indices, none of them marked for writing.
-		return strings.Contains(e.Reason, "no write index is defined for alias")
+		return e.isOf(ofTheIndex)
+	case "illegal_state_exception":
+		return e.isOf(missingPipeline) // which another pipeline calls; with 500
 	}
 	return status == http.StatusUnauthorized || status == http.StatusForbidden
+}
+
+// Parts of reasons that tell of the index, where the type of the error does not.
+var (
+	missingPipeline = []string{
+		"pipeline with id [",    // … does not exist: index.default_pipeline or index.final_pipeline
+		"non-existent pipeline", // that a pipeline calls
+	}
+	fullShard  = []string{"Number of documents in shard"} // … exceeds the limit: 2,147,483,519, with those that are deleted and not merged
+	dataStream = []string{"only write ops with an op_type of create are allowed in data streams"}
+	noOneIndex = []string{"no write index is defined for alias"} // the alias stands for several indices, none of them marked for writing
+	ofTheIndex = slices.Concat(missingPipeline, fullShard, dataStream, noOneIndex)
+)
+
+// isOf reports whether the reason holds one of some texts.
+func (e *itemError) isOf(reasons []string) bool {
+	return slices.ContainsFunc(reasons, func(reason string) bool { return strings.Contains(e.Reason, reason) })
 }
 
 // judgeAnswer says what an answer other than 2xx means for the whole bulk request.
@@ -221,7 +242,16 @@ func explain(index string, status int, kind string, e *itemError) (key, text str
 	case "cluster_block_exception":
 		return "index " + index + " is blocked",
 			fmt.Sprintf("%s; hint: make room on the disks if they are full, then take the block off (index.blocks.write, read_only, read_only_allow_delete)", reason)
-	case "illegal_argument_exception":
+	case "illegal_argument_exception", "illegal_state_exception":
+		switch {
+		case e.isOf(missingPipeline):
+			return "index " + index + " has an ingest pipeline that is missing",
+				fmt.Sprintf("%s; hint: PUT /_ingest/pipeline/…, or take it off the index (index.default_pipeline, index.final_pipeline)", reason)
+		case e.isOf(fullShard):
+			return "index " + index + " is full", reason + "; hint: set more number_of_shards in the mapping file, and the index is made anew"
+		case e.isOf(dataStream):
+			return "index " + index + " is a data stream", reason + "; hint: take the data stream's template off our names, and start with --reindex"
+		}
 		return "index " + index + " is not one index", fmt.Sprintf("%s; hint: take the alias off all indices but ours", reason)
 	}
 	switch status {

@@ -128,7 +128,7 @@ func (s *Service) open(ctx context.Context) (err error) {
 	// Nothing is changed in the cluster by who may not have the slot any more.
 	client := s.found.Client.Fenced(s.syncer.HoldsSlot)
 	s.bulk, err = search.NewBulk(client, search.BulkOptions{
-		Requests: c.Search.Bulk.Requests, Bytes: c.Search.Bulk.Bytes, Documents: c.Search.Bulk.Documents,
+		Requests: c.Search.Bulk.Requests, Bytes: c.Search.Bulk.Bytes, Documents: c.Search.Bulk.Documents, PoisonAfter: c.Search.Bulk.PoisonAfter,
 		OnRefused: s.refused, Observe: s.observe, Alarm: s.alarm, Logger: log,
 	})
 	if err != nil {
@@ -148,6 +148,10 @@ func (s *Service) open(ctx context.Context) (err error) {
 		Missed: func(ctx context.Context, d *indexer.Documents, why *indexer.UnfitError) error {
 			return s.manager.Missed(ctx, d, why)
 		},
+		Doubted: func(ctx context.Context, d *indexer.Documents, why string) error {
+			return s.manager.Doubted(ctx, d, why)
+		},
+		Tied: func(ctx context.Context) error { return s.manager.Tied(ctx) },
 		Announced: func(xid uint32) {
 			log.Debug("an event trigger announces a change of the catalog", "xid", xid)
 			s.manager.Look()

@@ -2,6 +2,7 @@ package service
 
 import (
 	"context"
+	"fmt"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -37,6 +38,9 @@ func (s *Service) Status() admin.Status {
 	}
 	if wait := stream.LockWait; wait != nil {
 		status.Alarms = append(status.Alarms, admin.Alarm{Key: "wait for a lock", Text: wait.Text, Since: wait.Since})
+	}
+	for _, trouble := range stream.Troubles {
+		status.Alarms = append(status.Alarms, admin.Alarm{Key: trouble.What, Text: fmt.Sprintf("failed %d times in a row: %s", trouble.Times, trouble.Err), Since: trouble.Since})
 	}
 	counts := s.bulk.Stats()
 	status.Bulk = admin.Bulk{

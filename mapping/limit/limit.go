@@ -2,6 +2,8 @@
 // and a client when it is made. What the one accepts the other must not refuse.
 package limit
 
+import "time"
+
 // Requests at a time.
 const (
 	DefaultRequests = 4
@@ -35,3 +37,10 @@ const (
 
 // RowBytes is how many bytes a row may have that is read for a document of so many.
 func RowBytes(document int) int { return 2*document + 1<<20 }
+
+// How long a document that alone the server answers with an error of its own is tried.
+const (
+	DefaultPoisonAfter = 10 * time.Minute
+	MinPoisonAfter     = time.Second
+	MaxPoisonAfter     = 24 * time.Hour
+)

@@ -272,7 +272,7 @@ func (v *verifier) readPiece(ctx context.Context, conn *pgx.Conn, s *source, pie
 		return v.readUnmade(ctx, conn, s, keys, why)
 	}
 	rows, err := v.readKeys(ctx, conn, s.rowsAgain, keys)
-	if !indexer.IsRefusedValue(err) {
+	if !indexer.IsRefusedValue(err) && !dbsync.IsRowError(err) {
 		return rows, err
 	}
 	if len(piece) > 1 {
@@ -323,6 +323,7 @@ func (v *verifier) readKeys(ctx context.Context, conn *pgx.Conn, plan rowPlan, k
 			there: true, version: string(bytes.Join(values[len(values)-2:], []byte{'/'})), made: sha256.Sum256(r.body)}}
 	}
 	if _, err := result.Close(); err != nil {
+		err = dbsync.AtRows(err)
 		if _, e := conn.Exec(ctx, "ROLLBACK TO SAVEPOINT piece"); e != nil {
 			return nil, errors.Join(err, e)
 		}
