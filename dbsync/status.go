@@ -31,6 +31,10 @@ type Status struct {
 	// LockWait is the lock that is waited for longest, nil if none is.
 	LockWait *LockWait
 
+	// StandbyWait is why nothing comes although the log grows, nil if standbys hold up nothing. It is
+	// looked for every 10 s.
+	StandbyWait *StandbyWait
+
 	// Troubles are what fails again and again without coming further, the oldest first.
 	Troubles []Trouble
 
@@ -43,7 +47,7 @@ func (s *Syncer) Status() Status {
 	s.link.Lock()
 	q, st := s.q, s.st
 	s.link.Unlock()
-	status := Status{LockWait: s.lockWaits.oldest()}
+	status := Status{LockWait: s.lockWaits.oldest(), StandbyWait: s.standbys.get()}
 	if st != nil && st.alive() {
 		status.Connected = true
 		status.Confirmed = pglogrepl.LSN(st.confirmed.Load())

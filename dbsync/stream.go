@@ -188,10 +188,12 @@ func (s *stream) read(ctx context.Context) error {
 			}
 			return fmt.Errorf("read the replication stream: %w", refused)
 		case *pgproto3.NoticeResponse:
-			if m.Code == "55000" { // object_not_in_prerequisite_state
+			// object_not_in_prerequisite_state, which is also what is said of a standby that holds up
+			// the stream, see StandbyWait. The text is in the server's language.
+			if m.Code == "55000" && m.File == "pgoutput.c" {
 				return s.unpublished(m.Message)
 			}
-			s.log.Debug("the server remarks", "slot", s.slot, "severity", m.Severity, "message", m.Message)
+			s.log.Debug("the server remarks", "slot", s.slot, "severity", m.Severity, "message", withheldMessage(m.Message, m.Code, m.Routine))
 			continue
 		case *pgproto3.CopyDone:
 			return errors.New("read the replication stream: the server has ended it")

@@ -1,6 +1,7 @@
 package dbsync
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"errors"
@@ -79,8 +80,9 @@ type Syncer struct {
 	config                                *pgx.ConnConfig
 	db                                    *sql.DB
 	namespace, wmTable, publication, slot string
-	tables                                []string // quoted names
+	tables                                []neededTable
 	newSlot                               bool
+	loss                                  *SetBackError // see WithLoss; nil: none
 	eventTriggers                         bool          // see WithEventTriggers
 	maxRow                                int           // see WithMaxRowBytes; 0: as large as Postgres makes them
 	slotTimeout                           time.Duration // 0: none
@@ -98,14 +100,17 @@ type Syncer struct {
 	tracker    *tracker
 	windows    *windows
 	lockWaits  lockWaits
+	standbys   standbyWaits
 	troubles   *troubles
 	barrier    barrier // of snapshots
 	lease      lease   // of the slot
 	refreshing atomic.Bool
 	walEnd     atomic.Uint64
-	newest     atomic.Int64 // see Status.NewestCommit, in microseconds since 1970; 0: none
+	noted      atomic.Uint64 // up to where the control schema's note of the slot is known to have been, an LSN; 0: not known
+	newest     atomic.Int64  // see Status.NewestCommit, in microseconds since 1970; 0: none
 
-	publishing sync.Mutex // for tables and published while running
+	publishing     sync.Mutex  // for tables and published while running
+	columnsPending atomic.Bool // see ColumnsPending
 
 	link sync.Mutex // for queue and stream
 	q    *queue     // never nil after NewSyncer
@@ -374,9 +379,9 @@ func (s *Syncer) finish(err error) error {
 
 	s.workers.Wait()
 	s.disconnect()
-	var lost *SlotLostError
-	if errors.As(err, &lost) {
-		s.noteLost(run, lost.Reason)
+	// The end may have been asked for because of a loss that another one has found out.
+	if reason := cmp.Or(reasonOf(err), reasonOf(context.Cause(run))); reason != "" {
+		s.noteLost(run, reason)
 	}
 	// What was received and not forwarded comes again, if not to Run then to GetMessages.
 	s.link.Lock()
@@ -404,17 +409,20 @@ func (s *Syncer) record(ctx context.Context, lsn pglogrepl.LSN) error {
 	}
 	s.walEnd.Store(uint64(end))
 	s.tracker.seen(snapshot)
+	if s.standbys.get() != nil { // something has come
+		return s.lookAtStandbys(ctx)
+	}
 	return nil
 }
 
-// look notes where the server's log ends.
+// look notes where the server's log ends, and whether standbys hold up the stream.
 func (s *Syncer) look(ctx context.Context) error {
 	end, err := s.readWALEnd(ctx)
 	if err != nil {
 		return err
 	}
 	s.walEnd.Store(uint64(end))
-	return nil
+	return s.lookAtStandbys(ctx)
 }
 
 // follow is the main loop: what is received is translated and written, and then the slot

@@ -31,6 +31,8 @@ func (r *reader) postgres(n *yaml.Node, path string, p *Postgres) {
 		"publication":    r.checked(&p.Publication, catalog.CheckIdent, "publication: "+DefaultPublication),
 		"control_schema": r.checked(&p.ControlSchema, checkSchema, "control_schema: "+DefaultControlSchema),
 		"event_triggers": r.boolean(&p.EventTriggers),
+
+		"publish_columns": choice(r, &p.PublishColumns, PublishColumnsAuto, PublishColumnsAll, PublishColumnsUsed),
 	})
 	for _, key := range []string{"host", "port", "database", "user", "password", "sslmode"} {
 		if given["url"] != nil && given[key] != nil {

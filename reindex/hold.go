@@ -26,7 +26,7 @@ const (
 // [indexer.HandlerOptions].
 func (m *Manager) Missed(ctx context.Context, d *indexer.Documents, why *indexer.UnfitError) error {
 	x := m.byName[d.Index.Name]
-	if err := m.hold(ctx, x, why.Err.Error()); err != nil {
+	if err := m.hold(ctx, x, dbsync.WithoutValues(why.Err)); err != nil {
 		return err
 	}
 	x.setAltered()
@@ -68,7 +68,7 @@ func (m *Manager) fail(x *index, err error) {
 	defer x.mu.Unlock()
 	x.pause = min(max(2*x.pause, firstPause), lastPause)
 	x.retryAt = time.Now().Add(x.pause)
-	m.raise(x, fmt.Sprintf("%v (tried again in %s, or when the catalog changes)", err, x.pause))
+	m.raise(x, fmt.Sprintf("%s (tried again in %s, or when the catalog changes)", dbsync.WithoutValues(err), x.pause))
 }
 
 // raise raises the alarm of an index. x.mu is held.
@@ -101,7 +101,7 @@ func (m *Manager) failed(ctx context.Context, x *index, err error) error {
 		return err
 	}
 	if unfit, ok := errors.AsType[*indexer.UnfitError](err); ok {
-		if err := m.hold(ctx, x, unfit.Err.Error()); err != nil {
+		if err := m.hold(ctx, x, dbsync.WithoutValues(unfit.Err)); err != nil {
 			return err
 		}
 	}

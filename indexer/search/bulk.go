@@ -1,6 +1,7 @@
 package search
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -72,6 +73,15 @@ type BulkOptions struct {
 	// done when it returns nil; its error ends Write. It is called once at a time, and
 	// must not keep the operations' bodies after its return. Required.
 	OnRefused func(ctx context.Context, refused []Refused) error
+
+	// Newer, if given, is told the highest version that operations of a request have found in place
+	// of their own, of each index, and of which document. Its error ends Write: the version may be one
+	// that nobody can have written.
+	Newer func(ctx context.Context, op *dbsync.Operation, version int64) error
+
+	// Unanswered, if given, is told of the operations of a request of which it is not known what
+	// became: no answer came, or one that is not the search server's. It may be called concurrently.
+	Unanswered func(ops []dbsync.Operation)
 
 	// Observe, if given, is called after each request, concurrently.
 	Observe func(Request)
@@ -205,16 +215,23 @@ func (b *Bulk) cut(ops []dbsync.Operation) (parts []part, refused []Refused, err
 type outcome struct {
 	left       []dbsync.Operation // to be sent again
 	refused    []Refused
-	reasons    map[string]string // why some are held back, for the alarm
-	halve      bool              // left is to be sent in halves
-	overloaded bool              // what came may be due to how much is asked for, or to one of the documents
-	suspect    bool              // what came may be due to one of the documents, and not to how many there are
-	status     int               // of what is suspect; 0: no answer came
-	wait       bool              // left is to be sent after a pause
+	newer      map[string]newerVersion // the highest of each index
+	reasons    map[string]string       // why some are held back, for the alarm
+	halve      bool                    // left is to be sent in halves
+	overloaded bool                    // what came may be due to how much is asked for, or to one of the documents
+	suspect    bool                    // what came may be due to one of the documents, and not to how many there are
+	status     int                     // of what is suspect; 0: no answer came
+	wait       bool                    // left is to be sent after a pause
 	retryAfter time.Duration
 	failure    string       // what to tell when it goes on like this; empty when the request went through
 	broken     error        // the connection broke
 	malformed  *ServerError // the server cannot read the only operation of the request
+}
+
+// A newerVersion is the version that an operation has found in place of its own.
+type newerVersion struct {
+	op      *dbsync.Operation
+	version int64
 }
 
 // hold notes why some operations are held back.
@@ -278,6 +295,11 @@ func (b *Bulk) writePart(ctx context.Context, p part) error {
 		}
 		if err == nil {
 			b.suspectIndices(ctx, at, &out)
+		}
+		if err == nil && b.o.Newer != nil {
+			for _, n := range out.newer {
+				err = cmp.Or(err, b.o.Newer(ctx, n.op, n.version))
+			}
 		}
 		if err == nil && len(out.refused) > 0 {
 			err = b.refuse(ctx, out.refused)
@@ -360,6 +382,9 @@ func (b *Bulk) attempt(ctx context.Context, p part) (outcome, error) {
 	err := r.send(ctx, b.client, path, len(p.ops))
 	took := time.Since(begin)
 	b.count(r, len(p.ops), took, err)
+	if b.o.Unanswered != nil && isUnanswered(ctx, err) {
+		b.o.Unanswered(p.ops)
+	}
 	if err != nil && ctx.Err() != nil {
 		return outcome{}, notDone(context.Cause(ctx), piece{part: p})
 	}
@@ -384,6 +409,21 @@ func (b *Bulk) attempt(ctx context.Context, p part) (outcome, error) {
 		b.pool.Put(r)
 	}
 	return out, nil
+}
+
+// isUnanswered reports whether a request that was sent may have had its effect, or may still have it.
+func isUnanswered(ctx context.Context, err error) bool {
+	if server, ok := errors.AsType[*ServerError](err); ok {
+		return server.Type == "" && server.Status >= 500 // of a proxy, which may have passed the request on
+	}
+	if _, lost := errors.AsType[*LostError](err); !lost {
+		return err != nil && ctx.Err() != nil // given up
+	}
+	if _, fenced := errors.AsType[*FencedError](err); fenced {
+		return false // a server that has got a part of a body does nothing
+	}
+	dial, ok := errors.AsType[*net.OpError](err)
+	return !ok || dial.Op != "dial"
 }
 
 func (b *Bulk) count(r *bulkRequest, operations int, took time.Duration, err error) {
@@ -422,6 +462,12 @@ func (b *Bulk) judgeItems(ops []dbsync.Operation, items []item) outcome {
 			}
 		case superseded:
 			newer++
+			if version, ok := currentVersion(it); ok && version > out.newer[op.Index].version {
+				if out.newer == nil {
+					out.newer = make(map[string]newerVersion)
+				}
+				out.newer[op.Index] = newerVersion{op, version}
+			}
 		case refusedForGood:
 			out.refused = append(out.refused, Refused{*op, &DocError{op.Index, op.ID, it.Status, it.kind(), it.Error.text()}})
 		case held:
@@ -432,7 +478,7 @@ func (b *Bulk) judgeItems(ops []dbsync.Operation, items []item) outcome {
 			out.left, out.wait, out.overloaded = append(out.left, *op), true, true
 			out.suspect, out.status = out.suspect || it.Status != http.StatusTooManyRequests, it.Status
 			if out.failure == "" {
-				out.failure = fmt.Sprintf("search server %s: item of index %s answered with %d: %s", b.client.where(), op.Index, it.Status, it.Error.text())
+				out.failure = fmt.Sprintf("search server %s: item of index %s answered with %d %s: %s", b.client.where(), op.Index, it.Status, it.kind(), withheld(it.Error.text()))
 			}
 		}
 	}

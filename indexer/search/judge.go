@@ -4,7 +4,9 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 
 	"tidemark/dbsync"
@@ -34,6 +36,33 @@ type DocError struct {
 
 func (e *DocError) Error() string {
 	return fmt.Sprintf("document %s/%s refused with status %d (%s): %s", e.Index, e.ID, e.Status, e.Type, e.Reason)
+}
+
+// WithoutValues is the error for logs: the document is named, and not quoted.
+func (e *DocError) WithoutValues() string {
+	return fmt.Sprintf("document %s/%s refused with status %d (%s): %s; the dead letter has the whole reason", e.Index, e.ID, e.Status, e.Type, withheld(e.Reason))
+}
+
+// atPlace is where in a document the server stopped, before the reason.
+var atPlace = regexp.MustCompile(`^\[\d+:\d+\] `)
+
+// inBrackets finds what a reason has in brackets, and the words before, which say whether it is a name.
+var inBrackets = regexp.MustCompile(`(?:(date )?(\S+) )?\[[^\]]*\]`)
+
+// ofNames are words that a name follows; but a date field is one that could not be read.
+var ofNames = []string{"field", "fields", "type", "mapper", "for", "index", "to"}
+
+// withheld returns of a reason what does not come from a document: what it begins with, up to
+// where it quotes, and of what is in brackets names of fields and types.
+func withheld(reason string) string {
+	reason = inBrackets.ReplaceAllStringFunc(atPlace.ReplaceAllString(reason, ""), func(found string) string {
+		words, _, _ := strings.Cut(found, "[")
+		if slices.Contains(ofNames, strings.TrimSpace(words)) {
+			return found
+		}
+		return words + "[…]"
+	})
+	return dbsync.Beginning(reason)
 }
 
 // An itemError is the error object of an answer, as far as we read it.
@@ -72,6 +101,23 @@ func (i *item) kind() string {
 		return ""
 	}
 	return i.Error.Type
+}
+
+// currentVersion returns the version of the document, or of its deletion, that an operation found in
+// place of its own; false where the answer does not name it. All servers write it alike:
+// "[ID]: version conflict, current version [20] is higher than the one provided [15]".
+func currentVersion(it *item) (version int64, ok bool) {
+	if it.Status != http.StatusConflict || it.Error == nil {
+		return 0, false
+	}
+	const before = "current version ["
+	at := strings.LastIndex(it.Error.Reason, before) // the id, which may hold anything, comes first
+	if at < 0 {
+		return 0, false
+	}
+	number, _, _ := strings.Cut(it.Error.Reason[at+len(before):], "]")
+	version, err := strconv.ParseInt(number, 10, 64)
+	return version, err == nil
 }
 
 // judgeItem says what the answer to one operation means.
@@ -259,6 +305,9 @@ func explain(index string, status int, kind string, e *itemError) (key, text str
 		return "search server refuses the credentials", reason + "; hint: correct search.user and search.password, or search.api_key"
 	case 403:
 		return "search server forbids writing to " + index, reason + "; hint: grant the user write, create_index and manage on the index and its alias"
+	}
+	if e != nil { // what cannot be read may be quoted
+		reason = fmt.Sprintf("%d %s: %s", status, kind, withheld(e.text()))
 	}
 	return fmt.Sprintf("search server answers bulk requests with %d", status),
 		reason + "; hint: look for a proxy between, and whether search.urls is the REST port of the cluster"

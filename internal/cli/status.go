@@ -212,6 +212,9 @@ func (r *statusReport) readSlot(ctx context.Context, config *mapping.Config, db 
 	if found.Lost != nil {
 		r.Problems = append(r.Problems, found.Lost.Error())
 	}
+	if found.Standbys != "" {
+		r.Problems = append(r.Problems, found.Standbys)
+	}
 	return nil
 }
 

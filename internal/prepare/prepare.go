@@ -75,7 +75,11 @@ func prepare(ctx context.Context, c *mapping.Config, log *slog.Logger, patience 
 	if p.Client != nil && p.Tables != nil {
 		clusterErr = join(clusterErr, p.definitions(ctx, c, log, patience))
 	}
-	if err := join(databaseErr, clusterErr); err != nil {
+	err := join(databaseErr, clusterErr)
+	if err == nil {
+		err = p.checkNewest(ctx, c)
+	}
+	if err != nil {
 		p.Close()
 		return nil, err
 	}
@@ -112,7 +116,7 @@ func SyncerOptions(c *mapping.Config, tables catalog.Tables, log *slog.Logger) [
 		dbsync.WithReplicationSlot(c.Postgres.Slot),
 		dbsync.WithPublication(c.Postgres.Publication),
 		dbsync.WithCtrlNamespace(c.Postgres.ControlSchema),
-		dbsync.ForTables(tables.Published()...),
+		dbsync.ForTables(c.Postgres.PublishColumns.Published(c.Indices, tables)...),
 		dbsync.WithMaxRowBytes(limit.RowBytes(c.Search.MaxDocumentBytes)),
 		dbsync.WithLogger(log),
 	}

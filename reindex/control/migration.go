@@ -21,6 +21,7 @@ func part(schema string) *dbsync.SchemaPart {
 		{Name: "mappings, tables and partitions of indices as JSON with names and a version of its own", Up: nameJSON},
 		{Name: "table of what is proven of indices", Up: setupProofs},
 		{Name: "where the versions of documents begin", Up: setupBases},
+		{Name: "table of how the shards of indices were recovered", Up: setupRecoveries},
 	}}
 }
 

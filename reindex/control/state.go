@@ -68,6 +68,13 @@ func (st *State) Newest() Version {
 	return st.Live
 }
 
+// Follows reports whether the documents of a physical index have versions of the log that is followed
+// now. The one in use does not, while another one is built since it has missed changes: of its log
+// nothing is known.
+func (st *State) Follows(physical string) bool {
+	return physical != "" && (physical == st.Building.Physical || physical == st.Live.Physical && st.Live.Fingerprint != "")
+}
+
 // NotBuilding notes in memory that nothing is being filled.
 func (st *State) NotBuilding() {
 	st.Building = Version{}
