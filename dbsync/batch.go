@@ -75,7 +75,7 @@ func (b *Batch) Rerouted(op *Operation) bool {
 }
 
 // put adds op, or replaces the operation that the batch holds for the same document. The
-// body of op is a copy in the batch's storage from then on.
+// body of op is a copy in the batch's storage from then on, unless it was given.
 func (b *Batch) put(op *Operation) {
 	switch op.Kind {
 	case Truncate:
@@ -94,7 +94,9 @@ func (b *Batch) put(op *Operation) {
 			return
 		}
 	default:
-		op.Body = b.bodies.copy(op.Body)
+		if !op.Given {
+			op.Body = b.bodies.copy(op.Body)
+		}
 		if i := b.place(op, len(b.ops)); i < len(b.ops) {
 			b.note(op)
 			b.ops[i] = *op

@@ -159,3 +159,14 @@ func BenchmarkBatch(b *testing.B) {
 		s.ResetBatch()
 	}
 }
+
+// A body that is given is not copied.
+func TestBatchTakesGivenBodies(t *testing.T) {
+	body := []byte(`{"a": 1}`)
+	for _, given := range []bool{false, true} {
+		b := dbsync.NewBatch(dbsync.Operation{Index: "i", ID: "1", Body: body, Given: given})
+		if same := &b.Operations()[0].Body[0] == &body[0]; same != given {
+			t.Errorf("given %t: the batch has it itself: %t", given, same)
+		}
+	}
+}

@@ -79,7 +79,7 @@ func (s *Syncer) tryConnect(ctx context.Context) error {
 	q := s.newQueue(max(slot.confirmed, s.Position()))
 	begin, cancel := context.WithTimeout(ctx, beginTimeout)
 	defer cancel()
-	conn, err := connectReplication(begin, s.config)
+	conn, err := connectReplication(begin, s.config, s.maxRow)
 	if err != nil {
 		return err
 	}

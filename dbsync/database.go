@@ -6,11 +6,13 @@ import (
 	"database/sql/driver"
 	"errors"
 	"fmt"
+	"io"
 	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgproto3"
 	"github.com/jackc/pgx/v5/stdlib"
 
 	"tidemark/dbsync/pgname"
@@ -42,9 +44,15 @@ func openDB(cfg *pgx.ConnConfig) *sql.DB {
 	return db
 }
 
-// connectReplication opens a replication connection.
-func connectReplication(ctx context.Context, cfg *pgx.ConnConfig) (*pgconn.PgConn, error) {
+// connectReplication opens a replication connection. maxRow is that of WithMaxRowBytes, 0: none.
+func connectReplication(ctx context.Context, cfg *pgx.ConnConfig, maxRow int) (*pgconn.PgConn, error) {
 	c := cfg.Config.Copy()
+	c.MaxProtocolMessageBodyLen = 0
+	if maxRow > 0 {
+		c.BuildFrontend = func(r io.Reader, w io.Writer) *pgproto3.Frontend {
+			return pgproto3.NewFrontend(newValueCutter(r, cutBytes), w)
+		}
+	}
 	c.RuntimeParams["replication"] = "database"
 	// The default of the server may be off, or shorter than a full queue takes.
 	c.RuntimeParams["wal_sender_timeout"] = "60s"
@@ -91,14 +99,15 @@ func splitTable(name string) ([]string, error) {
 }
 
 // WithConn runs f on a connection of db that nobody else uses meanwhile. The connection is
-// one of pgx, so db is one that pgx opened.
+// one of pgx, so db is one that pgx opened. After a [*RowTooLargeError] it is broken, and the next
+// call gets another one.
 func WithConn(ctx context.Context, db *sql.DB, f func(conn *pgx.Conn) error) error {
 	conn, err := db.Conn(ctx)
 	if err != nil {
 		return fmt.Errorf("connect to Postgres: %w", err)
 	}
 	defer conn.Close()
-	return conn.Raw(func(c any) error { return f(c.(*stdlib.Conn).Conn()) })
+	return conn.Raw(func(c any) error { return tooLargeRow(f(c.(*stdlib.Conn).Conn())) })
 }
 
 // sqlState returns the SQLSTATE of a server's error, "" for any other.

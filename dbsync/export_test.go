@@ -13,7 +13,21 @@ import (
 func (s *Syncer) SetTrackerLimit(keys int) {
 	s.tracker.mu.Lock()
 	defer s.tracker.mu.Unlock()
-	s.tracker.limit = keys
+	s.tracker.limits.keys = keys
+}
+
+// SetTracked bounds the transactions that are remembered.
+func (s *Syncer) SetTracked(n int) {
+	s.tracker.mu.Lock()
+	defer s.tracker.mu.Unlock()
+	s.tracker.limits.tracked = n
+}
+
+// Tracked returns how many transactions, and tables of them, are remembered.
+func (s *Syncer) Tracked() int {
+	s.tracker.mu.Lock()
+	defer s.tracker.mu.Unlock()
+	return s.tracker.tracked
 }
 
 // NewMarker returns a Syncer that can do nothing but mark operations.
@@ -38,7 +52,7 @@ func ConnectReplication(ctx context.Context, connStr string) (*pgconn.PgConn, er
 	if err != nil {
 		return nil, err
 	}
-	return connectReplication(ctx, cfg)
+	return connectReplication(ctx, cfg, 0)
 }
 
 // SetSilence sets how long a connection may be silent before the server is asked for its process,

@@ -86,10 +86,15 @@ type Operation struct {
 	// search server knows.
 	ID, Routing string
 
-	// Body is the document to store, JSON on one line; the batch holds a copy of it. Doc is
+	// Body is the document to store, JSON on one line; the batch holds a copy of it, one of more than
+	// 64 KiB in storage that nothing else is written to, also after the batch. Doc is
 	// the document as [Syncer.MarkUpdated] got it. At most one of them is set.
 	Body []byte
 	Doc  StringMap
+
+	// Given says that Body is the batch's from now on, with more than 64 KiB: it is not copied, and
+	// nobody may write to it any more. One huge document is not held twice then.
+	Given bool
 
 	// Origin and Key are for the handler that made the operation, to find rows by when the
 	// batch is written. Origin is what in its mapping the operation comes from. Key is the text

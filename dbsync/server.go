@@ -46,7 +46,7 @@ func (s *Syncer) readServer(ctx context.Context) (wrong []*SetupError, err error
 // identify reads the identity of the database system over a replication connection,
 // which shows that one can be had.
 func (s *Syncer) identify(ctx context.Context) error {
-	conn, err := connectReplication(ctx, s.config)
+	conn, err := connectReplication(ctx, s.config, s.maxRow)
 	if err != nil {
 		if sqlState(err) == "42501" || sqlState(err) == "28000" {
 			return &SetupError{Text: fmt.Sprintf("role %s may not open a replication connection", s.config.User), Err: err,

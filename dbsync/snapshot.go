@@ -234,6 +234,30 @@ func snapshotOf(ctx context.Context, conn *pgconn.PgConn, lock string) (Snapshot
 	return snapshot, nil
 }
 
+// forgetVisible has the tracker forget what is visible to everybody, when it remembers as much as
+// it may: see [tracker.bound]. While more commits than that hang, the stream waits for them.
+func (s *Syncer) forgetVisible(ctx context.Context) error {
+	for pause := 10 * time.Millisecond; s.tracker.full(); pause *= 2 {
+		var text string
+		if err := s.db.QueryRowContext(ctx, "SELECT pg_catalog.pg_current_snapshot()::text").Scan(&text); err != nil {
+			return fmt.Errorf("look which transactions are visible: %w", err)
+		}
+		snapshot, err := ParseSnapshot(text)
+		if err != nil {
+			return err
+		}
+		if s.tracker.bound(snapshot); !s.tracker.full() {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-time.After(min(pause, barrierPause)):
+		}
+	}
+	return nil
+}
+
 // A NoTableError reports that a table is gone.
 type NoTableError struct{ OID uint32 }
 

@@ -84,6 +84,7 @@ type Syncer struct {
 	newSlot                               bool
 	loss                                  *SetBackError // see WithLoss; nil: none
 	eventTriggers                         bool          // see WithEventTriggers
+	maxRow                                int           // see WithMaxRowBytes; 0: as large as Postgres makes them
 	slotTimeout                           time.Duration // 0: none
 	onSlot                                func(context.Context) error
 
@@ -210,6 +211,9 @@ func openSyncer(opts []SyncerOpt) (*Syncer, error) {
 	var err error
 	if s.config, err = connectConfig(s.connStr); err != nil {
 		return nil, err
+	}
+	if s.maxRow > 0 {
+		s.config.MaxProtocolMessageBodyLen = s.maxRow
 	}
 	s.db = openDB(s.config)
 	return s, nil

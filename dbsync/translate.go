@@ -29,6 +29,9 @@ func (s *Syncer) translate(run context.Context, msgs []message, done translation
 	again := false
 	return retry(run, s, "translate changes", func() (translation, error) {
 		t := done
+		if err := s.forgetVisible(run); err != nil {
+			return t, err
+		}
 		if again || t.messages == 0 {
 			t = translation{tx: done.tx}
 			s.building.reset()
@@ -302,7 +305,7 @@ func (s *Syncer) MarkTruncated(index string) {
 }
 
 // MarkOperation puts an operation into the batch under way. Version, Group and Xid are filled in
-// unless the handler has set a Version, and Body is copied. To be called by a handler.
+// unless the handler has set a Version, and Body is copied unless it is Given. To be called by a handler.
 func (s *Syncer) MarkOperation(op Operation) {
 	if op.Version == 0 {
 		op.Version, op.Group, op.Xid = s.version, s.group, s.xid

@@ -305,3 +305,30 @@ func readVisible(t *testing.T, s *syncer, xid uint32) (v string) {
 	}
 	return v
 }
+
+// While an old transaction is open a window waits, and everything that is streamed meanwhile
+// lies behind its low watermark.
+func TestTrackedIsBounded(t *testing.T) {
+	t.Parallel()
+	s := newSyncer(t, newDatabase(t, table(100)), "t")
+	old := newSession(t, s.db)
+	old.exec("BEGIN", "UPDATE t SET v = 'old' WHERE id = 1")
+	s.MaxMessagesToRead = 500
+	s.SetTracked(1000)
+	s.run(t)
+	window := s.window(t, s.selectT(t, "SELECT * FROM t ORDER BY id"))
+	s.awaitLow(t, "")
+	s.db.Exec(t, `DO $$ BEGIN FOR i IN 1..10000 LOOP UPDATE t SET v = i WHERE id = 2 + i % 90; COMMIT; END LOOP; END $$`)
+	s.settle(t)
+	if n := s.Tracked(); n > 1000+500 {
+		t.Errorf("%d transactions and tables are remembered", n)
+	}
+	if len(window) > 0 {
+		t.Error("the window did not wait for the old transaction")
+	}
+	old.exec("COMMIT")
+	if w := s.stored(t, window); w.Len() != 100 {
+		t.Errorf("the window has %d rows", w.Len())
+	}
+	s.check(t, "t")
+}

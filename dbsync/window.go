@@ -177,8 +177,8 @@ var ErrNotRunning = errors.New("the syncer is not running")
 //
 // A row is left out when the stream brought a change of it between the watermarks, or
 // before them and the select's snapshot did not show it yet. Where that cannot be told
-// row by row, because of a TRUNCATE, a change of the table, or a transaction too large
-// to be remembered, the window is read again.
+// row by row, because of a TRUNCATE, a change of the table, or transactions too large or too
+// many to be remembered, the window is read again.
 //
 // What fails in passing is tried again, without end, until ctx is done. A statement that
 // Postgres refuses gives an error at once, and so does one that it gives up because of the
@@ -224,7 +224,7 @@ func (s *Syncer) OpenWindow(ctx context.Context, sel Select) (*Window, error) {
 // readWindow tries once; ok is false when the rows have to be read again.
 func (s *Syncer) readWindow(ctx context.Context, sel Select) (_ *Window, ok bool, err error) {
 	w := &Window{Select: sel, id: newToken(), outcome: make(chan outcome, 1), stored: make(chan struct{})}
-	w.watch = s.tracker.watch(sel.Since)
+	w.watch = s.tracker.watch(sel.Relation, sel.Related, sel.Since)
 	defer s.tracker.unwatch(w.watch)
 	s.windows.add(w)
 	defer s.windows.remove(w)
@@ -373,7 +373,7 @@ func (s *Syncer) closeWindow(w *Window) (ok bool, err error) {
 	if w.low == 0 || w.changed {
 		return false, nil
 	}
-	newer, ok := s.tracker.collect(w.Relation, w.Related, w.watch)
+	newer, ok := s.tracker.collect(w.watch)
 	// The publication may have been changed since the snapshot was taken.
 	if !ok || !s.barrier.passes(s.tracker.snapshot(w.watch)) {
 		return false, nil

@@ -657,10 +657,10 @@ func makeDocument(op *dbsync.Operation, p *mapping.Plan, row *pglogrepl.TupleDat
 // complete is makeDocument in storage of the handler: the batch has to copy the document
 // before the next one is made.
 func (h *Handler) complete(op *dbsync.Operation, p *mapping.Plan, row *pglogrepl.TupleData) {
-	if cap(h.scratch) > maxScratch {
+	h.scratch = makeDocument(op, p, row, h.scratch)
+	if op.Given = len(op.Body) > maxScratch; op.Given || cap(h.scratch) > maxScratch {
 		h.scratch = nil
 	}
-	h.scratch = makeDocument(op, p, row, h.scratch)
 }
 
 // identify returns an operation on the document of a selected row.

@@ -106,7 +106,7 @@ func (c *Pager) Query(plan *RowPlan) string {
 	if c.Cursor != nil {
 		where = " WHERE " + plan.Table.After(mapping.Root, c.Key, 1)
 	}
-	return fmt.Sprintf("SELECT %s FROM %s %s%s ORDER BY %s LIMIT %d", plan.Selection.List, from, mapping.Root, where, strings.Join(names, ", "), c.NextRows)
+	return plan.Selection.Statement(fmt.Sprintf("%s %s%s ORDER BY %s LIMIT %d", from, mapping.Root, where, strings.Join(names, ", "), c.NextRows))
 }
 
 // Limiter bounds how many rows are read in a second; 0: no bound. A chunk has no more rows

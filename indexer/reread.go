@@ -531,6 +531,6 @@ func KeysQuery(p *RowPlan, keys [][][]byte) (query string, args [][]byte) {
 		}
 		args = append(args, value.TextArray(column))
 	}
-	return fmt.Sprintf("SELECT %s FROM ROWS FROM (%s) AS k(%s) JOIN %s %s ON %s",
-		p.Selection.List, &from, strings.Join(names, ", "), p.Table.From(), mapping.Root, &on), args
+	return p.Selection.Statement(fmt.Sprintf("ROWS FROM (%s) AS k(%s) JOIN %s %s ON %s",
+		&from, strings.Join(names, ", "), p.Table.From(), mapping.Root, &on)), args
 }

@@ -12,10 +12,8 @@ import (
 
 // With returns the plan for rows that have more columns after those of their documents.
 func (p *RowPlan) With(expressions ...string) *RowPlan {
-	selection := *p.Selection
-	selection.List += ", " + strings.Join(expressions, ", ")
 	with := *p
-	with.Selection = &selection
+	with.Selection = p.Selection.With(p.Table, expressions...)
 	return &with
 }
 

@@ -124,8 +124,12 @@ func IsRefusedStatement(err error) bool { return isStatementError(err) || dbsync
 // are: to a name that is not there any more, or a type that has become another one.
 func isStatementError(err error) bool { return strings.HasPrefix(sqlState(err), "42") }
 
-// IsDataError reports whether Postgres takes exception to a value.
-func IsDataError(err error) bool { return strings.HasPrefix(sqlState(err), "22") }
+// IsDataError reports whether Postgres takes exception to a value, or a row is larger than what is
+// read.
+func IsDataError(err error) bool {
+	_, large := errors.AsType[*dbsync.RowTooLargeError](err)
+	return large || strings.HasPrefix(sqlState(err), "22")
+}
 
 // sqlState returns the SQLSTATE of what Postgres said, "" if it is not Postgres that did.
 func sqlState(err error) string {

@@ -115,6 +115,10 @@ type Search struct {
 	APIKey   Secret // as the server gave it out in "encoded"
 	CAFile   string // PEM certificates to trust instead of the system's; a relative path was taken from the folder of the file
 	Bulk     Bulk
+
+	// MaxDocumentBytes bounds one document, 64 KiB to 500 MiB; default 50 MiB. A larger one becomes a
+	// dead letter. The indices have it, too.
+	MaxDocumentBytes int
 }
 
 // Bulk bounds the requests that write documents.
@@ -164,6 +168,11 @@ type Index struct {
 	Settings map[string]any
 	Mappings map[string]any
 	Reindex  Reindex
+
+	// MaxDocumentBytes is that of [Search]: of rows whose documents are larger the values are not
+	// read. No document is another one for it, so fingerprints and stored mappings know nothing
+	// of it. 0: no bound.
+	MaxDocumentBytes int
 }
 
 // A Source is a root table: each of its rows is a document of an index.

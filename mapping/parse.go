@@ -48,7 +48,7 @@ func Parse(name string, text []byte, lookupEnv func(string) (string, bool)) (*Co
 	c := &Config{
 		File:       name,
 		Postgres:   Postgres{Slot: DefaultSlot, Publication: DefaultPublication, ControlSchema: DefaultControlSchema, PublishColumns: PublishColumnsAuto},
-		Search:     Search{Bulk: Bulk{Requests: limit.DefaultRequests, Bytes: limit.DefaultBytes, Documents: limit.DefaultDocuments, PoisonAfter: limit.DefaultPoisonAfter}},
+		Search:     Search{Bulk: Bulk{Requests: limit.DefaultRequests, Bytes: limit.DefaultBytes, Documents: limit.DefaultDocuments, PoisonAfter: limit.DefaultPoisonAfter}, MaxDocumentBytes: limit.DefaultDocumentBytes},
 		Admin:      Admin{Listen: DefaultListen},
 		OnError:    OnErrorDeadLetter,
 		OnSlotLost: OnSlotLostStop,
@@ -62,6 +62,9 @@ func Parse(name string, text []byte, lookupEnv func(string) (string, bool)) (*Co
 		return nil, r.problems
 	}
 	c.places = r.places
+	for _, ix := range c.Indices {
+		ix.MaxDocumentBytes = c.Search.MaxDocumentBytes
+	}
 	return c, nil
 }
 

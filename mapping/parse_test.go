@@ -155,7 +155,7 @@ func TestDefaultsAreWhatTheExampleSays(t *testing.T) {
 func TestParse(t *testing.T) {
 	const text = `
 postgres: {host: db, port: "${PORT}", user: o'neil\x, password: 0123}
-search: {urls: "${URLS}", bulk: {bytes: 90000, documents: 1_000, poison_after: 90s}}
+search: {urls: "${URLS}", bulk: {bytes: 90000, documents: 1_000, poison_after: 90s}, max_document_bytes: 2MiB}
 indices:
   a: &base
     table: '"Weird"."x.""y"'
@@ -182,15 +182,15 @@ indices:
 		File: "x/t.yaml",
 		Postgres: Postgres{Host: "db", Port: 5433, User: `o'neil\x`, Password: NewSecret("0123"),
 			Slot: "dbsync_replslot", Publication: "dbsync_mypub", ControlSchema: "dbsync_ctrl", PublishColumns: PublishColumnsAuto},
-		Search:     Search{URLs: []string{"http://[::1]:9200/es"}, Bulk: Bulk{Requests: 4, Bytes: 90000, Documents: 1000, PoisonAfter: 90 * time.Second}},
+		Search:     Search{URLs: []string{"http://[::1]:9200/es"}, Bulk: Bulk{Requests: 4, Bytes: 90000, Documents: 1000, PoisonAfter: 90 * time.Second}, MaxDocumentBytes: 2 << 20},
 		Admin:      Admin{Listen: "127.0.0.1:9630"},
 		OnError:    OnErrorDeadLetter,
 		OnSlotLost: OnSlotLostStop,
 		Verify:     Verify{Every: 24 * time.Hour, RowsPerSecond: 2000, OnDifference: OnDifferenceRepair, ReadyWhileUnproven: true},
 		Indices: []*Index{
-			indexOf(Index{Name: "a", Settings: settings, Reindex: Reindex{Chunk: 10000}},
+			indexOf(Index{Name: "a", Settings: settings, Reindex: Reindex{Chunk: 10000}, MaxDocumentBytes: 2 << 20},
 				Source{Table: catalog.TableName{Schema: "Weird", Name: `x."y`}, ID: []string{"code"}, Shape: Shape{Fields: fields, Listed: true}}),
-			indexOf(Index{Name: "b", Settings: settings, Reindex: Reindex{Chunk: 1, KeepOld: 2}},
+			indexOf(Index{Name: "b", Settings: settings, Reindex: Reindex{Chunk: 1, KeepOld: 2}, MaxDocumentBytes: 2 << 20},
 				Source{Table: catalog.TableName{Schema: "public", Name: "Album"}, ID: []string{"code"}, Shape: Shape{Fields: fields, Listed: true}}),
 		},
 	}

@@ -89,12 +89,13 @@ func (r *reader) search(n *yaml.Node, path string, s *Search) {
 		"urls": func(n *yaml.Node, path string) {
 			r.list(n, path, "a list of URLs", func(item *yaml.Node, path string) { r.searchURL(item, path, &s.URLs) })
 		},
-		"user":     r.text(&s.User),
-		"password": r.secret(&s.Password),
-		"api_key":  r.secret(&s.APIKey),
-		"aws":      nil,
-		"ca_file":  func(n *yaml.Node, path string) { r.caFile(n, path, &s.CAFile) },
-		"bulk":     func(n *yaml.Node, path string) { r.bulk(n, path, &s.Bulk) },
+		"user":               r.text(&s.User),
+		"password":           r.secret(&s.Password),
+		"api_key":            r.secret(&s.APIKey),
+		"aws":                nil,
+		"ca_file":            func(n *yaml.Node, path string) { r.caFile(n, path, &s.CAFile) },
+		"bulk":               func(n *yaml.Node, path string) { r.bulk(n, path, &s.Bulk) },
+		"max_document_bytes": r.size(&s.MaxDocumentBytes, limit.MinDocumentBytes, limit.MaxDocumentBytes, "a row of twice the size is the largest that Postgres can send"),
 	})
 	if given["urls"] == nil && (n.Kind == yaml.MappingNode || isNull(n)) {
 		r.problem(n, "urls: [https://localhost:9200]", "%s.urls is missing: the cluster to write to", path)

@@ -29,6 +29,8 @@ type Plan struct {
 	where    *bound   // nil: every row is a document
 	needs    []int    // positions of all columns that the document, its id and routing need
 	complete bool     // all needed columns are in the row
+	size     int      // position in the row of what sizeBound says of it; -1: nothing
+	max      int      // bytes of a document; 0: as many as it has
 }
 
 // A planField is one value of the document.
@@ -53,7 +55,7 @@ const noRouting = -2
 // columns makes every row incomplete (see [Plan.Complete]), and so does what is
 // included of other tables.
 func Compile(s *Source, t *catalog.Table, columns []string) (*Plan, error) {
-	c := compiler{t: t, position: make(map[string]int, len(columns)), plan: &Plan{routing: noRouting, literals: s.Literals}}
+	c := compiler{t: t, position: make(map[string]int, len(columns)), plan: &Plan{routing: noRouting, literals: s.Literals, size: -1, max: s.Index.MaxDocumentBytes}}
 	for i, name := range columns {
 		c.position[name] = i
 	}
@@ -95,6 +97,9 @@ func (c *compiler) compile(s *Source) error {
 			return fmt.Errorf("where: %w", err)
 		}
 		p.where = c.bind(e)
+	}
+	if at, ok := c.position[freeName(t, sizeColumn)]; ok {
+		p.size = at
 	}
 	c.lead = append(c.lead, '{')
 	if err := c.object(s.DocumentFields(t)); err != nil {
@@ -184,9 +189,17 @@ func (c *compiler) value(f planField) {
 // line. Without expressions it needs no memory but dst's, and there is no error.
 // Values that the row does not have are null: ask [Plan.Complete] first.
 //
-// An error says what an expression could not do with the row; dst is as it was then.
+// An error says what an expression could not do with the row, or is a [*TooLargeError]; dst is as
+// it was then.
 func (p *Plan) AppendDocument(dst []byte, row *pglogrepl.TupleData) ([]byte, error) {
+	if err, _ := p.tooLarge(row); err != nil {
+		return dst, err
+	}
 	start := len(dst)
+	if n := rowBytes(row); n > largeRow {
+		// Otherwise storage would be made again and again as it grows, each time a quarter larger.
+		dst = slices.Grow(dst, n+n/32)
+	}
 	for i := range p.fields {
 		f := &p.fields[i]
 		dst = append(dst, f.lead...)
@@ -202,14 +215,32 @@ func (p *Plan) AppendDocument(dst []byte, row *pglogrepl.TupleData) ([]byte, err
 		} else {
 			dst = append(dst, "null"...)
 		}
+		if p.max > 0 && len(dst)-start > p.max {
+			return dst[:start], &TooLargeError{Bytes: len(dst) - start, Max: p.max}
+		}
 	}
 	return append(dst, p.tail...), nil
 }
 
+// largeRow is the size from which on storage for a document is made at once.
+const largeRow = 1 << 20
+
+// rowBytes is about how many bytes the values of a row take.
+func rowBytes(row *pglogrepl.TupleData) (n int) {
+	for _, c := range row.Columns {
+		n += len(c.Data)
+	}
+	return n
+}
+
 // Holds reports whether the row is a document: whether what the mapping has in where is true
-// for it. An error says what the expression could not do with the row.
+// for it. An error says what the expression could not do with the row. One that is too large, with
+// what where reads left out, counts as a document: AppendDocument says that it is none.
 func (p *Plan) Holds(row *pglogrepl.TupleData) (bool, error) {
 	if p.where == nil {
+		return true, nil
+	}
+	if _, unclear := p.tooLarge(row); unclear {
 		return true, nil
 	}
 	return p.where.Holds(p.where.values(row))

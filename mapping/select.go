@@ -21,6 +21,33 @@ type Selection struct {
 	Names []string // of the columns of the result; what [Compile] is given
 	List  string   // the select list; it names the root table t
 	Locks []string // the quoted names of all the tables that it reads
+
+	more  []string   // names of columns of List behind Names
+	bound *sizeBound // nil: rows are as large as they are
+}
+
+// Statement returns the statement that selects from what stands behind FROM, which names the root
+// table t and may end with ORDER BY and LIMIT. Of a row whose document is larger than what the
+// index takes it has no large values, and the size in a column of its own: the row's plan makes a
+// [*TooLargeError] of it.
+func (s *Selection) Statement(from string) string {
+	statement := "SELECT " + s.List + " FROM " + from
+	if s.bound == nil {
+		return statement
+	}
+	return s.bound.statement(statement, s.Names, s.more)
+}
+
+// With returns the selection with more columns of t behind the others, and in their order.
+func (s *Selection) With(t *catalog.Table, expressions ...string) *Selection {
+	with := *s
+	with.more = slices.Clip(with.more)
+	for _, e := range expressions {
+		name := freeName(t, fmt.Sprintf("more_%d", len(with.more)))
+		with.List += ", " + e + " AS " + catalog.QuoteIdent(name)
+		with.more = append(with.more, name)
+	}
+	return &with
 }
 
 // Select returns what is selected of the root table t to make documents of. Its error
@@ -46,6 +73,9 @@ func (s *Source) Select(tables catalog.Tables) (*Selection, error) {
 		return nil, fmt.Errorf("index %s: %w", s.Name(), w.err)
 	}
 	sel.List = strings.Join(list, ", ")
+	if sel.bound = newSizeBound(s, t, sel.Names); sel.bound != nil {
+		sel.Names = append(sel.Names, sel.bound.name)
+	}
 	for _, name := range s.Tables() {
 		sel.Locks = append(sel.Locks, tables[name].From())
 	}
@@ -55,11 +85,7 @@ func (s *Source) Select(tables catalog.Tables) (*Selection, error) {
 // includeColumn returns the name of the column of a result that has the i-th include. No
 // column of t is called so.
 func includeColumn(t *catalog.Table, i int) string {
-	name := fmt.Sprintf("include_%d", i)
-	for t.Column(name) != nil {
-		name += "_"
-	}
-	return name
+	return freeName(t, fmt.Sprintf("include_%d", i))
 }
 
 // columns returns the columns of t that documents, ids, routing and conditions need, in the

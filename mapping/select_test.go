@@ -112,19 +112,33 @@ const shopQuery = `select json_build_object(
 // shop makes the database, reads its catalog, and gives the source of shopMapping.
 func shop(t *testing.T, text string) (*testenv.Database, *mapping.Source, catalog.Tables) {
 	t.Helper()
+	return databaseOf(t, shopSchema, text)
+}
+
+// databaseOf makes a database by statements, and returns it, the source of a file, and its tables.
+func databaseOf(t *testing.T, schema, text string) (*testenv.Database, *mapping.Source, catalog.Tables) {
+	t.Helper()
 	d := testenv.NewDatabase(t)
-	d.Exec(t, shopSchema)
-	c, err := mapping.Parse("shop.yaml", []byte(text), func(string) (string, bool) { return "", false })
-	if err != nil {
-		t.Fatal(err)
-	}
+	d.Exec(t, schema)
+	s := sourceIn(t, text)
 	tables := make(catalog.Tables)
-	for _, name := range c.Tables() {
+	for _, name := range s.Tables() {
+		var err error
 		if tables[name], err = catalog.LoadTable(t.Context(), d.DB, name.Schema, name.Name); err != nil {
 			t.Fatal(err)
 		}
 	}
-	return d, c.Indices[0].Sources[0], tables
+	return d, s, tables
+}
+
+// sourceIn returns the first source of a file.
+func sourceIn(t *testing.T, text string) *mapping.Source {
+	t.Helper()
+	c, err := mapping.Parse("shop.yaml", []byte(text), func(string) (string, bool) { return "", false })
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c.Indices[0].Sources[0]
 }
 
 // The statements as people read them.
@@ -183,7 +197,7 @@ AS "include_1", array_to_json(ARRAY(SELECT to_json(r6."rank") FROM ONLY "My Shop
 AS "include_2", (SELECT to_json(count(*)) FROM ONLY "public"."categories" r8 WHERE r8."parent" = t."category_id")
 AS "include_3", (SELECT to_json(v10.v) FROM (SELECT sum(r9."id") AS v FROM ONLY "public"."categories" r9 WHERE r9."parent" = t."category_id") v10)
 AS "include_4"`},
-		{"columns of the result", strings.Join(sel.Names, " "), "lang id include_0_ include_1 include_2 include_3 include_4"},
+		{"columns of the result", strings.Join(sel.Names, " "), "lang id include_0_ include_1 include_2 include_3 include_4 document_bytes"},
 		{"locks", strings.Join(sel.Locks, ", "), `"public"."products", ONLY "public"."categories", ONLY "public"."links", ONLY "My Shop"."Tags"`},
 		{"every row", find(nil), `SELECT t."lang", t."id" FROM "public"."products" t ORDER BY t."lang", t."id" LIMIT 10 []`},
 		{"rows of a link table", lines.Replace(find(nil, two)), `SELECT DISTINCT f."lang", f."id"
@@ -218,7 +232,7 @@ func TestSelectGivesWhatAQueryGives(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	rows := selectRows(t, d, "select "+sel.List+" from product "+mapping.Root+" order by id, lang")
+	rows := selectRows(t, d, sel.Statement("product "+mapping.Root+" order by id, lang"))
 	want := selectRows(t, d, shopQuery)
 	if len(rows) != len(want) {
 		t.Fatal(len(rows), len(want))

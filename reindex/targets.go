@@ -44,6 +44,7 @@ func (m *Manager) route(x *index, st *control.State) error {
 		if err != nil {
 			return err
 		}
+		before.MaxDocumentBytes = x.Index.MaxDocumentBytes // of documents of either mapping
 		if m.canMake(before) {
 			x.old = &oldDocuments{&indexer.Documents{Index: before}, st.Live.Mapping}
 			m.o.Keep(x.old.Documents)

@@ -406,6 +406,7 @@ func (b *Bulk) attempt(ctx context.Context, p part) (outcome, error) {
 		}
 	}
 	if r.idle() {
+		r.reset()
 		b.pool.Put(r)
 	}
 	return out, nil
@@ -436,10 +437,10 @@ func (b *Bulk) count(r *bulkRequest, operations int, took time.Duration, err err
 		b.stats.Failed.Add(1)
 	}
 	b.stats.Requests.Add(1)
-	b.stats.Bytes.Add(int64(r.body.Len()))
+	b.stats.Bytes.Add(int64(r.size))
 	b.stats.RawBytes.Add(int64(r.raw))
 	if b.o.Observe != nil {
-		b.o.Observe(Request{Duration: took, Operations: operations, Bytes: r.body.Len(), Status: status})
+		b.o.Observe(Request{Duration: took, Operations: operations, Bytes: r.size, Status: status})
 	}
 }
 

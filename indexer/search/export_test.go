@@ -22,7 +22,7 @@ func NewEncoder(level int) func(ops []dbsync.Operation) (raw, sent int, err erro
 	r := newBulkRequest(level)
 	return func(ops []dbsync.Operation) (raw, sent int, err error) {
 		err = r.encode(partOf(ops))
-		return r.raw, r.body.Len(), err
+		return r.raw, r.size, err
 	}
 }
 

@@ -23,7 +23,9 @@ const bulkFilter = "?filter_path=errors,items.*.status,items.*.error"
 
 // A bulkRequest is the storage of one request and its answer, used again and again.
 type bulkRequest struct {
-	body    bytes.Buffer // as sent
+	body    bytes.Buffer // as sent, but for large
+	large   []document   // that are sent from where they are: one huge document is not to be held twice
+	size    int          // bytes of body and large
 	gzip    *gzip.Writer // nil: sent as it is
 	line    []byte       // one action line, or what has gathered for the gzip writer
 	raw     int          // bytes before compression
@@ -31,6 +33,17 @@ type bulkRequest struct {
 	items   []item
 	readers atomic.Int32 // of body, not yet closed by the HTTP transport
 }
+
+// A document is sent in front of what body has from at on.
+type document struct {
+	at   int
+	body []byte
+}
+
+// largeDocument is the size from which on a document is not copied. Who has read it for the HTTP
+// transport may hold it after the answer; storage of that size is not used again, see
+// [dbsync.Operation].
+const largeDocument = 1 << 20
 
 func newBulkRequest(level int) *bulkRequest {
 	r := &bulkRequest{}
@@ -48,20 +61,32 @@ const gatherBytes = 32 << 10
 // encode makes the body for a part. Where all of it goes to one index, that is to be named
 // once in the path.
 func (r *bulkRequest) encode(p part) error {
-	r.body.Reset()
-	r.raw = 0
+	r.reset()
 	ops := p.ops
 	if r.gzip == nil {
-		r.body.Grow(p.bytes)
+		left := p.bytes
+		for i := range ops {
+			if n := len(ops[i].Body); n > largeDocument {
+				left -= n
+			}
+		}
+		r.body.Grow(max(left, 0))
 		for i := range ops {
 			r.line = appendAction(r.line[:0], &ops[i], p.index == "")
 			r.body.Write(r.line) // a bytes.Buffer gives no error
-			if ops[i].Kind == dbsync.Store {
-				r.body.Write(ops[i].Body)
-				r.body.WriteByte('\n')
+			if ops[i].Kind != dbsync.Store {
+				continue
 			}
+			if body := ops[i].Body; len(body) > largeDocument {
+				r.large = append(r.large, document{r.body.Len(), body})
+				r.size += len(body)
+			} else {
+				r.body.Write(body)
+			}
+			r.body.WriteByte('\n')
 		}
-		r.raw = r.body.Len()
+		r.size += r.body.Len()
+		r.raw = r.size
 		return nil
 	}
 	r.gzip.Reset(&r.body)
@@ -69,24 +94,38 @@ func (r *bulkRequest) encode(p part) error {
 	for i := range ops {
 		r.line = appendAction(r.line, &ops[i], p.index == "")
 		if ops[i].Kind == dbsync.Store {
-			r.line = append(r.line, ops[i].Body...)
+			if body := ops[i].Body; len(body) > largeDocument {
+				if err := r.compress(r.line, body); err != nil {
+					return err
+				}
+				r.line = r.line[:0]
+			} else {
+				r.line = append(r.line, body...)
+			}
 			r.line = append(r.line, '\n')
 		}
 		if len(r.line) < gatherBytes && i < len(ops)-1 {
 			continue
 		}
-		r.raw += len(r.line)
-		if _, err := r.gzip.Write(r.line); err != nil {
-			return fmt.Errorf("compress a bulk request: %w", err)
+		if err := r.compress(r.line); err != nil {
+			return err
 		}
-		if cap(r.line) > 1<<20 {
-			r.line = nil // one huge document must not stay for ever
-		} else {
-			r.line = r.line[:0]
-		}
+		r.line = r.line[:0]
 	}
 	if err := r.gzip.Close(); err != nil {
 		return fmt.Errorf("compress a bulk request: %w", err)
+	}
+	r.size = r.body.Len()
+	return nil
+}
+
+// compress adds pieces to the compressed body.
+func (r *bulkRequest) compress(pieces ...[]byte) error {
+	for _, piece := range pieces {
+		r.raw += len(piece)
+		if _, err := r.gzip.Write(piece); err != nil {
+			return fmt.Errorf("compress a bulk request: %w", err)
+		}
 	}
 	return nil
 }
@@ -102,20 +141,29 @@ func (r *bulkRequest) encodeProbe(op *dbsync.Operation) error {
 
 // encodeLines makes the body of lines that are there already.
 func (r *bulkRequest) encodeLines(lines []byte) error {
-	r.body.Reset()
-	r.raw = len(lines)
+	r.reset()
 	if r.gzip == nil {
 		r.body.Write(lines)
+		r.raw, r.size = len(lines), len(lines)
 		return nil
 	}
 	r.gzip.Reset(&r.body)
-	if _, err := r.gzip.Write(lines); err != nil {
-		return fmt.Errorf("compress a bulk request: %w", err)
+	if err := r.compress(lines); err != nil {
+		return err
 	}
 	if err := r.gzip.Close(); err != nil {
 		return fmt.Errorf("compress a bulk request: %w", err)
 	}
+	r.size = r.body.Len()
 	return nil
+}
+
+// reset empties the request, which then holds no document.
+func (r *bulkRequest) reset() {
+	clear(r.large)
+	r.large = r.large[:0]
+	r.body.Reset()
+	r.raw, r.size = 0, 0
 }
 
 // appendAction appends the line that says what is to be done with which document. The
@@ -145,15 +193,25 @@ func appendAction(dst []byte, op *dbsync.Operation, withIndex bool) []byte {
 // A bodyReader is one reading of a request's body. The HTTP transport may still read
 // it after the answer came, until it calls Close.
 type bodyReader struct {
-	bytes.Reader
+	io.Reader
 	readers *atomic.Int32
 	closed  atomic.Bool
 }
 
 func (r *bulkRequest) newReader() *bodyReader {
 	b := &bodyReader{readers: &r.readers}
-	b.Reset(r.body.Bytes())
 	r.readers.Add(1)
+	if body := r.body.Bytes(); len(r.large) == 0 {
+		b.Reader = bytes.NewReader(body)
+	} else {
+		var pieces []io.Reader
+		from := 0
+		for _, d := range r.large {
+			pieces = append(pieces, bytes.NewReader(body[from:d.at]), bytes.NewReader(d.body))
+			from = d.at
+		}
+		b.Reader = io.MultiReader(append(pieces, bytes.NewReader(body[from:]))...)
+	}
 	return b
 }
 
@@ -176,7 +234,7 @@ func (r *bulkRequest) send(ctx context.Context, c *Client, path string, n int) e
 		body.Close()
 		return fmt.Errorf("make a bulk request: %w", err)
 	}
-	req.ContentLength = int64(r.body.Len())
+	req.ContentLength = int64(r.size)
 	// A connection that the server closed while it was idle is found out by the first
 	// write; the transport then takes another one, from the start of the body.
 	req.GetBody = func() (io.ReadCloser, error) { return r.newReader(), nil }
@@ -190,8 +248,8 @@ func (r *bulkRequest) send(ctx context.Context, c *Client, path string, n int) e
 	}
 	defer res.Body.Close()
 	r.answer.Reset()
-	limit := int64(maxAnswer) + int64(n)*(2*maxReason)
-	if _, err := r.answer.ReadFrom(io.LimitReader(res.Body, limit)); err != nil {
+	most := int64(maxAnswer) + int64(n)*(2*maxReason)
+	if _, err := r.answer.ReadFrom(io.LimitReader(res.Body, most)); err != nil {
 		return endOr(ctx, &LostError{err})
 	}
 	if res.StatusCode < 200 || res.StatusCode > 299 {

@@ -28,6 +28,7 @@ type setup struct {
 	adminListen string
 	slot        string
 	postgres    string // more keys of postgres, with a comma in front
+	cluster     string // more keys of search, with a comma in front
 	prefix      string // of the indices' names
 	top         string // more lines of the file
 	indices     map[string]string
@@ -72,7 +73,7 @@ func (s *setup) alias(name string) string { return s.prefix + name }
 func (s *setup) write(t testing.TB) {
 	t.Helper()
 	var b strings.Builder
-	fmt.Fprintf(&b, "postgres: {url: %q, slot: %s%s}\nsearch: {urls: [%q]}\nadmin: {listen: %q}\n%s\nindices:\n", s.postgresURL, s.slot, s.postgres, s.searchURL, s.adminListen, s.top)
+	fmt.Fprintf(&b, "postgres: {url: %q, slot: %s%s}\nsearch: {urls: [%q]%s}\nadmin: {listen: %q}\n%s\nindices:\n", s.postgresURL, s.slot, s.postgres, s.searchURL, s.cluster, s.adminListen, s.top)
 	for _, name := range slices.Sorted(maps.Keys(s.indices)) {
 		fmt.Fprintf(&b, "  %s: %s\n", s.alias(name), s.indices[name])
 	}

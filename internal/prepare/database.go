@@ -146,7 +146,7 @@ func (db *database) explainSource(ctx context.Context, c *mapping.Config, s *map
 	if err != nil {
 		return nil, err
 	}
-	_, err = db.ExecContext(ctx, "EXPLAIN SELECT "+selection.List+" FROM "+tables[s.Table].From()+" "+mapping.Root)
+	_, err = db.ExecContext(ctx, "EXPLAIN "+selection.Statement(tables[s.Table].From()+" "+mapping.Root))
 	if err = check(s.Key("include"), refused(err)); err != nil || len(problems) > 0 {
 		return problems, err
 	}

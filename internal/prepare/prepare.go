@@ -21,6 +21,7 @@ import (
 	"tidemark/indexer/search"
 	"tidemark/mapping"
 	"tidemark/mapping/catalog"
+	"tidemark/mapping/limit"
 	"tidemark/reindex/control"
 )
 
@@ -116,6 +117,7 @@ func SyncerOptions(c *mapping.Config, tables catalog.Tables, log *slog.Logger) [
 		dbsync.WithPublication(c.Postgres.Publication),
 		dbsync.WithCtrlNamespace(c.Postgres.ControlSchema),
 		dbsync.ForTables(c.Postgres.PublishColumns.Published(c.Indices, tables)...),
+		dbsync.WithMaxRowBytes(limit.RowBytes(c.Search.MaxDocumentBytes)),
 		dbsync.WithLogger(log),
 	}
 	if c.Postgres.EventTriggers {

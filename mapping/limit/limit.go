@@ -1,4 +1,4 @@
-// Package limit has the bounds of bulk requests: the YAML is held against them when it is read,
+// Package limit has the bounds of bulk requests and documents: the YAML is held against them when it is read,
 // and a client when it is made. What the one accepts the other must not refuse.
 package limit
 
@@ -24,6 +24,19 @@ const (
 	DefaultDocuments = 5000
 	MaxDocuments     = 100_000
 )
+
+// Bytes of one document. Servers take requests of 100 MiB, unless http.max_content_length says
+// otherwise, and a text that is analyzed takes them many times its size. Postgres has no values of
+// more than 1 GiB, which its text forms count to: twice the largest document, for bytea, and a MiB
+// are let in.
+const (
+	DefaultDocumentBytes = 50 << 20
+	MinDocumentBytes     = 64 << 10
+	MaxDocumentBytes     = 500 << 20
+)
+
+// RowBytes is how many bytes a row may have that is read for a document of so many.
+func RowBytes(document int) int { return 2*document + 1<<20 }
 
 // How long a document that alone the server answers with an error of its own is tried.
 const (

@@ -171,7 +171,7 @@ func (v *verifier) findRows(ctx context.Context, s *source, documents []*suspect
 // findHashed looks for the rows of documents whose ids are hashes, by reading the keys of
 // all rows of a source.
 func (v *verifier) findHashed(ctx context.Context, conn *pgx.Conn, s *source, wanted map[string]*suspect) error {
-	rows := conn.PgConn().ExecParams(ctx, fmt.Sprintf("SELECT %s FROM %s t", s.keys.Selection.List, s.rows.Table.From()), nil, nil, nil, nil)
+	rows := conn.PgConn().ExecParams(ctx, s.keys.Selection.Statement(s.rows.Table.From()+" t"), nil, nil, nil, nil)
 	for rows.NextRow() {
 		tuple := indexer.RowOf(rows.Values())
 		if id, ok := s.keys.Plan.ID(tuple); ok && wanted[id] != nil {

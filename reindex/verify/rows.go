@@ -94,7 +94,7 @@ func sampleQuery(p *indexer.RowPlan, part float64) string {
 	if p.Table.EstimatedRows < smallTable {
 		method = "BERNOULLI"
 	}
-	return fmt.Sprintf("SELECT %s FROM %s t TABLESAMPLE %s (%g)", p.Selection.List, p.Table.From(), method, part*100)
+	return p.Selection.Statement(fmt.Sprintf("%s t TABLESAMPLE %s (%g)", p.Table.From(), method, part*100))
 }
 
 // read reads rows and compares their documents. It returns how many rows there were, and

@@ -169,6 +169,21 @@ type versionedRow struct {
 // readGroup reads the rows of as many of the suspects as may be held, as one snapshot shows
 // them. The end of the log is asked for after the snapshot was taken.
 func (v *verifier) readGroup(ctx context.Context, suspects []*suspect) (g *group, err error) {
+	for why := error(nil); ; {
+		g, err := v.readSuspects(ctx, suspects, why)
+		if _, large := errors.AsType[*dbsync.RowTooLargeError](err); !large || why != nil {
+			return g, err
+		}
+		// The connection is gone, so it is looked for by halves over new ones.
+		if len(suspects) == 1 {
+			why = err
+		}
+		suspects = suspects[:(len(suspects)+1)/2]
+	}
+}
+
+// readSuspects is readGroup; with why, no documents can be made of the rows, for that reason.
+func (v *verifier) readSuspects(ctx context.Context, suspects []*suspect, why error) (g *group, err error) {
 	err = dbsync.WithConn(ctx, v.o.DB, func(conn *pgx.Conn) error {
 		tx, err := conn.BeginTx(ctx, pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly})
 		if err != nil {
@@ -189,7 +204,7 @@ func (v *verifier) readGroup(ctx context.Context, suspects []*suspect) (g *group
 		if err := v.findKeys(ctx, conn, suspects); err != nil {
 			return err
 		}
-		return v.readAgain(ctx, conn, g, suspects)
+		return v.readAgain(ctx, conn, g, suspects, why)
 	})
 	if err != nil {
 		return nil, fmt.Errorf("read rows again: %w", err)
@@ -217,7 +232,7 @@ func (v *verifier) findKeys(ctx context.Context, conn *pgx.Conn, suspects []*sus
 }
 
 // readAgain reads rows piece by piece, until all are read or lookBytes are.
-func (v *verifier) readAgain(ctx context.Context, conn *pgx.Conn, g *group, suspects []*suspect) error {
+func (v *verifier) readAgain(ctx context.Context, conn *pgx.Conn, g *group, suspects []*suspect, why error) error {
 	bytes, n := 0, firstLookRows
 	for len(suspects) > 0 && bytes < lookBytes {
 		piece := suspects[:min(n, len(suspects))]
@@ -225,7 +240,7 @@ func (v *verifier) readAgain(ctx context.Context, conn *pgx.Conn, g *group, susp
 		if i := slices.IndexFunc(piece, func(s *suspect) bool { return s.source != source }); i > 0 {
 			piece = piece[:i]
 		}
-		rows, err := v.readPiece(ctx, conn, source, piece)
+		rows, err := v.readPiece(ctx, conn, source, piece, why)
 		if err != nil {
 			return err
 		}
@@ -245,8 +260,9 @@ func (v *verifier) readAgain(ctx context.Context, conn *pgx.Conn, g *group, susp
 }
 
 // readPiece reads the rows of suspects of one source, and returns them by id. Where Postgres can
-// make no document of one of them, that one is found by trying halves, and read by its key alone.
-func (v *verifier) readPiece(ctx context.Context, conn *pgx.Conn, s *source, piece []*suspect) (map[string]*versionedRow, error) {
+// make no document of one of them, that one is found by trying halves, and read by its key alone;
+// with why all are.
+func (v *verifier) readPiece(ctx context.Context, conn *pgx.Conn, s *source, piece []*suspect, why error) (map[string]*versionedRow, error) {
 	var keys [][][]byte
 	for _, d := range piece {
 		if d.key != nil {
@@ -256,25 +272,32 @@ func (v *verifier) readPiece(ctx context.Context, conn *pgx.Conn, s *source, pie
 	if len(keys) == 0 {
 		return nil, nil
 	}
+	if why != nil {
+		return v.readUnmade(ctx, conn, s, keys, why)
+	}
 	rows, err := v.readKeys(ctx, conn, s.rowsAgain, keys)
 	if !indexer.IsRefusedValue(err) && !dbsync.IsRowError(err) {
 		return rows, err
 	}
 	if len(piece) > 1 {
 		half := len(piece) / 2
-		rows, err := v.readPiece(ctx, conn, s, piece[:half])
+		rows, err := v.readPiece(ctx, conn, s, piece[:half], nil)
 		if err != nil {
 			return nil, err
 		}
-		more, err := v.readPiece(ctx, conn, s, piece[half:])
+		more, err := v.readPiece(ctx, conn, s, piece[half:], nil)
 		if rows == nil {
 			rows = more
 		}
 		maps.Copy(rows, more)
 		return rows, err
 	}
-	why := err
-	rows, err = v.readKeys(ctx, conn, s.keysAgain, keys)
+	return v.readUnmade(ctx, conn, s, keys, err)
+}
+
+// readUnmade reads rows by their keys alone: no documents can be made of them, because of why.
+func (v *verifier) readUnmade(ctx context.Context, conn *pgx.Conn, s *source, keys [][][]byte, why error) (map[string]*versionedRow, error) {
+	rows, err := v.readKeys(ctx, conn, s.keysAgain, keys)
 	if indexer.IsRefusedValue(err) {
 		return nil, nil // the key is none of its type
 	}
