@@ -19,7 +19,6 @@ import (
 	"tidemark/internal/prepare"
 	"tidemark/mapping"
 	"tidemark/mapping/catalog"
-	"tidemark/reindex"
 )
 
 func newCheck(stderr io.Writer) *cobra.Command {
@@ -73,6 +72,10 @@ func check(ctx context.Context, c *mapping.Config, p *prepare.Prepared, out io.W
 		stops = append(stops, p.Database.Lost)
 	}
 	for _, plan := range plans {
+		if plan.Refused != nil {
+			stops = append(stops, fmt.Errorf("index %s: %w", plan.Index.Name, plan.Refused))
+			continue
+		}
 		if misled(plan) {
 			stops = append(stops, fmt.Errorf("the name %s stands for %s, and not for %s, which is kept equal to the table%s", plan.Index.Name,
 				strings.Join(plan.Alias, ", "), plan.Live, withHint("remove the alias, then it is put back, or give the mapping another name")))
@@ -179,16 +182,15 @@ func withChildren(t *catalog.Table) string {
 
 // doing says what run does with an index, after "run".
 func doing(p prepare.IndexPlan) string {
-	foreign := reindex.Foreign(p.Index.Name, p.Alias)
 	switch {
+	case p.Refused != nil:
+		return "stops: " + p.Refused.Error()
 	case p.Unknown:
 		return "migrates the control schema, where an early version has noted how far the index is; then it goes on with that, or says why it fills the index again"
 	case misled(p):
 		return "stops: its name stands for another index"
 	case p.Need.Hold != "":
 		return "leaves it as it is: " + p.Need.Hold
-	case p.Need.Backfill != "" && p.Live == "" && len(foreign) > 0:
-		return fmt.Sprintf("stops: its name stands for %s, which somebody else made; run --adopt fills an index and moves the name to it", strings.Join(foreign, ", "))
 	case p.Need.Backfill == "" && p.Building != "":
 		return fmt.Sprintf("goes on with the backfill of %s, of which %d rows are stored", p.Building, p.Done)
 	case p.Need.Grow:
@@ -202,7 +204,11 @@ func doing(p prepare.IndexPlan) string {
 	case p.Live == "":
 		return "makes an index and fills it: " + p.Need.Backfill
 	}
-	return fmt.Sprintf("rebuilds it beside %s: %s%s", p.Live, p.Need.Backfill, expected(p))
+	incomplete := ""
+	if p.Incomplete {
+		incomplete = ", which misses changes"
+	}
+	return fmt.Sprintf("rebuilds it beside %s%s: %s%s", p.Live, incomplete, p.Need.Backfill, expected(p))
 }
 
 // expected says how long a rebuild takes, by the last one.

@@ -28,6 +28,12 @@ type IndexPlan struct {
 	// before the rest of this can be said.
 	Unknown bool
 
+	// Refused is why run stops because of it, nil if it does not.
+	Refused error
+
+	// Incomplete says that Live misses changes.
+	Incomplete bool
+
 	// Need is what the index needs to be as the mapping has it.
 	Need reindex.Need
 
@@ -42,7 +48,7 @@ func (p *Prepared) Plan(ctx context.Context, c *mapping.Config) ([]IndexPlan, er
 	states := control.NewStates(p.db, c.Postgres.ControlSchema)
 	var plans []IndexPlan
 	for _, ix := range c.Indices {
-		plan := IndexPlan{Index: ix, Tables: p.Tables, Rows: mapping.EstimatedRows(ix, p.Tables)}
+		plan := IndexPlan{Refused: p.Refused[ix.Name], Index: ix, Tables: p.Tables, Rows: mapping.EstimatedRows(ix, p.Tables)}
 		if p.Control.Made && !p.Control.Readable {
 			plan.Unknown = true
 			plans = append(plans, plan)
@@ -56,6 +62,7 @@ func (p *Prepared) Plan(ctx context.Context, c *mapping.Config) ([]IndexPlan, er
 			}
 		}
 		if st != nil {
+			plan.Incomplete = st.Incomplete()
 			plan.Live, plan.Building, plan.Done = st.Live.Physical, st.Building.Physical, st.Done
 			if took := st.FinishedAt.Sub(st.StartedAt).Seconds(); took > 0 && st.Building.Physical == "" {
 				plan.RowsPerSecond = float64(st.Done) / took

@@ -20,6 +20,7 @@ func part(schema string) *dbsync.SchemaPart {
 		{Name: "tables of indices, requests and dead letters, of this or any earlier version", Up: setupTables},
 		{Name: "mappings, tables and partitions of indices as JSON with names and a version of its own", Up: nameJSON},
 		{Name: "table of what is proven of indices", Up: setupProofs},
+		{Name: "a generation of each physical index, and the table of their marks", Up: setupMarks},
 	}}
 }
 
@@ -28,7 +29,7 @@ const withProofs = 3
 
 // firstReadable is the first version of the part whose tables this program can read, if not
 // write, before they are migrated.
-const firstReadable = 1
+const firstReadable = 4
 
 // Migrate makes the tables in the control schema, or brings those of an earlier version to the
 // form that this package works with. It is called when the slot is this process's: an instance of
@@ -43,6 +44,10 @@ type Condition struct {
 	// Made reports whether the tables were made, by this or an earlier version. The one of dead
 	// letters is the same in all versions.
 	Made bool
+
+	// Unnoted reports that an earlier version made the tables which noted no indices: whose those are
+	// that have names as of ours and no stamp is known by that alone.
+	Unnoted bool
 
 	// Readable reports whether states and requests can be read as they are.
 	Readable bool
@@ -66,12 +71,12 @@ func Look(ctx context.Context, db *sql.DB, schema string) (c Condition, err erro
 			c.Made, c.Readable, c.Proofs = true, version >= firstReadable, version >= withProofs
 			return nil
 		}
-		// Of what was made before there were versions the last column is looked for.
-		err := conn.QueryRow(ctx, `SELECT count(*) FILTER (WHERE c.relname = 'dead_letters' AND a.attname = 'id') > 0,
-				count(DISTINCT c.relname) = 3
-			FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid
-			WHERE n.nspname = $1 AND (c.relname, a.attname) IN (('dead_letters', 'id'), ('requests', 'id'), ('indices', 'live_partitions'))`, schema).
-			Scan(&c.Made, &c.Readable)
+		// Versions before there were versions of the schema made the table of dead letters first.
+		var indices bool
+		err := conn.QueryRow(ctx, `SELECT count(*) FILTER (WHERE relname = 'dead_letters') > 0, count(*) FILTER (WHERE relname = 'indices') > 0
+			FROM pg_catalog.pg_class WHERE relnamespace = pg_catalog.to_regnamespace(pg_catalog.quote_ident($1)) AND relname IN ('dead_letters', 'indices')`, schema).
+			Scan(&c.Made, &indices)
+		c.Unnoted = c.Made && !indices
 		if err != nil {
 			return fmt.Errorf("look for the tables in control schema %s: %w", schema, err)
 		}
@@ -281,4 +286,33 @@ func encodePartitions(text string) (string, error) {
 		return "", err
 	}
 	return p.Encode()
+}
+
+// setupMarks is step 4. Which of both physical indices a generation was of, was told by an empty
+// fingerprint of the one in use: it missed changes then.
+func setupMarks(ctx context.Context, tx pgx.Tx) error {
+	for _, statement := range []string{
+		`ALTER TABLE indices ADD COLUMN live_generation text NOT NULL DEFAULT ''`,
+		`ALTER TABLE indices RENAME COLUMN generation TO building_generation`,
+		`ALTER TABLE indices ALTER COLUMN building_generation SET DEFAULT ''`,
+		`UPDATE indices SET live_generation = CASE WHEN live <> '' AND live_fingerprint <> '' THEN building_generation ELSE '' END,
+			building_generation = CASE WHEN building <> '' THEN building_generation ELSE '' END`,
+		// Versions before made indices without a mark; what is noted here is ours all the same.
+		`CREATE TABLE physical_indices (
+			physical    text PRIMARY KEY,
+			index_name  text NOT NULL,
+			incarnation text NOT NULL DEFAULT '',
+			mark_number bigint NOT NULL DEFAULT 0,
+			mark        text NOT NULL DEFAULT '',
+			next_mark   text NOT NULL DEFAULT '',
+			marked_at   timestamptz NOT NULL DEFAULT now()
+		)`,
+		`CREATE INDEX physical_indices_index ON physical_indices (index_name)`,
+		`INSERT INTO physical_indices (physical, index_name) SELECT live, name FROM indices WHERE live <> '' UNION SELECT building, name FROM indices WHERE building <> ''`,
+	} {
+		if _, err := tx.Exec(ctx, statement); err != nil {
+			return err
+		}
+	}
+	return nil
 }

@@ -23,15 +23,16 @@ type Version struct {
 	// Partitions is those that the tables had when the index had all of their rows, see
 	// [Partitions.Encode].
 	Partitions string
+
+	// Generation is that of the tables whose changes the index has all of, see
+	// [dbsync.Syncer.TableGeneration]; "" when it has missed some. Only a filling that comes to its
+	// end gives the index in use one.
+	Generation string
 }
 
 // A State is what the control schema knows of one index.
 type State struct {
 	Name string // the alias
-
-	// Generation is that of the table whose changes the index has, see
-	// [dbsync.Syncer.TableGeneration]; "" when it has missed some.
-	Generation string
 
 	// Live is behind the alias, zero before the first one is complete. Building is being filled,
 	// zero if none is.
@@ -63,6 +64,9 @@ func (st *State) Newest() Version {
 	return st.Live
 }
 
+// Incomplete reports whether the index in use misses changes, so that another one has to be built.
+func (st *State) Incomplete() bool { return st.Live.Physical != "" && st.Live.Generation == "" }
+
 // NotBuilding notes in memory that nothing is being filled.
 func (st *State) NotBuilding() {
 	st.Building = Version{}
@@ -84,9 +88,9 @@ func NewStates(db *sql.DB, schema string) *States {
 func (s *States) Read(ctx context.Context, name string) (*State, error) {
 	st := &State{Name: name}
 	var finished sql.NullTime
-	err := s.db.QueryRowContext(ctx, `SELECT generation, live, live_fingerprint, live_mapping, live_tables, live_partitions, building, building_fingerprint, building_mapping, building_tables, building_partitions, source, cursor,
+	err := s.db.QueryRowContext(ctx, `SELECT live_generation, building_generation, live, live_fingerprint, live_mapping, live_tables, live_partitions, building, building_fingerprint, building_mapping, building_tables, building_partitions, source, cursor,
 		rows_done, rows_total, started_at, resumed_at, resumed_rows, finished_at FROM `+s.table+` WHERE name = $1`, name).
-		Scan(&st.Generation, &st.Live.Physical, &st.Live.Fingerprint, &st.Live.Mapping, &st.Live.Tables, &st.Live.Partitions, &st.Building.Physical, &st.Building.Fingerprint, &st.Building.Mapping, &st.Building.Tables, &st.Building.Partitions, &st.Source, pgtype.NewMap().SQLScanner(&st.Cursor),
+		Scan(&st.Live.Generation, &st.Building.Generation, &st.Live.Physical, &st.Live.Fingerprint, &st.Live.Mapping, &st.Live.Tables, &st.Live.Partitions, &st.Building.Physical, &st.Building.Fingerprint, &st.Building.Mapping, &st.Building.Tables, &st.Building.Partitions, &st.Source, pgtype.NewMap().SQLScanner(&st.Cursor),
 			&st.Done, &st.Total, &st.StartedAt, &st.ResumedAt, &st.ResumedRows, &finished)
 	if errors.Is(err, sql.ErrNoRows) {
 		return nil, nil
@@ -100,15 +104,15 @@ func (s *States) Read(ctx context.Context, name string) (*State, error) {
 
 // Begin notes that a physical index is being filled, from the beginning.
 func (s *States) Begin(ctx context.Context, st *State) error {
-	err := s.db.QueryRowContext(ctx, `INSERT INTO `+s.table+` AS i (name, generation, live, live_fingerprint, live_mapping, live_tables, building, building_fingerprint, building_mapping, building_tables, rows_total, live_partitions, building_partitions)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
-		ON CONFLICT (name) DO UPDATE SET generation = excluded.generation, live = excluded.live, live_fingerprint = excluded.live_fingerprint,
+	err := s.db.QueryRowContext(ctx, `INSERT INTO `+s.table+` AS i (name, live_generation, live, live_fingerprint, live_mapping, live_tables, building, building_fingerprint, building_mapping, building_tables, rows_total, live_partitions, building_partitions, building_generation)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)
+		ON CONFLICT (name) DO UPDATE SET live_generation = excluded.live_generation, building_generation = excluded.building_generation, live = excluded.live, live_fingerprint = excluded.live_fingerprint,
 			live_mapping = excluded.live_mapping, live_tables = excluded.live_tables, building = excluded.building, building_fingerprint = excluded.building_fingerprint,
 			building_mapping = excluded.building_mapping, building_tables = excluded.building_tables,
 			live_partitions = excluded.live_partitions, building_partitions = excluded.building_partitions,
 			source = 0, cursor = NULL, rows_done = 0, rows_total = excluded.rows_total, started_at = now()
 		RETURNING started_at`,
-		st.Name, st.Generation, st.Live.Physical, st.Live.Fingerprint, st.Live.Mapping, st.Live.Tables, st.Building.Physical, st.Building.Fingerprint, st.Building.Mapping, st.Building.Tables, st.Total, st.Live.Partitions, st.Building.Partitions).Scan(&st.StartedAt)
+		st.Name, st.Live.Generation, st.Live.Physical, st.Live.Fingerprint, st.Live.Mapping, st.Live.Tables, st.Building.Physical, st.Building.Fingerprint, st.Building.Mapping, st.Building.Tables, st.Total, st.Live.Partitions, st.Building.Partitions, st.Building.Generation).Scan(&st.StartedAt)
 	if err != nil {
 		return fmt.Errorf("note that %s is being filled: %w", st.Building.Physical, err)
 	}
@@ -120,7 +124,8 @@ func (s *States) Begin(ctx context.Context, st *State) error {
 // kept, miss changes from now on. It returns the names of those that did not before.
 func (s *States) Forget(ctx context.Context, slotGeneration string, kept []string) (names []string, err error) {
 	err = s.db.QueryRowContext(ctx, `WITH forgotten AS (
-		UPDATE `+s.table+` SET generation = '' WHERE pg_catalog.split_part(generation, '/', 1) = $1 AND name <> ALL ($2) RETURNING name)
+		UPDATE `+s.table+` SET live_generation = '', building_generation = ''
+		WHERE $1 IN (pg_catalog.split_part(live_generation, '/', 1), pg_catalog.split_part(building_generation, '/', 1)) AND name <> ALL ($2) RETURNING name)
 		SELECT coalesce(pg_catalog.array_agg(name ORDER BY name), '{}') FROM forgotten`, slotGeneration, kept).
 		Scan(pgtype.NewMap().SQLScanner(&names))
 	if err != nil {
@@ -131,8 +136,18 @@ func (s *States) Forget(ctx context.Context, slotGeneration string, kept []strin
 
 // Miss notes that an index misses changes from now on: it has no generation until it is made anew.
 func (s *States) Miss(ctx context.Context, name string) error {
-	if _, err := s.db.ExecContext(ctx, `UPDATE `+s.table+` SET generation = '' WHERE name = $1`, name); err != nil {
+	if _, err := s.db.ExecContext(ctx, `UPDATE `+s.table+` SET live_generation = '', building_generation = '' WHERE name = $1`, name); err != nil {
 		return fmt.Errorf("note that index %s misses changes: %w", name, err)
+	}
+	return nil
+}
+
+// Spoil notes that a physical index of an index misses changes: it is gone back to no more.
+func (s *States) Spoil(ctx context.Context, name, physical string) error {
+	_, err := s.db.ExecContext(ctx, `UPDATE `+s.table+` SET live_generation = CASE WHEN live = $2 THEN '' ELSE live_generation END,
+		building_generation = CASE WHEN building = $2 THEN '' ELSE building_generation END WHERE name = $1`, name, physical)
+	if err != nil {
+		return fmt.Errorf("note that %s misses changes: %w", physical, err)
 	}
 	return nil
 }
@@ -162,7 +177,7 @@ func (s *States) Advance(ctx context.Context, st *State) error {
 // repeated when its answer was lost.
 func (s *States) Finish(ctx context.Context, st *State) error {
 	err := s.db.QueryRowContext(ctx, `UPDATE `+s.table+` SET live = $2, live_fingerprint = $3, live_mapping = $5, live_tables = $6, live_partitions = $7,
-		building = '', building_fingerprint = '', building_mapping = '', building_tables = '', building_partitions = '',
+		live_generation = CASE WHEN building = '' THEN live_generation ELSE building_generation END, building_generation = '', building = '', building_fingerprint = '', building_mapping = '', building_tables = '', building_partitions = '',
 		source = 0, cursor = NULL, rows_done = $4, finished_at = now() WHERE name = $1 AND (building = $2 OR building = '' AND live = $2)
 		RETURNING finished_at`,
 		st.Name, st.Building.Physical, st.Building.Fingerprint, st.Done, st.Building.Mapping, st.Building.Tables, st.Building.Partitions).Scan(&st.FinishedAt)
@@ -177,7 +192,7 @@ func (s *States) Finish(ctx context.Context, st *State) error {
 
 // Abandon notes that nothing is being filled any more.
 func (s *States) Abandon(ctx context.Context, st *State) error {
-	return s.update(ctx, st, `UPDATE `+s.table+` SET building = '', building_fingerprint = '', building_mapping = '', building_tables = '', building_partitions = '', source = 0, cursor = NULL
+	return s.update(ctx, st, `UPDATE `+s.table+` SET building = '', building_generation = '', building_fingerprint = '', building_mapping = '', building_tables = '', building_partitions = '', source = 0, cursor = NULL
 		WHERE name = $1 AND building IN ($2, '')`, st.Name, st.Building.Physical)
 }
 

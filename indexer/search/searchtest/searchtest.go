@@ -61,6 +61,9 @@ func Within(t testing.TB, d time.Duration) context.Context {
 	return ctx
 }
 
+// Owner is who the indices of a test are kept by.
+var Owner = search.Owner{System: "7312000000000000001", Database: "app", Oid: 16384, Schema: "dbsync_ctrl", Slot: "dbsync_replslot"}
+
 const ProductMapping = `{
 	"settings": {"number_of_shards": 1, "number_of_replicas": 0},
 	"mappings": {"dynamic": false, "properties": {
