@@ -20,13 +20,15 @@ func (p *Prepared) claim(ctx context.Context, c *mapping.Config, patience time.D
 	states, markings := control.NewStates(p.db, c.Postgres.ControlSchema), control.NewMarkings(p.db, c.Postgres.ControlSchema)
 	p.Refused = make(map[string]error)
 	for _, ix := range c.Indices {
-		// What an earlier version has noted cannot be read yet: all without a stamp counts as that.
-		claim := reindex.Claim{Owner: owner, Unstamped: p.Control.Made && !p.Control.Readable}
+		// An earlier version has put no stamps into indices: what has none counts as its.
+		claim := reindex.Claim{Owner: owner, Unstamped: p.Control.Made && !p.Control.Marks}
 		var st *control.State
 		if p.Control.Readable {
 			if st, err = states.Read(ctx, ix.Name); err != nil {
 				return err
 			}
+		}
+		if p.Control.Marks {
 			if claim.Markings, err = markings.Read(ctx, ix.Name); err != nil {
 				return err
 			}

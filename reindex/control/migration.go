@@ -27,9 +27,12 @@ func part(schema string) *dbsync.SchemaPart {
 // withProofs is the version of the part that has the table of proofs.
 const withProofs = 3
 
+// withMarks is the version of the part that has the table of marks.
+const withMarks = 4
+
 // firstReadable is the first version of the part whose tables this program can read, if not
 // write, before they are migrated.
-const firstReadable = 4
+const firstReadable = 1
 
 // Migrate makes the tables in the control schema, or brings those of an earlier version to the
 // form that this package works with. It is called when the slot is this process's: an instance of
@@ -55,6 +58,9 @@ type Condition struct {
 	// Proofs reports whether there is the table of proofs.
 	Proofs bool
 
+	// Marks reports whether there is the table of marks.
+	Marks bool
+
 	// Pending is what Migrate would do, a line for each step.
 	Pending []string
 }
@@ -68,15 +74,18 @@ func Look(ctx context.Context, db *sql.DB, schema string) (c Condition, err erro
 			return err
 		}
 		if version := len(p.Steps) - len(c.Pending); version > 0 {
-			c.Made, c.Readable, c.Proofs = true, version >= firstReadable, version >= withProofs
+			c.Made, c.Readable, c.Proofs, c.Marks = true, version >= firstReadable, version >= withProofs, version >= withMarks
 			return nil
 		}
-		// Versions before there were versions of the schema made the table of dead letters first.
-		var indices bool
-		err := conn.QueryRow(ctx, `SELECT count(*) FILTER (WHERE relname = 'dead_letters') > 0, count(*) FILTER (WHERE relname = 'indices') > 0
-			FROM pg_catalog.pg_class WHERE relnamespace = pg_catalog.to_regnamespace(pg_catalog.quote_ident($1)) AND relname IN ('dead_letters', 'indices')`, schema).
-			Scan(&c.Made, &indices)
-		c.Unnoted = c.Made && !indices
+		// Of what was made before there were versions the last column is looked for.
+		var noted bool
+		err := conn.QueryRow(ctx, `SELECT count(*) FILTER (WHERE c.relname = 'dead_letters' AND a.attname = 'id') > 0,
+				count(DISTINCT c.relname) FILTER (WHERE (c.relname, a.attname) IN (('dead_letters', 'id'), ('requests', 'id'), ('indices', 'live_partitions'))) = 3,
+				count(*) FILTER (WHERE c.relname = 'indices') > 0
+			FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid
+			WHERE n.nspname = $1 AND c.relname IN ('dead_letters', 'requests', 'indices')`, schema).
+			Scan(&c.Made, &c.Readable, &noted)
+		c.Unnoted = c.Made && !noted
 		if err != nil {
 			return fmt.Errorf("look for the tables in control schema %s: %w", schema, err)
 		}

@@ -54,7 +54,7 @@ func TestMigrate(t *testing.T) {
 	if strings.Count(said, "migrated the control schema") != 4 {
 		t.Errorf("eight at once say %s", said)
 	}
-	if c := look(t, db.DB); !c.Made || !c.Readable || !c.Proofs || len(c.Pending) != 0 || c.Current() != nil {
+	if c := look(t, db.DB); !c.Made || !c.Readable || !c.Proofs || !c.Marks || len(c.Pending) != 0 || c.Current() != nil {
 		t.Errorf("when it was migrated: %+v", c)
 	}
 
@@ -114,7 +114,7 @@ func TestNameJSON(t *testing.T) {
 	if err := dbsync.WithConn(ctx, db.DB, func(conn *pgx.Conn) error { return first.Migrate(ctx, conn, slog.New(slog.DiscardHandler)) }); err != nil {
 		t.Fatal(err)
 	}
-	if c := look(t, db.DB); !c.Made || c.Readable || c.Proofs || c.Unnoted || len(c.Pending) != 3 {
+	if c := look(t, db.DB); !c.Made || !c.Readable || c.Proofs || c.Marks || c.Unnoted || len(c.Pending) != 3 {
 		t.Errorf("after the first step: %+v", c)
 	} else if _, ok := errors.AsType[*OlderSchemaError](c.Current()); !ok {
 		t.Errorf("after the first step it is %v", c.Current())

@@ -84,12 +84,17 @@ func NewStates(db *sql.DB, schema string) *States {
 	return &States{db: db, table: catalog.QuoteIdent(schema) + `."indices"`}
 }
 
+// generations are the columns of both generations, also of a schema that has not been migrated and
+// has one for both: check and status read that.
+const generations = `coalesce(pg_catalog.to_jsonb(i) ->> 'live_generation', CASE WHEN live <> '' AND live_fingerprint <> '' THEN pg_catalog.to_jsonb(i) ->> 'generation' ELSE '' END),
+	coalesce(pg_catalog.to_jsonb(i) ->> 'building_generation', CASE WHEN building <> '' THEN pg_catalog.to_jsonb(i) ->> 'generation' ELSE '' END)`
+
 // Read returns the state of an index, nil if there is none.
 func (s *States) Read(ctx context.Context, name string) (*State, error) {
 	st := &State{Name: name}
 	var finished sql.NullTime
-	err := s.db.QueryRowContext(ctx, `SELECT live_generation, building_generation, live, live_fingerprint, live_mapping, live_tables, live_partitions, building, building_fingerprint, building_mapping, building_tables, building_partitions, source, cursor,
-		rows_done, rows_total, started_at, resumed_at, resumed_rows, finished_at FROM `+s.table+` WHERE name = $1`, name).
+	err := s.db.QueryRowContext(ctx, `SELECT `+generations+`, live, live_fingerprint, live_mapping, live_tables, live_partitions, building, building_fingerprint, building_mapping, building_tables, building_partitions, source, cursor,
+		rows_done, rows_total, started_at, resumed_at, resumed_rows, finished_at FROM `+s.table+` i WHERE name = $1`, name).
 		Scan(&st.Live.Generation, &st.Building.Generation, &st.Live.Physical, &st.Live.Fingerprint, &st.Live.Mapping, &st.Live.Tables, &st.Live.Partitions, &st.Building.Physical, &st.Building.Fingerprint, &st.Building.Mapping, &st.Building.Tables, &st.Building.Partitions, &st.Source, pgtype.NewMap().SQLScanner(&st.Cursor),
 			&st.Done, &st.Total, &st.StartedAt, &st.ResumedAt, &st.ResumedRows, &finished)
 	if errors.Is(err, sql.ErrNoRows) {
