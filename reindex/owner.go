@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"tidemark/indexer/search"
+	"tidemark/mapping"
 	"tidemark/reindex/control"
 )
 
@@ -32,9 +34,9 @@ func (c *Claim) has(i *search.IndexInfo) bool { return i.IsOf(c.Owner) || i.Stam
 
 // Check returns why the index may not be worked on by this owner: its name, or what it is in the
 // cluster, is somebody else's, see [search.OwnerError] and [search.NameTakenError]; or something would
-// not be kept, see [search.AliasError]. st is what the control schema has of
+// not be kept, see [search.AliasError] and [search.TemplateError]. st is what the control schema has of
 // the index, nil if nothing. With adopt what is somebody else's may be taken over.
-func (c *Claim) Check(ctx context.Context, client *search.Client, standing *search.Standing, st *control.State) error {
+func (c *Claim) Check(ctx context.Context, client *search.Client, standing *search.Standing, ix *mapping.Index, st *control.State) error {
 	if err := standing.CheckName(client.Adopts()); err != nil {
 		return err
 	}
@@ -50,6 +52,31 @@ func (c *Claim) Check(ctx context.Context, client *search.Client, standing *sear
 	}
 	if err := standing.CheckAliases(c.Owner); err != nil {
 		return err
+	}
+	templates, err := client.Templates(ctx, ix.Name)
+	if err != nil {
+		return err
+	}
+	for _, t := range templates {
+		if err := checkTemplate(t, ix); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// checkTemplate returns a [*search.TemplateError] when an index cannot be kept with what a template of
+// the cluster gives to its physical indices. What the mapping says itself wins over a template.
+func checkTemplate(t *search.Template, ix *mapping.Index) error {
+	if err := t.Check(ix.Name); err != nil {
+		return err
+	}
+	unrouted := slices.ContainsFunc(ix.Sources, func(s *mapping.Source) bool { return s.Routing == "" })
+	switch {
+	case t.Routed && unrouted && ix.Mappings["_routing"] == nil:
+		return &search.TemplateError{Template: t.Name, Why: "has every document without a routing refused, and the mapping gives none"}
+	case t.NoSource && ix.Mappings["_source"] == nil:
+		return &search.TemplateError{Template: t.Name, Why: "has documents not kept, so that they cannot be compared with their rows"}
 	}
 	return nil
 }
@@ -98,7 +125,7 @@ func (m *Manager) claim(ctx context.Context) (map[*index]*claimed, error) {
 		if c.standing, err = m.o.Client.Standing(ctx, x.Name); err != nil {
 			return nil, err
 		}
-		switch err := c.claim.Check(ctx, m.o.Client, c.standing, c.noted); {
+		switch err := c.claim.Check(ctx, m.o.Client, c.standing, x.Index, c.noted); {
 		case IsRefusal(err):
 			refused = append(refused, fmt.Errorf("index %s: %w", x.Name, err))
 		case err != nil:
@@ -117,7 +144,7 @@ func (m *Manager) claim(ctx context.Context) (map[*index]*claimed, error) {
 
 // IsRefusal reports whether an error says that an index may not be worked on.
 func IsRefusal(err error) bool {
-	return is[*search.OwnerError](err) || is[*search.NameTakenError](err) || is[*search.AliasError](err)
+	return is[*search.OwnerError](err) || is[*search.NameTakenError](err) || is[*search.AliasError](err) || is[*search.TemplateError](err)
 }
 
 func is[E error](err error) bool {
@@ -143,7 +170,7 @@ func (m *Manager) claimName(ctx context.Context, x *index) error {
 		return err
 	}
 	claim := Claim{Owner: m.owner, Markings: x.markings(), Unstamped: m.o.Unstamped}
-	return claim.Check(ctx, m.o.Client, standing, nil)
+	return claim.Check(ctx, m.o.Client, standing, x.Index, nil)
 }
 
 // make makes a physical index with our stamp in it. Where somebody else has begun to build an index

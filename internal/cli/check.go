@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"slices"
 	"strings"
 	"text/tabwriter"
@@ -147,6 +148,7 @@ func printIndex(b *bytes.Buffer, p prepare.IndexPlan) error {
 			if !p.Unknown && len(p.Alias) > 0 && !misled(p) && !slices.Equal(p.Alias, []string{p.Live}) {
 				fmt.Fprintf(b, "  the name %s stands for %s now, and is moved when the index is filled\n", ix.Name, strings.Join(p.Alias, ", "))
 			}
+			printSurroundings(b, p)
 		} else {
 			fmt.Fprintf(b, "  and from table %s%s, %s\n", t.TableName(), withChildren(t), rows)
 		}
@@ -167,6 +169,22 @@ func printIndex(b *bytes.Buffer, p prepare.IndexPlan) error {
 		}
 	}
 	return nil
+}
+
+// printSurroundings prints what others have set around an index in the cluster.
+func printSurroundings(b *bytes.Buffer, p prepare.IndexPlan) {
+	for _, name := range slices.Sorted(maps.Keys(p.Kept)) {
+		with := ""
+		if special := p.Kept[name].String(); special != "" {
+			with = " with " + special
+		}
+		fmt.Fprintf(b, "  the alias %s stands for %s%s, and does so for the next one after a rebuild\n", name, p.Live, with)
+	}
+	for _, t := range p.Templates {
+		if gives := t.String(); gives != "" {
+			fmt.Fprintf(b, "  the index template %s gives to its physical indices %s\n", t.Name, gives)
+		}
+	}
 }
 
 // withChildren says, after the name of a table, that the rows of tables that inherit from it count.

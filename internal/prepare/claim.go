@@ -38,7 +38,7 @@ func (p *Prepared) claim(ctx context.Context, c *mapping.Config, patience time.D
 			if err != nil {
 				return err
 			}
-			return claim.Check(ctx, p.Client, standing, st)
+			return claim.Check(ctx, p.Client, standing, ix, st)
 		})
 		switch {
 		case reindex.IsRefusal(err):

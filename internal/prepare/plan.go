@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"tidemark/dbsync"
+	"tidemark/indexer/search"
 	"tidemark/mapping"
 	"tidemark/mapping/catalog"
 	"tidemark/reindex"
@@ -27,6 +28,12 @@ type IndexPlan struct {
 	// Unknown says that an earlier version made the control schema, which has to be migrated
 	// before the rest of this can be said.
 	Unknown bool
+
+	// Kept are the aliases of Live that are kept over a rebuild, by name, with the index's own if there
+	// is something special about it; Templates are those of the cluster that give something to its
+	// physical indices.
+	Kept      map[string]search.Alias
+	Templates []*search.Template
 
 	// Refused is why run stops because of it, nil if it does not.
 	Refused error
@@ -79,10 +86,31 @@ func (p *Prepared) Plan(ctx context.Context, c *mapping.Config) ([]IndexPlan, er
 		if err == nil {
 			plan.Alias, err = p.Client.AliasTargets(ctx, ix.Name)
 		}
+		if err == nil {
+			err = p.surroundings(ctx, &plan)
+		}
 		if err != nil {
 			return nil, fmt.Errorf("index %s: %w", ix.Name, err)
 		}
 		plans = append(plans, plan)
 	}
 	return plans, nil
+}
+
+// surroundings reads what others have set around an index in the cluster.
+func (p *Prepared) surroundings(ctx context.Context, plan *IndexPlan) (err error) {
+	if plan.Templates, err = p.Client.Templates(ctx, plan.Index.Name); err != nil {
+		return err
+	}
+	standing, err := p.Client.Standing(ctx, plan.Index.Name)
+	if err != nil {
+		return err
+	}
+	plan.Kept = standing.Others(plan.Live)
+	if i := standing.Get(plan.Live); i != nil {
+		if own, ok := i.Aliases[plan.Index.Name]; ok && own.String() != "" {
+			plan.Kept[plan.Index.Name] = own
+		}
+	}
+	return nil
 }
