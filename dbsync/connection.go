@@ -76,7 +76,7 @@ func (s *Syncer) tryConnect(ctx context.Context) error {
 		conn.Close(context.WithoutCancel(ctx))
 		return &ClusterChangedError{Slot: s.slot, OldSystem: s.system, System: system.SystemID, OldTimeline: s.timeline, Timeline: system.Timeline}
 	}
-	st, err := startStream(ctx, conn, streamOptions{slot: s.slot, publication: s.publication, messages: s.eventTriggers, known: slot.confirmed, queue: q, notes: s, log: s.log})
+	st, err := startStream(ctx, conn, streamOptions{slot: s.slot, publication: s.publication, messages: s.eventTriggers, known: slot.confirmed, queue: q, groups: s.batchBounds(), notes: s, log: s.log})
 	if err != nil {
 		// It may have been dropped or invalidated since it was looked at, which says more.
 		if _, now := s.slotNow(ctx); IsPermanent(now) {
@@ -167,8 +167,13 @@ func (s *Syncer) queue() *queue {
 }
 
 func (s *Syncer) newQueue(position pglogrepl.LSN) *queue {
-	return newQueue(bounds{queueBatches * max(s.MaxMessagesToRead, 1), queueBatches * batchBytes}, position)
+	most := s.batchBounds()
+	return newQueue(bounds{queueBatches * most.messages, queueBatches * most.bytes}, position)
 }
+
+// batchBounds are those of the messages of one batch, beyond which it has no more than the rest of
+// a group, and of the changes of one group.
+func (s *Syncer) batchBounds() bounds { return bounds{max(s.MaxMessagesToRead, 1), batchBytes} }
 
 // flush has the server told what is stored. It is the last thing before a stream ends;
 // if it fails, what is stored comes again.

@@ -1,6 +1,7 @@
 package dbsync
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 
@@ -66,6 +67,15 @@ type Operation struct {
 	// window read it is the LSN of the window's low watermark.
 	Version pglogrepl.LSN
 
+	// Group is which part of its transaction the operation comes from, counted from 0, see
+	// [Syncer.Group]; 0 for a row of a window. Of two operations on one document that have the
+	// same Version, the one with the higher Group is newer.
+	Group uint32
+
+	// Base is a position that Index may count its versions from, and 0 where it counts them from
+	// the beginning of the log. The package does not interpret it.
+	Base pglogrepl.LSN
+
 	// Index says where the document is kept. The package does not interpret it.
 	Index string
 
@@ -89,6 +99,12 @@ type Operation struct {
 
 	// Err says why a Refused document cannot be made.
 	Err error
+}
+
+// OlderThan reports whether op was caused before other, by commit and group. Two operations of one
+// group are neither older than the other: a batch has the last of them on each document.
+func (op *Operation) OlderThan(other *Operation) bool {
+	return cmp.Or(cmp.Compare(op.Version, other.Version), cmp.Compare(op.Group, other.Group)) < 0
 }
 
 // An Origin is a part of a handler's mapping, by which the handler knows again what it has

@@ -14,10 +14,16 @@ import (
 type message struct {
 	lsn  pglogrepl.LSN // where the server says that it starts
 	end  pglogrepl.LSN // of a commit: the end of its transaction, what can be confirmed after it
-	xid  uint32        // the transaction that it belongs to
+	xid  uint32        // the transaction that it belongs to; 0: it comes between two
 	kind pglogrepl.MessageType
 	data []byte // nil once it is translated
+
+	group uint32 // of its transaction, see grouper
+	last  bool   // it is the last one of its group
 }
+
+// endsGroup reports whether a batch may end after m.
+func (m *message) endsGroup() bool { return m.last || m.xid == 0 }
 
 // queue holds the messages that were received and not yet forwarded, oldest first.
 // The stream's reader puts them in, and waits while the queue is full; whoever
@@ -34,6 +40,7 @@ type queue struct {
 	bytes    int    // of data still held
 	err      error  // why nothing comes any more
 	full     bool   // the reader waits for room
+	short    bool   // who works on the messages has all of them, and waits for the rest of a group
 	openTx   bool   // the last message forwarded lies inside a transaction
 	stored   pglogrepl.LSN
 	reported pglogrepl.LSN // newest keepalive: nothing before it is still to be sent
@@ -62,7 +69,8 @@ func signal(c chan struct{}) {
 }
 
 // push appends m, and waits while the queue is full. A message larger than the
-// bound is taken when the queue holds no other data, so every message passes. When the
+// bound is taken when the queue holds no other data, so every message passes, and
+// one that somebody waits for to have the rest of a group is always taken. When the
 // queue has ended, m is dropped.
 func (q *queue) push(ctx context.Context, m message) error {
 	for {
@@ -74,7 +82,7 @@ func (q *queue) push(ctx context.Context, m message) error {
 		if q.fits(len(m.data)) {
 			q.msgs = append(q.msgs, m)
 			q.bytes += len(m.data)
-			q.full = false
+			q.full, q.short = false, q.short && !m.endsGroup()
 			q.mu.Unlock()
 			signal(q.arrived)
 			return nil
@@ -91,7 +99,7 @@ func (q *queue) push(ctx context.Context, m message) error {
 
 // fits reports whether a message of n bytes has room. mu is held.
 func (q *queue) fits(n int) bool {
-	return len(q.msgs) < q.max.messages && (q.bytes == 0 || q.bytes+n <= q.max.bytes)
+	return q.short || len(q.msgs) < q.max.messages && (q.bytes == 0 || q.bytes+n <= q.max.bytes)
 }
 
 // isFull reports whether the reader waits for room.
@@ -137,7 +145,7 @@ func (q *queue) fail(err error) {
 func (q *queue) peek(from uint64, max bounds, out []message) ([]message, error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	rest := q.msgs[min(int(from-q.first), len(q.msgs)):]
+	rest := q.rest(from)
 	bytes := 0
 	for i := range rest {
 		if i == max.messages || i > 0 && bytes+len(rest[i].data) > max.bytes {
@@ -151,6 +159,37 @@ func (q *queue) peek(from uint64, max bounds, out []message) ([]message, error) 
 	}
 	return out, nil
 }
+
+// peekGroups is peek for who works on whole groups. out is what it has of them, from the sequence
+// number from on, and gets more of it: within max, and beyond as far as the group goes that has
+// begun.
+func (q *queue) peekGroups(from uint64, max bounds, out []message) ([]message, error) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	bytes := 0
+	for i := range out {
+		bytes += len(out[i].data)
+	}
+	rest := q.rest(from + uint64(len(out)))
+	for i := range rest {
+		if n := len(out); n > 0 && out[n-1].endsGroup() && (n >= max.messages || bytes+len(rest[i].data) > max.bytes) {
+			break
+		}
+		bytes += len(rest[i].data)
+		out = append(out, rest[i])
+	}
+	if n := len(out); n > 0 && !out[n-1].endsGroup() {
+		q.short = true
+		signal(q.space)
+	}
+	if len(rest) == 0 && q.err != nil {
+		return out, q.err
+	}
+	return out, nil
+}
+
+// rest returns the messages from sequence number from on. mu is held.
+func (q *queue) rest(from uint64) []message { return q.msgs[min(int(from-q.first), len(q.msgs)):] }
 
 // release lets go of the data of the n messages from sequence number from on. They
 // are translated; what is left of them is their place, until they are forwarded.

@@ -185,6 +185,16 @@ func (s *Syncer) createSlot(ctx context.Context, conn *pgx.Conn) error {
 	return s.noteSlot(ctx, conn, lsn)
 }
 
+// ReplayStart returns a position of the log that no commit lies before which the slot can still
+// bring, to this process or another one, also after a crash of the server: what the slot was told is
+// kept on disk at the latest when its restart_lsn moves.
+func (s *Syncer) ReplayStart(ctx context.Context) (lsn pglogrepl.LSN, err error) {
+	if err := s.db.QueryRowContext(ctx, `SELECT restart_lsn FROM pg_catalog.pg_replication_slots WHERE slot_name = $1`, s.slot).Scan(&lsn); err != nil {
+		return 0, fmt.Errorf("read where slot %s can begin again: %w", s.slot, err)
+	}
+	return lsn, nil
+}
+
 // recordConfirmed notes in the control schema that the slot is about to stand at lsn,
 // and returns a snapshot of the moment and where the log ends.
 func (s *Syncer) recordConfirmed(ctx context.Context, lsn pglogrepl.LSN) (snapshot Snapshot, end pglogrepl.LSN, err error) {

@@ -62,3 +62,15 @@ func (s *Syncer) connected() bool {
 	defer s.link.Unlock()
 	return s.st != nil && s.st.alive()
 }
+
+// streamEnded returns what is closed when the stream under way has ended.
+func (s *Syncer) streamEnded() <-chan struct{} {
+	s.link.Lock()
+	defer s.link.Unlock()
+	if s.st == nil {
+		none := make(chan struct{})
+		close(none)
+		return none
+	}
+	return s.st.ended
+}

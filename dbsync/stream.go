@@ -57,6 +57,7 @@ type stream struct {
 	cancel  context.CancelCauseFunc
 	workers conc.WaitGroup
 
+	pid       uint32        // of the server's process that sends
 	write     sync.Mutex    // for writing to conn
 	confirmed atomic.Uint64 // what the server was told, an LSN
 	received  atomic.Uint64 // counts what came from the server
@@ -70,6 +71,7 @@ type streamOptions struct {
 	messages          bool          // of pg_logical_emit_message are wanted
 	known             pglogrepl.LSN // up to which the server knows that everything is stored
 	queue             *queue        // the stream begins at its position
+	groups            bounds        // of one group of changes
 	notes             notes
 	log               *slog.Logger
 }
@@ -98,7 +100,7 @@ func startStream(ctx context.Context, conn *pgconn.PgConn, o streamOptions) (*st
 		return nil, fmt.Errorf("start replication from slot %s: %w", o.slot, err)
 	}
 	run, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
-	s := &stream{streamOptions: o, conn: hijacked.Conn, front: hijacked.Frontend, cancel: cancel, flush: make(chan chan error), ended: run.Done()}
+	s := &stream{streamOptions: o, conn: hijacked.Conn, front: hijacked.Frontend, pid: hijacked.PID, cancel: cancel, flush: make(chan chan error), ended: run.Done()}
 	// Not more than that: what was stored over an earlier connection is noted before the
 	// server is told.
 	s.confirmed.Store(uint64(o.known))
@@ -165,6 +167,7 @@ func (s *stream) alive() bool {
 func (s *stream) read(ctx context.Context) error {
 	var slabs slabs
 	var xid uint32
+	groups := grouper{max: s.groups}
 	for {
 		received, err := s.front.Receive()
 		s.received.Add(1)
@@ -216,6 +219,7 @@ func (s *stream) read(ctx context.Context) error {
 				return fmt.Errorf("read the replication stream at %s: %w", x.WALStart, err)
 			}
 			xid = m.xid
+			groups.add(&m)
 			if err := s.queue.push(ctx, m); err != nil {
 				return err
 			}

@@ -67,9 +67,11 @@ type Syncer struct {
 	// MaxDelayBetweenEmptyPeeks bounds that (default 60 s).
 	MaxDelayBetweenEmptyPeeks time.Duration
 
-	// MaxMessagesToRead bounds the messages of one batch (default 8192). A large
-	// transaction is spread over several batches. A batch also ends at 4 MiB of messages,
-	// and the queue before it holds three batches.
+	// MaxMessagesToRead is how many messages a batch has before nothing more joins it (default
+	// 8192), and how many changes a group, see [Syncer.Group]; 4 MiB of messages are as many. A
+	// large transaction is spread over several batches, each of which has whole groups, and the
+	// queue before it holds three batches. Who compares operations of one transaction, as by
+	// versions, has the same number whenever the slot is followed.
 	MaxMessagesToRead int
 
 	log                                   *slog.Logger
@@ -96,6 +98,7 @@ type Syncer struct {
 	windows    *windows
 	lockWaits  lockWaits
 	barrier    barrier // of snapshots
+	lease      lease   // of the slot
 	refreshing atomic.Bool
 	walEnd     atomic.Uint64
 	newest     atomic.Int64 // see Status.NewestCommit, in microseconds since 1970; 0: none
@@ -116,6 +119,7 @@ type Syncer struct {
 	// The following belongs to the goroutine of Run.
 	tx       *pglogrepl.BeginMessage // the transaction that the next message belongs to
 	version  pglogrepl.LSN           // of what the handler marks
+	group    uint32                  // of the message that the handler gets
 	xid      uint32
 	building *Batch
 	decoder  decoder
@@ -123,7 +127,7 @@ type Syncer struct {
 }
 
 const (
-	// batchBytes bounds the messages of one batch.
+	// batchBytes is how many bytes of messages a batch has before nothing more joins it.
 	batchBytes = 4 << 20
 	// queueBatches is how many batches of messages may be received and not forwarded: one
 	// being written, one translated, one being received.
@@ -398,7 +402,8 @@ func (s *Syncer) follow(run context.Context) (err error) {
 	q := s.queue()
 	w := newWriter(run, s, q)
 	defer func() {
-		// The batch under way may finish: what is stored and not forwarded is stored again.
+		// The batch under way may finish while the slot is ours: what is stored and not forwarded is
+		// stored again.
 		if e := w.finish(); e != nil {
 			s.log.Warn("the batch under way was given up, it comes again", "slot", s.slot, "error", e)
 			err = errors.Join(err, e)
@@ -417,9 +422,13 @@ func (s *Syncer) follow(run context.Context) (err error) {
 		}
 		s.building = building
 		t, err := s.translate(run, msgs, translation{tx: s.tx})
-		// What arrives while the batch before is being written joins this one.
-		for err == nil && !t.ends() && s.arrives(run, q, w, cursor, &msgs) {
-			t, err = s.translate(run, msgs, t)
+		// A group is written whole. What else arrives while the batch before is being written
+		// joins this one.
+		for have := 0; err == nil && !t.stop && have < len(msgs); {
+			have = len(msgs)
+			if msgs, err = s.arrives(run, q, w, cursor, &t, msgs); err == nil && have < len(msgs) {
+				t, err = s.translate(run, msgs, t)
+			}
 		}
 		if err != nil {
 			return err
@@ -449,7 +458,7 @@ func (s *Syncer) next(run context.Context, q *queue, w *writer, cursor uint64, m
 		if run.Err() != nil {
 			return nil, context.Cause(run)
 		}
-		msgs, err := q.peek(cursor, bounds{s.MaxMessagesToRead, batchBytes}, msgs)
+		msgs, err := q.peekGroups(cursor, s.batchBounds(), msgs)
 		if err != nil || len(msgs) > 0 {
 			return msgs, err
 		}
@@ -464,26 +473,44 @@ func (s *Syncer) next(run context.Context, q *queue, w *writer, cursor uint64, m
 	}
 }
 
-// arrives appends to msgs, those of a batch from the sequence number cursor on, what comes
-// after them, as far as the batch has room. It waits for that only while another batch is
-// being written, and otherwise returns false.
-func (s *Syncer) arrives(run context.Context, q *queue, w *writer, cursor uint64, msgs *[]message) bool {
-	room := bounds{s.MaxMessagesToRead - len(*msgs), batchBytes}
-	for i := range *msgs {
-		room.bytes -= len((*msgs)[i].data)
+// arrives returns msgs, those of a batch from the sequence number cursor on of which t is what they
+// came to, with more of them at the end: the rest of a group that has begun, however long that
+// takes, and what comes while another batch is being written, as far as there is room. The same
+// msgs: the batch is to be written. With an error it must not be: a group of it is not whole.
+func (s *Syncer) arrives(run context.Context, q *queue, w *writer, cursor uint64, t *translation, msgs []message) ([]message, error) {
+	whole, room, written := msgs[t.messages-1].endsGroup(), s.batchBounds(), w.written
+	if t.cut {
+		room = bounds{}
 	}
-	for room.messages > 0 && room.bytes > 0 && w.writing() {
-		have := len(*msgs)
+	if !whole {
+		written = nil
+	}
+	have, bytes := len(msgs), 0
+	for i := range msgs {
+		bytes += len(msgs[i].data)
+	}
+	for !whole || have < room.messages && bytes < room.bytes && w.writing() {
 		var err error
-		if *msgs, err = q.peek(cursor+uint64(have), room, *msgs); err != nil || len(*msgs) > have {
-			return err == nil // next returns the error again
+		if msgs, err = q.peekGroups(cursor, room, msgs); len(msgs) > have {
+			return msgs, nil
+		}
+		switch {
+		case err != nil && whole:
+			return msgs, nil // next returns the error again
+		case err != nil:
+			return nil, err
 		}
 		select {
 		case <-run.Done():
-			return false
-		case <-w.written:
+			if !whole {
+				return nil, context.Cause(run)
+			}
+			return msgs, nil
+		case <-w.failed:
+			return nil, w.wait()
+		case <-written:
 		case <-q.arrived:
 		}
 	}
-	return false
+	return msgs, nil
 }

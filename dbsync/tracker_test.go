@@ -32,6 +32,7 @@ type history struct {
 type trackerWindow struct {
 	watch    *watch
 	low      pglogrepl.LSN
+	since    pglogrepl.LSN // from after which on changes go where its rows go
 	snapshot *Snapshot
 }
 
@@ -110,7 +111,14 @@ func TestTracker(t *testing.T) {
 				if len(m.windows) == 3 {
 					t.Skip()
 				}
-				m.windows = append(m.windows, &trackerWindow{watch: m.tracker.watch()})
+				w := &trackerWindow{}
+				if rapid.Bool().Draw(t, "filled anew") {
+					w.since = m.lsn // what was streamed has gone elsewhere
+					w.watch = m.tracker.watch(m.tracker.moment())
+				} else {
+					w.watch = m.tracker.watch(0)
+				}
+				m.windows = append(m.windows, w)
 			},
 			"low": func(t *rapid.T) {
 				w := draw("window", m.windows, func(w *trackerWindow) bool { return w.low == 0 })
@@ -130,6 +138,9 @@ func TestTracker(t *testing.T) {
 				for xid, h := range m.history {
 					if h.commit < w.low && w.snapshot.Visible(uint32(xid)) {
 						continue
+					}
+					if len(h.keys) > 0 && h.commit <= w.since && ok {
+						t.Fatalf("what transaction %d did is lost", xid)
 					}
 					if h.keys == nil && ok {
 						t.Fatalf("transaction %d may have touched any row", xid)
@@ -208,7 +219,7 @@ func TestTrackerKeys(t *testing.T) {
 func TestTrackerOfGivenUpWindow(t *testing.T) {
 	tr := newTracker()
 	defer tr.track(1, []string{"id"})()
-	w := tr.watch()
+	w := tr.watch(0)
 	tr.setSnapshot(w, &Snapshot{Xmin: 5, Xmax: 5})
 	tr.begin(5, 10)
 	tr.touch(1, "a")
@@ -225,7 +236,7 @@ func TestTrackerOfGivenUpWindow(t *testing.T) {
 // happens meanwhile.
 func TestTrackerWhileWindowWaits(t *testing.T) {
 	tr := newTracker()
-	w := tr.watch()
+	w := tr.watch(0)
 	defer tr.unwatch(w)
 	for xid := uint64(1); xid <= 1000; xid++ {
 		// What the window has last looked at and did not take is a lower bound.

@@ -15,14 +15,11 @@ type translation struct {
 	tx       *pglogrepl.BeginMessage // that the first message is inside of, nil for none
 	messages int                     // how many were translated
 	stop     bool                    // the handler wants to end
-	cut      bool                    // the rows of a window have filled the batch
+	cut      bool                    // the rows of a window have filled the batch, which ends with the group
 	handed   []*Window               // whose rows are in the batch
 	marks    []*mark                 // that were passed
 	newest   time.Time               // when the last transaction among them was committed; zero: none was
 }
-
-// ends reports whether nothing more is to join the batch.
-func (t *translation) ends() bool { return t.stop || t.cut }
 
 // translate hands the messages of a batch to the handler, which marks documents in
 // s.building. done is what was translated of them before. When the handler fails, all
@@ -46,9 +43,10 @@ func (s *Syncer) translate(run context.Context, msgs []message, done translation
 			}
 		}
 		again = true
-		for i := t.messages; i < len(msgs) && !t.cut; i++ {
-			var err error
-			t.cut, err = s.handle(run, i, &msgs[i], &t)
+		for i := t.messages; i < len(msgs) && !(t.cut && msgs[i-1].endsGroup()); i++ {
+			s.group = msgs[i].group
+			cut, err := s.handle(run, i, &msgs[i], &t)
+			t.cut = t.cut || cut
 			if errors.Is(err, ErrStopProcessingMessages) {
 				t.stop = true
 				return t, nil
@@ -206,7 +204,7 @@ func (s *Syncer) handleWatermark(row *pglogrepl.TupleData, r *pglogrepl.Relation
 	case wm.kind == lowWatermark && window != nil:
 		s.openWindow(window, s.version)
 	case wm.kind == highWatermark && window != nil:
-		s.version, s.xid = window.low, 0
+		s.version, s.group, s.xid = window.low, 0, 0
 		defer s.setTx(s.tx)
 		ok, err := s.closeWindow(window)
 		if err != nil {
@@ -303,11 +301,18 @@ func (s *Syncer) MarkTruncated(index string) {
 	s.MarkOperation(Operation{Kind: Truncate, Index: index})
 }
 
-// MarkOperation puts an operation into the batch under way. Version and Xid are filled in
+// MarkOperation puts an operation into the batch under way. Version, Group and Xid are filled in
 // unless the handler has set a Version, and Body is copied. To be called by a handler.
 func (s *Syncer) MarkOperation(op Operation) {
 	if op.Version == 0 {
-		op.Version, op.Xid = s.version, s.xid
+		op.Version, op.Group, op.Xid = s.version, s.group, s.xid
 	}
 	s.building.put(&op)
 }
+
+// Group returns in which group of its transaction the message is that the handler gets, counted
+// from 0. A group has MaxMessagesToRead changes of the transaction, or as many as have 4 MiB; the
+// last one may have fewer. Which changes have one group follows from the transaction alone, so it is the same
+// whenever, and to whomever, the transaction comes, and no group is written in parts. To be called
+// by a handler.
+func (s *Syncer) Group() uint32 { return s.group }

@@ -27,9 +27,10 @@ type tracker struct {
 	mu       sync.Mutex
 	tables   map[uint32]*trackedTable // by relation
 	parents  map[uint32][]uint32      // see Syncer.Inherit
-	finished []*touched               // committed, in the order of the stream
-	open     *touched                 // the transaction that is being received
-	keys     int                      // over all of them
+	begun    Moment
+	finished []*touched // committed, in the order of the stream
+	open     *touched   // the transaction that is being received
+	keys     int        // over all of them
 	limit    int
 	watches  map[*watch]struct{} // of the windows under way
 
@@ -41,7 +42,12 @@ type tracker struct {
 type watch struct {
 	snapshot *Snapshot     // its own, or one that it did not take because it is too old; nil: none yet
 	low      pglogrepl.LSN // 0: not streamed yet
+	since    Moment        // see Select
 }
+
+// A Moment is how far the stream was handed to the handler: it counts the transactions that had
+// begun. See [Syncer.Moment].
+type Moment uint64
 
 // trackedTable is a table whose touched rows are remembered by key.
 type trackedTable struct {
@@ -53,6 +59,7 @@ type trackedTable struct {
 type touched struct {
 	xid    uint32
 	commit pglogrepl.LSN
+	began  Moment         // counts this one
 	tables []touchedTable // few
 }
 
@@ -69,10 +76,10 @@ func newTracker() *tracker {
 }
 
 // watch begins to keep what a window needs, until unwatch.
-func (t *tracker) watch() *watch {
+func (t *tracker) watch(since Moment) *watch {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	w := new(watch)
+	w := &watch{since: since}
 	t.watches[w] = struct{}{}
 	return w
 }
@@ -169,7 +176,15 @@ func (t *tracker) begin(xid uint32, commit pglogrepl.LSN) {
 		}
 		t.forget(t.open)
 	}
-	t.open = &touched{xid: xid, commit: commit}
+	t.begun++
+	t.open = &touched{xid: xid, commit: commit, began: t.begun}
+}
+
+// moment returns how far the stream was handed to the handler.
+func (t *tracker) moment() Moment {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.begun
 }
 
 // touch notes that the open transaction touched the row with this key.
@@ -218,10 +233,10 @@ func (t *tracker) end() {
 // a transaction touched which the stream brought since the low watermark, or which the
 // window's snapshot does not show. It is called when the high watermark arrives.
 //
-// ok is false when the window has to be read again. There are three cases: such a transaction
+// ok is false when the window has to be read again. There are four cases: such a transaction
 // may have touched any row; one that the snapshot does not show is older than the low
-// watermark and touched a related table; or the window was given up meanwhile, so that some
-// may have been forgotten.
+// watermark and touched a related table, or began before the moment from which on changes go where
+// the rows go; or the window was given up meanwhile, so that some may have been forgotten.
 func (t *tracker) collect(relation uint32, related []uint32, w *watch) (keys map[string]struct{}, ok bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -243,7 +258,7 @@ func (t *tracker) collect(relation uint32, related []uint32, w *watch) (keys map
 				}
 				continue
 			}
-			if table.all {
+			if table.all || tx.began <= w.since {
 				return nil, false
 			}
 			for key := range table.keys {

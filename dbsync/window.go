@@ -29,6 +29,11 @@ type Select struct {
 	// does not show yet has the window read again.
 	Related []uint32
 
+	// Since is from where on the handler marks changes of the rows where it marks the rows of the
+	// window as well; zero: it always has. A transaction that began before, and that the window's
+	// snapshot does not show yet, has the window read again: what it did is in no batch for them.
+	Since Moment
+
 	// Query is the statement, Args the text of its parameters, nil for NULL.
 	Query string
 	Args  [][]byte
@@ -159,6 +164,10 @@ func (s *Syncer) awaitStored(ctx context.Context, stored <-chan struct{}) error 
 	}
 }
 
+// Moment returns how far the stream was handed to the handler. What the handler is told to do with
+// changes before the call, it does with all of every transaction that begins after that moment.
+func (s *Syncer) Moment() Moment { return s.tracker.moment() }
+
 // ErrNotRunning is returned by what needs a running Syncer.
 var ErrNotRunning = errors.New("the syncer is not running")
 
@@ -205,7 +214,7 @@ func (s *Syncer) OpenWindow(ctx context.Context, sel Select) (*Window, error) {
 // readWindow tries once; ok is false when the rows have to be read again.
 func (s *Syncer) readWindow(ctx context.Context, sel Select) (_ *Window, ok bool, err error) {
 	w := &Window{Select: sel, id: newToken(), outcome: make(chan outcome, 1), stored: make(chan struct{})}
-	w.watch = s.tracker.watch()
+	w.watch = s.tracker.watch(sel.Since)
 	defer s.tracker.unwatch(w.watch)
 	s.windows.add(w)
 	defer s.windows.remove(w)

@@ -2,6 +2,7 @@ package dbsync
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -13,7 +14,7 @@ import (
 type writer struct {
 	syncer  *Syncer
 	queue   *queue
-	ctx     context.Context // outlives the run by stopGrace
+	ctx     context.Context // outlives the run by stopGrace, and ends with the stream
 	cancel  context.CancelCauseFunc
 	workers conc.WaitGroup
 	busy    chan error    // the result of the batch under way, nil when there is none
@@ -24,20 +25,27 @@ type writer struct {
 func newWriter(run context.Context, s *Syncer, q *queue) *writer {
 	w := &writer{syncer: s, queue: q, failed: make(chan struct{})}
 	w.ctx, w.cancel = context.WithCancelCause(context.WithoutCancel(run))
+	ended := s.streamEnded()
 	w.workers.Go(func() {
-		select {
-		case <-w.ctx.Done():
-			return
-		case <-run.Done():
-		}
-		select {
-		case <-w.ctx.Done():
-		case <-time.After(stopGrace):
-			w.cancel(fmt.Errorf("the batch under way took longer than %s after the end was asked for: %w", stopGrace, context.Cause(run)))
+		asked, late := run.Done(), (<-chan time.Time)(nil)
+		for {
+			select {
+			case <-w.ctx.Done():
+				return
+			case <-ended:
+				w.cancel(errStreamEnded)
+			case <-asked:
+				asked, late = nil, time.After(stopGrace)
+			case <-late:
+				w.cancel(fmt.Errorf("the batch under way took longer than %s after the end was asked for: %w", stopGrace, context.Cause(run)))
+			}
 		}
 	})
 	return w
 }
+
+// errStreamEnded ends what is being written: from here on another process may follow the slot.
+var errStreamEnded = errors.New("the replication stream ended")
 
 // start begins to write what the translation gave. None may be under way.
 func (w *writer) start(b *Batch, t translation) {

@@ -5,19 +5,12 @@ import (
 	"maps"
 	"slices"
 
-	"github.com/jackc/pglogrepl"
-
 	"tidemark/dbsync"
 )
 
 // sorted is a batch by what is to be done with its operations, in the order in which it has
 // to be done.
 type sorted struct {
-	// deleteFirst are deletions of documents that the batch stores under another routing. After
-	// the storing, on the same shard, they would remove what was stored, as both have the
-	// version of the same commit.
-	deleteFirst []dbsync.Operation
-
 	truncations []*dbsync.Operation // of these the batch stores again what came after them
 	rereads     []*rereads
 	ready       []dbsync.Operation // to be written as they are
@@ -35,7 +28,7 @@ type rereads struct {
 	root    *root
 	direct  []dbsync.Operation  // Reread: their rows changed, or were incomplete
 	lookups []*dbsync.Operation // Related
-	version pglogrepl.LSN       // the latest of lookups
+	latest  *dbsync.Operation   // of lookups; nil if there are none
 }
 
 // sortBatch looks through a batch once; a plain one it does not look at. The batch stays as it
@@ -70,13 +63,11 @@ func sortBatch(batch *dbsync.Batch) (*sorted, error) {
 			}
 			w := s.of(l.root)
 			w.lookups = append(w.lookups, op)
-			w.version = max(w.version, op.Version)
-		default:
-			if batch.Rerouted(op) {
-				s.deleteFirst = append(s.deleteFirst, *op)
-			} else {
-				s.ready = append(s.ready, *op)
+			if w.latest == nil || w.latest.OlderThan(op) {
+				w.latest = op
 			}
+		default:
+			s.ready = append(s.ready, *op)
 		}
 	}
 	if !awaits {

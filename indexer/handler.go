@@ -26,26 +26,32 @@ type Documents struct {
 	Index *mapping.Index
 
 	mu      sync.Mutex
-	targets []string     // write aliases
+	targets []Target
 	changed atomic.Int64 // see Changed
 }
 
 // Changed returns how many changes of rows of its own tables the stream has brought.
 func (d *Documents) Changed() int64 { return d.changed.Load() }
 
-// Targets returns the write aliases that documents are written to now.
-func (d *Documents) Targets() []string {
+// A Target is a physical index that documents are written to.
+type Target struct {
+	Alias string        // its write alias
+	Base  pglogrepl.LSN // of the versions of its documents, see [dbsync.Operation]
+}
+
+// Targets returns where documents are written to now.
+func (d *Documents) Targets() []Target {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return d.targets
 }
 
-// SetTargets has the documents of every change from now on written to these write
-// aliases. What is in a batch already goes where it was meant to go.
-func (d *Documents) SetTargets(writeAliases ...string) {
+// SetTargets has the documents of every change from now on written to these. What is in a batch
+// already goes where it was meant to go.
+func (d *Documents) SetTargets(targets ...Target) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.targets = slices.Clone(writeAliases)
+	d.targets = slices.Clone(targets)
 }
 
 // A Handler turns the messages of the stream into operations, and writes batches of them.
@@ -67,8 +73,8 @@ type Handler struct {
 	merged    pglogrepl.TupleData // see merge
 }
 
-// HandlerOptions says what a Handler works with. All of it is required but Altered, Missed and
-// Announced.
+// HandlerOptions says what a Handler works with. All of it is required but Altered, Missed, Announced
+// and Tied.
 type HandlerOptions struct {
 	Syncer    *dbsync.Syncer
 	Documents []*Documents
@@ -92,6 +98,11 @@ type HandlerOptions struct {
 	// others may not see it yet, see [dbsync.Syncer.ReadVisible]. One transaction may announce many
 	// changes, and each change twice.
 	Announced func(xid uint32)
+
+	// Tied is called at the end of a transaction that has more groups of changes than versions can
+	// tell apart, see [search.MaxGroup], before its position is confirmed: a copy of a request that
+	// comes late may leave an older document. nil: nobody has to know.
+	Tied func(ctx context.Context) error
 }
 
 // root is a table whose rows are documents. It is the Origin of the operations on them.
@@ -137,7 +148,7 @@ type RowPlan struct {
 	Selection *mapping.Selection // what its rows are made of
 	Related   []uint32           // the oids of the other tables that they are made of
 	Plan      *mapping.Plan
-	Targets   []string // write aliases that the rows go to
+	Targets   []Target // that the rows go to
 
 	// Live says that documents may be there already: that of a row which is none, by the
 	// mapping's where, is removed.
@@ -148,7 +159,7 @@ type RowPlan struct {
 func (p *RowPlan) String() string { return p.Source.Name() }
 
 // NewRowPlan makes the plan for rows that are selected to make documents of s.
-func NewRowPlan(d *Documents, s *mapping.Source, tables catalog.Tables, targets ...string) (*RowPlan, error) {
+func NewRowPlan(d *Documents, s *mapping.Source, tables catalog.Tables, targets ...Target) (*RowPlan, error) {
 	selection, err := s.Select(tables)
 	if err != nil {
 		return nil, err
@@ -198,6 +209,17 @@ func (h *Handler) HandleBeginMessage(_ int, msg *pglogrepl.BeginMessage) error {
 	h.xid = msg.Xid
 	if h.compiled != h.o.Catalog.Version() {
 		return h.recompile()
+	}
+	return nil
+}
+
+// HandleCommitMessage reports a transaction whose changes have not all got a version of their own.
+func (h *Handler) HandleCommitMessage(_ int, msg *pglogrepl.CommitMessage) error {
+	if h.o.Syncer.Group() <= search.MaxGroup || h.o.Tied == nil {
+		return nil
+	}
+	if err := h.o.Tied(h.ctx); err != nil {
+		return fmt.Errorf("note that the changes of a transaction at %s have too few versions: %w", msg.CommitLSN, err)
 	}
 	return nil
 }
@@ -598,7 +620,7 @@ func (h *Handler) HandleRow(w *dbsync.Window, row *pglogrepl.TupleData) error {
 		return nil // it is not there
 	}
 	for _, target := range p.Targets {
-		op.Index = target
+		op.Index, op.Base = target.Alias, target.Base
 		h.o.Syncer.MarkOperation(op)
 	}
 	return nil
@@ -679,21 +701,17 @@ func (p *streamPlan) identify(row *pglogrepl.TupleData) (id, routing string, err
 func (h *Handler) mark(p *streamPlan, op dbsync.Operation) {
 	p.documents.changed.Add(1)
 	for _, target := range p.documents.Targets() {
-		op.Index = target
+		op.Index, op.Base = target.Alias, target.Base
 		h.o.Syncer.MarkOperation(op)
 	}
 }
 
-// BatchOperations writes a batch: first what removes documents that get another routing,
-// then what removes all documents of an index, then what has to be read again, then the
-// rest. It returns nil when everything is stored, or kept as a dead letter. In what order
-// does not matter otherwise: the batch has one operation per document.
+// BatchOperations writes a batch: first what removes all documents of an index, then what has to be
+// read again, then the rest. It returns nil when everything is stored, or kept as a dead letter. In
+// what order does not matter: versions tell.
 func (h *Handler) BatchOperations(ctx context.Context, batch *dbsync.Batch) error {
 	s, err := sortBatch(batch)
 	if err != nil {
-		return err
-	}
-	if err := h.o.Bulk.Write(ctx, s.deleteFirst); err != nil {
 		return err
 	}
 	for _, op := range s.truncations {

@@ -57,7 +57,7 @@ func newStream(t *testing.T, db *testenv.Database, indices string, more ...strin
 	tables := more
 	for _, ix := range s.config.Indices {
 		d := &Documents{Index: ix}
-		d.SetTargets(ix.Name)
+		d.SetTargets(Target{Alias: ix.Name})
 		s.targets[ix.Name] = d
 		documents = append(documents, d)
 	}
@@ -435,7 +435,11 @@ func TestTranslate(t *testing.T) {
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			for index, targets := range test.targets {
-				s.targets[index].SetTargets(targets...)
+				var set []Target
+				for _, alias := range targets {
+					set = append(set, Target{Alias: alias})
+				}
+				s.targets[index].SetTargets(set...)
 			}
 			var got []string
 			for _, line := range caughtUp {
@@ -468,11 +472,40 @@ func TestTranslateVersions(t *testing.T) {
 	s.settle(t)
 	ops := r.operations()
 	a, b, c := ops[0], ops[1], ops[2]
+	if a.Group != 0 || b.Group != 1 || c.Group != 0 {
+		t.Errorf("groups of one change are %d and %d, that of another transaction is %d", a.Group, b.Group, c.Group)
+	}
 	if a.Version == 0 || a.Version != b.Version || a.Xid != b.Xid || a.Xid == 0 {
 		t.Errorf("one transaction has versions %s and %s, xids %d and %d", a.Version, b.Version, a.Xid, b.Xid)
 	}
 	if c.Version <= b.Version || c.Xid == b.Xid {
 		t.Errorf("a later transaction has version %s after %s, xid %d after %d", c.Version, b.Version, c.Xid, b.Xid)
+	}
+}
+
+// A transaction with more changes than versions can tell apart is told of, once it has come whole.
+func TestTied(t *testing.T) {
+	db := testenv.NewDatabase(t)
+	db.Exec(t, `CREATE TABLE t (id int PRIMARY KEY)`)
+	s := newStream(t, db, `t: {table: t}`)
+	s.record()
+	s.MaxMessagesToRead = 1 // a group for each change
+	tied := 0
+	s.handler.o.Tied = func(context.Context) error {
+		tied++
+		return nil
+	}
+	s.run(t)
+	for want, changes := range []int{search.MaxGroup + 1, search.MaxGroup + 2} {
+		db.Exec(t, fmt.Sprintf(`INSERT INTO t SELECT i FROM generate_series(1, %d) i`, changes), `TRUNCATE t`)
+		s.settle(t)
+		s.stop()
+		if tied != want {
+			t.Errorf("after %d changes it was told %d times, want %d", changes, tied, want)
+		}
+		if want == 0 {
+			s.run(t)
+		}
 	}
 }
 

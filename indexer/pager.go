@@ -21,6 +21,9 @@ type Pager struct {
 	NextRows int        // rows of the next chunk
 	doubt    int        // so many rows, the next ones, have one among them that no document can be made of
 	Cursor   [][]byte   // key of the last row that was read, nil at the beginning
+
+	// Since is from where on changes of the stream go where the rows go, see [dbsync.Select].
+	Since dbsync.Moment
 }
 
 // NewPager returns the Pager of a table, from after the row with the key cursor on; nil: from the
@@ -38,7 +41,7 @@ func NewPager(plan *RowPlan, cursor []string) *Pager {
 func (c *Pager) Next() dbsync.Select { return c.selectOf(c.Plan) }
 
 func (c *Pager) selectOf(plan *RowPlan) dbsync.Select {
-	sel := dbsync.Select{Relation: plan.Table.OID, Related: plan.Related, Key: c.Key, MaxBytes: chunkBytes, Origin: plan}
+	sel := dbsync.Select{Relation: plan.Table.OID, Related: plan.Related, Since: c.Since, Key: c.Key, MaxBytes: chunkBytes, Origin: plan}
 	if c.Keys != nil {
 		sel.Query, sel.Args = KeysQuery(plan, c.Keys[:min(c.NextRows, len(c.Keys))])
 	} else {

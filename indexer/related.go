@@ -113,6 +113,6 @@ func (h *Handler) relateRow(p *linkPlan, row *pglogrepl.TupleData) error {
 // written to; all of them where values is nil.
 func (h *Handler) markRelated(p *linkPlan, values [][]byte) {
 	for _, target := range p.root.documents.Targets() {
-		h.o.Syncer.MarkOperation(dbsync.Operation{Kind: dbsync.Related, Index: target, Origin: p.link, Key: values, AwaitVisible: true})
+		h.o.Syncer.MarkOperation(dbsync.Operation{Kind: dbsync.Related, Index: target.Alias, Base: target.Base, Origin: p.link, Key: values, AwaitVisible: true})
 	}
 }

@@ -196,7 +196,7 @@ func TestRelated(t *testing.T) {
 			index:   `{table: S.p, routing: tenant, fields: [id], include: {cs: {table: S.c, on: {id: p}, value: v}}}`,
 			changes: []string{`INSERT INTO c (id, p, v) VALUES (10, 1, 'a')`},
 			late:    `UPDATE p SET tenant = 'new' WHERE id = 1`,
-			want:    []string{`index 1@new {"id":1,"cs":["a"]}`, `delete 1@t1`, `index 1@new {"id":1,"cs":["a"]}`},
+			want:    []string{`index 1@new {"id":1,"cs":["a"]}`, `index 1@new {"id":1,"cs":["a"]}`, `delete 1@t1`},
 		}, {
 			name:    "routing NULL",
 			index:   `{table: S.p, routing: tenant, fields: [id], include: {cs: {table: S.c, on: {id: p}, value: v}}}`,
@@ -317,7 +317,7 @@ func TestRelated(t *testing.T) {
 			if test.building {
 				_, building := searchtest.NewIndex(t, engine, loose)
 				aliases = append(aliases, building)
-				s.targets[name].SetTargets(aliases...)
+				s.targets[name].SetTargets(Target{Alias: aliases[0]}, Target{Alias: building})
 			}
 			exec := func(change string) {
 				db.Exec(t, "SET search_path = "+name+"; "+strings.TrimPrefix(strings.TrimSuffix(change, "; COMMIT"), "BEGIN; "))

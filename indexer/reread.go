@@ -47,7 +47,9 @@ func (h *Handler) reread(ctx context.Context, w *rereads, visible []uint32) erro
 	direct := make(map[string]bool, len(w.direct))
 	for i := range w.direct {
 		op := &w.direct[i]
-		op.Version = max(op.Version, w.version)
+		if latest := w.latest; latest != nil && op.OlderThan(latest) {
+			op.Version, op.Group = latest.Version, latest.Group
+		}
 		direct[op.ID] = true
 	}
 	if err := r.write(ctx, w.direct, itself); err != nil || len(w.lookups) == 0 {
@@ -69,7 +71,7 @@ func (h *Handler) reread(ctx context.Context, w *rereads, visible []uint32) erro
 				continue // its document is as new
 			}
 			for _, target := range targets {
-				ops = append(ops, dbsync.Operation{Kind: dbsync.Reread, Index: target, ID: id, Version: w.version, Key: key})
+				ops = append(ops, dbsync.Operation{Kind: dbsync.Reread, Index: target.Alias, ID: id, Version: w.latest.Version, Group: w.latest.Group, Base: target.Base, Key: key})
 			}
 		}
 		if err := r.write(ctx, ops, aRelatedRow); err != nil {
@@ -80,16 +82,16 @@ func (h *Handler) reread(ctx context.Context, w *rereads, visible []uint32) erro
 }
 
 // lookupsByPath puts together what is looked up by one path, each row once however many
-// transactions changed it, and the write aliases that the documents go to. No lookups at all
-// stand for every row.
-func (w *rereads) lookupsByPath() (lookups []mapping.Lookup, targets []string) {
+// transactions changed it, and where the documents go to. No lookups at all stand for every
+// row.
+func (w *rereads) lookupsByPath() (lookups []mapping.Lookup, targets []Target) {
 	all := false
 	seen := make(map[string]bool)
 	var row []byte
 	for _, op := range w.lookups {
 		path := op.Origin.(*link).path // see sortBatch
-		if !slices.Contains(targets, op.Index) {
-			targets = append(targets, op.Index)
+		if target := (Target{op.Index, op.Base}); !slices.Contains(targets, target) {
+			targets = append(targets, target)
 		}
 		if op.Key == nil {
 			all = true
@@ -245,9 +247,6 @@ func (r *rowReader) write(ctx context.Context, ops []dbsync.Operation, what chan
 		if err != nil {
 			return fmt.Errorf("read %d rows of %s again: %w", n, r.plan.Table.TableName(), err)
 		}
-		if err := r.handler.o.Bulk.Write(ctx, now.deleteFirst); err != nil {
-			return err
-		}
 		if err := r.handler.o.Bulk.Write(ctx, now.made); err != nil {
 			return err
 		}
@@ -308,34 +307,35 @@ func (r *rowReader) withPlan(ctx context.Context, stale func(error) bool, f func
 
 // current is what operations have become by the rows as they are now.
 type current struct {
-	// deleteFirst are deletions of documents whose rows are routed otherwise now. On the same
-	// shard both are one document, and have the same version: see [sorted].
-	deleteFirst []dbsync.Operation
-	made        []dbsync.Operation
-	left        []dbsync.Operation // as they were: there was no room for their documents
+	made []dbsync.Operation
+	left []dbsync.Operation // as they were: there was no room for their documents
 }
 
 // add adds the document of a row to the operations that asked for it, all of one ID.
 func (c *current) add(read dbsync.Operation, wanted []*dbsync.Operation, what changed) {
+	var moved []dbsync.Operation // away from there: their rows are routed otherwise now
 	before := len(c.made)
 	for _, op := range wanted {
 		if what == itself && op.Routing != read.Routing {
-			c.deleteFirst = append(c.deleteFirst, deletion(op))
+			moved = append(moved, deletion(op))
 		}
 		again := read
-		again.Index, again.Version, again.Xid = op.Index, op.Version, op.Xid
+		again.Index, again.Version, again.Group, again.Base, again.Xid = op.Index, op.Version, op.Group, op.Base, op.Xid
 		// One document of an index may be wanted by several routings.
 		if i := slices.IndexFunc(c.made[before:], func(made dbsync.Operation) bool { return made.Index == op.Index }); i < 0 {
 			c.made = append(c.made, again)
-		} else if made := &c.made[before+i]; made.Version < op.Version {
+		} else if made := &c.made[before+i]; made.OlderThan(op) {
 			*made = again
 		}
 	}
+	c.made = slices.Insert(c.made, before, moved...)
 }
 
 // deletion returns the deletion of the document that an operation is on.
 func deletion(op *dbsync.Operation) dbsync.Operation {
-	return dbsync.Operation{Kind: dbsync.Delete, Index: op.Index, ID: op.ID, Routing: op.Routing, Version: op.Version, Xid: op.Xid}
+	gone := *op
+	gone.Kind, gone.Body, gone.Origin, gone.Key = dbsync.Delete, nil, nil, nil
+	return gone
 }
 
 // read reads the rows of operations as they are now. When their documents come to rereadBytes,

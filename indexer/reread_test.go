@@ -19,7 +19,7 @@ import (
 func (s *stream) documentsOf(t *testing.T, engine *testenv.SearchServer, index, body string) (alias string) {
 	t.Helper()
 	_, alias = searchtest.NewIndex(t, engine, body)
-	s.targets[index].SetTargets(alias)
+	s.targets[index].SetTargets(Target{Alias: alias})
 	return alias
 }
 
@@ -213,7 +213,7 @@ func TestRereadKeys(t *testing.T) {
 	w.WantRefused(t)
 	for name := range keys {
 		t.Run(name, func(t *testing.T) {
-			testenv.CheckSynced(t, db, engine, s.targets[table(name)].Targets()[0], table(name))
+			testenv.CheckSynced(t, db, engine, s.targets[table(name)].Targets()[0].Alias, table(name))
 		})
 	}
 }

@@ -37,7 +37,7 @@ unindexed: {table: unindexed, id: [pos]}
 	for name := range s.targets {
 		s.documentsOf(t, engine, name, strings.Replace(loose, `"number_of_shards": 1`, fmt.Sprintf(`"number_of_shards": %d`, shards), 1))
 	}
-	s.targets["flat"].SetTargets(s.targets["flat"].Targets()[0], s.twin(t, engine))
+	s.targets["flat"].SetTargets(s.targets["flat"].Targets()[0], Target{Alias: s.twin(t, engine)})
 	s.run(t)
 	return r
 }
@@ -53,9 +53,9 @@ func (s *stream) twin(t *testing.T, engine *testenv.SearchServer) string {
 func (r *ranked) check(t *testing.T) {
 	t.Helper()
 	r.settle(t)
-	target := func(name string) string { return r.targets[name].Targets()[0] }
+	target := func(name string) string { return r.targets[name].Targets()[0].Alias }
 	for _, flat := range r.targets["flat"].Targets() {
-		testenv.CheckSynced(t, r.db, r.engine, flat, "list")
+		testenv.CheckSynced(t, r.db, r.engine, flat.Alias, "list")
 	}
 	testenv.CheckSynced(t, r.db, r.engine, target("routed"), "list", testenv.WithRouting("tenant"))
 	testenv.CheckSynced(t, r.db, r.engine, target("around"), "list", testenv.WithRouting("tenant"), testenv.WithQuery(

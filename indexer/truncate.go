@@ -25,7 +25,9 @@ func (h *Handler) truncate(ctx context.Context, op *dbsync.Operation) error {
 			ops := make([]dbsync.Operation, 0, len(page))
 			for _, d := range page {
 				if strings.HasPrefix(d.ID, op.ID) {
-					ops = append(ops, dbsync.Operation{Kind: dbsync.Delete, Index: op.Index, ID: d.ID, Routing: d.Routing, Version: op.Version, Xid: op.Xid})
+					gone := deletion(op)
+					gone.ID, gone.Routing = d.ID, d.Routing
+					ops = append(ops, gone)
 				}
 			}
 			failed = h.o.Bulk.Write(ctx, ops)

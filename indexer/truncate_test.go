@@ -17,6 +17,9 @@ import (
 	"tidemark/testenv"
 )
 
+// step is between the commits of operations that are made up.
+const step = searchtest.CommitStep
+
 // truncation writes the truncation of an index, by a handler without a stream.
 func truncation(t testing.TB, url string) (write func(op dbsync.Operation) error) {
 	t.Helper()
@@ -50,22 +53,22 @@ func TestTruncate(t *testing.T) {
 		fill(t, engine.URL, index, "plain", 6000, unchangedOperation)
 		fill(t, engine.URL, index, "routed", 6000, func(i int, op *dbsync.Operation) { op.Routing = fmt.Sprint("tenant \"", i%7, `" ü/,`) })
 		fill(t, engine.URL, index, "odd \"id\" ü /?,|", 1, unchangedOperation)
-		fill(t, engine.URL, index, "same", 2, func(i int, op *dbsync.Operation) { op.Version = 200 })
+		// What the same group has stored came after the truncation, or it would not have been written.
+		fill(t, engine.URL, index, "same", 2, func(i int, op *dbsync.Operation) { op.Version = 200 * step })
 		// What came with a later transaction, before a crash had the truncation repeated.
-		fill(t, engine.URL, index, "newer", 2, func(i int, op *dbsync.Operation) { op.Version = 201 })
+		fill(t, engine.URL, index, "newer", 2, func(i int, op *dbsync.Operation) { op.Version = 201 * step })
 
-		if err := truncation(t, engine.URL)(dbsync.Operation{Index: index, Version: 200}); err != nil {
+		if err := truncation(t, engine.URL)(dbsync.Operation{Index: index, Version: 200 * step}); err != nil {
 			t.Fatal(err)
 		}
 		got := slices.Sorted(maps.Keys(engine.Documents(t, physical)))
-		if diff := cmp.Diff([]string{"newer0", "newer1"}, got); diff != "" {
+		if diff := cmp.Diff([]string{"newer0", "newer1", "same0", "same1"}, got); diff != "" {
 			t.Errorf("documents left (-want +got):\n%s", diff)
 		}
 		// A late write of what was removed is refused, and one that is newer is not.
-		fill(t, engine.URL, index, "plain", 1, func(i int, op *dbsync.Operation) { op.Version = 199 })
-		fill(t, engine.URL, index, "same", 1, func(i int, op *dbsync.Operation) { op.Version = 200 })
+		fill(t, engine.URL, index, "plain", 1, func(i int, op *dbsync.Operation) { op.Version = 199 * step })
 		got = slices.Sorted(maps.Keys(engine.Documents(t, physical)))
-		if diff := cmp.Diff([]string{"newer0", "newer1", "same0"}, got); diff != "" {
+		if diff := cmp.Diff([]string{"newer0", "newer1", "same0", "same1"}, got); diff != "" {
 			t.Errorf("documents after the truncation (-want +got):\n%s", diff)
 		}
 	})
@@ -74,7 +77,7 @@ func TestTruncate(t *testing.T) {
 func TestTruncateOfAnEmptyIndex(t *testing.T) {
 	searchtest.EachEngine(t, func(t *testing.T, engine *testenv.SearchServer) {
 		_, index := searchtest.NewIndex(t, engine, loose)
-		if err := truncation(t, engine.URL)(dbsync.Operation{Index: index, Version: 200}); err != nil {
+		if err := truncation(t, engine.URL)(dbsync.Operation{Index: index, Version: 200 * step}); err != nil {
 			t.Fatal(err)
 		}
 	})
@@ -102,7 +105,7 @@ func TestTruncateIsRepeated(t *testing.T) {
 		for _, f := range faults {
 			proxy.Inject(f)
 		}
-		if err := truncation(t, proxy.URL)(dbsync.Operation{Index: index, Version: 200}); err != nil {
+		if err := truncation(t, proxy.URL)(dbsync.Operation{Index: index, Version: 200 * step}); err != nil {
 			t.Fatal(err)
 		}
 		for name, f := range faults {
@@ -124,7 +127,7 @@ func TestTruncateWhenTheListIsGone(t *testing.T) {
 		fill(t, engine.URL, index, "d", 6000, unchangedOperation)
 		proxy := engine.NewProxy(t)
 		gone := proxy.Inject(testenv.Answer(http.StatusNotFound, 1, func(r *testenv.Request) bool { return strings.HasSuffix(r.Path, "/_search/scroll") }))
-		if err := truncation(t, proxy.URL)(dbsync.Operation{Index: index, Version: 200}); err != nil {
+		if err := truncation(t, proxy.URL)(dbsync.Operation{Index: index, Version: 200 * step}); err != nil {
 			t.Fatal(err)
 		}
 		if gone.Hits() != 1 {
@@ -150,7 +153,7 @@ func TestTruncateHoldsBack(t *testing.T) {
 		client := searchtest.Connect(t, engine.URL)
 		w := searchtest.NewWriter(t, client, search.BulkOptions{})
 		h := NewHandler(HandlerOptions{Client: client, Bulk: w.Bulk, Logger: searchtest.Logger(t)})
-		batch := dbsync.NewBatch(dbsync.Operation{Index: index, Version: 200, Kind: dbsync.Truncate})
+		batch := dbsync.NewBatch(dbsync.Operation{Index: index, Version: 200 * step, Kind: dbsync.Truncate})
 		do("/_close")
 		ctx := searchtest.Within(t, time.Minute)
 		done := make(chan error, 1)

@@ -5,7 +5,6 @@ import (
 	"errors"
 
 	"tidemark/indexer"
-	"tidemark/indexer/search"
 	"tidemark/reindex/control"
 	"tidemark/reindex/verify"
 )
@@ -50,11 +49,14 @@ func (m *Manager) backfill(ctx context.Context, x *index) error {
 // backfillSource reads the table that st is at. It notes in st, in the control schema and in the
 // index what is stored.
 func (m *Manager) backfillSource(ctx context.Context, x *index, st *control.State, bar verify.Bar) error {
-	plan, err := indexer.NewRowPlan(x.documents, x.Sources[st.Source], m.o.Catalog.Tables(), search.WriteAlias(st.Name, st.Building.Physical))
+	plan, err := indexer.NewRowPlan(x.documents, x.Sources[st.Source], m.o.Catalog.Tables(), targets(st.Name, st.Building)...)
 	if err != nil {
 		return err
 	}
-	return m.copyRows(ctx, indexer.NewPager(plan, st.Cursor), func(c *chunk) error {
+	rows := indexer.NewPager(plan, st.Cursor)
+	// What was streamed before the index was there, and is not seen yet, has not gone to it.
+	rows.Since = m.o.Syncer.Moment()
+	return m.copyRows(ctx, rows, func(c *chunk) error {
 		st.Cursor = indexer.KeyTexts(c.cursor)
 		rows := int64(c.window.Len())
 		st.Done += rows

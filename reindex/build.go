@@ -39,6 +39,9 @@ func (m *Manager) build(ctx context.Context, x *index, st control.State, why, ge
 	if st.Building.Mapping, st.Building.Tables, err = encode(x.Index, tables); err != nil {
 		return control.State{}, err
 	}
+	if st.Building.Base, err = m.o.Syncer.ReplayStart(ctx); err != nil {
+		return control.State{}, err
+	}
 	// Rows of partitions that are attached from here on may not be in the chunks.
 	now, err := readPartitions(ctx, m.o.Syncer.DB(), x.Index, tables, m.o.Publication)
 	if err != nil {

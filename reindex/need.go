@@ -92,6 +92,8 @@ func (m *Manager) need(ctx context.Context, x *index, noted *control.State, gene
 		return need, err
 	case m.o.Rebuild != nil && m.o.Rebuild(x.Name):
 		return Need{Backfill: "it was asked for"}, nil
+	case m.o.Syncer.Position() > noted.Live.Base+search.MaxSpan/2:
+		return Need{Backfill: "the versions of its documents come to their end"}, nil
 	}
 	return need, m.checkAlias(ctx, noted)
 }

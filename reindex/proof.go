@@ -79,6 +79,17 @@ func (m *Manager) unprove(ctx context.Context, x *index, why string) error {
 	return nil
 }
 
+// Tied notes that every index is unproven, because a transaction was too large for its changes to have
+// versions of their own.
+func (m *Manager) Tied(ctx context.Context) error {
+	for _, x := range m.indices {
+		if err := m.unprove(ctx, x, "a transaction had more changes than versions can tell apart"); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // beginProof takes up what was noted of an index before this process. A walk that nothing asks for
 // any more, as they were switched off, is given up.
 func (m *Manager) beginProof(ctx context.Context, x *index) error {

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"tidemark/indexer"
 	"tidemark/indexer/search"
 	"tidemark/mapping"
 	"tidemark/reindex/control"
@@ -217,7 +218,7 @@ func TestCancel(t *testing.T) {
 		if live != before || len(all) != 1 {
 			t.Errorf("%v, the alias stands for %s", all, live)
 		}
-		if want := []string{search.WriteAlias(r.prefix+"t", before)}; !slices.Equal(p.documents[0].Targets(), want) {
+		if want := []indexer.Target{{Alias: search.WriteAlias(r.prefix+"t", before), Base: r.state(t, "t").Live.Base}}; !slices.Equal(p.documents[0].Targets(), want) {
 			t.Errorf("documents are written to %v", p.documents[0].Targets())
 		}
 		// A write to what was dropped would hold everything up.

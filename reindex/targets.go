@@ -52,25 +52,26 @@ func (m *Manager) route(x *index, st *control.State) error {
 		}
 	}
 	if !edited || x.old == nil || x.old.mapping != st.Live.Mapping {
-		x.documents.SetTargets(writeAliases(st.Name, st.Live.Physical, st.Building.Physical)...)
+		x.documents.SetTargets(targets(st.Name, st.Live, st.Building)...)
 		if x.old != nil {
 			x.old.SetTargets() // its documents have been replaced
 		}
 		return nil
 	}
-	x.old.SetTargets(writeAliases(st.Name, st.Live.Physical)...)
-	x.documents.SetTargets(writeAliases(st.Name, st.Building.Physical)...)
+	x.old.SetTargets(targets(st.Name, st.Live)...)
+	x.documents.SetTargets(targets(st.Name, st.Building)...)
 	return nil
 }
 
-// writeAliases returns the write aliases of an index's physical indices; "" is none.
-func writeAliases(name string, physical ...string) (aliases []string) {
-	for _, p := range physical {
-		if p != "" {
-			aliases = append(aliases, search.WriteAlias(name, p))
+// targets returns where documents of an index's physical indices are written to; a zero version is
+// none.
+func targets(name string, versions ...control.Version) (targets []indexer.Target) {
+	for _, v := range versions {
+		if v.Physical != "" {
+			targets = append(targets, indexer.Target{Alias: search.WriteAlias(name, v.Physical), Base: v.Base})
 		}
 	}
-	return aliases
+	return targets
 }
 
 // canMake reports whether documents can be made by a mapping that is not in the file any

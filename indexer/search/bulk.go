@@ -307,7 +307,9 @@ func (b *Bulk) attempt(ctx context.Context, p part) (outcome, error) {
 		out = b.judgeRequest(p.ops, server)
 	default:
 		out = outcome{left: p.ops, wait: true, failure: fmt.Sprintf("search server %s: %v", b.client.where(), err), broken: err}
-		if took >= b.client.timeout {
+		if _, fenced := errors.AsType[*FencedError](err); fenced {
+			out.broken = nil
+		} else if took >= b.client.timeout {
 			// Perhaps it is more than the server can do in that time.
 			out.halve, out.broken = true, nil
 		}

@@ -62,7 +62,8 @@ type Client struct {
 	timeout   time.Duration
 	addresses []string // without user and password
 	product   Product
-	adopt     bool // see Options
+	adopt     bool                        // see Options
+	fence     func(context.Context) error // see Fenced; nil: none
 }
 
 func newClient(o Options) (*Client, error) {
@@ -118,6 +119,9 @@ func (c *Client) Product() Product { return c.product }
 // Perform sends one request, so that a *Client can carry the requests of package
 // esapi. The caller's context bounds it. Its errors are *[LostError].
 func (c *Client) Perform(req *http.Request) (*http.Response, error) {
+	if err := c.pass(req); err != nil {
+		return nil, &LostError{err}
+	}
 	res, err := c.es.Perform(req)
 	if err != nil {
 		return nil, &LostError{err}

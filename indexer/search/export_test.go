@@ -31,3 +31,6 @@ func (b *Bulk) Cut(ops []dbsync.Operation) error {
 	_, _, err := b.cut(ops)
 	return err
 }
+
+// VersionOf returns the version of an operation.
+func VersionOf(op dbsync.Operation) (int64, error) { return version(&op) }

@@ -157,7 +157,8 @@ func TestAppendAction(t *testing.T) {
 			Index:   rapid.String().Draw(t, "index"),
 			ID:      rapid.String().Draw(t, "id"),
 			Routing: rapid.String().Draw(t, "routing"),
-			Version: pglogrepl.LSN(rapid.Uint64().Draw(t, "version")),
+			Version: pglogrepl.LSN(rapid.Uint64Max(MaxSpan-1).Draw(t, "version")),
+			Group:   rapid.Uint32().Draw(t, "group"),
 			Kind:    rapid.SampledFrom([]dbsync.Kind{dbsync.Store, dbsync.Delete}).Draw(t, "kind"),
 		}
 		withIndex := rapid.Bool().Draw(t, "with index")
@@ -176,7 +177,11 @@ func TestAppendAction(t *testing.T) {
 		if err := json.Unmarshal(line, &got); err != nil {
 			t.Fatalf("%q: %v", line, err)
 		}
-		want := action{ID: op.ID, Routing: op.Routing, Version: json.Number(fmt.Sprint(uint64(op.Version))), VersionType: "external_gte"}
+		v, err := version(&op)
+		if err != nil {
+			t.Fatal(err)
+		}
+		want := action{ID: op.ID, Routing: op.Routing, Version: json.Number(fmt.Sprint(v)), VersionType: "external_gte"}
 		if withIndex {
 			want.Index = op.Index
 		}

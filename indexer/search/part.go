@@ -3,7 +3,6 @@ package search
 import (
 	"bytes"
 	"fmt"
-	"math"
 	"net/http"
 	"unicode/utf8"
 
@@ -52,6 +51,9 @@ func (s *survey) look(ops []dbsync.Operation) error {
 		op := &ops[i]
 		if !op.Kind.Ready() {
 			return fmt.Errorf("write document %s/%s: its kind is %s, which is not for the search server", op.Index, op.ID, op.Kind)
+		}
+		if _, err := version(op); err != nil {
+			return err
 		}
 		if why := unsendable(op); why != "" {
 			if s.refused == nil {
@@ -131,8 +133,6 @@ func unsendable(op *dbsync.Operation) string {
 		return "the id is not valid UTF-8"
 	case !utf8.ValidString(op.Routing):
 		return "the routing is not valid UTF-8"
-	case op.Version > math.MaxInt64:
-		return "the version is larger than a signed 64-bit number"
 	case op.Kind == dbsync.Store && len(op.Body) == 0:
 		return "the document is empty"
 	case bytes.IndexByte(op.Body, '\n') >= 0:

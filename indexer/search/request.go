@@ -108,7 +108,8 @@ func appendAction(dst []byte, op *dbsync.Operation, withIndex bool) []byte {
 		dst = jsontext.AppendString(dst, op.Routing)
 	}
 	dst = append(dst, `,"version":`...)
-	dst = strconv.AppendUint(dst, uint64(op.Version), 10)
+	v, _ := version(op) // Write has looked at it
+	dst = strconv.AppendInt(dst, v, 10)
 	return append(dst, ",\"version_type\":\"external_gte\"}}\n"...)
 }
 

@@ -113,13 +113,6 @@ func (e *UnknownIndexError) Error() string {
 func (s *Service) open(ctx context.Context) (err error) {
 	log, c := s.o.Logger, s.config
 	s.alarm = retry.NewAlarm(log)
-	s.bulk, err = search.NewBulk(s.found.Client, search.BulkOptions{
-		Requests: c.Search.Bulk.Requests, Bytes: c.Search.Bulk.Bytes, Documents: c.Search.Bulk.Documents,
-		OnRefused: s.refused, Observe: s.observe, Alarm: s.alarm, Logger: log,
-	})
-	if err != nil {
-		return err
-	}
 	options := append(prepare.SyncerOptions(c, s.found.Tables, log), dbsync.OnSlot(s.begin))
 	if s.o.SlotTimeout > 0 {
 		options = append(options, dbsync.WithSlotTimeout(s.o.SlotTimeout))
@@ -135,6 +128,15 @@ func (s *Service) open(ctx context.Context) (err error) {
 			s.syncer.Close()
 		}
 	}()
+	// Nothing is changed in the cluster by who may not have the slot any more.
+	client := s.found.Client.Fenced(s.syncer.HoldsSlot)
+	s.bulk, err = search.NewBulk(client, search.BulkOptions{
+		Requests: c.Search.Bulk.Requests, Bytes: c.Search.Bulk.Bytes, Documents: c.Search.Bulk.Documents,
+		OnRefused: s.refused, Observe: s.observe, Alarm: s.alarm, Logger: log,
+	})
+	if err != nil {
+		return err
+	}
 	s.dead = control.NewDeadLetters(s.syncer.DB(), c.Postgres.ControlSchema, s.alarm)
 	states := control.NewStates(s.syncer.DB(), c.Postgres.ControlSchema)
 	requests := control.NewRequests(s.syncer.DB(), c.Postgres.ControlSchema, c.Postgres.Slot)
@@ -144,18 +146,19 @@ func (s *Service) open(ctx context.Context) (err error) {
 	}
 	s.catalog = indexer.NewCatalog(s.found.Tables, c.Postgres.Publication)
 	s.handler = indexer.NewHandler(indexer.HandlerOptions{
-		Syncer: s.syncer, Documents: documents, Catalog: s.catalog, Client: s.found.Client, Bulk: s.bulk, Logger: log,
+		Syncer: s.syncer, Documents: documents, Catalog: s.catalog, Client: client, Bulk: s.bulk, Logger: log,
 		Altered: s.altered,
 		Missed: func(ctx context.Context, d *indexer.Documents, why *indexer.UnfitError) error {
 			return s.manager.Missed(ctx, d, why)
 		},
+		Tied: func(ctx context.Context) error { return s.manager.Tied(ctx) },
 		Announced: func(xid uint32) {
 			log.Debug("an event trigger announces a change of the catalog", "xid", xid)
 			s.manager.Look()
 		},
 	})
 	s.manager = reindex.New(reindex.Options{
-		Syncer: s.syncer, Client: s.found.Client, DeadLetters: s.dead, Alarm: s.alarm, States: states, Requests: requests, Proofs: control.NewProofs(s.syncer.DB(), c.Postgres.ControlSchema), Verify: c.Verify, Keep: s.handler.Add,
+		Syncer: s.syncer, Client: client, DeadLetters: s.dead, Alarm: s.alarm, States: states, Requests: requests, Proofs: control.NewProofs(s.syncer.DB(), c.Postgres.ControlSchema), Verify: c.Verify, Keep: s.handler.Add,
 		Schema: c.Postgres.ControlSchema, Slot: c.Postgres.Slot, Publication: c.Postgres.Publication, Changed: s.recheck,
 		Documents: documents, Catalog: s.catalog, Logger: log,
 		Rebuild: func(name string) bool {

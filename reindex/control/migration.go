@@ -20,6 +20,7 @@ func part(schema string) *dbsync.SchemaPart {
 		{Name: "tables of indices, requests and dead letters, of this or any earlier version", Up: setupTables},
 		{Name: "mappings, tables and partitions of indices as JSON with names and a version of its own", Up: nameJSON},
 		{Name: "table of what is proven of indices", Up: setupProofs},
+		{Name: "where the versions of documents begin", Up: setupBases},
 		{Name: "a generation of each physical index, and the table of their marks", Up: setupMarks},
 	}}
 }
@@ -28,7 +29,7 @@ func part(schema string) *dbsync.SchemaPart {
 const withProofs = 3
 
 // withMarks is the version of the part that has the table of marks.
-const withMarks = 4
+const withMarks = 5
 
 // firstReadable is the first version of the part whose tables this program can read, if not
 // write, before they are migrated.
@@ -273,6 +274,13 @@ func nameJSON(ctx context.Context, tx pgx.Tx) error {
 	return nil
 }
 
+// setupBases is step 4. The documents of earlier versions have positions of the log as versions,
+// which are below those that are counted from its beginning.
+func setupBases(ctx context.Context, tx pgx.Tx) error {
+	_, err := tx.Exec(ctx, `ALTER TABLE indices ADD COLUMN live_base pg_lsn NOT NULL DEFAULT '0/0', ADD COLUMN building_base pg_lsn NOT NULL DEFAULT '0/0'`)
+	return err
+}
+
 func encodeMapping(text string) (string, error) {
 	ix, err := mapping.DecodeIndex(text)
 	if err != nil {
@@ -297,7 +305,7 @@ func encodePartitions(text string) (string, error) {
 	return p.Encode()
 }
 
-// setupMarks is step 4. Which of both physical indices a generation was of, was told by an empty
+// setupMarks is step 5. Which of both physical indices a generation was of, was told by an empty
 // fingerprint of the one in use: it missed changes then.
 func setupMarks(ctx context.Context, tx pgx.Tx) error {
 	for _, statement := range []string{

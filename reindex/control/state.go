@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/jackc/pglogrepl"
 	"github.com/jackc/pgx/v5/pgtype"
 
 	"tidemark/mapping"
@@ -28,6 +29,10 @@ type Version struct {
 	// [dbsync.Syncer.TableGeneration]; "" when it has missed some. Only a filling that comes to its
 	// end gives the index in use one.
 	Generation string
+
+	// Base is where the versions of its documents begin, see [dbsync.Operation]. No change that
+	// can still come was committed before.
+	Base pglogrepl.LSN
 }
 
 // A State is what the control schema knows of one index.
@@ -93,9 +98,10 @@ const generations = `coalesce(pg_catalog.to_jsonb(i) ->> 'live_generation', CASE
 func (s *States) Read(ctx context.Context, name string) (*State, error) {
 	st := &State{Name: name}
 	var finished sql.NullTime
-	err := s.db.QueryRowContext(ctx, `SELECT `+generations+`, live, live_fingerprint, live_mapping, live_tables, live_partitions, building, building_fingerprint, building_mapping, building_tables, building_partitions, source, cursor,
-		rows_done, rows_total, started_at, resumed_at, resumed_rows, finished_at FROM `+s.table+` i WHERE name = $1`, name).
-		Scan(&st.Live.Generation, &st.Building.Generation, &st.Live.Physical, &st.Live.Fingerprint, &st.Live.Mapping, &st.Live.Tables, &st.Live.Partitions, &st.Building.Physical, &st.Building.Fingerprint, &st.Building.Mapping, &st.Building.Tables, &st.Building.Partitions, &st.Source, pgtype.NewMap().SQLScanner(&st.Cursor),
+	err := s.db.QueryRowContext(ctx, `SELECT `+generations+`, live, live_fingerprint, live_mapping, live_tables, live_partitions, building, building_fingerprint, building_mapping, building_tables, building_partitions,
+		coalesce((to_jsonb(i) ->> 'live_base')::pg_lsn, '0/0'), coalesce((to_jsonb(i) ->> 'building_base')::pg_lsn, '0/0'), source, cursor, -- a schema that is not migrated yet has none
+		rows_done, rows_total, started_at, resumed_at, resumed_rows, finished_at FROM `+s.table+` AS i WHERE name = $1`, name).
+		Scan(&st.Live.Generation, &st.Building.Generation, &st.Live.Physical, &st.Live.Fingerprint, &st.Live.Mapping, &st.Live.Tables, &st.Live.Partitions, &st.Building.Physical, &st.Building.Fingerprint, &st.Building.Mapping, &st.Building.Tables, &st.Building.Partitions, &st.Live.Base, &st.Building.Base, &st.Source, pgtype.NewMap().SQLScanner(&st.Cursor),
 			&st.Done, &st.Total, &st.StartedAt, &st.ResumedAt, &st.ResumedRows, &finished)
 	if errors.Is(err, sql.ErrNoRows) {
 		return nil, nil
@@ -109,15 +115,16 @@ func (s *States) Read(ctx context.Context, name string) (*State, error) {
 
 // Begin notes that a physical index is being filled, from the beginning.
 func (s *States) Begin(ctx context.Context, st *State) error {
-	err := s.db.QueryRowContext(ctx, `INSERT INTO `+s.table+` AS i (name, live_generation, live, live_fingerprint, live_mapping, live_tables, building, building_fingerprint, building_mapping, building_tables, rows_total, live_partitions, building_partitions, building_generation)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)
+	err := s.db.QueryRowContext(ctx, `INSERT INTO `+s.table+` AS i (name, live_generation, live, live_fingerprint, live_mapping, live_tables, building, building_fingerprint, building_mapping, building_tables, rows_total, live_partitions, building_partitions, live_base, building_base, building_generation)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)
 		ON CONFLICT (name) DO UPDATE SET live_generation = excluded.live_generation, building_generation = excluded.building_generation, live = excluded.live, live_fingerprint = excluded.live_fingerprint,
 			live_mapping = excluded.live_mapping, live_tables = excluded.live_tables, building = excluded.building, building_fingerprint = excluded.building_fingerprint,
 			building_mapping = excluded.building_mapping, building_tables = excluded.building_tables,
 			live_partitions = excluded.live_partitions, building_partitions = excluded.building_partitions,
+			live_base = excluded.live_base, building_base = excluded.building_base,
 			source = 0, cursor = NULL, rows_done = 0, rows_total = excluded.rows_total, started_at = now()
 		RETURNING started_at`,
-		st.Name, st.Live.Generation, st.Live.Physical, st.Live.Fingerprint, st.Live.Mapping, st.Live.Tables, st.Building.Physical, st.Building.Fingerprint, st.Building.Mapping, st.Building.Tables, st.Total, st.Live.Partitions, st.Building.Partitions, st.Building.Generation).Scan(&st.StartedAt)
+		st.Name, st.Live.Generation, st.Live.Physical, st.Live.Fingerprint, st.Live.Mapping, st.Live.Tables, st.Building.Physical, st.Building.Fingerprint, st.Building.Mapping, st.Building.Tables, st.Total, st.Live.Partitions, st.Building.Partitions, st.Live.Base, st.Building.Base, st.Building.Generation).Scan(&st.StartedAt)
 	if err != nil {
 		return fmt.Errorf("note that %s is being filled: %w", st.Building.Physical, err)
 	}
@@ -181,11 +188,11 @@ func (s *States) Advance(ctx context.Context, st *State) error {
 // Finish notes that the index that was filled is the one behind the alias. It can be
 // repeated when its answer was lost.
 func (s *States) Finish(ctx context.Context, st *State) error {
-	err := s.db.QueryRowContext(ctx, `UPDATE `+s.table+` SET live = $2, live_fingerprint = $3, live_mapping = $5, live_tables = $6, live_partitions = $7,
+	err := s.db.QueryRowContext(ctx, `UPDATE `+s.table+` SET live = $2, live_fingerprint = $3, live_mapping = $5, live_tables = $6, live_partitions = $7, live_base = $8,
 		live_generation = CASE WHEN building = '' THEN live_generation ELSE building_generation END, building_generation = '', building = '', building_fingerprint = '', building_mapping = '', building_tables = '', building_partitions = '',
 		source = 0, cursor = NULL, rows_done = $4, finished_at = now() WHERE name = $1 AND (building = $2 OR building = '' AND live = $2)
 		RETURNING finished_at`,
-		st.Name, st.Building.Physical, st.Building.Fingerprint, st.Done, st.Building.Mapping, st.Building.Tables, st.Building.Partitions).Scan(&st.FinishedAt)
+		st.Name, st.Building.Physical, st.Building.Fingerprint, st.Done, st.Building.Mapping, st.Building.Tables, st.Building.Partitions, st.Building.Base).Scan(&st.FinishedAt)
 	if errors.Is(err, sql.ErrNoRows) {
 		return &TakenOverError{Index: st.Name, Building: st.Building.Physical}
 	}

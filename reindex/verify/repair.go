@@ -18,7 +18,8 @@ func (v *verifier) repair(ctx context.Context, real []different) ([]different, e
 		d := &real[i]
 		switch {
 		case d.Kind == Extra:
-			extra = append(extra, dbsync.Operation{Kind: dbsync.Delete, Index: search.WriteAlias(v.ix.Name, v.physical), ID: d.ID, Routing: d.Routing, Version: versionOf(d.Version)})
+			seen := search.Stored{ID: d.ID, Routing: d.Routing, Version: d.Version}
+			extra = append(extra, search.RemovalOf(search.WriteAlias(v.ix.Name, v.physical), seen, v.base))
 		case d.Kind != Unmade:
 			rows[d.source] = append(rows[d.source], indexer.KeyTexts(d.key))
 		}

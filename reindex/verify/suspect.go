@@ -369,7 +369,7 @@ func (v *verifier) compareGroup(ctx context.Context, g *group) (real []different
 			s.last.why = "transactions that have not ended may have changed it, and a synchronous standby holds up what others see of them"
 			continue
 		}
-		if document.Found && versionOf(document.Version) > g.end {
+		if document.Found && search.Position(document.Version, v.base) > g.end {
 			d.Note = "the version of the document is ahead of the log: no change replaces it; a rebuild does"
 		}
 		delete(v.suspects, s.location)

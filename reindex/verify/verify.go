@@ -137,6 +137,7 @@ type verifier struct {
 	ix       *mapping.Index
 	alarm    *retry.Alarm
 	physical string
+	base     pglogrepl.LSN // of the versions of its documents
 	stored   storedForm
 	sources  []*source
 	slot     *Slot
@@ -208,10 +209,11 @@ func newVerifier(ctx context.Context, ix *mapping.Index, o Options) (*verifier, 
 		}
 		v.sources = append(v.sources, source)
 	}
-	var err error
-	if v.physical, err = v.live(ctx); err != nil {
+	live, err := v.live(ctx)
+	if err != nil {
 		return nil, err
 	}
+	v.physical, v.base = live.Physical, live.Base
 	v.result.Index, v.result.Physical = ix.Name, v.physical
 	if w := o.Walk; w != nil {
 		if w.Physical != v.physical {
@@ -255,16 +257,16 @@ func (v *verifier) close(ctx context.Context) { v.slot.close(ctx) }
 
 // live returns the physical index that searchers see, which is the one that is kept equal
 // to the tables.
-func (v *verifier) live(ctx context.Context) (string, error) {
+func (v *verifier) live(ctx context.Context) (live control.Version, err error) {
 	st, err := control.NewStates(v.o.DB, v.o.Schema).Read(ctx, v.ix.Name)
 	if err != nil {
-		return "", err
+		return live, err
 	}
 	if st == nil || st.Live.Physical == "" {
-		return "", errors.New("the index is not complete yet; hint: tidemark run")
+		return live, errors.New("the index is not complete yet; hint: tidemark run")
 	}
 	if !v.ix.Matches(st.Live.Fingerprint, v.o.Tables) && !control.HasGrown(v.ix, st, v.o.Tables) {
-		return "", errors.New("the documents of the index in use are made by another mapping; hint: tidemark run, which rebuilds it")
+		return live, errors.New("the documents of the index in use are made by another mapping; hint: tidemark run, which rebuilds it")
 	}
 	var behind []string
 	err = v.retry(ctx, "look what the alias stands for", func(ctx context.Context) error {
@@ -272,12 +274,12 @@ func (v *verifier) live(ctx context.Context) (string, error) {
 		return err
 	})
 	if err != nil {
-		return "", err
+		return live, err
 	}
 	if !slices.Equal(behind, []string{st.Live.Physical}) {
-		return "", fmt.Errorf("the alias stands for %q, and not for %s, which is kept equal to the table; hint: remove the alias, then run puts it back", behind, st.Live.Physical)
+		return live, fmt.Errorf("the alias stands for %q, and not for %s, which is kept equal to the table; hint: remove the alias, then run puts it back", behind, st.Live.Physical)
 	}
-	return st.Live.Physical, nil
+	return st.Live, nil
 }
 
 func (v *verifier) retry(ctx context.Context, what string, f func(ctx context.Context) error) error {
@@ -317,8 +319,8 @@ func (v *verifier) run(ctx context.Context) error {
 
 // same makes sure that the index is still the one that searchers see.
 func (v *verifier) same(ctx context.Context) error {
-	physical, err := v.live(ctx)
-	if err == nil && physical != v.physical {
+	live, err := v.live(ctx)
+	if err == nil && live.Physical != v.physical {
 		err = ErrRebuiltMeanwhile
 	}
 	return err
@@ -355,6 +357,3 @@ func (v *verifier) report(d Difference) error {
 	}
 	return v.o.Found(d)
 }
-
-// versionOf returns the position of the log that the version of a document is.
-func versionOf(version int64) pglogrepl.LSN { return pglogrepl.LSN(version) }

@@ -83,12 +83,18 @@ func NewIndex(t testing.TB, s *testenv.SearchServer, body string) (physical, wri
 	return physical, writeAlias
 }
 
-func Store(index, id string, version pglogrepl.LSN, body string) dbsync.Operation {
-	return dbsync.Operation{Index: index, ID: id, Version: version, Body: []byte(body)}
+// CommitStep is the least distance between two commits that have different versions, in bytes of
+// the log.
+const CommitStep = 32
+
+// Store returns the storing of a document by the commit of a number.
+func Store(index, id string, commit pglogrepl.LSN, body string) dbsync.Operation {
+	return dbsync.Operation{Index: index, ID: id, Version: commit * CommitStep, Body: []byte(body)}
 }
 
-func Remove(index, id string, version pglogrepl.LSN) dbsync.Operation {
-	return dbsync.Operation{Kind: dbsync.Delete, Index: index, ID: id, Version: version}
+// Remove returns the deletion of a document by the commit of a number.
+func Remove(index, id string, commit pglogrepl.LSN) dbsync.Operation {
+	return dbsync.Operation{Kind: dbsync.Delete, Index: index, ID: id, Version: commit * CommitStep}
 }
 
 // A Writer is a Bulk that remembers what was refused and what the alarm said.
@@ -209,7 +215,7 @@ func Products(index string, n int) []dbsync.Operation {
 		body := fmt.Sprintf(`{"id":%d,"sku":"%016x","title":"%s","description":"%s","price":%d.%02d,"stock":%d,"tenant_id":%d,"created_at":"2026-0%d-1%dT12:%02d:00Z","email":"%x@example.com","active":%t}`,
 			i, random.Uint64(), sentence(4), sentence(30), random.IntN(900), random.IntN(100), random.IntN(1000), random.IntN(50),
 			1+random.IntN(9), random.IntN(10), random.IntN(60), random.Uint64(), random.IntN(2) == 0)
-		ops[i] = dbsync.Operation{Index: index, ID: strconv.Itoa(i), Version: pglogrepl.LSN(1000 + i), Body: []byte(body)}
+		ops[i] = dbsync.Operation{Index: index, ID: strconv.Itoa(i), Version: pglogrepl.LSN(1000+i) * CommitStep, Body: []byte(body)}
 	}
 	return ops
 }
