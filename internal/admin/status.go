@@ -117,7 +117,11 @@ func (s *Status) unready() []string {
 			reasons = append(reasons, "index "+ix.Name+" is backfilling: "+ix.rows())
 		}
 		if ix.State == Incomplete {
-			reasons = append(reasons, "index "+ix.Name+" is incomplete: changes are missing in it until another one is filled: "+ix.rows())
+			reason := "index " + ix.Name + " is incomplete: changes are missing in it until another physical index is filled"
+			if ix.Building != "" {
+				reason += ", of which there are " + ix.rows()
+			}
+			reasons = append(reasons, reason)
 		}
 		if ix.Proof.IsUnproven() && !s.ReadyWhileUnproven {
 			reasons = append(reasons, "index "+ix.Name+" is "+ix.Proof.Summary())
