@@ -83,6 +83,9 @@ type index struct {
 	marks   map[string]control.Marking
 	spoiled map[string]bool
 
+	// unrenewed is the alarm while a mark cannot be renewed, nil otherwise.
+	unrenewed *retry.Hold
+
 	// stop cancels the backfill that is under way; nil if none is, or if it is too late.
 	stop context.CancelCauseFunc
 }

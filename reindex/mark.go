@@ -3,6 +3,7 @@ package reindex
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"time"
@@ -102,7 +103,7 @@ func (m *Manager) stamp(ctx context.Context, x *index, c *claimed) error {
 		if v == &c.noted.Live {
 			position = m.o.Syncer.Position().String()
 		}
-		if err := m.renew(ctx, x, i, v.Fingerprint, position); err != nil {
+		if err := m.renewOrAlarm(ctx, x, i, v.Fingerprint, position); err != nil {
 			return err
 		}
 	}
@@ -146,6 +147,32 @@ func (m *Manager) renew(ctx context.Context, x *index, i *search.IndexInfo, fing
 	done := begun
 	done.Mark, done.Next, done.Incarnation = mark, "", i.Incarnation
 	return note(done)
+}
+
+// renewOrAlarm is renew where an index that the cluster does not let be changed, as it is read-only, is
+// no error: it has the mark before, which is noted, and an alarm stands until it can be renewed.
+func (m *Manager) renewOrAlarm(ctx context.Context, x *index, i *search.IndexInfo, fingerprint, position string) error {
+	err := m.renew(ctx, x, i, fingerprint, position)
+	server, refused := errors.AsType[*search.ServerError](err)
+	if err != nil && !(refused && server.Permanent()) {
+		return err
+	}
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if err == nil {
+		x.unrenewed.Release()
+		x.unrenewed = nil
+		return nil
+	}
+	x.unrenewed = m.o.Alarm.Keep(x.unrenewed, "mark of index "+x.Name, search.Held(i.Name, err).Error())
+	return nil
+}
+
+// isUnrenewed reports whether a mark could not be renewed.
+func (x *index) isUnrenewed() bool {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return x.unrenewed != nil
 }
 
 // spoil notes that a physical index was set back, so that it misses changes.
@@ -196,7 +223,7 @@ func (m *Manager) guardOnce(ctx context.Context, changed map[*index]int64, alias
 		if err := m.guardAlias(ctx, x, i, aliases); err != nil {
 			return err
 		}
-		if now := x.documents.Changed(); now != changed[x] && time.Since(x.markings()[i.Name].At) >= markInterval {
+		if now := x.documents.Changed(); now != changed[x] && time.Since(x.markings()[i.Name].At) >= markInterval || x.isUnrenewed() {
 			if err := m.renewLive(ctx, x, i); err != nil {
 				return err
 			}
@@ -214,7 +241,7 @@ func (m *Manager) renewLive(ctx context.Context, x *index, i *search.IndexInfo) 
 	if st.Live.Physical != i.Name {
 		return nil // it was replaced meanwhile
 	}
-	return m.renew(ctx, x, i, st.Live.Fingerprint, m.o.Syncer.Position().String())
+	return m.renewOrAlarm(ctx, x, i, st.Live.Fingerprint, m.o.Syncer.Position().String())
 }
 
 // guardAlias puts an alias back that is gone, and has an alarm stand while it is another index's.
@@ -281,7 +308,7 @@ func (m *Manager) judgeMark(ctx context.Context, x *index, i *search.IndexInfo) 
 		if st.Live.Physical == i.Name {
 			fingerprint, position = st.Live.Fingerprint, m.o.Syncer.Position().String()
 		}
-		if err := m.renew(ctx, x, i, fingerprint, position); err != nil {
+		if err := m.renewOrAlarm(ctx, x, i, fingerprint, position); err != nil {
 			return err
 		}
 		if st.Live.Physical != i.Name {

@@ -260,3 +260,29 @@ func TestMarkIsRenewed(t *testing.T) {
 		t.Errorf("_meta is %s", meta)
 	}
 }
+
+// An index that is read-only when the slot becomes ours is no reason to end: it has the mark before, an
+// alarm stands, and the mark is renewed when that can be done.
+func TestMarkOfAReadOnlyIndex(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, `PREFIXt: {table: t}`, tableT, rowsT(20))
+	r.start(t, options{}).complete(t)
+	r.crashAll(t)
+	physical := r.state(t, "t").Live.Physical
+	block := func(value string) {
+		r.put(t, http.MethodPut, "/"+physical+"/_settings", `{"index.blocks.read_only":`+value+`}`)
+	}
+	block("true")
+	p := r.start(t, options{serve: true, partitions: 50 * time.Millisecond})
+	x := p.manager.indices[0]
+	await(t, "there is an alarm", x.isUnrenewed)
+	block("null")
+	await(t, "the alarm has ended", func() bool { return !x.isUnrenewed() })
+	p.complete(t)
+	r.settled(t, "t")
+	r.crashAll(t)
+	r.start(t, options{}).complete(t)
+	if now := r.state(t, "t").Live.Physical; now != physical {
+		t.Errorf("it was built anew as %s", now)
+	}
+}

@@ -41,8 +41,12 @@ func (c *Claim) Check(ctx context.Context, client *search.Client, standing *sear
 		return err
 	}
 	if !client.Adopts() {
-		if err := standing.CheckOwner(c.Owner, c.ours); err != nil {
-			return err
+		// Where one of ours is, somebody else's beside it is what they had before the name was taken
+		// over, also while the alias is gone.
+		if len(standing.Behind()) > 0 || !slices.ContainsFunc(standing.Physical(), c.has) {
+			if err := standing.CheckOwner(c.Owner, c.ours); err != nil {
+				return err
+			}
 		}
 		for _, v := range versions(st) {
 			if i := standing.Get(v.Physical); i != nil && !c.has(i) {

@@ -66,7 +66,11 @@ func TestTwoDatabases(t *testing.T) {
 	// The first one is stopped, and its index is taken over.
 	before := production.state(t, "t").Live.Physical
 	production.crashAll(t)
-	staging.start(t, options{adopt: true}).complete(t)
+	q := staging.start(t, options{adopt: true})
+	q.complete(t)
+	if err := q.manager.failures(); err != nil {
+		t.Errorf("when it was taken over there is the alarm %v", err)
+	}
 	staging.check(t, "t")
 	all, live := staging.physical(t, "t")
 	if len(all) != 2 || !slices.Contains(all, before) || live == before {
@@ -128,6 +132,13 @@ func TestRestoredDump(t *testing.T) {
 	note()
 	copied.start(t, options{adopt: true}).complete(t)
 	copied.check(t, "t")
+	// The note comes back when the name is the copy's: it is no way to the other one's index.
+	own := copied.state(t, "t").Live.Physical
+	copied.crashAll(t)
+	note()
+	copied.start(t, options{}).refused(t, r.database(t))
+	copied.db.Exec(t, fmt.Sprintf(`UPDATE dbsync_ctrl.indices SET live = '%s'`, own))
+	copied.start(t, options{}).complete(t)
 	copied.db.Exec(t, `DELETE FROM t`)
 	copied.running[len(copied.running)-1].settle(t)
 	if n := len(r.search.Documents(t, st.Live.Physical)); n != 20 {
