@@ -89,7 +89,7 @@ var arrows = map[string]map[string]string{
 
 	// The command.
 	"internal/version":  {},
-	"internal/logging":  {},
+	"internal/logging":  {"dbsync": "errors without the values of rows"},
 	"internal/progress": {},
 	"internal/admin":    {"indexer/retry": "pauses while another process has the address", "reindex/control": "what is proven of an index"},
 	"internal/draft":    {"mapping…": "init writes a mapping, which is checked as any other"},

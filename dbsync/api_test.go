@@ -188,6 +188,7 @@ var (
 	_ interface{ Permanent() bool }                                                               = (*dbsync.PermanentError)(nil)
 	_ error                                                                                       = (*dbsync.SlotLostError)(nil)
 	_ error                                                                                       = (*dbsync.ClusterChangedError)(nil)
+	_ error                                                                                       = (*dbsync.SetBackError)(nil)
 	_ error                                                                                       = (*dbsync.UnchangedError)(nil)
 	_ error                                                                                       = dbsync.ErrNotRunning
 	_ dbsync.TruncateHandler                                                                      = (*dbsync.EchoMessageHandler)(nil)

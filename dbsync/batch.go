@@ -79,7 +79,16 @@ func (b *Batch) Rerouted(op *Operation) bool {
 func (b *Batch) put(op *Operation) {
 	switch op.Kind {
 	case Truncate:
-		b.drop(op.Index, op.ID)
+		// Who removes what is there may find none of these: another process has sent them, and they
+		// come late. So each is deleted by itself, too.
+		dropped := b.drop(op.Index, op.ID)
+		b.add(op)
+		for _, d := range dropped {
+			gone := *op
+			gone.Kind, gone.ID, gone.Routing = Delete, d.id, d.routing
+			b.put(&gone)
+		}
+		return
 	case Related:
 		if !b.relate(op) {
 			return
@@ -147,15 +156,21 @@ func appendKey(dst []byte, key [][]byte) []byte {
 	return dst
 }
 
-// drop removes the operations on documents of an index whose IDs begin with prefix. Related
-// ones stay: which documents they are on is not known yet.
-func (b *Batch) drop(index, prefix string) {
+// located is where a document is, within an index.
+type located struct{ id, routing string }
+
+// drop removes the operations on documents of an index whose IDs begin with prefix, and returns
+// which documents those are. Related ones stay: which documents they are on is not known yet.
+func (b *Batch) drop(index, prefix string) (dropped []located) {
 	kept := b.ops[:0]
 	clear(b.at)
 	clear(b.routed)
 	for i := range b.ops {
 		op := &b.ops[i]
 		if op.Kind != Related && op.Index == index && strings.HasPrefix(op.ID, prefix) {
+			if op.Kind != Truncate {
+				dropped = append(dropped, located{op.ID, op.Routing})
+			}
 			continue
 		}
 		if op.Kind != Related && op.Kind != Truncate {
@@ -165,6 +180,7 @@ func (b *Batch) drop(index, prefix string) {
 	}
 	clear(b.ops[len(kept):])
 	b.ops = kept
+	return dropped
 }
 
 // reset empties the batch and keeps its storage for the next one.

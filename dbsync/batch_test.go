@@ -67,7 +67,7 @@ func lines(ops []dbsync.Operation) (lines []string) {
 }
 
 // A batch has what is left when each operation takes out the earlier one of its document, or
-// those that a truncation makes void, and stands in the place of that one.
+// those that a truncation makes void, which become deletions, and stands in the place of that one.
 func TestNewBatch(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		few := rapid.SampledFrom([]string{"", "a", "ab", "b"})
@@ -76,10 +76,15 @@ func TestNewBatch(t *testing.T) {
 		for i := range rapid.IntRange(0, 30).Draw(t, "operations") {
 			op := dbsync.Operation{Kind: rapid.SampledFrom([]dbsync.Kind{dbsync.Store, dbsync.Store, dbsync.Delete, dbsync.Reread, dbsync.Refused, dbsync.Truncate, dbsync.Related}).Draw(t, "kind"),
 				Index: few.Draw(t, "index"), Xid: uint32(i / 10)}
-			at := -1
+			at, gone := -1, []dbsync.Operation(nil)
 			switch op.Kind {
 			case dbsync.Truncate:
 				op.ID = few.Draw(t, "prefix")
+				for _, o := range want {
+					if o.Kind != dbsync.Related && o.Kind != dbsync.Truncate && o.Index == op.Index && strings.HasPrefix(o.ID, op.ID) {
+						gone = append(gone, dbsync.Operation{Kind: dbsync.Delete, Index: o.Index, ID: o.ID, Routing: o.Routing})
+					}
+				}
 				want = slices.DeleteFunc(want, func(o dbsync.Operation) bool {
 					return o.Kind != dbsync.Related && o.Index == op.Index && strings.HasPrefix(o.ID, op.ID)
 				})
@@ -96,7 +101,7 @@ func TestNewBatch(t *testing.T) {
 			}
 			ops = append(ops, op)
 			if at < 0 {
-				want = append(want, op)
+				want = append(append(want, op), gone...)
 			} else {
 				want[at] = op
 			}

@@ -15,11 +15,11 @@ var ErrSlotInUse = errors.New("the slot is in use by another process")
 
 // acquire connects to the slot, however long it takes.
 func (s *Syncer) acquire(run context.Context) error {
-	_, err := retry(run, s.log, "follow slot "+s.slot, func() (struct{}, error) { return struct{}{}, s.connect(run) })
+	_, err := retry(run, s, "follow slot "+s.slot, func() (struct{}, error) { return struct{}{}, s.connect(run) })
 	if err != nil || s.onSlot == nil {
 		return err
 	}
-	_, err = retry(run, s.log, "begin to follow slot "+s.slot, func() (struct{}, error) {
+	_, err = retry(run, s, "begin to follow slot "+s.slot, func() (struct{}, error) {
 		err := s.onSlot(run)
 		if err == nil || IsPermanent(err) || s.connected() {
 			return struct{}{}, err
@@ -33,15 +33,21 @@ func (s *Syncer) acquire(run context.Context) error {
 	return err
 }
 
-// slotBusyPause is how often a process that waits for the slot looks again.
-const slotBusyPause = time.Second
+// A process that waits for the slot looks again after a pause, of firstBusyPause at first and twice as
+// long each time, up to lastBusyPause. It may be this process's own connection of before that the
+// server is about to end.
+const firstBusyPause, lastBusyPause = 50 * time.Millisecond, time.Second
 
-// connect begins to receive from the slot, when nobody else does.
+// errSlotBusy says that another process follows the slot at the moment.
+var errSlotBusy = errors.New("another process follows the slot")
+
+// connect begins to receive from the slot, when nobody else does. That is looked up first: each attempt
+// to receive from a slot that another process has makes the server log an error.
 func (s *Syncer) connect(ctx context.Context) error {
-	start := time.Now()
+	start, pause := time.Now(), firstBusyPause
 	for waited := false; ; waited = true {
 		err := s.tryConnect(ctx)
-		if sqlState(err) != "55006" { // object_in_use
+		if !errors.Is(err, errSlotBusy) && sqlState(err) != "55006" { // object_in_use: somebody else was faster
 			if err == nil {
 				s.slotTimeout = 0 // from now on it is waited for
 				if waited {
@@ -59,10 +65,15 @@ func (s *Syncer) connect(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			return context.Cause(ctx)
-		case <-time.After(slotBusyPause):
+		case <-time.After(pause):
+			pause = min(2*pause, lastBusyPause)
 		}
 	}
 }
+
+// beginTimeout bounds the time from the connecting of a stream to the answer that it has begun:
+// until then nobody notices that the other end is gone.
+const beginTimeout = time.Minute
 
 // tryConnect opens a stream from where the slot stands, or from the position up to which
 // everything is stored if that is further.
@@ -72,12 +83,17 @@ func (s *Syncer) tryConnect(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if slot.active {
+		return errSlotBusy
+	}
 	q := s.newQueue(max(slot.confirmed, s.Position()))
-	conn, err := connectReplication(ctx, s.config)
+	begin, cancel := context.WithTimeout(ctx, beginTimeout)
+	defer cancel()
+	conn, err := connectReplication(begin, s.config)
 	if err != nil {
 		return err
 	}
-	system, err := pglogrepl.IdentifySystem(ctx, conn)
+	system, err := pglogrepl.IdentifySystem(begin, conn)
 	if err != nil {
 		conn.Close(context.WithoutCancel(ctx))
 		return fmt.Errorf("identify the database system: %w", err)
@@ -86,7 +102,15 @@ func (s *Syncer) tryConnect(ctx context.Context) error {
 		conn.Close(context.WithoutCancel(ctx))
 		return &ClusterChangedError{Slot: s.slot, OldSystem: s.system, System: system.SystemID, OldTimeline: s.timeline, Timeline: system.Timeline}
 	}
-	st, err := startStream(ctx, conn, streamOptions{slot: s.slot, publication: s.publication, messages: s.eventTriggers, known: slot.confirmed, queue: q, groups: s.batchBounds(), notes: s, log: s.log})
+	s.walEnd.Store(uint64(system.XLogPos)) // what another server said of before says nothing
+	// A position where the log has not come to yet would be taken as one to begin from, and then be
+	// passed over in silence. This is the connection that the stream comes by, so nobody can set the
+	// server back in between.
+	if q.position() > system.XLogPos {
+		conn.Close(context.WithoutCancel(ctx))
+		return &SetBackError{Slot: s.slot, Reason: fmt.Sprintf("everything up to %s was received and stored, and the log ends at %s", q.position(), system.XLogPos)}
+	}
+	st, err := startStream(begin, conn, streamOptions{slot: s.slot, publication: s.publication, messages: s.eventTriggers, known: slot.confirmed, queue: q, groups: s.batchBounds(), notes: s, log: s.log})
 	if err != nil {
 		// It may have been dropped or invalidated since it was looked at, which says more.
 		if _, now := s.slotNow(ctx); IsPermanent(now) {
@@ -154,7 +178,15 @@ func (s *Syncer) slotNow(ctx context.Context) (slot slotState, err error) {
 		if s.generation != "" && known.generation != s.generation {
 			return &SlotLostError{Slot: s.slot, Reason: "another process has made it anew", Confirmed: s.Position()}
 		}
-		return s.lossOf(slot, known)
+		var end pglogrepl.LSN
+		if err := conn.QueryRow(ctx, "SELECT "+logEnd).Scan(&end); err != nil {
+			return fmt.Errorf("read where the log ends: %w", err)
+		}
+		if err := s.lossOf(slot, known, end); err != nil {
+			return err
+		}
+		s.hasNoted(known.confirmed)
+		return nil
 	})
 	return slot, err
 }

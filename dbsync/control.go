@@ -30,6 +30,7 @@ func (s *Syncer) schemaPart() *SchemaPart {
 		{Name: "table of slots, of this or any earlier version", Up: setupSlotTable},
 		{Name: "note of the slots that want event triggers", Up: noteOfEventTriggers},
 		{Name: "which tables each slot needs in its publication", Up: notePublished},
+		{Name: "which columns of them each slot needs, and how the publication has got its tables", Up: noteColumns},
 	}}
 }
 
@@ -82,6 +83,16 @@ func notePublished(ctx context.Context, tx pgx.Tx) error {
 	return err
 }
 
+// noteColumns has the slot table note which columns each slot needs of its tables, where it does not
+// need all, see noteOf, and makes the table that says how the publication has got its tables.
+func noteColumns(ctx context.Context, tx pgx.Tx) error {
+	if _, err := tx.Exec(ctx, `ALTER TABLE `+slotTable+` ADD COLUMN IF NOT EXISTS published_columns text[]`); err != nil {
+		return err
+	}
+	_, err := tx.Exec(ctx, `CREATE TABLE IF NOT EXISTS `+memberTable+` (member oid PRIMARY KEY, since oid NOT NULL)`)
+	return err
+}
+
 // controlState is what there is of the control schema.
 type controlState struct {
 	closed     bool // the role may not even see what is in the schema
@@ -97,7 +108,7 @@ type controlState struct {
 // the schema.
 func (p *plan) planControl(ctx context.Context, conn *pgx.Conn) error {
 	s := p.s
-	var schema, usage, create, notes, useWatermarks, useNotes, current, noted, useVersions bool
+	var schema, usage, create, notes, useWatermarks, useNotes, current, noted, columns, useMembers, useVersions bool
 	err := conn.QueryRow(ctx, `SELECT pg_catalog.has_database_privilege(pg_catalog.current_database(), 'CREATE'),
 		n.oid IS NOT NULL, coalesce(pg_catalog.has_schema_privilege(n.oid, 'USAGE'), false), coalesce(pg_catalog.has_schema_privilege(n.oid, 'CREATE'), false),
 		w.oid IS NOT NULL, coalesce(pg_catalog.has_table_privilege(w.oid, 'SELECT') AND pg_catalog.has_table_privilege(w.oid, 'INSERT') AND pg_catalog.has_table_privilege(w.oid, 'UPDATE'), false),
@@ -105,12 +116,16 @@ func (p *plan) planControl(ctx context.Context, conn *pgx.Conn) error {
 		EXISTS (SELECT FROM pg_catalog.pg_attribute a WHERE a.attrelid = s.oid AND a.attname = 'lost'),
 		EXISTS (SELECT FROM pg_catalog.pg_attribute a WHERE a.attrelid = s.oid AND a.attname = 'event_triggers'),
 		EXISTS (SELECT FROM pg_catalog.pg_attribute a WHERE a.attrelid = s.oid AND a.attname = 'published'),
+		EXISTS (SELECT FROM pg_catalog.pg_attribute a WHERE a.attrelid = s.oid AND a.attname = 'published_columns') AND m.oid IS NOT NULL,
+		m.oid IS NULL OR coalesce(pg_catalog.has_table_privilege(m.oid, 'SELECT') AND pg_catalog.has_table_privilege(m.oid, 'INSERT') AND pg_catalog.has_table_privilege(m.oid, 'UPDATE')
+			AND pg_catalog.has_table_privilege(m.oid, 'DELETE'), false),
 		v.oid IS NULL OR pg_catalog.has_table_privilege(v.oid, 'SELECT')
 		FROM (VALUES (1)) one LEFT JOIN pg_catalog.pg_namespace n ON n.nspname = $1
 		LEFT JOIN pg_catalog.pg_class w ON w.relnamespace = n.oid AND w.relname = $2
 		LEFT JOIN pg_catalog.pg_class s ON s.relnamespace = n.oid AND s.relname = $3
-		LEFT JOIN pg_catalog.pg_class v ON v.relnamespace = n.oid AND v.relname = $4`, s.namespace, s.wmTable, slotTable, versionTable).
-		Scan(&p.state.mayCreate, &schema, &usage, &create, &p.state.watermarks, &useWatermarks, &notes, &useNotes, &current, &p.state.wishes, &noted, &useVersions)
+		LEFT JOIN pg_catalog.pg_class v ON v.relnamespace = n.oid AND v.relname = $4
+		LEFT JOIN pg_catalog.pg_class m ON m.relnamespace = n.oid AND m.relname = $5`, s.namespace, s.wmTable, slotTable, versionTable, memberTable).
+		Scan(&p.state.mayCreate, &schema, &usage, &create, &p.state.watermarks, &useWatermarks, &notes, &useNotes, &current, &p.state.wishes, &noted, &columns, &useMembers, &useVersions)
 	if err != nil {
 		return fmt.Errorf("look for control schema %s: %w", s.namespace, err)
 	}
@@ -119,8 +134,11 @@ func (p *plan) planControl(ctx context.Context, conn *pgx.Conn) error {
 	p.state.readable = notes && useNotes && usage && current
 	if notes && useNotes && usage {
 		p.state.notes = earlierNotes
-		if noted {
+		switch {
+		case noted && columns && useMembers:
 			p.state.notes = currentNotes
+		case noted:
+			p.state.notes = tableNotes
 		}
 	}
 	part := s.schemaPart()
@@ -152,6 +170,10 @@ func (p *plan) planControl(ctx context.Context, conn *pgx.Conn) error {
 	if !useVersions {
 		p.control.refuse(&SetupError{Text: fmt.Sprintf("role %s may not use table %s.%s", user, s.namespace, versionTable),
 			Hint: fmt.Sprintf("GRANT SELECT, INSERT, UPDATE ON %s TO %s;", part.table(), role)})
+	}
+	if !useMembers {
+		p.control.refuse(&SetupError{Text: fmt.Sprintf("role %s may not use table %s.%s", user, s.namespace, memberTable),
+			Hint: fmt.Sprintf("GRANT SELECT, INSERT, UPDATE, DELETE ON %s TO %s;", s.control(memberTable), role)})
 	}
 	migrate := func(ctx context.Context, conn *pgx.Conn) error { return part.Migrate(ctx, conn, s.log) }
 	for _, t := range []struct {

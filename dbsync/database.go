@@ -3,9 +3,9 @@ package dbsync
 import (
 	"context"
 	"database/sql"
+	"database/sql/driver"
 	"errors"
 	"fmt"
-	"maps"
 	"slices"
 	"time"
 
@@ -16,53 +16,26 @@ import (
 	"tidemark/dbsync/pgname"
 )
 
-// session are the settings that the replication session and the SQL sessions share, so
-// that a value reads the same from either.
-var session = map[string]string{
-	"TimeZone":           "UTC",
-	"DateStyle":          "ISO, YMD",
-	"IntervalStyle":      "postgres",
-	"extra_float_digits": "1",
-	"bytea_output":       "hex",
-	"client_encoding":    "UTF8",
-	"lc_monetary":        "C",
-	// A policy that hides rows from this role gives an error, not an empty table.
-	"row_security": "off",
-	// Our own commits must not hang with a synchronous standby that does not answer:
-	// watermarks are what finds out which commits do.
-	"synchronous_commit": "local",
-	// To compile a statement takes longer than any of ours runs for: half a second and more
-	// where the one that reads the catalog takes five milliseconds.
-	"jit": "off",
-	// A role's own limits are meant for people and applications.
-	"statement_timeout":                   "0",
-	"lock_timeout":                        "0",
-	"idle_in_transaction_session_timeout": "0",
-	"idle_session_timeout":                "0",
-}
-
 // maxConnections bounds the SQL connections of a Syncer. A window holds one for its
 // select and one for its watermarks, the slot's bookkeeping one.
 const maxConnections = 8
 
-// connectConfig parses a connection string and adds the session's settings.
+// connectConfig says how a Syncer connects.
 func connectConfig(connStr string) (*pgx.ConnConfig, error) {
-	cfg, err := pgx.ParseConfig(connStr)
-	if err != nil {
-		return nil, fmt.Errorf("connection string of Postgres: %w", err)
-	}
-	maps.Copy(cfg.RuntimeParams, session)
-	if cfg.RuntimeParams["application_name"] == "" {
-		cfg.RuntimeParams["application_name"] = "dbsync"
-	}
-	if cfg.ConnectTimeout == 0 {
-		cfg.ConnectTimeout = 10 * time.Second
-	}
-	return cfg, nil
+	return sessionConfig(connStr, SessionOptions{})
 }
 
+// openDB opens a pool of sessions. A connection whose session is not what it was when it was made
+// is closed, and another one made: see checkAgain, which replaces the ping of one that was idle.
 func openDB(cfg *pgx.ConnConfig) *sql.DB {
-	db := stdlib.OpenDB(*cfg)
+	db := stdlib.OpenDB(*cfg,
+		stdlib.OptionShouldPing(func(context.Context, stdlib.ShouldPingParams) bool { return false }),
+		stdlib.OptionResetSession(func(ctx context.Context, conn *pgx.Conn) error {
+			if err := checkAgain(ctx, conn.PgConn()); err != nil {
+				return driver.ErrBadConn
+			}
+			return nil
+		}))
 	db.SetMaxOpenConns(maxConnections)
 	db.SetMaxIdleConns(maxConnections / 2)
 	db.SetConnMaxIdleTime(5 * time.Minute)
@@ -75,8 +48,13 @@ func connectReplication(ctx context.Context, cfg *pgx.ConnConfig) (*pgconn.PgCon
 	c.RuntimeParams["replication"] = "database"
 	// The default of the server may be off, or shorter than a full queue takes.
 	c.RuntimeParams["wal_sender_timeout"] = "60s"
+	c.RuntimeParams["application_name"] += " stream"
+	c.DialFunc = dialKept // a stream watches itself
 	conn, err := pgconn.ConnectConfig(ctx, c)
 	if err != nil {
+		if problem := SessionProblem(err); problem != nil {
+			return nil, problem
+		}
 		return nil, fmt.Errorf("connect for replication: %w", err)
 	}
 	return conn, nil

@@ -21,9 +21,13 @@ type Inspection struct {
 	// Wrong is everything that keeps a Syncer from working until somebody fixes it.
 	Wrong []*SetupError
 
-	// Lost is a [*SlotLostError] or a [*ClusterChangedError] where changes are missing,
+	// Lost is a [*SlotLostError], a [*ClusterChangedError] or a [*SetBackError] where changes are missing,
 	// so that only [WithNewSlot] can begin again.
 	Lost error
+
+	// Standbys is why nothing comes down the stream of the slot, "" if standbys hold up nothing, see
+	// [StandbyWait].
+	Standbys string
 
 	// Steps is what would be made or changed, in order; none when all is there. One may have
 	// several lines: statements.
@@ -54,8 +58,17 @@ func Inspect(ctx context.Context, opts ...SyncerOpt) (*Inspection, error) {
 		return nil, err
 	}
 	var p *plan
+	var standbys []string
 	err = WithConn(ctx, s.db, func(conn *pgx.Conn) error {
-		p, err = s.makePlan(ctx, conn)
+		if p, err = s.makePlan(ctx, conn); err != nil {
+			return err
+		}
+		all, err := s.readStandbys(ctx, conn)
+		for i := range all {
+			if why := all[i].holds(); why != "" {
+				standbys = append(standbys, why)
+			}
+		}
 		return err
 	})
 	if err != nil {
@@ -63,6 +76,9 @@ func Inspect(ctx context.Context, opts ...SyncerOpt) (*Inspection, error) {
 	}
 	i := &Inspection{ServerVersion: s.serverVersion, Database: s.dbName, Role: s.config.User, System: s.system, Timeline: s.timeline,
 		Generation: p.generation, WALEnd: p.walEnd, Slot: p.found, Wrong: wrong, Lost: p.lost}
+	if len(standbys) > 0 {
+		i.Standbys = s.describeStandbys(standbys)
+	}
 	for _, part := range []part{p.control, p.publication, p.slot, p.eventTriggers} {
 		for _, f := range part.wrong {
 			i.Wrong = append(i.Wrong, f.SetupError)

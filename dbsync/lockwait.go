@@ -66,10 +66,11 @@ func (l *lockWaits) oldest() *LockWait {
 }
 
 // describeLock says who holds the lock on tables, whose quoted names are in list. What cannot be
-// found out is left out: it is for people alone.
+// found out is left out: it is for people alone. Of a statement it has the first words: more may
+// be values.
 func describeLock(ctx context.Context, conn *pgconn.PgConn, list string) string {
 	text := "rows of " + list + " cannot be read: another session has a lock on a table"
-	result := conn.ExecParams(ctx, `SELECT DISTINCT l.pid, c.oid::pg_catalog.regclass::text, pg_catalog.left(coalesce(a.query, ''), 100)
+	result := conn.ExecParams(ctx, `SELECT DISTINCT l.pid, c.oid::pg_catalog.regclass::text, coalesce(pg_catalog.substring(a.query, '^\s*[A-Za-z]+(?:\s+[A-Za-z]+)?'), '')
 		FROM pg_catalog.pg_locks l JOIN pg_catalog.pg_class c ON c.oid = l.relation LEFT JOIN pg_catalog.pg_stat_activity a ON a.pid = l.pid
 		WHERE l.granted AND l.mode = 'AccessExclusiveLock' AND c.relkind IN ('r', 'p') AND l.database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database())
 		ORDER BY 1 LIMIT 3`, nil, nil, nil, nil).Read()

@@ -27,7 +27,7 @@ func TestLockWait(t *testing.T) {
 	}()
 	await(t, "Status says it", func() bool {
 		w := s.Status().LockWait
-		return w != nil && strings.Contains(w.Text, "ACCESS EXCLUSIVE on t: LOCK TABLE t")
+		return w != nil && strings.Contains(w.Text, "ACCESS EXCLUSIVE on t: LOCK TABLE") && !strings.Contains(w.Text, "IN ACCESS")
 	})
 	if err := tx.Rollback(); err != nil {
 		t.Fatal(err)

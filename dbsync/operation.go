@@ -27,7 +27,8 @@ const (
 	Reread
 
 	// Truncate removes all documents of Index whose IDs begin with ID, which may be empty, but
-	// for those that other operations of the batch store.
+	// for those that other operations of the batch store. What the batch had on such documents
+	// before has become their Deletes.
 	Truncate
 
 	// Related has the documents of Index read again that rows of another table are put into:

@@ -69,23 +69,31 @@ func WithReplicationSlot(name string) SyncerOpt {
 // tables that none needs any more are taken out. Tables that inherit from one of them are
 // others, to be named themselves; partitions are part of theirs. Without any, what the slot
 // needed before stays.
+//
+// A table with columns behind its name, "docs (id, title)", is published with these alone, and with
+// those of its unique indexes, from Postgres 15 on. What the other columns hold is not decoded then,
+// however large it is. All columns are published where another slot needs all, and where the
+// replica identity is the whole row; what was in the log before comes with other columns. Beware what
+// such a list does to the table's owner: Postgres refuses to drop one of its columns, to change the
+// type of one, and each UPDATE or DELETE while the replica identity has another column.
 func ForTables(tableNames ...string) SyncerOpt {
 	return func(s *Syncer) error {
 		for _, name := range tableNames {
-			quoted, err := quoteTable(name)
+			needed, err := parseNeeded(name)
 			if err != nil {
 				return fmt.Errorf("ForTables: %w", err)
 			}
-			s.tables = append(s.tables, quoted)
+			s.tables = append(s.tables, needed)
 		}
 		return nil
 	}
 }
 
-// WithLogger sets where the Syncer says what it does. The default is silence.
+// WithLogger sets where the Syncer says what it does. The default is silence. Errors are logged without
+// the values of rows, see [WithoutValues].
 func WithLogger(log *slog.Logger) SyncerOpt {
 	return func(s *Syncer) error {
-		s.log = log
+		s.log = slog.New(withholding{log.Handler()})
 		return nil
 	}
 }
@@ -101,12 +109,21 @@ func OnSlot(f func(ctx context.Context) error) SyncerOpt {
 }
 
 // WithNewSlot allows a slot that was lost, or that belongs to another database system,
-// to be dropped and made anew, where NewSyncer otherwise returns a [*SlotLostError] or a
-// [*ClusterChangedError]. [Syncer.Generation] is another one then, and everything has to
+// to be dropped and made anew, where NewSyncer otherwise returns a [*SlotLostError], a
+// [*ClusterChangedError] or a [*SetBackError]. [Syncer.Generation] is another one then, and everything has to
 // be read again.
 func WithNewSlot() SyncerOpt {
 	return func(s *Syncer) error {
 		s.newSlot = true
+		return nil
+	}
+}
+
+// WithLoss tells of a loss that only what was stored shows: the slot, if it is one that was used
+// before, is as one that is found to be lost.
+func WithLoss(loss *SetBackError) SyncerOpt {
+	return func(s *Syncer) error {
+		s.loss = loss
 		return nil
 	}
 }

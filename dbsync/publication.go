@@ -40,11 +40,16 @@ type publicationLook struct {
 	tables []publicationTable
 }
 
-// slotTables is what a slot needs: the tables, by their oids in ascending order, and in which
-// publication.
+// slotTables is what a slot needs: the tables, by their oids in ascending order, in which
+// publication, and the columns of those of which it does not need all, see noteOf.
 type slotTables struct {
 	publication string
 	tables      []uint32
+	columns     []string
+}
+
+func (t *slotTables) equal(other slotTables) bool {
+	return t.publication == other.publication && slices.Equal(t.tables, other.tables) && slices.Equal(t.columns, other.columns)
 }
 
 // A publicationTable is a table that is in the publication, or has to be.
@@ -56,12 +61,34 @@ type publicationTable struct {
 	own   bool // this slot needs it
 	other bool // another slot needs it
 
-	member   uint32   // the oid of its row in pg_publication_rel; 0: there is none
-	filtered bool     // by a condition, so that some rows are not published
-	listed   bool     // only some columns are published
-	leftOut  []string // columns that are not, quoted
-	inSchema bool     // it is in the publication with its schema
-	under    string   // the table above it that its changes are published under; "" where there is none
+	columns    []publicationColumn // where a slot needs the table
+	ownNeed    columnNeed          // of this slot
+	need       columnNeed          // of all slots
+	keys       []int16             // columns of unique indexes, also of its partitions, by their numbers here
+	unlistable bool                // the replica identity is the whole row, or has a column that can be in no list
+
+	member   uint32  // the oid of its row in pg_publication_rel; 0: there is none
+	since    uint32  // the row that this one goes on from without a gap: itself, or the first one that was made here
+	made     bool    // the row was made here
+	filtered bool    // by a condition, so that some rows are not published
+	list     []int16 // the only columns that are published, ascending; nil: there is no such list
+	busy     bool    // others write to it, so that its list is not changed now
+	inSchema bool    // it is in the publication with its schema
+	under    string  // the table above it that its changes are published under; "" where there is none
+}
+
+// leftOut are the columns that this slot needs and a list leaves out, quoted. Generated ones do not
+// count: rows that have them are read again.
+func (t *publicationTable) leftOut() (names []string) {
+	if t.list == nil {
+		return nil
+	}
+	for _, c := range t.columns {
+		if !c.generated && t.ownNeed.has(c.number) && !slices.Contains(t.list, c.number) {
+			names = append(names, c.name)
+		}
+	}
+	return names
 }
 
 // covered reports whether the publication has the table.
@@ -75,6 +102,9 @@ func (l *publicationLook) own(publication string) slotTables {
 	for _, t := range l.tables {
 		if t.own {
 			own.tables = append(own.tables, t.oid)
+			if note := noteOf(t.oid, t.ownNeed); note != "" {
+				own.columns = append(own.columns, note)
+			}
 		}
 	}
 	return own
@@ -85,10 +115,11 @@ func (l *publicationLook) own(publication string) slotTables {
 type membership struct {
 	publication uint32
 	tables      map[uint32]uint32
+	columns     []string // as in slotTables
 }
 
 func (l *publicationLook) membership() membership {
-	m := membership{publication: l.oid, tables: make(map[uint32]uint32)}
+	m := membership{publication: l.oid, tables: make(map[uint32]uint32), columns: l.own("").columns}
 	for _, t := range l.tables {
 		if t.own {
 			m.tables[t.oid] = t.member
@@ -99,8 +130,17 @@ func (l *publicationLook) membership() membership {
 
 // wanted is what a look takes as the tables that this slot needs.
 type wanted struct {
-	tables []string // quoted names; each has to exist
-	noted  bool     // and what is noted of the slot; nothing is taken out then
+	tables []neededTable // each has to exist, and its columns
+	noted  bool          // and what is noted of the slot; nothing is taken out then
+}
+
+// names are those of the tables.
+func (w wanted) names() []string {
+	names := make([]string, len(w.tables))
+	for i, t := range w.tables {
+		names[i] = t.name
+	}
+	return names
 }
 
 // wants returns what this Syncer was asked for, and its watermark table. What is noted stays where
@@ -108,7 +148,12 @@ type wanted struct {
 // other tables: when that has ended Publish, or the next start, takes out what is needed no more.
 func (s *Syncer) wants(ctx context.Context, q querier) (wanted, error) {
 	slot, err := s.readSlot(ctx, q)
-	return wanted{append(slices.Clone(s.tables), s.control(s.wmTable)), len(s.tables) == 0 || slot.active}, err
+	return wanted{tables: s.withWatermarks(s.tables), noted: len(s.tables) == 0 || slot.active}, err
+}
+
+// withWatermarks adds the watermark table, the whole of it.
+func (s *Syncer) withWatermarks(tables []neededTable) []neededTable {
+	return append(slices.Clone(tables), neededTable{name: s.control(s.wmTable)})
 }
 
 // querier is what pgx connections and transactions have in common.
@@ -181,6 +226,7 @@ type slotNotes byte
 const (
 	noNotes      slotNotes = iota // there is no slot table
 	earlierNotes                  // it is of an earlier version, which did not note it
+	tableNotes                    // it is of an earlier version, which noted tables without their columns
 	currentNotes
 )
 
@@ -196,10 +242,14 @@ func (s *Syncer) readSlotTables(ctx context.Context, q querier, look *publicatio
 	switch notes {
 	case earlierNotes:
 		err = q.QueryRow(ctx, `SELECT EXISTS (SELECT FROM `+s.liveSlots()+`)`, s.slot).Scan(&look.unknown)
-	case currentNotes:
-		err = q.QueryRow(ctx, `SELECT coalesce(n.publication, ''), n.published, EXISTS (SELECT FROM `+s.liveSlots()+` WHERE s.published IS NULL)
+	case tableNotes, currentNotes:
+		columns := "NULL::text[]"
+		if notes == currentNotes {
+			columns = "n.published_columns"
+		}
+		err = q.QueryRow(ctx, `SELECT coalesce(n.publication, ''), n.published, `+columns+`, EXISTS (SELECT FROM `+s.liveSlots()+` WHERE s.published IS NULL)
 			FROM (VALUES (1)) one LEFT JOIN `+s.control(slotTable)+` n ON n.slot = $1`, s.slot).
-			Scan(&look.noted.publication, &look.noted.tables, &look.unknown)
+			Scan(&look.noted.publication, &look.noted.tables, &look.noted.columns, &look.unknown)
 	}
 	if err != nil {
 		return fmt.Errorf("read which tables the slots need: %w", err)
@@ -210,30 +260,40 @@ func (s *Syncer) readSlotTables(ctx context.Context, q querier, look *publicatio
 // readPublicationTables reads the tables that the slots need and, where we may change the
 // publication, all others that are in it.
 func (s *Syncer) readPublicationTables(ctx context.Context, q querier, look *publicationLook, w wanted, notes slotNotes) error {
-	filtered, listed, leftOut, above := "false", "false", "NULL::text[]", ""
-	if s.serverVersion >= 150000 {
-		filtered, listed = "r.prqual IS NOT NULL", "r.prattrs IS NOT NULL"
-		leftOut = `CASE WHEN r.prattrs IS NOT NULL THEN ARRAY(SELECT pg_catalog.quote_ident(a.attname) FROM pg_catalog.pg_attribute a
-			WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = '' AND NOT a.attnum = ANY (r.prattrs) ORDER BY a.attnum) END`
+	filtered, list, above, listable := "false", "NULL::text", "", "a.attgenerated = ''"
+	if s.serverVersion >= firstColumnLists {
+		filtered, list = "r.prqual IS NOT NULL", "pg_catalog.array_to_string(r.prattrs::int2[], ' ')"
 		above = "OR EXISTS (SELECT FROM pg_catalog.pg_publication_namespace pn WHERE pn.pnpubid = $3 AND pn.pnnspid = ac.relnamespace)"
 	}
-	others := "SELECT NULL::oid WHERE false AND $1 <> $2"
-	if notes == currentNotes {
-		others = "SELECT u.oid FROM " + s.liveSlots() + ", pg_catalog.unnest(s.published) u(oid) WHERE s.publication = $2"
+	if s.serverVersion >= 180000 {
+		listable = "a.attgenerated IN ('', 's')"
+	}
+	others, since, made, members := "SELECT NULL::oid AS oid, NULL::text AS columns WHERE false AND $1 <> $2", "coalesce(r.oid, 0)", "false", ""
+	switch notes {
+	case tableNotes:
+		others = "SELECT u.oid, NULL::text AS columns FROM " + s.liveSlots() + ", pg_catalog.unnest(s.published) u(oid) WHERE s.publication = $2"
+	case currentNotes:
+		others = "SELECT u.oid, (SELECT pg_catalog.substr(e, pg_catalog.strpos(e, ' ')) FROM pg_catalog.unnest(s.published_columns) e WHERE pg_catalog.split_part(e, ' ', 1) = u.oid::text) AS columns FROM " +
+			s.liveSlots() + ", pg_catalog.unnest(s.published) u(oid) WHERE s.publication = $2"
+		since, made, members = "coalesce(m.since, r.oid, 0)", "m.member IS NOT NULL", "LEFT JOIN "+s.control(memberTable)+" m ON m.member = r.oid"
 	}
 	var kept []uint32
 	if w.noted && look.noted.publication == s.publication {
 		kept = look.noted.tables
 	}
+	// Old rows carry what the identities of partitions have, whose columns may have other numbers.
 	rows, err := q.Query(ctx, `WITH named AS (SELECT t.name, coalesce(pg_catalog.to_regclass(t.name)::oid, 0::oid) AS oid FROM pg_catalog.unnest($4::text[]) t(name)),
-		t AS (SELECT t.oid, max(t.name) AS name, bool_or(t.own) AS own, bool_or(t.other) AS other
-			FROM (SELECT oid, name, true AS own, false AS other FROM named
-				UNION ALL SELECT oid, NULL, true, false FROM pg_catalog.unnest($5::oid[]) k(oid)
-				UNION ALL SELECT oid, NULL, false, true FROM (`+others+`) o(oid)
-				UNION ALL SELECT prrelid, NULL, false, false FROM pg_catalog.pg_publication_rel WHERE prpubid = $3 AND $6) t
+		t AS (SELECT t.oid, pg_catalog.array_agg(t.name) FILTER (WHERE t.name IS NOT NULL) AS names, bool_or(t.own) AS own, bool_or(t.other) AS other, bool_or(t.kept) AS kept,
+				coalesce(bool_or(t.columns IS NULL) FILTER (WHERE t.other), false) AS others_all, coalesce(pg_catalog.string_agg(t.columns, ' ') FILTER (WHERE t.other), '') AS others_columns
+			FROM (SELECT oid, name, true AS own, false AS other, false AS kept, NULL::text AS columns FROM named
+				UNION ALL SELECT oid, NULL, true, false, true, NULL FROM pg_catalog.unnest($5::oid[]) k(oid)
+				UNION ALL SELECT oid, NULL, false, true, false, o.columns FROM (`+others+`) o
+				UNION ALL SELECT prrelid, NULL, false, false, false, NULL FROM pg_catalog.pg_publication_rel WHERE prpubid = $3 AND $6) t
 			GROUP BY t.oid, CASE WHEN t.oid = 0 THEN t.name END)
-		SELECT coalesce(c.oid, 0), coalesce(t.name, ''), coalesce(n.nspname, ''), coalesce(c.relname, ''), coalesce(c.relkind = 'p', false), t.own, t.other,
-			coalesce(r.oid, 0), `+filtered+`, `+listed+`, `+leftOut+`,
+		SELECT coalesce(c.oid, 0), t.names, coalesce(n.nspname, ''), coalesce(c.relname, ''), coalesce(c.relkind = 'p', false), t.own, t.other,
+			t.kept, t.others_all, t.others_columns, col.numbers, col.names, col.quoted, col.generated, col.listable,
+			coalesce(ident.keys, ''), coalesce(ident.unlistable, false),
+			coalesce(r.oid, 0), `+since+`, `+made+`, `+filtered+`, `+list+`,
 			coalesce(CASE WHEN c.relispartition AND t.own THEN (SELECT pg_catalog.format('%I.%I', an.nspname, ac.relname)
 				FROM pg_catalog.pg_partition_ancestors(c.oid) WITH ORDINALITY a(oid, place)
 				JOIN pg_catalog.pg_class ac ON ac.oid = a.oid JOIN pg_catalog.pg_namespace an ON an.oid = ac.relnamespace
@@ -241,32 +301,99 @@ func (s *Syncer) readPublicationTables(ctx context.Context, q querier, look *pub
 					OR $6 AND EXISTS (SELECT FROM t o WHERE o.oid = a.oid AND (o.own OR o.other)))
 				ORDER BY a.place DESC LIMIT 1) END, '')
 		FROM t LEFT JOIN (pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace) ON c.oid = t.oid
-		LEFT JOIN pg_catalog.pg_publication_rel r ON r.prpubid = $3 AND r.prrelid = c.oid ORDER BY c.oid, t.name`,
-		s.slot, s.publication, look.oid, w.tables, kept, look.ours, look.all)
+		LEFT JOIN LATERAL (SELECT pg_catalog.array_agg(a.attnum ORDER BY a.attnum) AS numbers, pg_catalog.array_agg(a.attname::text ORDER BY a.attnum) AS names, pg_catalog.array_agg(pg_catalog.quote_ident(a.attname) ORDER BY a.attnum) AS quoted,
+				pg_catalog.array_agg(a.attgenerated <> '' ORDER BY a.attnum) AS generated, pg_catalog.array_agg(`+listable+` ORDER BY a.attnum) AS listable
+			FROM pg_catalog.pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped AND t.own) col ON true
+		LEFT JOIN LATERAL (WITH RECURSIVE leaf(oid) AS (SELECT c.oid WHERE t.own
+				UNION ALL SELECT i.inhrelid FROM leaf JOIN pg_catalog.pg_inherits i ON i.inhparent = leaf.oid JOIN pg_catalog.pg_class p ON p.oid = i.inhrelid AND p.relispartition)
+			SELECT (SELECT pg_catalog.string_agg(DISTINCT here.attnum::text, ' ') FROM leaf JOIN pg_catalog.pg_index i ON i.indrelid = leaf.oid AND i.indisunique
+					CROSS JOIN LATERAL pg_catalog.unnest(i.indkey::int2[]) WITH ORDINALITY k(attnum, place)
+					JOIN pg_catalog.pg_attribute a ON a.attrelid = leaf.oid AND a.attnum = k.attnum AND a.attnum > 0
+					JOIN pg_catalog.pg_attribute here ON here.attrelid = c.oid AND here.attname = a.attname AND here.attnum > 0 WHERE k.place <= i.indnkeyatts) AS keys,
+				EXISTS (SELECT FROM leaf JOIN pg_catalog.pg_class p ON p.oid = leaf.oid WHERE p.relreplident = 'f')
+				OR EXISTS (SELECT FROM leaf JOIN pg_catalog.pg_index i ON i.indrelid = leaf.oid AND (i.indisprimary OR i.indisreplident)
+					JOIN pg_catalog.pg_attribute a ON a.attrelid = leaf.oid AND a.attnum = ANY (i.indkey::int2[]) AND NOT `+listable+`) AS unlistable) ident ON true
+		LEFT JOIN pg_catalog.pg_publication_rel r ON r.prpubid = $3 AND r.prrelid = c.oid `+members+` ORDER BY c.oid, t.names`,
+		s.slot, s.publication, look.oid, w.names(), kept, look.ours, look.all)
 	if err != nil {
 		return fmt.Errorf("read the tables of publication %s: %w", s.publication, err)
 	}
-	var t publicationTable
-	var asked, schema, name string
-	var gone []string
-	if _, err := pgx.ForEachRow(rows, []any{&t.oid, &asked, &schema, &name, &t.partitioned, &t.own, &t.other, &t.member, &t.filtered, &t.listed, &t.leftOut, &t.under}, func() error {
+	var wrong []*SetupError
+	for rows.Next() {
+		t, asked, err := s.scanTable(rows, look, w)
+		if err != nil {
+			rows.Close()
+			if setup, ok := errors.AsType[*SetupError](err); ok {
+				wrong = append(wrong, setup)
+				break
+			}
+			return fmt.Errorf("read the tables of publication %s: %w", s.publication, err)
+		}
 		switch {
 		case t.oid != 0:
-			t.name, t.inSchema = pgx.Identifier{schema, name}.Sanitize(), slices.Contains(look.schemas, schema)
-			found := t
-			found.leftOut = slices.Clone(t.leftOut)
-			look.tables = append(look.tables, found)
-		case asked != "":
-			gone = append(gone, asked)
+			look.tables = append(look.tables, t)
+		case len(asked) > 0:
+			wrong = append(wrong, &SetupError{Text: fmt.Sprintf("table %s does not exist", asked[0]), Hint: "name an existing table"})
 		}
-		return nil // a table that was needed and is gone is needed no more
-	}); err != nil {
+	}
+	if err := rows.Err(); err != nil {
 		return fmt.Errorf("read the tables of publication %s: %w", s.publication, err)
 	}
-	if len(gone) > 0 {
-		return &SetupError{Text: fmt.Sprintf("table %s does not exist", gone[0]), Hint: "name an existing table"}
+	if len(wrong) > 0 {
+		return wrong[0]
 	}
 	return nil
+}
+
+// scanTable reads a row of what readPublicationTables asks: a table, whose oid is 0 where there is
+// none, and the names by which it was asked for. One that was needed and is gone is needed no more.
+// Its error is a [*SetupError] where a column is asked for that the table does not have.
+func (s *Syncer) scanTable(rows pgx.Rows, look *publicationLook, w wanted) (t publicationTable, asked []string, err error) {
+	var schema, name, keys, othersColumns string
+	var list *string
+	var kept, othersAll bool
+	var numbers []int16
+	var names, quoted []string
+	var generated, listable []bool
+	if err := rows.Scan(&t.oid, &asked, &schema, &name, &t.partitioned, &t.own, &t.other, &kept, &othersAll, &othersColumns, &numbers, &names, &quoted, &generated, &listable,
+		&keys, &t.unlistable, &t.member, &t.since, &t.made, &t.filtered, &list, &t.under); err != nil || t.oid == 0 {
+		return t, asked, err
+	}
+	t.name, t.inSchema = pgx.Identifier{schema, name}.Sanitize(), slices.Contains(look.schemas, schema)
+	if t.keys, err = parseNumbers(keys); err != nil {
+		return t, asked, err
+	}
+	if list != nil {
+		if t.list, err = parseNumbers(*list); err != nil {
+			return t, asked, err
+		}
+	}
+	for i, number := range numbers {
+		t.columns = append(t.columns, publicationColumn{number: number, name: quoted[i], generated: generated[i], listable: listable[i]})
+	}
+	for _, needed := range w.tables {
+		if !slices.Contains(asked, needed.name) {
+			continue
+		}
+		t.ownNeed.add(needed.columns == nil)
+		for _, column := range needed.columns {
+			i := slices.Index(names, column)
+			if i < 0 {
+				return t, asked, &SetupError{Text: fmt.Sprintf("table %s has no column %s", needed.name, quoteIdent(column)), Hint: "name an existing column"}
+			}
+			t.ownNeed.add(false, numbers[i])
+		}
+	}
+	if kept {
+		noted, err := notedNeed(look.noted.columns, t.oid)
+		if err != nil {
+			return t, asked, err
+		}
+		t.ownNeed.add(noted.all, noted.numbers...)
+	}
+	others, err := parseNumbers(othersColumns)
+	t.need.add(t.ownNeed.all || othersAll, slices.Concat(t.ownNeed.numbers, others)...)
+	return t, asked, err
 }
 
 // problems returns why the publication cannot be used before somebody has changed it. Where it is
@@ -315,8 +442,8 @@ func (s *Syncer) problems(look *publicationLook, unmade []string) (wrong []*Setu
 		if t.own && t.filtered && !t.inSchema {
 			refuse(putRight, "has a row filter on %s, so that some changes would be missing", t.name)
 		}
-		if t.own && len(t.leftOut) > 0 {
-			refuse(putRight, "has a column list on %s that leaves out %s, so that values would be missing", t.name, strings.Join(t.leftOut, ", "))
+		if leftOut := t.leftOut(); t.own && len(leftOut) > 0 {
+			refuse(putRight, "has a column list on %s that leaves out %s, so that values would be missing", t.name, strings.Join(leftOut, ", "))
 		}
 	}
 	hint := ""
@@ -344,9 +471,14 @@ type publicationChange struct {
 	added    []string // tables, by their quoted names
 	removed  []string // which no slot needs
 	again    []string // taken out and put in, as changes of them were missing
-	putRight []string // what was wrong, as it is told
-	mark     bool     // the comment is not the one that it should be
-	noted    bool     // what this slot needs is noted
+	relisted []string // taken out and put in with other columns; no change is missing
+
+	lists    map[string]string // by table that is put in: its columns, as a statement has them
+	made     []madeMembership  // what is to be noted of that
+	columns  []string          // which columns tables are published with from then on
+	putRight []string          // what was wrong, as it is told
+	mark     bool              // the comment is not the one that it should be
+	noted    bool              // what this slot needs is noted
 }
 
 // change returns what has to be done. Where it is not ours that is nothing but a note.
@@ -354,10 +486,11 @@ type publicationChange struct {
 // Tables are added and dropped by themselves, never set as a whole: what stays keeps its row in
 // pg_publication_rel, by which it is known since when its changes have been there. What was
 // filtered, or published without some kind of change, gets another row there, as changes are
-// missing.
+// missing. So does what somebody gave a list of columns. Where we change a list ourselves that is
+// noted, see memberTable.
 func (s *Syncer) change(look *publicationLook, extra extras) publicationChange {
 	own := look.own(s.publication)
-	c := publicationChange{noted: own.publication == look.noted.publication && slices.Equal(own.tables, look.noted.tables)}
+	c := publicationChange{noted: own.equal(look.noted), lists: make(map[string]string)}
 	if !look.ours {
 		return c
 	}
@@ -381,24 +514,40 @@ func (s *Syncer) change(look *publicationLook, extra extras) publicationChange {
 			c.putRight = append(c.putRight, "all tables in schema "+schema)
 		}
 	}
-	for _, t := range look.tables {
+	for i := range look.tables {
+		t := &look.tables[i]
+		wanted := s.wantedList(look, t, extra)
+		put := func(into *[]string, since uint32) {
+			*into = append(*into, t.name)
+			c.lists[t.name] = t.columnList(wanted)
+			if wanted != nil || since != 0 {
+				c.made = append(c.made, madeMembership{t.oid, since})
+			}
+		}
 		switch {
 		case t.member == 0 && t.own:
-			c.added = append(c.added, t.name)
+			put(&c.added, 0)
 		case t.member == 0: // whose slot needs it will see to it
 		case !t.own && !t.other && removes:
 			c.removed = append(c.removed, t.name)
-		case t.own && (t.filtered || t.listed):
-			c.again = append(c.again, t.name)
+		case t.own && (t.filtered || t.list != nil && !t.made):
+			put(&c.again, 0)
 			c.putRight = append(c.putRight, "a row filter or column list on "+t.name)
 		case !look.everyKind, !look.viaRoot && t.partitioned:
-			c.again = append(c.again, t.name)
+			put(&c.again, 0)
+		case t.own && !t.busy && ((wanted == nil) != (t.list == nil) || !slices.Equal(wanted, t.list)):
+			put(&c.relisted, t.since)
+			if wanted == nil {
+				c.columns = append(c.columns, "all columns of "+t.name)
+			} else {
+				c.columns = append(c.columns, "of "+t.name+" only"+c.lists[t.name])
+			}
 		}
 	}
 	return c
 }
 
-// extras says what becomes of tables that no slot is known to need.
+// extras says what becomes of tables, and columns, that no slot is known to need.
 type extras byte
 
 const (
@@ -415,23 +564,29 @@ func (c *publicationChange) statements(publication string) (list []string) {
 	if len(c.schemas) > 0 {
 		list = append(list, alter+"DROP TABLES IN SCHEMA "+strings.Join(c.schemas, ", "))
 	}
-	if drop := slices.Concat(c.removed, c.again); len(drop) > 0 {
+	if drop := slices.Concat(c.removed, c.again, c.relisted); len(drop) > 0 {
 		list = append(list, alter+"DROP TABLE "+only(drop))
 	}
-	if add := slices.Concat(c.added, c.again); len(add) > 0 {
+	if add := slices.Concat(c.added, c.again, c.relisted); len(add) > 0 {
+		for i, name := range add {
+			add[i] = name + c.lists[name]
+		}
 		list = append(list, alter+"ADD TABLE "+only(add))
 	}
 	return list
 }
 
-// says tells what is done, "" if it is only a note.
-func (c *publicationChange) says(publication string) string {
+// sentence tells what is done, "" if it is only a note.
+func (c *publicationChange) sentence(publication string) string {
 	var parts []string
 	if len(c.added)+len(c.removed) > 0 {
 		parts = append(parts, fmt.Sprintf("add %d tables, remove %d", len(c.added), len(c.removed)))
 	}
 	if len(c.putRight) > 0 {
 		parts = append(parts, "put right "+strings.Join(c.putRight, ", "))
+	}
+	if len(c.columns) > 0 {
+		parts = append(parts, "publish "+strings.Join(c.columns, ", "))
 	}
 	if len(parts) == 0 {
 		return ""

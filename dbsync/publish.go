@@ -31,19 +31,19 @@ func (p *plan) planPublication(ctx context.Context, conn *pgx.Conn) (isNew bool,
 	}
 	all := w.tables
 	if !p.state.watermarks {
-		w.tables = s.tables
+		w.tables = slices.Clone(s.tables)
 	}
 	look, err := s.lookAtPublication(ctx, conn, w, p.state.notes)
 	if err != nil {
 		return false, err
 	}
 	if look.oid == 0 {
-		statement := s.newPublication(all)
+		statement, made := s.newPublication(look, p.state.watermarks)
 		p.publication.step(fmt.Sprintf("make publication %s for %d tables", s.publication, len(all)), func(ctx context.Context, conn *pgx.Conn) error {
-			return s.createPublication(ctx, conn, statement)
+			return s.createPublication(ctx, conn, statement, made)
 		})
 		p.publication.step("", s.setupPublication)
-		return true, p.checkRights(ctx, conn, addition{verb: "make", tables: w.tables, statement: statement})
+		return true, p.checkRights(ctx, conn, addition{verb: "make", tables: w.names(), statement: statement})
 	}
 	var added []string // of the watermark table
 	if !p.state.watermarks {
@@ -62,14 +62,14 @@ func (p *plan) planPublication(ctx context.Context, conn *pgx.Conn) (isNew bool,
 	c := s.change(look, extra)
 	var needed []string
 	for _, t := range look.tables {
-		if slices.Contains(c.added, t.name) || slices.Contains(c.again, t.name) {
+		if _, put := c.lists[t.name]; put {
 			needed = append(needed, t.name)
 		}
 	}
 	if look.ours {
 		c.added = append(c.added, added...)
 	}
-	p.publication.step(c.says(s.publication), s.setupPublication)
+	p.publication.step(c.sentence(s.publication), s.setupPublication)
 	if statements := c.statements(s.publication); len(statements) > 0 {
 		return false, p.checkRights(ctx, conn, addition{verb: "change", tables: needed, foreign: !look.owned, statement: strings.Join(statements, "; ")})
 	}
@@ -142,18 +142,41 @@ func (s *Syncer) watermarkStatements() []string {
 	}
 }
 
-// newPublication is the statement that makes the publication for tables.
-func (s *Syncer) newPublication(tables []string) string {
+// newPublication is the statement that makes the publication for the tables of a look, and for the
+// watermark table where that is not among them yet, and what is to be noted of it.
+func (s *Syncer) newPublication(look *publicationLook, watermarks bool) (statement string, c publicationChange) {
 	options := "publish_via_partition_root = true"
 	if s.serverVersion >= 180000 {
 		options += ", publish_generated_columns = stored"
 	}
-	return fmt.Sprintf("CREATE PUBLICATION %s FOR TABLE %s WITH (%s)", quoteIdent(s.publication), only(tables), options)
+	var tables []string
+	for i := range look.tables {
+		t := &look.tables[i]
+		if !t.own {
+			continue
+		}
+		wanted := s.wantedList(look, t, removeExtras)
+		tables = append(tables, t.name+t.columnList(wanted))
+		if wanted != nil {
+			c.made = append(c.made, madeMembership{table: t.oid})
+		}
+	}
+	if !watermarks {
+		tables = append(tables, s.control(s.wmTable))
+	}
+	return fmt.Sprintf("CREATE PUBLICATION %s FOR TABLE %s WITH (%s)", quoteIdent(s.publication), only(tables), options), c
 }
 
-func (s *Syncer) createPublication(ctx context.Context, conn *pgx.Conn, statement string) error {
+func (s *Syncer) createPublication(ctx context.Context, conn *pgx.Conn, statement string, c publicationChange) error {
 	err := pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) error {
 		if _, err := tx.Exec(ctx, statement); err != nil {
+			return err
+		}
+		var oid uint32
+		if err := tx.QueryRow(ctx, `SELECT oid FROM pg_catalog.pg_publication WHERE pubname = $1`, s.publication).Scan(&oid); err != nil {
+			return err
+		}
+		if err := s.noteMemberships(ctx, tx, oid, &c); err != nil {
 			return err
 		}
 		return s.markPublication(ctx, tx)
@@ -229,10 +252,20 @@ func (s *Syncer) publish(ctx context.Context, conn *pgx.Conn, w wanted) (m membe
 		extra = removeExtras
 	}
 	c := s.change(look, extra)
+	busy, err := s.lockRelisted(ctx, tx, look, &c)
+	if err != nil {
+		return m, err
+	}
+	if busy {
+		c = s.change(look, extra)
+	}
 	for _, statement := range c.statements(s.publication) {
 		if _, err := tx.Exec(ctx, statement); err != nil {
 			return m, s.publicationError(err, "change", statement)
 		}
+	}
+	if err := s.noteMemberships(ctx, tx, look.oid, &c); err != nil {
+		return m, err
 	}
 	if c.mark {
 		if err := s.markPublication(ctx, tx); err != nil {
@@ -241,11 +274,12 @@ func (s *Syncer) publish(ctx context.Context, conn *pgx.Conn, w wanted) (m membe
 	}
 	if own := look.own(s.publication); !c.noted {
 		// A slot that is not there yet is noted, with this, when it is made.
-		if _, err := tx.Exec(ctx, `UPDATE `+s.control(slotTable)+` SET publication = $2, published = $3 WHERE slot = $1`, s.slot, own.publication, own.tables); err != nil {
+		if _, err := tx.Exec(ctx, `UPDATE `+s.control(slotTable)+` SET publication = $2, published = $3, published_columns = coalesce($4::text[], '{}') WHERE slot = $1`,
+			s.slot, own.publication, own.tables, own.columns); err != nil {
 			return m, fmt.Errorf("note which tables slot %s needs: %w", s.slot, err)
 		}
 	}
-	if len(c.added)+len(c.again) > 0 {
+	if len(c.added)+len(c.again)+len(c.relisted) > 0 {
 		if look, err = s.lookAtPublication(ctx, tx, w, currentNotes); err != nil {
 			return m, err
 		}
@@ -256,8 +290,9 @@ func (s *Syncer) publish(ctx context.Context, conn *pgx.Conn, w wanted) (m membe
 	if err != nil {
 		return m, fmt.Errorf("change publication %s: %w", s.publication, err)
 	}
-	if c.says(s.publication) != "" {
-		s.log.Info("changed publication", "publication", s.publication, "added", c.added, "removed", c.removed, "put_right", c.putRight)
+	s.columnsPending.Store(busy)
+	if c.sentence(s.publication) != "" {
+		s.log.Info("changed publication", "publication", s.publication, "added", c.added, "removed", c.removed, "put_right", c.putRight, "columns", c.columns)
 	}
 	if c.mark {
 		s.log.Info("marked publication as kept from the control schema", "publication", s.publication, "schema", s.namespace)
@@ -282,14 +317,18 @@ func (s *Syncer) usable(look *publicationLook) error {
 // three statements which look at the catalog, and nothing is locked.
 //
 // A publication that a Syncer made is changed: tables are put in, those that no slot needs any
-// more are taken out, and what it leaves out otherwise is put right: kinds of change, rows by
-// conditions, columns by lists or because they are generated, the names of partitioned tables.
+// more are taken out, and so are columns where all slots name those that they need; and what it
+// leaves out otherwise is put right: kinds of change, rows by conditions, columns by lists of others
+// or because they are generated, the names of partitioned tables.
 //
 // changed reports whether these are other tables than at the last look, or since then one of them
-// has come into the publication, be it by this call, another Syncer, or somebody by hand. Then
-// changes of it may be missing, and [Syncer.TableGeneration] is another one for exactly those
-// tables. Windows that began before count no more, and later ones wait until every transaction
+// has come into the publication, or got other columns there, be it by this call, another Syncer, or
+// somebody by hand. Then changes of it may be missing, unless a Syncer only gave it other columns;
+// [Syncer.TableGeneration] is another one for exactly those tables of which some may be. Windows that began before count no more, and later ones wait until every transaction
 // has ended that was open when the publication was changed.
+//
+// Columns of a table are changed when nobody writes to it. Where somebody does, for longer than a
+// fifth of a second, they stay as they are: see [Syncer.ColumnsPending].
 //
 // It returns a [*SetupError] with the hint where somebody else has to act: the publication is not
 // one that a Syncer made from this control schema, and lacks something; the role may not change
@@ -299,11 +338,11 @@ func (s *Syncer) usable(look *publicationLook) error {
 func (s *Syncer) Publish(ctx context.Context, tables ...string) (changed bool, err error) {
 	w := wanted{}
 	for _, name := range tables {
-		quoted, err := quoteTable(name)
+		needed, err := parseNeeded(name)
 		if err != nil {
 			return false, fmt.Errorf("Publish: %w", err)
 		}
-		w.tables = append(w.tables, quoted)
+		w.tables = append(w.tables, needed)
 	}
 	if len(w.tables) == 0 {
 		return false, errors.New("Publish: name at least one table")
@@ -311,7 +350,7 @@ func (s *Syncer) Publish(ctx context.Context, tables ...string) (changed bool, e
 	s.publishing.Lock()
 	defer s.publishing.Unlock()
 	named := w.tables
-	w.tables = append(slices.Clone(named), s.control(s.wmTable))
+	w.tables = s.withWatermarks(named)
 	var now membership
 	err = WithConn(ctx, s.db, func(conn *pgx.Conn) error {
 		look, err := s.lookAtPublication(ctx, conn, w, currentNotes)
@@ -322,6 +361,7 @@ func (s *Syncer) Publish(ctx context.Context, tables ...string) (changed bool, e
 			return err
 		}
 		if c := s.change(look, removeExtras); c.isNothing() {
+			s.columnsPending.Store(false)
 			now = look.membership()
 			return nil
 		}
@@ -343,6 +383,10 @@ func (s *Syncer) Publish(ctx context.Context, tables ...string) (changed bool, e
 	s.published = now
 	return true, nil
 }
+
+// ColumnsPending reports whether the last [Syncer.Publish] has left columns of a table as they were,
+// since others wrote to it: it is to be called again some time.
+func (s *Syncer) ColumnsPending() bool { return s.columnsPending.Load() }
 
 // isNothing reports whether all is as it should be.
 func (c *publicationChange) isNothing() bool {

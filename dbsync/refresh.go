@@ -35,7 +35,8 @@ func (s *Syncer) Refresh(selectQuery string) bool {
 	}
 	s.workers.Go(func() {
 		defer s.refreshing.Store(false)
-		w, err := s.OpenWindow(run, sel)
+		// Nobody selects fewer rows: what it is about rows may be over by itself.
+		w, err := retry(run, s, "refresh", func() (*Window, error) { return s.OpenWindow(run, sel) })
 		if err != nil {
 			if run.Err() == nil {
 				s.stop(fmt.Errorf("refresh: %w", err)) // the statement was refused after all; said aloud

@@ -9,10 +9,11 @@ import (
 )
 
 // retry repeats f with growing pauses until it succeeds, returns an error that repeating
-// cannot cure, or ctx is done.
-func retry[T any](ctx context.Context, log logger, what string, f func() (T, error)) (T, error) {
-	pause := backoff.NewExponentialBackOff()
-	pause.InitialInterval, pause.MaxInterval = 100*time.Millisecond, 30*time.Second
+// cannot cure, or ctx is done. What fails again and again is a trouble of s, see Status.
+func retry[T any](ctx context.Context, s *Syncer, what string, f func() (T, error)) (T, error) {
+	trouble := s.troubles.watch(what)
+	defer trouble.over()
+	pause := newPauses()
 	for {
 		v, err := f()
 		if err == nil || IsPermanent(err) {
@@ -21,8 +22,9 @@ func retry[T any](ctx context.Context, log logger, what string, f func() (T, err
 		if ctx.Err() != nil {
 			return v, fmt.Errorf("%s: %w", what, context.Cause(ctx))
 		}
+		trouble.again(err)
 		d := pause.NextBackOff()
-		log.Warn(what+" failed, trying again", "error", err, "next_in", d.Round(time.Millisecond))
+		s.log.Warn(what+" failed, trying again", "error", err, "next_in", d.Round(time.Millisecond))
 		select {
 		case <-ctx.Done():
 			return v, fmt.Errorf("%s: %w", what, context.Cause(ctx))
@@ -31,5 +33,9 @@ func retry[T any](ctx context.Context, log logger, what string, f func() (T, err
 	}
 }
 
-// logger is what retry needs of slog.Logger.
-type logger interface{ Warn(msg string, args ...any) }
+// newPauses returns the pauses between attempts: from 100 ms to 30 s, by chance shorter or longer.
+func newPauses() *backoff.ExponentialBackOff {
+	pause := backoff.NewExponentialBackOff()
+	pause.InitialInterval, pause.MaxInterval = 100*time.Millisecond, 30*time.Second
+	return pause
+}

@@ -16,6 +16,9 @@ func (s *Syncer) readServer(ctx context.Context) (wrong []*SetupError, err error
 	err = s.db.QueryRowContext(ctx, `SELECT pg_catalog.current_setting('server_version_num')::int,
 		pg_catalog.current_setting('wal_level'), pg_catalog.pg_is_in_recovery(), pg_catalog.current_database()`).
 		Scan(&s.serverVersion, &level, &standby, &s.dbName)
+	if problem := SessionProblem(err); problem != nil {
+		return append(wrong, problem), nil
+	}
 	if err != nil {
 		return nil, fmt.Errorf("connect to Postgres: %w", err)
 	}

@@ -15,14 +15,19 @@ type SetupError struct {
 }
 
 func (e *SetupError) Error() string {
-	text := e.Text
-	if e.Err != nil {
-		text += ": " + e.Err.Error()
-	}
+	text := e.Reason()
 	if e.Hint != "" {
 		text += " (hint: " + e.Hint + ")"
 	}
 	return text
+}
+
+// Reason is the error without the hint.
+func (e *SetupError) Reason() string {
+	if e.Err != nil {
+		return e.Text + ": " + e.Err.Error()
+	}
+	return e.Text
 }
 
 func (e *SetupError) Unwrap() error { return e.Err }

@@ -320,7 +320,7 @@ func TestRowSecurity(t *testing.T) {
 	db.Exec(t, fmt.Sprintf("CREATE ROLE %[1]s LOGIN REPLICATION; GRANT CREATE ON DATABASE %[2]s TO %[1]s; GRANT SELECT ON t TO %[1]s", role, db.Name))
 	defer db.Exec(t, fmt.Sprintf("DROP OWNED BY %[1]s CASCADE; DROP ROLE %[1]s", role))
 	admin := newSyncer(t, db, "t")
-	db.Exec(t, fmt.Sprintf("GRANT USAGE ON SCHEMA dbsync_ctrl TO %[1]s; GRANT SELECT, INSERT, UPDATE ON ALL TABLES IN SCHEMA dbsync_ctrl TO %[1]s", role))
+	db.Exec(t, fmt.Sprintf("GRANT USAGE ON SCHEMA dbsync_ctrl TO %[1]s; GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA dbsync_ctrl TO %[1]s", role))
 	u, err := url.Parse(db.URL)
 	if err != nil {
 		t.Fatal(err)

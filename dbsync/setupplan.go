@@ -24,7 +24,7 @@ type plan struct {
 
 	state controlState
 
-	// lost is a *SlotLostError or a *ClusterChangedError where changes are missing. With
+	// lost is a *SlotLostError, a *ClusterChangedError or a *SetBackError where changes are missing. With
 	// WithNewSlot the plan makes the slot anew.
 	lost       error
 	generation string // of the slot; "" if it has to be made

@@ -51,7 +51,13 @@ func (p *plan) planSlot(ctx context.Context, conn *pgx.Conn, younger bool) error
 		return err
 	}
 	var free bool
-	err = conn.QueryRow(ctx, `SELECT CASE WHEN pg_catalog.pg_is_in_recovery() THEN pg_catalog.pg_last_wal_replay_lsn() ELSE pg_catalog.pg_current_wal_flush_lsn() END,
+	var known *slotRow
+	if p.state.readable && s.system != "" {
+		if known, err = s.readSlotRow(ctx, conn); err != nil {
+			return err
+		}
+	}
+	err = conn.QueryRow(ctx, `SELECT `+logEnd+`,
 		(SELECT pg_catalog.count(*) FROM pg_catalog.pg_replication_slots) < pg_catalog.current_setting('max_replication_slots')::int`).Scan(&p.walEnd, &free)
 	if err != nil {
 		return fmt.Errorf("read the end of the log: %w", err)
@@ -68,13 +74,7 @@ func (p *plan) planSlot(ctx context.Context, conn *pgx.Conn, younger bool) error
 		p.slot.warn(noFreeSlot(nil))
 	}
 
-	var known *slotRow
-	if p.state.readable && s.system != "" {
-		if known, err = s.readSlotRow(ctx, conn); err != nil {
-			return err
-		}
-	}
-	if p.lost = s.lossOf(slot, known); p.lost != nil {
+	if p.lost = s.lossOf(slot, known, p.walEnd); p.lost != nil {
 		if s.newSlot {
 			p.forget = []step{{do: func(ctx context.Context, conn *pgx.Conn) error { return s.forgetSlot(ctx, conn, slot) }}}
 			p.slot.step("make slot "+s.slot+" anew", s.createSlot)
@@ -99,12 +99,12 @@ func (p *plan) planSlot(ctx context.Context, conn *pgx.Conn, younger bool) error
 // stands.
 func (s *Syncer) noteSlot(ctx context.Context, conn *pgx.Conn, confirmed pglogrepl.LSN) error {
 	s.generation = newToken()
-	_, err := conn.Exec(ctx, `INSERT INTO `+s.control(slotTable)+` (slot, generation, system_identifier, timeline, confirmed, publication, published)
-		VALUES ($1, $2, $3, $4, $5::pg_lsn, $6, $7)
+	_, err := conn.Exec(ctx, `INSERT INTO `+s.control(slotTable)+` (slot, generation, system_identifier, timeline, confirmed, publication, published, published_columns)
+		VALUES ($1, $2, $3, $4, $5::pg_lsn, $6, $7, coalesce($8::text[], '{}'))
 		ON CONFLICT (slot) DO UPDATE SET generation = excluded.generation, system_identifier = excluded.system_identifier,
 			timeline = excluded.timeline, confirmed = excluded.confirmed, made_at = now(), confirmed_at = now(), lost = NULL,
-			publication = excluded.publication, published = excluded.published`,
-		s.slot, s.generation, s.system, s.timeline, confirmed.String(), s.publication, s.published.list())
+			publication = excluded.publication, published = excluded.published, published_columns = excluded.published_columns`,
+		s.slot, s.generation, s.system, s.timeline, confirmed.String(), s.publication, s.published.list(), s.published.columns)
 	if err != nil {
 		return fmt.Errorf("note slot %s in the control schema: %w", s.slot, err)
 	}
@@ -130,11 +130,12 @@ type slotRow struct {
 	system     string
 	timeline   int32
 	confirmed  pglogrepl.LSN
-	lost       string // why changes are missing, "" if none are known to be
+	before     pglogrepl.LSN // what confirmed is known to have been before it was read; 0: not known
+	lost       string        // why changes are missing, "" if none are known to be
 }
 
 func (s *Syncer) readSlotRow(ctx context.Context, q querier) (*slotRow, error) {
-	var row slotRow
+	row := slotRow{before: pglogrepl.LSN(s.noted.Load())}
 	var confirmed string
 	err := q.QueryRow(ctx, `SELECT generation, system_identifier, timeline, confirmed::text, coalesce(lost, '') FROM `+s.control(slotTable)+` WHERE slot = $1`, s.slot).
 		Scan(&row.generation, &row.system, &row.timeline, &confirmed, &row.lost)
@@ -153,6 +154,10 @@ func (s *Syncer) readSlotRow(ctx context.Context, q querier) (*slotRow, error) {
 // advanceSlot moves a slot that is older than the publication to where the log ends: what
 // was written before the publication cannot be read by it.
 func (s *Syncer) advanceSlot(ctx context.Context, conn *pgx.Conn) error {
+	slow := time.AfterFunc(5*time.Second, func() {
+		s.log.Warn("Postgres moves the slot only when the standbys that synchronized_standby_slots names are as far; see pg_replication_slots", "slot", s.slot)
+	})
+	defer slow.Stop()
 	var lsn pglogrepl.LSN
 	err := conn.QueryRow(ctx, "SELECT end_lsn FROM pg_catalog.pg_replication_slot_advance($1, pg_catalog.pg_current_wal_flush_lsn())", s.slot).Scan(&lsn)
 	if err != nil {
@@ -196,19 +201,37 @@ func (s *Syncer) ReplayStart(ctx context.Context) (lsn pglogrepl.LSN, err error)
 }
 
 // recordConfirmed notes in the control schema that the slot is about to stand at lsn,
-// and returns a snapshot of the moment and where the log ends.
+// and returns a snapshot of the moment and where the log ends. Nothing is noted in a database that
+// was set back since it was asked last: the statement may run on another server than the one that the
+// stream comes from.
 func (s *Syncer) recordConfirmed(ctx context.Context, lsn pglogrepl.LSN) (snapshot Snapshot, end pglogrepl.LSN, err error) {
 	var text string
+	noted := pglogrepl.LSN(s.noted.Load())
 	err = s.db.QueryRowContext(ctx, `UPDATE `+s.control(slotTable)+` SET confirmed = greatest(confirmed, $2::pg_lsn), confirmed_at = now()
-		WHERE slot = $1 RETURNING pg_catalog.pg_current_snapshot()::text, pg_catalog.pg_current_wal_lsn()`, s.slot, lsn.String()).Scan(&text, &end)
+		WHERE slot = $1 AND generation = $3 AND confirmed >= $4::pg_lsn AND $2::pg_lsn <= `+logEnd+`
+		RETURNING pg_catalog.pg_current_snapshot()::text, pg_catalog.pg_current_wal_lsn()`, s.slot, lsn.String(), s.generation, noted.String()).Scan(&text, &end)
 	if errors.Is(err, sql.ErrNoRows) {
-		return Snapshot{}, 0, &SlotLostError{Slot: s.slot, Reason: "the control schema's note of it is gone", Confirmed: lsn}
+		if _, err := s.slotNow(ctx); err != nil {
+			return Snapshot{}, 0, err
+		}
+		return Snapshot{}, 0, &SetBackError{Slot: s.slot, Reason: fmt.Sprintf("changes up to %s were received and stored, and the log has not come so far", lsn)}
 	}
 	if err != nil {
 		return Snapshot{}, 0, fmt.Errorf("note position %s of slot %s: %w", lsn, s.slot, err)
 	}
+	s.hasNoted(lsn)
 	snapshot, err = ParseSnapshot(text)
 	return snapshot, end, err
+}
+
+// hasNoted takes up that the control schema's note of the slot is of lsn or later.
+func (s *Syncer) hasNoted(lsn pglogrepl.LSN) {
+	for {
+		noted := s.noted.Load()
+		if noted >= uint64(lsn) || s.noted.CompareAndSwap(noted, uint64(lsn)) {
+			return
+		}
+	}
 }
 
 // readWALEnd returns where the server's log ends.

@@ -207,7 +207,12 @@ func (s *Syncer) takeSnapshot(ctx context.Context, conn *pgconn.PgConn, tables .
 // snapshotOf is takeSnapshot; lock are statements that come before the snapshot.
 func snapshotOf(ctx context.Context, conn *pgconn.PgConn, lock string) (Snapshot, error) {
 	begin := "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; " + lock
-	results, err := conn.Exec(ctx, begin+"SELECT pg_catalog.pg_current_snapshot()::text").ReadAll()
+	query := "SELECT pg_catalog.pg_current_snapshot()::text"
+	made := sessionOf(conn)
+	if made != nil { // what is read must have the text that it has in the stream
+		query += ", " + made.wanted.columns(reads)
+	}
+	results, err := conn.Exec(ctx, begin+query).ReadAll()
 	last := len(results) - 1
 	if err == nil && (last < 0 || len(results[last].Rows) != 1) {
 		err = errors.New("the server gave no snapshot")
@@ -215,6 +220,12 @@ func snapshotOf(ctx context.Context, conn *pgconn.PgConn, lock string) (Snapshot
 	var snapshot Snapshot
 	if err == nil {
 		snapshot, err = ParseSnapshot(string(results[last].Rows[0][0]))
+	}
+	if err == nil && made != nil {
+		if wrong := made.check(results[last].Rows[0][1:], reads); wrong != nil {
+			conn.Close(context.WithoutCancel(ctx)) // nobody uses it again, the transaction ends with it
+			return Snapshot{}, fmt.Errorf("take a snapshot: %w", wrong)
+		}
 	}
 	if err != nil {
 		rollback(ctx, conn)

@@ -31,6 +31,13 @@ type Status struct {
 	// LockWait is the lock that is waited for longest, nil if none is.
 	LockWait *LockWait
 
+	// StandbyWait is why nothing comes although the log grows, nil if standbys hold up nothing. It is
+	// looked for every 10 s.
+	StandbyWait *StandbyWait
+
+	// Troubles are what fails again and again without coming further, the oldest first.
+	Troubles []Trouble
+
 	// Messages were received and are not forwarded; Bytes of them are held in memory.
 	Messages, Bytes int
 }
@@ -40,7 +47,7 @@ func (s *Syncer) Status() Status {
 	s.link.Lock()
 	q, st := s.q, s.st
 	s.link.Unlock()
-	status := Status{LockWait: s.lockWaits.oldest()}
+	status := Status{LockWait: s.lockWaits.oldest(), StandbyWait: s.standbys.get()}
 	if st != nil && st.alive() {
 		status.Connected = true
 		status.Confirmed = pglogrepl.LSN(st.confirmed.Load())
@@ -53,6 +60,7 @@ func (s *Syncer) Status() Status {
 	status.Position = q.stored
 	status.WALEnd = max(q.reported, pglogrepl.LSN(s.walEnd.Load()))
 	status.Messages, status.Bytes = len(q.msgs), q.bytes
+	status.Troubles = s.troubles.list(status.Position)
 	return status
 }
 

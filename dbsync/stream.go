@@ -182,12 +182,18 @@ func (s *stream) read(ctx context.Context) error {
 			if m.Code == "42704" { // undefined_object
 				return s.unpublished(m.Message)
 			}
-			return fmt.Errorf("read the replication stream: %w", pgconn.ErrorResponseToPgError(m))
+			refused := pgconn.ErrorResponseToPgError(m)
+			if isRowState(m.Code) {
+				return fmt.Errorf("read the replication stream: %w", &undecodableError{refused})
+			}
+			return fmt.Errorf("read the replication stream: %w", refused)
 		case *pgproto3.NoticeResponse:
-			if m.Code == "55000" { // object_not_in_prerequisite_state
+			// object_not_in_prerequisite_state, which is also what is said of a standby that holds up
+			// the stream, see StandbyWait. The text is in the server's language.
+			if m.Code == "55000" && m.File == "pgoutput.c" {
 				return s.unpublished(m.Message)
 			}
-			s.log.Debug("the server remarks", "slot", s.slot, "severity", m.Severity, "message", m.Message)
+			s.log.Debug("the server remarks", "slot", s.slot, "severity", m.Severity, "message", withheldMessage(m.Message, m.Code, m.Routine))
 			continue
 		case *pgproto3.CopyDone:
 			return errors.New("read the replication stream: the server has ended it")
@@ -227,6 +233,16 @@ func (s *stream) read(ctx context.Context) error {
 			return fmt.Errorf("read the replication stream: message of unknown kind %q", data[0])
 		}
 	}
+}
+
+// An undecodableError is what Postgres says when it can make no message of a change. Nothing that
+// is asked for is wrong, so it is tried again, whatever the state: memory may suffice next time,
+// and who waits for the change is told by Status. It does not unwrap, see [IsPermanent].
+type undecodableError struct{ refused *pgconn.PgError }
+
+func (e *undecodableError) Error() string {
+	return fmt.Sprintf("Postgres cannot decode a change: %v; hint: if a value is too large (a bytea takes twice its size, 1 GB at most), and no document needs its column, "+
+		"have the publication leave it out; then drop the slot, and start with on_slot_lost: reindex", e.refused)
 }
 
 // unpublished is what comes of a publication that did not exist at this point of the log:

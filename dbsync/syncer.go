@@ -1,6 +1,7 @@
 package dbsync
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"errors"
@@ -79,8 +80,9 @@ type Syncer struct {
 	config                                *pgx.ConnConfig
 	db                                    *sql.DB
 	namespace, wmTable, publication, slot string
-	tables                                []string // quoted names
+	tables                                []neededTable
 	newSlot                               bool
+	loss                                  *SetBackError // see WithLoss; nil: none
 	eventTriggers                         bool          // see WithEventTriggers
 	slotTimeout                           time.Duration // 0: none
 	onSlot                                func(context.Context) error
@@ -97,13 +99,17 @@ type Syncer struct {
 	tracker    *tracker
 	windows    *windows
 	lockWaits  lockWaits
+	standbys   standbyWaits
+	troubles   *troubles
 	barrier    barrier // of snapshots
 	lease      lease   // of the slot
 	refreshing atomic.Bool
 	walEnd     atomic.Uint64
-	newest     atomic.Int64 // see Status.NewestCommit, in microseconds since 1970; 0: none
+	noted      atomic.Uint64 // up to where the control schema's note of the slot is known to have been, an LSN; 0: not known
+	newest     atomic.Int64  // see Status.NewestCommit, in microseconds since 1970; 0: none
 
-	publishing sync.Mutex // for tables and published while running
+	publishing     sync.Mutex  // for tables and published while running
+	columnsPending atomic.Bool // see ColumnsPending
 
 	link sync.Mutex // for queue and stream
 	q    *queue     // never nil after NewSyncer
@@ -184,6 +190,7 @@ func openSyncer(opts []SyncerOpt) (*Syncer, error) {
 		log:       slog.New(slog.DiscardHandler),
 		relations: newRelations(),
 		tracker:   newTracker(),
+		troubles:  newTroubles(),
 		windows:   &windows{open: make(map[string]*Window), marks: make(map[string]*mark)},
 		building:  NewBatch(),
 		keys:      make(map[uint32]keyCache),
@@ -300,7 +307,8 @@ func (s *Syncer) stop(err error) {
 // Run follows the slot until ctx is done, until the handler returns
 // [ErrStopProcessingMessages], or until an error that repeating cannot cure. It returns
 // nil in the first two cases. While another process uses the slot it waits for its turn.
-// A connection that breaks is made again, without end.
+// A connection that breaks is made again, without end; after a pause, which grows, where nothing
+// was stored since the last time.
 func (s *Syncer) Run(ctx context.Context) (err error) {
 	run, err := s.begin(ctx)
 	if err != nil {
@@ -308,6 +316,9 @@ func (s *Syncer) Run(ctx context.Context) (err error) {
 	}
 	defer func() { err = s.finish(err) }()
 
+	broken := s.troubles.watch("read slot " + s.slot)
+	defer broken.over()
+	pause := newPauses()
 	for {
 		// What was received on an earlier connection and is not forwarded comes again.
 		if err := s.acquire(run); err != nil {
@@ -317,7 +328,20 @@ func (s *Syncer) Run(ctx context.Context) (err error) {
 		if IsPermanent(err) || errors.Is(err, ErrStopProcessingMessages) || run.Err() != nil {
 			return err
 		}
-		s.log.Warn("the replication stream broke, connecting again", "slot", s.slot, "error", err)
+		// What Postgres cannot decode ends each connection at the same place.
+		broken.againAt(s.Position(), err)
+		if broken.times() == 1 {
+			pause.Reset()
+			s.log.Warn("the replication stream broke, connecting again", "slot", s.slot, "error", err)
+			continue
+		}
+		d := pause.NextBackOff()
+		s.log.Warn("the replication stream broke at the same position as before, connecting again", "slot", s.slot, "position", s.Position().String(),
+			"times", broken.times(), "error", err, "next_in", d.Round(time.Millisecond))
+		select {
+		case <-run.Done():
+		case <-time.After(d):
+		}
 	}
 }
 
@@ -351,9 +375,9 @@ func (s *Syncer) finish(err error) error {
 
 	s.workers.Wait()
 	s.disconnect()
-	var lost *SlotLostError
-	if errors.As(err, &lost) {
-		s.noteLost(run, lost.Reason)
+	// The end may have been asked for because of a loss that another one has found out.
+	if reason := cmp.Or(reasonOf(err), reasonOf(context.Cause(run))); reason != "" {
+		s.noteLost(run, reason)
 	}
 	// What was received and not forwarded comes again, if not to Run then to GetMessages.
 	s.link.Lock()
@@ -381,17 +405,20 @@ func (s *Syncer) record(ctx context.Context, lsn pglogrepl.LSN) error {
 	}
 	s.walEnd.Store(uint64(end))
 	s.tracker.seen(snapshot)
+	if s.standbys.get() != nil { // something has come
+		return s.lookAtStandbys(ctx)
+	}
 	return nil
 }
 
-// look notes where the server's log ends.
+// look notes where the server's log ends, and whether standbys hold up the stream.
 func (s *Syncer) look(ctx context.Context) error {
 	end, err := s.readWALEnd(ctx)
 	if err != nil {
 		return err
 	}
 	s.walEnd.Store(uint64(end))
-	return nil
+	return s.lookAtStandbys(ctx)
 }
 
 // follow is the main loop: what is received is translated and written, and then the slot

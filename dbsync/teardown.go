@@ -96,7 +96,10 @@ func (s *Syncer) unpublish(ctx context.Context, conn *pgx.Conn, notes slotNotes)
 			}
 			s.log.Info("took the tables of the slot out of the publication", "publication", s.publication, "statement", statement)
 		}
-		return nil
+		if notes != currentNotes {
+			return nil
+		}
+		return s.forgetMemberships(ctx, tx)
 	})
 }
 

@@ -27,7 +27,7 @@ type translation struct {
 // cannot help.
 func (s *Syncer) translate(run context.Context, msgs []message, done translation) (translation, error) {
 	again := false
-	return retry(run, s.log, "translate changes", func() (translation, error) {
+	return retry(run, s, "translate changes", func() (translation, error) {
 		t := done
 		if again || t.messages == 0 {
 			t = translation{tx: done.tx}
@@ -294,8 +294,8 @@ func (d *Syncer) MarkDeleted(doctype string, docid string) {
 	d.MarkOperation(Operation{Kind: Delete, Index: doctype, ID: docid})
 }
 
-// MarkTruncated puts the removal of all documents of an index into the batch under way,
-// and takes out what it holds of the index so far. It needs an [OperationBatcher]. To be
+// MarkTruncated puts the removal of all documents of an index into the batch under way; what that
+// holds of the index so far becomes deletions. It needs an [OperationBatcher]. To be
 // called by a handler.
 func (s *Syncer) MarkTruncated(index string) {
 	s.MarkOperation(Operation{Kind: Truncate, Index: index})

@@ -83,7 +83,7 @@ func (s *Syncer) Barrier(ctx context.Context) error {
 	defer cancel()
 	s.windows.addMark(m)
 	defer s.windows.removeMark(m)
-	_, err = retry(write, s.log, "mark a place in the stream", func() (struct{}, error) {
+	_, err = retry(write, s, "mark a place in the stream", func() (struct{}, error) {
 		return struct{}{}, s.writeWatermark(write, watermark{markWatermark, m.id})
 	})
 	if err != nil {

@@ -181,7 +181,8 @@ var ErrNotRunning = errors.New("the syncer is not running")
 // to be remembered, the window is read again.
 //
 // What fails in passing is tried again, without end, until ctx is done. A statement that
-// Postgres refuses gives an error at once, and nothing is handed on.
+// Postgres refuses gives an error at once, and so does one that it gives up because of the
+// rows, a *[RowError]: then nothing is handed on.
 func (s *Syncer) OpenWindow(ctx context.Context, sel Select) (*Window, error) {
 	ctx, cancel, err := s.whileRunning(ctx)
 	if err != nil {
@@ -195,9 +196,14 @@ func (s *Syncer) OpenWindow(ctx context.Context, sel Select) (*Window, error) {
 	release := s.tracker.track(sel.Relation, sel.Key)
 	defer release()
 
-	return retry(ctx, s.log, "read a window", func() (*Window, error) {
+	var atRows error // of which the caller may select fewer
+	w, err := retry(ctx, s, "read a window", func() (*Window, error) {
 		for pause := 10 * time.Millisecond; ; pause *= 2 {
 			w, ok, err := s.readWindow(ctx, sel)
+			if IsRowError(err) {
+				atRows = err
+				return nil, nil
+			}
 			if err != nil || ok {
 				return w, err
 			}
@@ -209,6 +215,10 @@ func (s *Syncer) OpenWindow(ctx context.Context, sel Select) (*Window, error) {
 			}
 		}
 	})
+	if atRows != nil {
+		return nil, atRows
+	}
+	return w, err
 }
 
 // readWindow tries once; ok is false when the rows have to be read again.
@@ -265,7 +275,7 @@ func (s *Syncer) readRows(ctx context.Context, conn *pgconn.PgConn, w *Window) e
 		w.rows = append(w.rows, appendTuple(slabs.alloc(n)[:0], values))
 	}
 	if _, err := result.Close(); err != nil {
-		return fmt.Errorf("read a window: %w", err)
+		return fmt.Errorf("read a window: %w", AtRows(err))
 	}
 	w.took = time.Since(began)
 	if found != len(w.Key) {

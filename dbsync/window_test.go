@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/jackc/pglogrepl"
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"tidemark/dbsync"
 )
@@ -407,4 +408,28 @@ func TestWindowOfInheritance(t *testing.T) {
 			t.Errorf("%d rows of %d were left out, want none of 20", w.Dropped(), w.Len())
 		}
 	}
+}
+
+// What a window's select fails at is its caller's concern, at once: fewer rows may have no fault.
+func TestWindowReturnsErrorsAtRows(t *testing.T) {
+	t.Parallel()
+	s := newSyncer(t, newDatabase(t, table(3)+`;
+		CREATE FUNCTION picky(i int, state text) RETURNS int LANGUAGE plpgsql AS $$ BEGIN
+			IF i = 2 THEN RAISE EXCEPTION 'not this one' USING ERRCODE = state; END IF; RETURN i; END $$`), "t")
+	s.run(t)
+	for state, want := range map[string]bool{"P0001": true, "54000": true, "53200": true, "XX001": true, "57014": true, "22012": true, "MY001": true, "42P01": false} {
+		_, err := s.OpenWindow(t.Context(), s.selectT(t, "SELECT picky(id, '"+state+"') AS n, id, v FROM t ORDER BY id"))
+		at, is := errors.AsType[*dbsync.RowError](err)
+		if is != want || err == nil || !strings.Contains(err.Error(), "not this one") || dbsync.IsRowError(err) != want {
+			t.Errorf("%s: %v, a RowError %t", state, err, is)
+		}
+		if pg := (*pgconn.PgError)(nil); is && (!errors.As(at, &pg) || pg.Code != state) {
+			t.Errorf("%s: %v does not tell it", state, at)
+		}
+	}
+	if got := s.Status().Troubles; len(got) > 0 {
+		t.Errorf("troubles %+v", got)
+	}
+	handed(t, s.window(t, s.selectT(t, "SELECT id, v FROM t")))
+	s.check(t, "t")
 }

@@ -78,7 +78,7 @@ func (w *writer) writing() bool {
 func (w *writer) write(b *Batch, t translation) error {
 	s := w.syncer
 	if len(b.ops) > 0 && s.Batcher != nil {
-		_, err := retry(w.ctx, s.log, "write a batch", func() (struct{}, error) { return struct{}{}, s.send(w.ctx, b) })
+		_, err := retry(w.ctx, s, "write a batch", func() (struct{}, error) { return struct{}{}, s.send(w.ctx, b) })
 		if err != nil {
 			return fmt.Errorf("write %d operations after %s: %w", len(b.ops), w.queue.position(), err)
 		}

@@ -73,8 +73,8 @@ type Handler struct {
 	merged    pglogrepl.TupleData // see merge
 }
 
-// HandlerOptions says what a Handler works with. All of it is required but Altered, Missed, Announced
-// and Tied.
+// HandlerOptions says what a Handler works with. All of it is required but Altered, Missed, Doubted,
+// Announced and Tied.
 type HandlerOptions struct {
 	Syncer    *dbsync.Syncer
 	Documents []*Documents
@@ -92,6 +92,12 @@ type HandlerOptions struct {
 	// good, and the index gets no more changes until it is made anew. nil: such an index ends the
 	// run, with an [*UnfitError].
 	Missed func(ctx context.Context, d *Documents, why *UnfitError) error
+
+	// Doubted is called when a row of a related table has changed, and which documents have it in
+	// them cannot be found, because of why, however often it is tried. When it returns nil that is
+	// noted for good, and the index is going to be compared with its tables. nil: it is tried again,
+	// with everything else of the batch.
+	Doubted func(ctx context.Context, d *Documents, why string) error
 
 	// Announced is called when a message of the stream says that somebody changed the catalog, see
 	// [dbsync.WithEventTriggers]. It must not wait for the stream. xid is the transaction that did it:

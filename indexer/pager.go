@@ -1,6 +1,7 @@
 package indexer
 
 import (
+	"context"
 	"fmt"
 	"strings"
 
@@ -13,14 +14,14 @@ import (
 
 // A Pager reads a table in chunks by its key, or the rows of given keys.
 type Pager struct {
-	Plan     *RowPlan
-	Where    string     // a condition in SQL, "" for all rows
-	Keys     [][][]byte // of the rows that are left to read, in the order of the id; nil: all rows
-	Key      []string   // columns, in the order of their index
-	MaxRows  int        // rows of a chunk, as the mapping has it
-	NextRows int        // rows of the next chunk
-	doubt    int        // so many rows, the next ones, have one among them that no document can be made of
-	Cursor   [][]byte   // key of the last row that was read, nil at the beginning
+	Plan      *RowPlan
+	Where     string     // a condition in SQL, "" for all rows
+	Keys      [][][]byte // of the rows that are left to read, in the order of the id; nil: all rows
+	Key       []string   // columns, in the order of their index
+	MaxRows   int        // rows of a chunk, as the mapping has it
+	NextRows  int        // rows of the next chunk
+	suspicion Suspicion  // of the next rows
+	Cursor    [][]byte   // key of the last row that was read, nil at the beginning
 
 	// Since is from where on changes of the stream go where the rows go, see [dbsync.Select].
 	Since dbsync.Moment
@@ -50,15 +51,19 @@ func (c *Pager) selectOf(plan *RowPlan) dbsync.Select {
 	return sel
 }
 
-// Narrow returns the select of a smaller chunk, because of an error that one row of the last
-// one caused. When that was the only row, it reads the columns alone that tell which it is.
-func (c *Pager) Narrow(why error) (sel dbsync.Select, refusing bool) {
-	if c.NextRows > 1 {
-		c.doubt, c.NextRows = c.NextRows, c.NextRows/2
-		return c.Next(), false
+// Narrow returns the select to try after one that failed with why, a *[dbsync.RowError]: that of a
+// smaller chunk, or the same again. When one row is to blame, it reads the columns alone that tell
+// which it is. It may wait before, see [Suspicion.Failed]; its error is the end of ctx.
+func (c *Pager) Narrow(ctx context.Context, why error) (sel dbsync.Select, refusing bool, err error) {
+	next, err := c.suspicion.Failed(ctx, c.NextRows, why)
+	if err != nil {
+		return sel, false, err
 	}
-	c.doubt = 0
-	return c.selectOf(c.Plan.Refusing(why)), true
+	if next == 0 {
+		return c.selectOf(c.Plan.Refusing(why)), true, nil
+	}
+	c.NextRows = next
+	return c.Next(), false, nil
 }
 
 // Read takes up what a chunk gave. more is false when it was the last one.
@@ -68,20 +73,20 @@ func (c *Pager) Read(w *dbsync.Window) (more bool, err error) {
 		return false, err
 	}
 	more = w.Truncated() || w.Len() == c.NextRows
+	passed := w.Len()
 	if c.Keys != nil {
 		if w.Truncated() && c.NextRows > 1 {
 			c.NextRows = max(1, c.NextRows/4) // which rows are left out cannot be told: all of them come again
 			return true, nil
 		}
-		c.Keys = c.Keys[min(c.NextRows, len(c.Keys)):]
+		passed = min(c.NextRows, len(c.Keys)) // some of them may be gone
+		c.Keys = c.Keys[passed:]
 		more = len(c.Keys) > 0
 	}
+	c.suspicion.Passed(passed)
 	if last != nil {
 		c.Cursor = last
-		c.NextRows = c.Fitting(w.Len(), w.Bytes(), w.Took())
-		if c.doubt = max(0, c.doubt-w.Len()); c.doubt > 0 {
-			c.NextRows = min(c.NextRows, (c.doubt+1)/2)
-		}
+		c.NextRows = c.suspicion.Bound(c.Fitting(w.Len(), w.Bytes(), w.Took()))
 	}
 	return more, nil
 }

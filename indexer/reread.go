@@ -3,7 +3,6 @@ package indexer
 import (
 	"context"
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -56,13 +55,23 @@ func (h *Handler) reread(ctx context.Context, w *rereads, visible []uint32) erro
 		return err
 	}
 	lookups, targets := w.lookupsByPath()
-	for after, more := [][]byte(nil), true; more; {
-		keys, err := r.find(ctx, lookups, after)
+	for searches := []relatedSearch{{lookups: lookups}}; len(searches) > 0; {
+		last := len(searches) - 1
+		s := searches[last]
+		keys, err := r.find(ctx, s.lookups, s.after)
+		if dbsync.IsRowError(err) {
+			if searches, err = r.narrow(ctx, searches, err); err != nil {
+				return err
+			}
+			continue
+		}
 		if err != nil {
 			return err
 		}
-		if more = len(keys) == findKeys; more {
-			after = keys[len(keys)-1]
+		if searches[last].failed = (repeated{}); len(keys) == findKeys {
+			searches[last].after = keys[len(keys)-1]
+		} else {
+			searches = searches[:last]
 		}
 		var ops []dbsync.Operation
 		for _, key := range keys {
@@ -79,6 +88,54 @@ func (h *Handler) reread(ctx context.Context, w *rereads, visible []uint32) erro
 		}
 	}
 	return nil
+}
+
+// A relatedSearch is for the keys of documents that rows of related tables are in.
+type relatedSearch struct {
+	lookups []mapping.Lookup
+	after   [][]byte // the last key that was found and dealt with; nil: none was
+	failed  repeated
+}
+
+// narrow takes up that the last one of some searches failed at rows. It is done in halves, each
+// from where it was. Where it is for one row alone, and fails again and again, what documents that
+// row leads to is not known: the index is unproven from then on, and compared with its tables.
+func (r *rowReader) narrow(ctx context.Context, searches []relatedSearch, err error) ([]relatedSearch, error) {
+	last := len(searches) - 1
+	s := &searches[last]
+	if first, second := halves(s.lookups); second != nil {
+		return append(searches[:last], relatedSearch{lookups: second, after: s.after}, relatedSearch{lookups: first, after: s.after}), nil
+	}
+	if enough, ended := s.failed.again(ctx, err); ended != nil || !enough {
+		return searches, ended
+	}
+	if r.handler.o.Doubted == nil {
+		return nil, err
+	}
+	of := "a table that was truncated"
+	if len(s.lookups) > 0 {
+		of = "a row of " + s.lookups[0].Path.Table().String() + " that changed"
+	}
+	if err := r.handler.o.Doubted(ctx, r.plan.Documents, fmt.Sprintf("the documents of %s were not found: %v", of, err)); err != nil {
+		return nil, err
+	}
+	return searches[:last], nil
+}
+
+// halves returns lookups in two parts; second is nil where they are for one row, or for all.
+func halves(lookups []mapping.Lookup) (first, second []mapping.Lookup) {
+	if n := len(lookups); n > 1 {
+		return lookups[:n/2], lookups[n/2:]
+	}
+	if len(lookups) == 0 || len(lookups[0].Keys) == 0 || len(lookups[0].Keys[0]) < 2 {
+		return lookups, nil
+	}
+	a, b := lookups[0], lookups[0]
+	a.Keys, b.Keys = make([][][]byte, len(a.Keys)), make([][][]byte, len(b.Keys))
+	for i, values := range lookups[0].Keys {
+		a.Keys[i], b.Keys[i] = values[:len(values)/2], values[len(values)/2:]
+	}
+	return []mapping.Lookup{a}, []mapping.Lookup{b}
 }
 
 // lookupsByPath puts together what is looked up by one path, each row once however many
@@ -160,7 +217,7 @@ func (r *rowReader) find(ctx context.Context, lookups []mapping.Lookup, after []
 				keys = append(keys, values)
 			}
 			_, err := result.Close()
-			return err
+			return dbsync.AtRows(err)
 		})
 	}
 	for {
@@ -211,38 +268,39 @@ func (r *rowReader) dropRefused(ctx context.Context, lookups []mapping.Lookup) (
 // write reads rows again and writes their documents, in pieces that are bounded in bytes.
 func (r *rowReader) write(ctx context.Context, ops []dbsync.Operation, what changed) error {
 	n := firstRereadKeys
-	suspects := 0 // so many rows, the next ones, have one among them that no document can be made of
+	var suspicion Suspicion
 	for len(ops) > 0 {
 		n = min(n, len(ops))
 		stale := IsRefusedStatement
-		if suspects > 0 {
-			stale = isStatementError // an error of a value is what is looked for
+		if suspicion.rows > 0 {
+			stale = isStatementError // an error of a row is what is looked for
 		}
 		var now current
 		err := r.withPlan(ctx, stale, func() (err error) {
-			now, err = r.read(ctx, ops[:n], what)
+			now, err = r.read(ctx, r.plan, ops[:n], what)
 			return err
 		})
-		if IsRefusedValue(err) && (suspects == 0 || n == 1) {
+		if IsRefusedValue(err) && (suspicion.rows == 0 || n == 1) {
 			kept, failed := r.deleteRefused(ctx, ops[:n], what)
 			if failed != nil {
 				return fmt.Errorf("delete documents of %s: %w", r.plan.Table.TableName(), failed)
 			}
 			if len(kept) < n {
-				ops, suspects = append(kept, ops[n:]...), max(0, suspects-n+len(kept))
+				suspicion.Clear()
+				ops = append(kept, ops[n:]...)
 				continue
 			}
 		}
-		if IsDataError(err) {
-			// One of the rows has what Postgres cannot make a document of.
-			if n > 1 {
-				suspects, n = n, n/2
+		if dbsync.IsRowError(err) {
+			next, ended := suspicion.Failed(ctx, n, err)
+			if ended == nil && next > 0 {
+				n = next
 				continue
 			}
-			refused := ops[0]
-			refused.Kind, refused.Err = dbsync.Refused, err
-			now, err = current{made: []dbsync.Operation{refused}}, nil
-			suspects = 0
+			why := err
+			if err = ended; err == nil {
+				now, err = r.refuse(ctx, ops[:1], what, why)
+			}
 		}
 		if err != nil {
 			return fmt.Errorf("read %d rows of %s again: %w", n, r.plan.Table.TableName(), err)
@@ -254,13 +312,26 @@ func (r *rowReader) write(ctx context.Context, ops []dbsync.Operation, what chan
 		for i := range now.made {
 			bytes += len(now.made[i].Body)
 		}
-		ops, suspects = append(now.left, ops[n:]...), max(0, suspects-n+len(now.left))
-		n = max(1, min(maxRereadKeys, rereadBytes*len(now.made)/max(bytes, 1)))
-		if suspects > 0 {
-			n = min(n, (suspects+1)/2)
-		}
+		suspicion.Passed(n - len(now.left))
+		ops = append(now.left, ops[n:]...)
+		n = suspicion.Bound(min(maxRereadKeys, rereadBytes*len(now.made)/max(bytes, 1)))
 	}
 	return nil
+}
+
+// refuse has operations on one row refused because of why, which no document can be made for. Of
+// the row its key and routing are read alone: it may be gone, or routed otherwise, by now.
+func (r *rowReader) refuse(ctx context.Context, ops []dbsync.Operation, what changed, why error) (current, error) {
+	now, err := r.read(ctx, r.plan.Refusing(why), ops, what)
+	if !dbsync.IsRowError(err) {
+		return now, err
+	}
+	now = current{} // nothing of the row can be read
+	for _, op := range ops {
+		op.Kind, op.Err = dbsync.Refused, why
+		now.made = append(now.made, op)
+	}
+	return now, nil
 }
 
 // deleteRefused deletes the documents whose key has a value that the type of its column does not
@@ -338,9 +409,9 @@ func deletion(op *dbsync.Operation) dbsync.Operation {
 	return gone
 }
 
-// read reads the rows of operations as they are now. When their documents come to rereadBytes,
+// read reads the rows of operations by plan as they are now. When their documents come to rereadBytes,
 // the rest is left.
-func (r *rowReader) read(ctx context.Context, ops []dbsync.Operation, what changed) (now current, err error) {
+func (r *rowReader) read(ctx context.Context, plan *RowPlan, ops []dbsync.Operation, what changed) (now current, err error) {
 	// A batch may hold the same document for two indices: they get the same row.
 	wanted := make(map[string][]*dbsync.Operation, len(ops))
 	keys := make([][][]byte, 0, len(ops))
@@ -351,21 +422,25 @@ func (r *rowReader) read(ctx context.Context, ops []dbsync.Operation, what chang
 		}
 		wanted[op.ID] = append(wanted[op.ID], op)
 	}
-	query, args := KeysQuery(r.plan, keys)
-	err = r.handler.o.Syncer.ReadVisible(ctx, r.visible, r.plan.Selection.Locks, func(conn *pgconn.PgConn) error {
+	query, args := KeysQuery(plan, keys)
+	err = r.handler.o.Syncer.ReadVisible(ctx, r.visible, plan.Selection.Locks, func(conn *pgconn.PgConn) error {
 		result := conn.ExecParams(ctx, query, args, nil, nil, nil)
 		var failed error
 		bytes := 0
 		for result.NextRow() {
 			row := RowOf(result.Values())
-			read, err := r.plan.identify(row)
+			read, err := plan.identify(row)
 			if err != nil {
 				failed = err
 				continue
 			}
 			full := bytes >= rereadBytes
-			if !full {
-				makeDocument(&read, r.plan.Plan, row, nil)
+			switch {
+			case full:
+			case plan.refuse != nil:
+				read.Kind, read.Err = dbsync.Refused, plan.refuse
+			default:
+				makeDocument(&read, plan.Plan, row, nil)
 				bytes += len(read.Body)
 			}
 			if full {
@@ -378,7 +453,7 @@ func (r *rowReader) read(ctx context.Context, ops []dbsync.Operation, what chang
 			delete(wanted, read.ID)
 		}
 		if _, err := result.Close(); err != nil {
-			return err
+			return dbsync.AtRows(err)
 		}
 		return failed
 	})
@@ -414,25 +489,6 @@ func (c *Catalog) Reload(ctx context.Context, q catalog.Querier, p *RowPlan) (*R
 	}
 	altered.Live = p.Live
 	return altered, nil
-}
-
-// IsRefusedStatement reports whether Postgres takes exception to what a statement says, and
-// not to the moment.
-func IsRefusedStatement(err error) bool {
-	return isStatementError(err) || IsDataError(err)
-}
-
-// isStatementError reports whether Postgres takes exception to a statement whatever its values
-// are: to a name that is not there any more, or a type that has become another one.
-func isStatementError(err error) bool {
-	pg, ok := errors.AsType[*pgconn.PgError](err)
-	return ok && strings.HasPrefix(pg.Code, "42")
-}
-
-// IsDataError reports whether Postgres takes exception to a value.
-func IsDataError(err error) bool {
-	pg, ok := errors.AsType[*pgconn.PgError](err)
-	return ok && strings.HasPrefix(pg.Code, "22")
 }
 
 // KeyTexts returns a key as the control schema and requests have it; nil for nil.

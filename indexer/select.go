@@ -22,13 +22,31 @@ func (p *RowPlan) With(expressions ...string) *RowPlan {
 // OfColumns returns the plan for rows that have the columns of their own table alone: those
 // that their ids, routings and where need. Documents are not made by it.
 func (p *RowPlan) OfColumns() *RowPlan {
+	return p.ofColumns(func(name string) bool { return p.Source.Where != "" || p.identifies(name) })
+}
+
+// Refusing returns the plan for rows of which no document can be made, because of why. They
+// become dead letters. Of their columns they have those alone that tell which they are: any other
+// one may be what cannot be read.
+func (p *RowPlan) Refusing(why error) *RowPlan {
+	refusing := p.ofColumns(p.identifies)
+	refusing.refuse = why
+	return refusing
+}
+
+// identifies reports whether ids or routings are made of a column.
+func (p *RowPlan) identifies(column string) bool {
+	return column == p.Source.Routing || slices.Contains(p.Source.KeyColumns(p.Table), column)
+}
+
+// ofColumns returns the plan for rows that have some columns of their own table alone.
+func (p *RowPlan) ofColumns(wanted func(name string) bool) *RowPlan {
 	selection := &mapping.Selection{Names: slices.Clone(p.Selection.Names), Locks: p.Selection.Locks}
-	key := p.Source.KeyColumns(p.Table)
 	list := make([]string, len(selection.Names))
 	for i, name := range selection.Names {
 		// The columns stand where they stand in whole rows, so that the plan is the same.
 		list[i] = "NULL"
-		if p.Table.Column(name) != nil && (p.Source.Where != "" || name == p.Source.Routing || slices.Contains(key, name)) {
+		if p.Table.Column(name) != nil && wanted(name) {
 			list[i] = mapping.Root + "." + catalog.QuoteIdent(name)
 		}
 	}
@@ -36,14 +54,6 @@ func (p *RowPlan) OfColumns() *RowPlan {
 	of := *p
 	of.Selection = selection
 	return &of
-}
-
-// Refusing returns the plan for rows of which no document can be made, because of why. They
-// become dead letters.
-func (p *RowPlan) Refusing(why error) *RowPlan {
-	refusing := p.OfColumns()
-	refusing.refuse = why
-	return refusing
 }
 
 // RowOf puts the values of a result's row, in text form, into a tuple. It is valid as long

@@ -50,6 +50,16 @@ const (
 	OnSlotLostReindex OnSlotLost = "reindex" // rebuild every index
 )
 
+// PublishColumns says of which tables the publication names the columns that documents use, and leaves
+// out the others. Such a list binds the owner of the table, see docs/publication.md.
+type PublishColumns string
+
+const (
+	PublishColumnsAuto PublishColumns = "auto" // of those with a column of type bytea that no document uses (default)
+	PublishColumnsAll  PublishColumns = "all"  // of none: every column is published
+	PublishColumnsUsed PublishColumns = "used" // of all
+)
+
 // Postgres says which database is read, and by what names Tidemark is known in it.
 // Either URL is set, or any of Host to SSLMode, or nothing at all.
 type Postgres struct {
@@ -65,6 +75,8 @@ type Postgres struct {
 	Publication   string // default dbsync_mypub
 	ControlSchema string // default dbsync_ctrl
 	EventTriggers bool   // have the database announce each change of its catalog in the stream
+
+	PublishColumns PublishColumns // default auto
 }
 
 // ConnString returns what pgx connects by: the URL, or the other keys as
@@ -110,6 +122,10 @@ type Bulk struct {
 	Requests  int // at the same time, 1 to 64; default 4
 	Bytes     int // of one request before compression, 64 KiB to 90 MiB; default 8 MiB. A larger document goes alone
 	Documents int // of one request, 1 to 100,000; default 5,000
+
+	// PoisonAfter is how long a document is tried that the cluster answers with 5xx, or not at all,
+	// while it takes others, before it is a dead letter: 1 s to 24 h; default 10 min. 0: without end.
+	PoisonAfter time.Duration
 }
 
 // Admin is the server of the status page, metrics and health.

@@ -47,8 +47,8 @@ func Parse(name string, text []byte, lookupEnv func(string) (string, bool)) (*Co
 	}
 	c := &Config{
 		File:       name,
-		Postgres:   Postgres{Slot: DefaultSlot, Publication: DefaultPublication, ControlSchema: DefaultControlSchema},
-		Search:     Search{Bulk: Bulk{Requests: limit.DefaultRequests, Bytes: limit.DefaultBytes, Documents: limit.DefaultDocuments}},
+		Postgres:   Postgres{Slot: DefaultSlot, Publication: DefaultPublication, ControlSchema: DefaultControlSchema, PublishColumns: PublishColumnsAuto},
+		Search:     Search{Bulk: Bulk{Requests: limit.DefaultRequests, Bytes: limit.DefaultBytes, Documents: limit.DefaultDocuments, PoisonAfter: limit.DefaultPoisonAfter}},
 		Admin:      Admin{Listen: DefaultListen},
 		OnError:    OnErrorDeadLetter,
 		OnSlotLost: OnSlotLostStop,

@@ -155,7 +155,7 @@ func TestDefaultsAreWhatTheExampleSays(t *testing.T) {
 func TestParse(t *testing.T) {
 	const text = `
 postgres: {host: db, port: "${PORT}", user: o'neil\x, password: 0123}
-search: {urls: "${URLS}", bulk: {bytes: 90000, documents: 1_000}}
+search: {urls: "${URLS}", bulk: {bytes: 90000, documents: 1_000, poison_after: 90s}}
 indices:
   a: &base
     table: '"Weird"."x.""y"'
@@ -181,8 +181,8 @@ indices:
 	want := &Config{
 		File: "x/t.yaml",
 		Postgres: Postgres{Host: "db", Port: 5433, User: `o'neil\x`, Password: NewSecret("0123"),
-			Slot: "dbsync_replslot", Publication: "dbsync_mypub", ControlSchema: "dbsync_ctrl"},
-		Search:     Search{URLs: []string{"http://[::1]:9200/es"}, Bulk: Bulk{Requests: 4, Bytes: 90000, Documents: 1000}},
+			Slot: "dbsync_replslot", Publication: "dbsync_mypub", ControlSchema: "dbsync_ctrl", PublishColumns: PublishColumnsAuto},
+		Search:     Search{URLs: []string{"http://[::1]:9200/es"}, Bulk: Bulk{Requests: 4, Bytes: 90000, Documents: 1000, PoisonAfter: 90 * time.Second}},
 		Admin:      Admin{Listen: "127.0.0.1:9630"},
 		OnError:    OnErrorDeadLetter,
 		OnSlotLost: OnSlotLostStop,

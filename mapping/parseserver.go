@@ -31,6 +31,8 @@ func (r *reader) postgres(n *yaml.Node, path string, p *Postgres) {
 		"publication":    r.checked(&p.Publication, catalog.CheckIdent, "publication: "+DefaultPublication),
 		"control_schema": r.checked(&p.ControlSchema, checkSchema, "control_schema: "+DefaultControlSchema),
 		"event_triggers": r.boolean(&p.EventTriggers),
+
+		"publish_columns": choice(r, &p.PublishColumns, PublishColumnsAuto, PublishColumnsAll, PublishColumnsUsed),
 	})
 	for _, key := range []string{"host", "port", "database", "user", "password", "sslmode"} {
 		if given["url"] != nil && given[key] != nil {
@@ -159,6 +161,8 @@ func (r *reader) bulk(n *yaml.Node, path string, b *Bulk) {
 		"requests":  r.integer(&b.Requests, 1, limit.MaxRequests),
 		"bytes":     r.size(&b.Bytes, limit.MinBytes, limit.MaxBytes, "search servers take requests of 100 MiB (http.max_content_length) at the most"),
 		"documents": r.integer(&b.Documents, 1, limit.MaxDocuments),
+
+		"poison_after": r.interval(&b.PoisonAfter, limit.MinPoisonAfter, limit.MaxPoisonAfter),
 	})
 }
 

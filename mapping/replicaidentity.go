@@ -199,6 +199,26 @@ func identityHint(t *catalog.Table, form string, needs []string) string {
 	if t.WithChildren {
 		return identityHintOfAll(t, form, needs)
 	}
+	if len(t.Listed) > 0 {
+		return unlisted(t, form)
+	}
+	return identityStatement(t, form)
+}
+
+// unlisted is identityHint where publications name columns of the table: Postgres would refuse all
+// updates as soon as the identity has another one. It is one transaction, since a list of ours is
+// put back within seconds as long as it covers the identity.
+func unlisted(t *catalog.Table, form string) string {
+	var b strings.Builder
+	b.WriteString("BEGIN; -- as long as publications name columns of the table Postgres would refuse updates and deletes\n")
+	for _, publication := range t.Listed {
+		fmt.Fprintf(&b, "ALTER PUBLICATION %[1]s DROP TABLE ONLY %[2]s;\nALTER PUBLICATION %[1]s ADD TABLE ONLY %[2]s;\n", catalog.QuoteIdent(publication), t.SQL())
+	}
+	return b.String() + identityStatement(t, form) + "\nCOMMIT;"
+}
+
+// identityStatement is identityHint of one table.
+func identityStatement(t *catalog.Table, form string) string {
 	if !t.Partitioned {
 		return fmt.Sprintf("ALTER TABLE %s REPLICA IDENTITY %s;", t.SQL(), form)
 	}

@@ -76,8 +76,10 @@ func (m *Manager) openWindow(ctx context.Context, rows *indexer.Pager) (*dbsync.
 				return nil, err
 			}
 			sel = rows.Next()
-		case indexer.IsDataError(err) && !refusing:
-			sel, refusing = rows.Narrow(err) // what the condition is to blame for comes again
+		case dbsync.IsRowError(err) && !refusing:
+			if sel, refusing, err = rows.Narrow(ctx, err); err != nil { // what the condition is to blame for comes again
+				return nil, err
+			}
 		default:
 			return nil, err
 		}

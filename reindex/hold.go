@@ -26,12 +26,18 @@ const (
 // [indexer.HandlerOptions].
 func (m *Manager) Missed(ctx context.Context, d *indexer.Documents, why *indexer.UnfitError) error {
 	x := m.byName[d.Index.Name]
-	if err := m.hold(ctx, x, why.Err.Error()); err != nil {
+	if err := m.hold(ctx, x, dbsync.WithoutValues(why.Err)); err != nil {
 		return err
 	}
 	x.setAltered()
 	m.wake()
 	return nil
+}
+
+// Doubted has an index compared with its tables, of whose documents some could not be found when a
+// row changed that is in them: for [indexer.HandlerOptions].
+func (m *Manager) Doubted(ctx context.Context, d *indexer.Documents, why string) error {
+	return m.unprove(ctx, m.byName[d.Index.Name], why)
 }
 
 // hold leaves the documents of an index as they are, with an alarm that says why. The index misses
@@ -62,7 +68,7 @@ func (m *Manager) fail(x *index, err error) {
 	defer x.mu.Unlock()
 	x.pause = min(max(2*x.pause, firstPause), lastPause)
 	x.retryAt = time.Now().Add(x.pause)
-	m.raise(x, fmt.Sprintf("%v (tried again in %s, or when the catalog changes)", err, x.pause))
+	m.raise(x, fmt.Sprintf("%s (tried again in %s, or when the catalog changes)", dbsync.WithoutValues(err), x.pause))
 }
 
 // raise raises the alarm of an index. x.mu is held.
@@ -95,7 +101,7 @@ func (m *Manager) failed(ctx context.Context, x *index, err error) error {
 		return err
 	}
 	if unfit, ok := errors.AsType[*indexer.UnfitError](err); ok {
-		if err := m.hold(ctx, x, unfit.Err.Error()); err != nil {
+		if err := m.hold(ctx, x, dbsync.WithoutValues(unfit.Err)); err != nil {
 			return err
 		}
 	}

@@ -33,11 +33,13 @@ type Options struct {
 	Requests    *control.Requests
 	Proofs      *control.Proofs
 	Markings    *control.Markings
+	Recoveries  *control.Recoveries
 	Documents   []*indexer.Documents // one for each index, in the order of the file
 	Catalog     *indexer.Catalog
 	Schema      string // the control schema
 	Slot        string
 	Publication string
+	Columns     mapping.PublishColumns // of which tables the publication names columns
 	Logger      *slog.Logger
 
 	// Verify says how indices are compared with their tables in the background; the zero value:
@@ -53,7 +55,7 @@ type Options struct {
 	Changed func(catalog.Tables)
 
 	// RebuildSetBack has every index filled again where the database was set back, instead of a
-	// [*SetBackError].
+	// [*dbsync.SetBackError].
 	RebuildSetBack bool
 
 	// Unstamped says that an earlier version followed the slot that noted no indices, see [Claim].
@@ -94,6 +96,9 @@ type Manager struct {
 	lookWake  signal // there may be something to see for watch
 	proofWake signal // there may be something to do for walkAll
 
+	recoveryWake signal // a request had no answer
+	recoveries   *recoveries
+
 	// altered is set when the stream has described a table otherwise than before, until the catalog
 	// is looked at.
 	altered atomic.Bool
@@ -109,7 +114,8 @@ func New(o Options) *Manager {
 		o.Progress = verify.NoProgress{}
 	}
 	m := &Manager{o: o, byName: make(map[string]*index), working: semaphore.NewWeighted(parallel), begun: make(chan struct{}),
-		serveWake: newSignal(), lookWake: newSignal(), proofWake: newSignal()}
+		serveWake: newSignal(), lookWake: newSignal(), proofWake: newSignal(),
+		recoveryWake: newSignal(), recoveries: newRecoveries()}
 	for _, d := range o.Documents {
 		x := &index{Index: d.Index, documents: d, planned: make(map[string]bool), proof: control.Proof{Index: d.Index.Name}}
 		m.indices = append(m.indices, x)
@@ -184,6 +190,9 @@ func (m *Manager) Begin(ctx context.Context) error {
 			err = m.enter(x, st)
 		}
 		if err == nil {
+			err = m.checkNewest(ctx, x)
+		}
+		if err == nil {
 			err = m.beginProof(ctx, x)
 		}
 		if why := claims[x].unproven; err == nil && why != "" {
@@ -192,6 +201,9 @@ func (m *Manager) Begin(ctx context.Context) error {
 		if err != nil {
 			return fmt.Errorf("index %s: %w", x.Name, err)
 		}
+	}
+	if err := m.lookAtRecoveries(ctx); err != nil {
+		return err
 	}
 	close(m.begun)
 	return nil

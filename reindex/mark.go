@@ -8,6 +8,7 @@ import (
 	"maps"
 	"time"
 
+	"tidemark/dbsync"
 	"tidemark/indexer/retry"
 	"tidemark/indexer/search"
 	"tidemark/reindex/control"
@@ -18,18 +19,11 @@ import (
 // was restored is another one besides, and that shows whenever it was.
 const markInterval = time.Minute
 
-// A SetBackError reports that a physical index has a mark that the control schema never noted: the
-// database was set back to an earlier state, or this one is a copy of it that goes on beside it.
-// Positions of its log have started over, and say nothing about what is newer than what was stored.
-type SetBackError struct{ Index, Physical string }
-
-func (e *SetBackError) Error() string {
-	return fmt.Sprintf("index %s: the control schema is older than %s, which it names: the database, or the schema, was set back to an earlier state, or is a copy; "+
-		"hint: if it is the one to go on with, run --reindex all fills every index again, and so does on_slot_lost: reindex", e.Index, e.Physical)
+// setBack returns the error that says that a physical index has a mark which the control schema never
+// noted: the database was set back to an earlier state, or this one is a copy of it that goes on beside it.
+func (m *Manager) setBack(index, physical string) error {
+	return &dbsync.SetBackError{Slot: m.o.Slot, Reason: fmt.Sprintf("%s of index %s has a mark that the control schema, which names it, never noted; or this is a copy of the database that keeps it", physical, index)}
 }
-
-// Permanent marks it for dbsync.IsPermanent.
-func (e *SetBackError) Permanent() bool { return true }
 
 // joinSides compares the marks of all indices at the start, has those built anew that were set back,
 // and renews the marks of the others. Where the database was set back that is every index, if it may
@@ -49,7 +43,7 @@ func (m *Manager) joinSides(ctx context.Context, all map[*index]*claimed) error 
 			k := c.claim.Markings[v.Physical]
 			switch k.Drift(i) {
 			case control.SchemaBack:
-				back = cmp.Or(back, error(&SetBackError{Index: x.Name, Physical: v.Physical}))
+				back = cmp.Or(back, m.setBack(x.Name, v.Physical))
 			case control.IndexBack:
 				if err := m.spoil(ctx, x, v.Physical); err != nil {
 					return err
@@ -201,7 +195,7 @@ func (m *Manager) guard(ctx context.Context) error {
 		switch {
 		case ctx.Err() != nil:
 			return context.Cause(ctx)
-		case is[*control.TakenOverError](err), is[*SetBackError](err):
+		case is[*control.TakenOverError](err), is[*dbsync.SetBackError](err):
 			return err
 		case err != nil: // what holds for longer stops writing, which has an alarm of its own
 			m.o.Logger.Warn("the physical indices could not be looked at, trying again", "error", err)
@@ -324,7 +318,7 @@ func (m *Manager) judgeMark(ctx context.Context, x *index, i *search.IndexInfo) 
 		return &control.TakenOverError{Index: x.Name, Building: i.Name}
 	}
 	if k.Drift(i) == control.SchemaBack && !m.o.RebuildSetBack {
-		return &SetBackError{Index: x.Name, Physical: i.Name}
+		return m.setBack(x.Name, i.Name)
 	}
 	if err := m.spoil(ctx, x, i.Name); err != nil {
 		return err
@@ -351,7 +345,7 @@ func (m *Manager) rejoin(ctx context.Context) error {
 			if n.Mark.Number >= k.Mark.Number {
 				return &control.TakenOverError{Index: x.Name, Building: physical}
 			}
-			return &SetBackError{Index: x.Name, Physical: physical} // the next start begins with what there is
+			return m.setBack(x.Name, physical) // the next start begins with what there is
 		}
 	}
 	found, err := m.lookAtMarks(ctx)

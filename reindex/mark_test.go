@@ -161,7 +161,7 @@ PREFIXother: {table: t}`, tableT, rowsT(100))
 		p = r.start(t, options{})
 		select {
 		case err := <-p.ran:
-			if !is[*SetBackError](err) || !dbsync.IsPermanent(err) || !strings.Contains(err.Error(), "--reindex all") {
+			if !is[*dbsync.SetBackError](err) || !dbsync.IsPermanent(err) || !strings.Contains(err.Error(), "never noted") {
 				t.Errorf("Syncer.Run: %v", err)
 			}
 		case <-time.After(patience):

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"time"
 
+	"tidemark/dbsync"
 	"tidemark/indexer/retry"
 	"tidemark/mapping"
 	"tidemark/reindex/control"
@@ -164,7 +165,10 @@ func (m *Manager) walkAll(ctx context.Context, end until) error {
 			return context.Cause(ctx)
 		}
 		m.serveWake.raise() // for who waits for it
+		setBack, isSetBack := errors.AsType[*dbsync.SetBackError](err)
 		switch t := trouble[x]; {
+		case isSetBack:
+			return setBack // nothing that is written from here on can be right
 		case err == nil:
 			t.end()
 		case errors.Is(err, verify.ErrBusy):
@@ -185,7 +189,7 @@ func (m *Manager) walkFailed(x *index, t *walkTrouble, err error) {
 	t.until = time.Now().Add(pause)
 	m.o.Logger.Warn("an index could not be compared with its tables, trying again", "index", x.Name, "error", err, "pause", pause)
 	if t.failures >= retry.Patience {
-		t.hold = m.o.Alarm.Keep(t.hold, "compare index "+x.Name+" with its tables", err.Error())
+		t.hold = m.o.Alarm.Keep(t.hold, "compare index "+x.Name+" with its tables", dbsync.WithoutValues(err))
 	}
 }
 
@@ -401,7 +405,7 @@ func (l *differenceLog) add(d verify.Difference) error {
 	}
 	l.x.mu.Unlock()
 	if l.logged++; l.logged <= loggedDifferences {
-		l.m.o.Logger.Warn("a document differs from its row", "index", l.x.Name, "id", d.ID, "routing", d.Routing, "kind", d.Kind, "path", d.Path, "repaired", d.Repaired, "note", d.Note)
+		l.m.o.Logger.Warn("a document differs from its row", "index", l.x.Name, "id", d.ID, "kind", d.Kind, "path", d.Path, "repaired", d.Repaired)
 	}
 	if l.logged == loggedDifferences+1 {
 		l.m.o.Logger.Warn(fmt.Sprintf("more than %d documents differ from their rows; the others are counted, and not logged one by one", loggedDifferences), "index", l.x.Name)

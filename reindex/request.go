@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 
+	"tidemark/dbsync"
 	"tidemark/reindex/control"
 )
 
@@ -77,7 +78,7 @@ func (m *Manager) endRequest(ctx context.Context, q *control.Request, outcome er
 	case errors.Is(outcome, errCancelled):
 		phase = control.PhaseCancelled
 	case outcome != nil:
-		phase, message = control.PhaseFailed, outcome.Error()
+		phase, message = control.PhaseFailed, dbsync.WithoutValues(outcome)
 		m.o.Logger.Error("a request failed", "request", q.ID, "kind", q.Kind, "index", q.Index, "error", outcome)
 	}
 	return m.retry(ctx, fmt.Sprintf("note the end of request %d", q.ID), func(ctx context.Context) error {

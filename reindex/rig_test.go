@@ -149,7 +149,7 @@ func (r *rig) open(t testing.TB, o options) (*process, error) {
 	}
 	t.Cleanup(client.Close)
 	p.syncer, err = dbsync.NewSyncerContext(ctx, append([]dbsync.SyncerOpt{
-		dbsync.WithPGConnStr(r.postgresURL), dbsync.WithReplicationSlot(c.Postgres.Slot), dbsync.ForTables(tables.Published()...), dbsync.WithLogger(log),
+		dbsync.WithPGConnStr(r.postgresURL), dbsync.WithReplicationSlot(c.Postgres.Slot), dbsync.ForTables(c.Postgres.PublishColumns.Published(c.Indices, tables)...), dbsync.WithLogger(log),
 		dbsync.OnSlot(func(ctx context.Context) error { p.handler.Begin(ctx); return p.manager.Begin(ctx) }),
 	}, o.syncer...)...)
 	if err != nil {
@@ -171,6 +171,9 @@ func (r *rig) open(t testing.TB, o options) (*process, error) {
 		Missed: func(ctx context.Context, d *indexer.Documents, why *indexer.UnfitError) error {
 			return p.manager.Missed(ctx, d, why)
 		},
+		Doubted: func(ctx context.Context, d *indexer.Documents, why string) error {
+			return p.manager.Doubted(ctx, d, why)
+		},
 		Altered: func(*catalog.Table) {
 			if o.altered != nil {
 				o.altered(p.manager)
@@ -179,7 +182,7 @@ func (r *rig) open(t testing.TB, o options) (*process, error) {
 	p.manager = New(Options{Syncer: p.syncer, Client: client, DeadLetters: p.dead, Alarm: alarm, States: p.states,
 		Requests: control.NewRequests(p.syncer.DB(), c.Postgres.ControlSchema, c.Postgres.Slot), Keep: p.handler.Add,
 		Markings: control.NewMarkings(p.syncer.DB(), c.Postgres.ControlSchema), RebuildSetBack: o.rebuildSetBack,
-		Proofs: control.NewProofs(p.syncer.DB(), c.Postgres.ControlSchema), Verify: o.verify,
+		Proofs: control.NewProofs(p.syncer.DB(), c.Postgres.ControlSchema), Recoveries: control.NewRecoveries(p.syncer.DB(), c.Postgres.ControlSchema), Verify: o.verify,
 		Schema: c.Postgres.ControlSchema, Slot: c.Postgres.Slot, Interval: o.partitions, Publication: c.Postgres.Publication,
 		Documents: p.documents, Catalog: known, Logger: log, Rebuild: o.rebuild, Progress: hooks(o)})
 	p.syncer.MessageHandler, p.syncer.Batcher = p.handler, dbsync.OperationsOnly(p.handler)

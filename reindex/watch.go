@@ -11,6 +11,7 @@ import (
 
 	"tidemark/dbsync"
 	"tidemark/indexer/retry"
+	"tidemark/mapping"
 	"tidemark/mapping/catalog"
 )
 
@@ -50,16 +51,17 @@ func (m *Manager) watch(ctx context.Context) error {
 		pause, wake := interval, m.lookWake
 		again, err := m.look(ctx, w)
 		_, lost := errors.AsType[*dbsync.SlotLostError](err)
+		_, setBack := errors.AsType[*dbsync.SetBackError](err)
 		switch {
 		case ctx.Err() != nil:
 			return context.Cause(ctx)
-		case lost:
+		case lost, setBack:
 			return err // changes of all tables are missing from here on
 		case err != nil:
 			// What is noted is as it was, so it comes again.
 			m.o.Logger.Warn("the indices are not as the catalog is yet, trying again", "error", err)
 			if failures = min(failures+1, maxLookFailures); failures >= retry.Patience {
-				alarm = m.o.Alarm.Keep(alarm, "look at the catalog", err.Error())
+				alarm = m.o.Alarm.Keep(alarm, "look at the catalog", dbsync.WithoutValues(err))
 			}
 			pause, wake = interval<<failures, nil // a request of the next attempt wakes, too, and is no reason for another one
 		default:
@@ -105,7 +107,7 @@ func (m *Manager) look(ctx context.Context, w *watch) (again bool, err error) {
 			return false, err
 		}
 	}
-	if fresh || w.lacks != nil {
+	if fresh || w.lacks != nil || m.o.Syncer.ColumnsPending() {
 		changed, err = m.publish(ctx)
 		if err := m.lackOf(w, err); err != nil {
 			return false, err
@@ -147,12 +149,18 @@ func (m *Manager) look(ctx context.Context, w *watch) (again bool, err error) {
 	return false, nil
 }
 
-// publish has the publication hold the tables that there are. changed reports whether tables came
-// into it, or left it; indices whose changes were missing for a while have another generation then.
+// publish has the publication hold the tables that there are, with the columns that documents are made
+// of by the file. Those in use that are still made by the mapping before are read again where they
+// need more. changed reports whether tables came into it, left it, or got other columns there;
+// indices whose changes were missing for a while have another generation then.
 // The error is that of [dbsync.Syncer.Publish].
 func (m *Manager) publish(ctx context.Context) (changed bool, err error) {
 	present := m.o.Catalog.Present()
-	tables := present.Published()
+	indices := make([]*mapping.Index, len(m.indices))
+	for i, x := range m.indices {
+		indices[i] = x.Index
+	}
+	tables := m.o.Columns.Published(indices, present)
 	if len(tables) == 0 {
 		return false, nil // all indices are held
 	}
@@ -160,7 +168,7 @@ func (m *Manager) publish(ctx context.Context) (changed bool, err error) {
 		return false, err
 	}
 	if changed {
-		m.o.Logger.Info("tables came into the publication, or left it", "publication", m.o.Publication)
+		m.o.Logger.Info("tables came into the publication, left it, or have other columns in it", "publication", m.o.Publication)
 		if err := m.load(ctx); err != nil { // how the publication has them is part of what tables are
 			return true, err
 		}

@@ -61,9 +61,24 @@ func NewDatabase(t testing.TB) *Database {
 // NewDatabase creates an empty database (UTF8, C.UTF-8) for this test.
 func (p *Postgres) NewDatabase(t testing.TB) *Database {
 	t.Helper()
+	return p.newDatabase(t, "encoding 'UTF8' locale 'C.UTF-8'")
+}
+
+// NewEncodedDatabase creates an empty database in another encoding than UTF8 (locale C). URL asks for
+// UTF8 of the sessions that the test has itself.
+func (p *Postgres) NewEncodedDatabase(t testing.TB, encoding string) *Database {
+	t.Helper()
+	return p.newDatabase(t, fmt.Sprintf("encoding '%s' locale 'C'", encoding))
+}
+
+func (p *Postgres) newDatabase(t testing.TB, as string) *Database {
+	t.Helper()
 	d := &Database{Name: fmt.Sprintf("t%d_%x", time.Now().Unix()%1e6, rand.Uint32()), Postgres: p}
 	d.URL = p.URL(d.Name)
-	create := fmt.Sprintf("create database %s template template0 encoding 'UTF8' locale 'C.UTF-8'", d.Name)
+	if !strings.Contains(as, "UTF8") {
+		d.URL += "&client_encoding=UTF8" // which is the database's otherwise
+	}
+	create := fmt.Sprintf("create database %s template template0 %s", d.Name, as)
 	if err := execute(t.Context(), p.URL("postgres"), create); err != nil {
 		t.Fatalf("create database: %v", err)
 	}

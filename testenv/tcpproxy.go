@@ -31,9 +31,17 @@ type TCPProxy struct {
 }
 
 // A link is a client's connection and ours to the server.
-type link struct{ client, server net.Conn }
+type link struct {
+	client, server net.Conn
+	stranded       bool          // nothing passes any more; guarded by the proxy's mu
+	over           chan struct{} // closed when it is cut
+	once           sync.Once     // for over
+}
 
 func (l *link) cut() {
+	if l.over != nil {
+		l.once.Do(func() { close(l.over) })
+	}
 	for _, c := range []net.Conn{l.client, l.server} {
 		if tcp, ok := c.(*net.TCPConn); ok {
 			_ = tcp.SetLinger(0) // a reset, as of a broken connection
@@ -106,7 +114,7 @@ func (p *TCPProxy) accept() {
 }
 
 func (p *TCPProxy) serve(client net.Conn) {
-	l := &link{client: client, server: client} // until there is one
+	l := &link{client: client, server: client, over: make(chan struct{})} // server: until there is one
 	if !p.add(l) {
 		l.cut()
 		return
@@ -122,8 +130,8 @@ func (p *TCPProxy) serve(client net.Conn) {
 		return
 	}
 	var copying sync.WaitGroup
-	copying.Go(func() { p.copy(server, client) })
-	copying.Go(func() { p.copy(client, server) })
+	copying.Go(func() { p.copy(l, server, client) })
+	copying.Go(func() { p.copy(l, client, server) })
 	copying.Wait()
 	_ = client.Close()
 	_ = server.Close()
@@ -131,14 +139,18 @@ func (p *TCPProxy) serve(client net.Conn) {
 
 // copy passes bytes on until from ends, and then ends to in that direction; a
 // broken connection breaks the other.
-func (p *TCPProxy) copy(to, from net.Conn) {
+func (p *TCPProxy) copy(l *link, to, from net.Conn) {
 	buf := make([]byte, 64<<10)
 	for {
 		n, err := from.Read(buf)
 		p.wait()
+		if p.isStranded(l) {
+			<-l.over
+			return
+		}
 		if n > 0 {
 			if _, err := to.Write(buf[:n]); err != nil {
-				(&link{from, to}).cut()
+				(&link{client: from, server: to}).cut()
 				return
 			}
 		}
@@ -149,7 +161,7 @@ func (p *TCPProxy) copy(to, from net.Conn) {
 			return
 		}
 		if err != nil {
-			(&link{from, to}).cut()
+			(&link{client: from, server: to}).cut()
 			return
 		}
 	}
@@ -249,6 +261,23 @@ func (p *TCPProxy) Thaw() {
 		close(p.frozen)
 		p.frozen = nil
 	}
+}
+
+// Strand lets the connections stand that there are, but nothing passes over them any more, not
+// even their end: so they look when a firewall has forgotten them, or a load balancer the server
+// behind it. New ones are let through.
+func (p *TCPProxy) Strand() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for l := range p.links {
+		l.stranded = true
+	}
+}
+
+func (p *TCPProxy) isStranded(l *link) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return l.stranded
 }
 
 // Connections counts those that stand.

@@ -33,7 +33,7 @@ func Do(ctx context.Context, alarm *Alarm, key string, f func(context.Context) e
 			return fmt.Errorf("%s: %w", key, err)
 		}
 		if failures >= Patience {
-			hold = alarm.Keep(hold, key, err.Error())
+			hold = alarm.Keep(hold, key, dbsync.WithoutValues(err))
 		}
 		if ended := Sleep(ctx, max(wait.NextBackOff(), after(err))); ended != nil {
 			return fmt.Errorf("%s: %w", key, ended)

@@ -1,6 +1,7 @@
 package search
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -9,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"slices"
 	"sync"
 	"time"
 
@@ -62,10 +64,24 @@ type BulkOptions struct {
 	// lengthens it, to 5 min at most. The number of attempts has no bound.
 	MinBackoff, MaxBackoff time.Duration
 
+	// PoisonAfter is how long a document is tried that the server answers with 5xx, or not at all,
+	// each time that it is sent alone, while the server takes others. After it the document is
+	// refused. 0: it is tried without end.
+	PoisonAfter time.Duration
+
 	// OnRefused takes the operations that the server refuses for good. They count as
 	// done when it returns nil; its error ends Write. It is called once at a time, and
 	// must not keep the operations' bodies after its return. Required.
 	OnRefused func(ctx context.Context, refused []Refused) error
+
+	// Newer, if given, is told the highest version that operations of a request have found in place
+	// of their own, of each index, and of which document. Its error ends Write: the version may be one
+	// that nobody can have written.
+	Newer func(ctx context.Context, op *dbsync.Operation, version int64) error
+
+	// Unanswered, if given, is told of the operations of a request of which it is not known what
+	// became: no answer came, or one that is not the search server's. It may be called concurrently.
+	Unanswered func(ops []dbsync.Operation)
 
 	// Observe, if given, is called after each request, concurrently.
 	Observe func(Request)
@@ -90,6 +106,7 @@ type Bulk struct {
 	pool   sync.Pool     // of *bulkRequest
 	places sync.Pool     // of *[]place, see survey
 	stats  Stats
+	health health
 
 	refusing sync.Mutex // held while OnRefused runs
 }
@@ -119,6 +136,8 @@ func NewBulk(c *Client, o BulkOptions) (*Bulk, error) {
 		o.MaxBackoff = max(retry.MaxBackoff, o.MinBackoff)
 	}
 	switch {
+	case o.PoisonAfter < 0:
+		return nil, fmt.Errorf("bulk poison after %s: want a time, or 0 for never", o.PoisonAfter)
 	case o.MinBackoff < 0 || o.MaxBackoff < o.MinBackoff:
 		return nil, fmt.Errorf("bulk backoff from %s to %s: want two growing times", o.MinBackoff, o.MaxBackoff)
 	case o.OnRefused == nil:
@@ -129,7 +148,7 @@ func NewBulk(c *Client, o BulkOptions) (*Bulk, error) {
 	if o.Alarm == nil {
 		o.Alarm = retry.NewAlarm(o.Logger)
 	}
-	b := &Bulk{client: c, o: o, level: fastCompression, slots: make(chan struct{}, o.Requests)}
+	b := &Bulk{client: c, o: o, level: fastCompression, slots: make(chan struct{}, o.Requests), health: newHealth()}
 	switch o.Compression {
 	case CompressAuto:
 		if loopback(c.addresses) {
@@ -196,34 +215,91 @@ func (b *Bulk) cut(ops []dbsync.Operation) (parts []part, refused []Refused, err
 type outcome struct {
 	left       []dbsync.Operation // to be sent again
 	refused    []Refused
-	reasons    map[string]string // why some are held back, for the alarm
-	halve      bool              // left is to be sent in halves
-	wait       bool              // left is to be sent after a pause
+	newer      map[string]newerVersion // the highest of each index
+	reasons    map[string]string       // why some are held back, for the alarm
+	halve      bool                    // left is to be sent in halves
+	overloaded bool                    // what came may be due to how much is asked for, or to one of the documents
+	suspect    bool                    // what came may be due to one of the documents, and not to how many there are
+	status     int                     // of what is suspect; 0: no answer came
+	wait       bool                    // left is to be sent after a pause
 	retryAfter time.Duration
 	failure    string       // what to tell when it goes on like this; empty when the request went through
 	broken     error        // the connection broke
 	malformed  *ServerError // the server cannot read the only operation of the request
 }
 
-// writePart writes what fits one request. It sends again what is left, in halves where
-// the request as a whole is the trouble.
+// A newerVersion is the version that an operation has found in place of its own.
+type newerVersion struct {
+	op      *dbsync.Operation
+	version int64
+}
+
+// hold notes why some operations are held back.
+func (o *outcome) hold(key, text string) {
+	if o.reasons == nil {
+		o.reasons = make(map[string]string)
+	}
+	o.reasons[key] = text
+}
+
+// A piece is a part that is under way, or what is left of it.
+type piece struct {
+	part
+	tries  int       // attempts in a row that got nothing of it done
+	broken int       // connections in a row that broke in the middle of the request
+	probed bool      // the last thing that the server answered was a probe
+	held   bool      // its index has refused an empty document, too, the last time
+	alone  time.Time // since when the server takes everything but its only operation; zero: that is not known
+}
+
+// left returns the piece of what is left after an attempt.
+func (p *piece) left(ops []dbsync.Operation) piece {
+	if len(ops) < len(p.ops) {
+		return piece{part: partOf(ops), held: p.held}
+	}
+	again := *p
+	again.tries++
+	return again
+}
+
+// writePart writes what fits one request. It sends again what is left: in halves where the request
+// as a whole is the trouble, or has been refused as often as that raises the alarm. One document
+// that alone is refused lets the others go first.
 func (b *Bulk) writePart(ctx context.Context, p part) error {
 	w := &waiting{alarm: b.o.Alarm, pause: retry.NewBackoff(b.o.MinBackoff, b.o.MaxBackoff)}
 	defer w.release()
-	pieces := []part{p} // grows by one with each halving
-	for len(pieces) > 0 {
-		piece := pieces[len(pieces)-1]
-		pieces = pieces[:len(pieces)-1]
-		out, err := b.attempt(ctx, piece)
-		if err == nil && out.broken != nil {
-			b.suspectSize(ctx, w, piece, &out)
-		} else {
-			w.broken = 0
+	pieces := []piece{{part: p}} // the last one is sent next; grows by one with each halving
+	defer func() {
+		for i := range pieces {
+			b.health.forget(&pieces[i])
 		}
-		if err == nil && out.malformed != nil {
-			b.suspectDocument(ctx, w, piece.ops, &out)
+	}()
+	for len(pieces) > 0 {
+		last := len(pieces) - 1
+		at := &pieces[last]
+		out, err := b.attempt(ctx, at.part)
+		if err == nil && out.broken != nil {
+			b.suspectSize(ctx, at, &out)
 		} else {
-			w.probed = false
+			at.broken = 0
+		}
+		later := false
+		switch {
+		case err != nil:
+		case out.malformed != nil:
+			b.suspectDocument(ctx, at, &out)
+		case out.suspect && len(at.ops) == 1:
+			later = b.suspectPoison(ctx, at, &out)
+		default:
+			at.probed = false
+		}
+		if err == nil {
+			b.suspectIndices(ctx, at, &out)
+		}
+		if err == nil && b.o.Newer != nil {
+			for _, n := range out.newer {
+				err = cmp.Or(err, b.o.Newer(ctx, n.op, n.version))
+			}
 		}
 		if err == nil && len(out.refused) > 0 {
 			err = b.refuse(ctx, out.refused)
@@ -231,19 +307,29 @@ func (b *Bulk) writePart(ctx context.Context, p part) error {
 		if err != nil {
 			return err
 		}
-		w.show(out, len(piece.ops))
+		w.show(out, len(at.ops))
+		if len(out.left) < len(at.ops) {
+			b.health.forget(at)
+		}
 		if len(out.left) == 0 {
+			pieces = pieces[:last]
 			continue
 		}
 		b.stats.Retried.Add(int64(len(out.left)))
 		if out.failure != "" {
 			b.o.Logger.Debug("bulk operations are sent again", "operations", len(out.left), "reason", out.failure)
 		}
-		if out.halve && len(out.left) > 1 {
-			middle := len(out.left) / 2
-			pieces = append(pieces, partOf(out.left[middle:]), partOf(out.left[:middle]))
+		next := at.left(out.left)
+		if n := len(next.ops); n > 1 && (out.halve || out.overloaded && next.tries >= retry.Patience) {
+			pieces = append(pieces[:last], piece{part: partOf(next.ops[n/2:])}, piece{part: partOf(next.ops[:n/2])})
+			if out.overloaded {
+				w.pause.Reset() // less is asked for
+			}
 		} else {
-			pieces = append(pieces, partOf(out.left))
+			pieces[last] = next
+		}
+		if later {
+			pieces = slices.Insert(pieces[:last], 0, next)
 		}
 		if out.wait {
 			if err := w.wait(ctx, out.retryAfter); err != nil {
@@ -254,7 +340,7 @@ func (b *Bulk) writePart(ctx context.Context, p part) error {
 	return nil
 }
 
-func notDone(cause error, pieces ...part) error {
+func notDone(cause error, pieces ...piece) error {
 	n := 0
 	for _, piece := range pieces {
 		n += len(piece.ops)
@@ -282,7 +368,7 @@ func (b *Bulk) attempt(ctx context.Context, p part) (outcome, error) {
 	case b.slots <- struct{}{}:
 		defer func() { <-b.slots }()
 	case <-ctx.Done():
-		return outcome{}, notDone(context.Cause(ctx), p)
+		return outcome{}, notDone(context.Cause(ctx), piece{part: p})
 	}
 	r := b.pool.Get().(*bulkRequest)
 	if err := r.encode(p); err != nil {
@@ -296,8 +382,11 @@ func (b *Bulk) attempt(ctx context.Context, p part) (outcome, error) {
 	err := r.send(ctx, b.client, path, len(p.ops))
 	took := time.Since(begin)
 	b.count(r, len(p.ops), took, err)
+	if b.o.Unanswered != nil && isUnanswered(ctx, err) {
+		b.o.Unanswered(p.ops)
+	}
 	if err != nil && ctx.Err() != nil {
-		return outcome{}, notDone(context.Cause(ctx), p)
+		return outcome{}, notDone(context.Cause(ctx), piece{part: p})
 	}
 	var out outcome
 	switch server, answered := errors.AsType[*ServerError](err); {
@@ -306,9 +395,10 @@ func (b *Bulk) attempt(ctx context.Context, p part) (outcome, error) {
 	case answered:
 		out = b.judgeRequest(p.ops, server)
 	default:
-		out = outcome{left: p.ops, wait: true, failure: fmt.Sprintf("search server %s: %v", b.client.where(), err), broken: err}
+		away := isDial(err)
+		out = outcome{left: p.ops, wait: true, failure: fmt.Sprintf("search server %s: %v", b.client.where(), err), broken: err, overloaded: !away, suspect: !away}
 		if _, fenced := errors.AsType[*FencedError](err); fenced {
-			out.broken = nil
+			out.broken, out.overloaded, out.suspect = nil, false, false
 		} else if took >= b.client.timeout {
 			// Perhaps it is more than the server can do in that time.
 			out.halve, out.broken = true, nil
@@ -318,6 +408,21 @@ func (b *Bulk) attempt(ctx context.Context, p part) (outcome, error) {
 		b.pool.Put(r)
 	}
 	return out, nil
+}
+
+// isUnanswered reports whether a request that was sent may have had its effect, or may still have it.
+func isUnanswered(ctx context.Context, err error) bool {
+	if server, ok := errors.AsType[*ServerError](err); ok {
+		return server.Type == "" && server.Status >= 500 // of a proxy, which may have passed the request on
+	}
+	if _, lost := errors.AsType[*LostError](err); !lost {
+		return err != nil && ctx.Err() != nil // given up
+	}
+	if _, fenced := errors.AsType[*FencedError](err); fenced {
+		return false // a server that has got a part of a body does nothing
+	}
+	dial, ok := errors.AsType[*net.OpError](err)
+	return !ok || dial.Op != "dial"
 }
 
 func (b *Bulk) count(r *bulkRequest, operations int, took time.Duration, err error) {
@@ -341,6 +446,7 @@ func (b *Bulk) count(r *bulkRequest, operations int, took time.Duration, err err
 func (b *Bulk) judgeItems(ops []dbsync.Operation, items []item) outcome {
 	var out outcome
 	var indexed, deleted, newer int64
+	var stored []string // indices, with those that are the same beside each other once
 	for i := range ops {
 		op, it := &ops[i], &items[i]
 		switch judgeItem(op, it) {
@@ -349,25 +455,33 @@ func (b *Bulk) judgeItems(ops []dbsync.Operation, items []item) outcome {
 				deleted++
 			} else {
 				indexed++
+				if n := len(stored); n == 0 || stored[n-1] != op.Index {
+					stored = append(stored, op.Index)
+				}
 			}
 		case superseded:
 			newer++
+			if version, ok := currentVersion(it); ok && version > out.newer[op.Index].version {
+				if out.newer == nil {
+					out.newer = make(map[string]newerVersion)
+				}
+				out.newer[op.Index] = newerVersion{op, version}
+			}
 		case refusedForGood:
 			out.refused = append(out.refused, Refused{*op, &DocError{op.Index, op.ID, it.Status, it.kind(), it.Error.text()}})
 		case held:
 			out.left, out.wait = append(out.left, *op), true
 			key, text := explain(op.Index, it.Status, it.kind(), it.Error)
-			if out.reasons == nil {
-				out.reasons = make(map[string]string)
-			}
-			out.reasons[key] = text
+			out.hold(key, text)
 		default: // busy, lostAnswer
-			out.left, out.wait = append(out.left, *op), true
+			out.left, out.wait, out.overloaded = append(out.left, *op), true, true
+			out.suspect, out.status = out.suspect || it.Status != http.StatusTooManyRequests, it.Status
 			if out.failure == "" {
-				out.failure = fmt.Sprintf("search server %s: item of index %s answered with %d: %s", b.client.where(), op.Index, it.Status, it.Error.text())
+				out.failure = fmt.Sprintf("search server %s: item of index %s answered with %d %s: %s", b.client.where(), op.Index, it.Status, it.kind(), withheld(it.Error.text()))
 			}
 		}
 	}
+	b.health.judged(stored, out.refused)
 	b.stats.Stored.Add(indexed)
 	b.stats.Deleted.Add(deleted)
 	b.stats.Superseded.Add(newer)
@@ -383,12 +497,13 @@ func (b *Bulk) judgeRequest(ops []dbsync.Operation, answer *ServerError) outcome
 	case kind == tooLarge:
 		return refuseOne(&ops[0], answer)
 	case kind == busy:
-		out.wait = true
+		out.wait, out.overloaded, out.suspect = true, true, answer.Status != http.StatusTooManyRequests
+		out.status = answer.Status
 		out.failure = fmt.Sprintf("search server %s: %v", b.client.where(), answer)
 	default:
 		out.wait = true
 		key, text := explain(ops[0].Index, answer.Status, answer.Type, &itemError{Reason: answer.Reason})
-		out.reasons = map[string]string{key: text}
+		out.hold(key, text)
 		if kind == malformed {
 			out.malformed = answer
 		}
@@ -400,14 +515,14 @@ func (b *Bulk) judgeRequest(ops []dbsync.Operation, answer *ServerError) outcome
 // read. Either this document is to blame, or the server cannot read any request of
 // ours, and then no document may be given up. Refused is one that is sent right after
 // a request without it went through.
-func (b *Bulk) suspectDocument(ctx context.Context, w *waiting, ops []dbsync.Operation, out *outcome) {
-	if w.probed {
-		*out = refuseOne(&ops[0], out.malformed)
-		w.probed = false
+func (b *Bulk) suspectDocument(ctx context.Context, p *piece, out *outcome) {
+	if p.probed {
+		*out = refuseOne(&p.ops[0], out.malformed)
+		p.probed = false
 		return
 	}
-	if w.probed = b.probe(ctx) == nil; w.probed {
-		*out = outcome{left: ops}
+	if p.probed = b.probe(ctx) == nil; p.probed {
+		*out = outcome{left: p.ops}
 	}
 }
 
@@ -430,16 +545,16 @@ func (b *Bulk) probe(ctx context.Context) error {
 // the third time in a row while the server answers a ping: then it is the size that
 // the server does not take. Elasticsearch 8 and 9 close the connection, without a
 // 413, when a compressed body comes to more than http.max_content_length.
-func (b *Bulk) suspectSize(ctx context.Context, w *waiting, p part, out *outcome) {
-	if dial, ok := errors.AsType[*net.OpError](out.broken); ok && dial.Op == "dial" {
-		w.broken = 0 // the server is away, which is another matter
+func (b *Bulk) suspectSize(ctx context.Context, p *piece, out *outcome) {
+	if isDial(out.broken) {
+		p.broken = 0 // the server is away, which is another matter
 		return
 	}
-	w.broken++
-	if w.broken < retry.Patience || p.bytes < suspectBytes || b.client.Ping(ctx) != nil {
+	p.broken++
+	if p.broken < retry.Patience || p.bytes < suspectBytes || b.client.Ping(ctx) != nil {
 		return
 	}
-	w.broken = 0
+	p.broken = 0
 	if len(p.ops) > 1 {
 		out.halve = true
 		return
@@ -451,24 +566,30 @@ func (b *Bulk) suspectSize(ctx context.Context, w *waiting, p part, out *outcome
 	})
 }
 
+// isDial reports whether no connection came about.
+func isDial(err error) bool {
+	dial, ok := errors.AsType[*net.OpError](err)
+	return ok && dial.Op == "dial"
+}
+
 // waiting is why, and for how long, one part of a batch is held back.
 type waiting struct {
 	alarm    *retry.Alarm
 	pause    *backoff.ExponentialBackOff
-	failures int  // requests in a row that got nothing done
-	broken   int  // connections in a row that broke in the middle of the request
-	probed   bool // the last thing that the server answered was a probe
+	failures int // requests in a row that got nothing done
 	holds    map[string]*retry.Hold
 }
 
 // show brings the alarm in line with what the last request of n operations came to.
 func (w *waiting) show(out outcome, n int) {
-	progress := len(out.left) < n
-	if progress || !out.wait {
+	switch {
+	case len(out.left) < n:
 		w.failures = 0
 		w.pause.Reset()
-	} else {
+	case out.wait:
 		w.failures++
+	case len(w.holds) > 0 && out.suspect:
+		return // it is sent once more at once, before it is given up
 	}
 	reasons := out.reasons
 	if out.failure != "" && w.failures >= retry.Patience {

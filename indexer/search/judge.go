@@ -4,10 +4,15 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"regexp"
+	"slices"
+	"strconv"
 	"strings"
 
 	"tidemark/dbsync"
-) // A verdict is what one answer means for an operation, or for a whole request.
+)
+
+// A verdict is what one answer means for an operation, or for a whole request.
 type verdict uint8
 
 const (
@@ -31,6 +36,33 @@ type DocError struct {
 
 func (e *DocError) Error() string {
 	return fmt.Sprintf("document %s/%s refused with status %d (%s): %s", e.Index, e.ID, e.Status, e.Type, e.Reason)
+}
+
+// WithoutValues is the error for logs: the document is named, and not quoted.
+func (e *DocError) WithoutValues() string {
+	return fmt.Sprintf("document %s/%s refused with status %d (%s): %s; the dead letter has the whole reason", e.Index, e.ID, e.Status, e.Type, withheld(e.Reason))
+}
+
+// atPlace is where in a document the server stopped, before the reason.
+var atPlace = regexp.MustCompile(`^\[\d+:\d+\] `)
+
+// inBrackets finds what a reason has in brackets, and the words before, which say whether it is a name.
+var inBrackets = regexp.MustCompile(`(?:(date )?(\S+) )?\[[^\]]*\]`)
+
+// ofNames are words that a name follows; but a date field is one that could not be read.
+var ofNames = []string{"field", "fields", "type", "mapper", "for", "index", "to"}
+
+// withheld returns of a reason what does not come from a document: what it begins with, up to
+// where it quotes, and of what is in brackets names of fields and types.
+func withheld(reason string) string {
+	reason = inBrackets.ReplaceAllStringFunc(atPlace.ReplaceAllString(reason, ""), func(found string) string {
+		words, _, _ := strings.Cut(found, "[")
+		if slices.Contains(ofNames, strings.TrimSpace(words)) {
+			return found
+		}
+		return words + "[…]"
+	})
+	return dbsync.Beginning(reason)
 }
 
 // An itemError is the error object of an answer, as far as we read it.
@@ -71,6 +103,23 @@ func (i *item) kind() string {
 	return i.Error.Type
 }
 
+// currentVersion returns the version of the document, or of its deletion, that an operation found in
+// place of its own; false where the answer does not name it. All servers write it alike:
+// "[ID]: version conflict, current version [20] is higher than the one provided [15]".
+func currentVersion(it *item) (version int64, ok bool) {
+	if it.Status != http.StatusConflict || it.Error == nil {
+		return 0, false
+	}
+	const before = "current version ["
+	at := strings.LastIndex(it.Error.Reason, before) // the id, which may hold anything, comes first
+	if at < 0 {
+		return 0, false
+	}
+	number, _, _ := strings.Cut(it.Error.Reason[at+len(before):], "]")
+	version, err := strconv.ParseInt(number, 10, 64)
+	return version, err == nil
+}
+
 // judgeItem says what the answer to one operation means.
 func judgeItem(op *dbsync.Operation, it *item) verdict {
 	kind := it.kind()
@@ -108,10 +157,28 @@ func heldBack(status int, kind string, e *itemError) bool {
 		// master, or has just begun, which passes.
 		return status != http.StatusServiceUnavailable
 	case "illegal_argument_exception":
-		// The alias stands for several indices, none of them marked for writing.
-		return strings.Contains(e.Reason, "no write index is defined for alias")
+		return e.isOf(ofTheIndex)
+	case "illegal_state_exception":
+		return e.isOf(missingPipeline) // which another pipeline calls; with 500
 	}
 	return status == http.StatusUnauthorized || status == http.StatusForbidden
+}
+
+// Parts of reasons that tell of the index, where the type of the error does not.
+var (
+	missingPipeline = []string{
+		"pipeline with id [",    // … does not exist: index.default_pipeline or index.final_pipeline
+		"non-existent pipeline", // that a pipeline calls
+	}
+	fullShard  = []string{"Number of documents in shard"} // … exceeds the limit: 2,147,483,519, with those that are deleted and not merged
+	dataStream = []string{"only write ops with an op_type of create are allowed in data streams"}
+	noOneIndex = []string{"no write index is defined for alias"} // the alias stands for several indices, none of them marked for writing
+	ofTheIndex = slices.Concat(missingPipeline, fullShard, dataStream, noOneIndex)
+)
+
+// isOf reports whether the reason holds one of some texts.
+func (e *itemError) isOf(reasons []string) bool {
+	return slices.ContainsFunc(reasons, func(reason string) bool { return strings.Contains(e.Reason, reason) })
 }
 
 // judgeAnswer says what an answer other than 2xx means for the whole bulk request.
@@ -221,7 +288,16 @@ func explain(index string, status int, kind string, e *itemError) (key, text str
 	case "cluster_block_exception":
 		return "index " + index + " is blocked",
 			fmt.Sprintf("%s; hint: make room on the disks if they are full, then take the block off (index.blocks.write, read_only, read_only_allow_delete)", reason)
-	case "illegal_argument_exception":
+	case "illegal_argument_exception", "illegal_state_exception":
+		switch {
+		case e.isOf(missingPipeline):
+			return "index " + index + " has an ingest pipeline that is missing",
+				fmt.Sprintf("%s; hint: PUT /_ingest/pipeline/…, or take it off the index (index.default_pipeline, index.final_pipeline)", reason)
+		case e.isOf(fullShard):
+			return "index " + index + " is full", reason + "; hint: set more number_of_shards in the mapping file, and the index is made anew"
+		case e.isOf(dataStream):
+			return "index " + index + " is a data stream", reason + "; hint: take the data stream's template off our names, and start with --reindex"
+		}
 		return "index " + index + " is not one index", fmt.Sprintf("%s; hint: take the alias off all indices but ours", reason)
 	}
 	switch status {
@@ -229,6 +305,9 @@ func explain(index string, status int, kind string, e *itemError) (key, text str
 		return "search server refuses the credentials", reason + "; hint: correct search.user and search.password, or search.api_key"
 	case 403:
 		return "search server forbids writing to " + index, reason + "; hint: grant the user write, create_index and manage on the index and its alias"
+	}
+	if e != nil { // what cannot be read may be quoted
+		reason = fmt.Sprintf("%d %s: %s", status, kind, withheld(e.text()))
 	}
 	return fmt.Sprintf("search server answers bulk requests with %d", status),
 		reason + "; hint: look for a proxy between, and whether search.urls is the REST port of the cluster"

@@ -2,9 +2,11 @@ package search
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"fmt"
 	"io"
+	"math"
 	"net/http"
 	"strconv"
 	"sync/atomic"
@@ -82,6 +84,33 @@ func (r *bulkRequest) encode(p part) error {
 		} else {
 			r.line = r.line[:0]
 		}
+	}
+	if err := r.gzip.Close(); err != nil {
+		return fmt.Errorf("compress a bulk request: %w", err)
+	}
+	return nil
+}
+
+// encodeProbe makes the body of a request that stores an empty document in the place of op's if
+// that has a sequence number which none comes to.
+func (r *bulkRequest) encodeProbe(op *dbsync.Operation) error {
+	const never = math.MaxInt64 / 2
+	line := append(jsontext.AppendString([]byte(`{"index":{"_id":`), op.ID), `,"routing":`...)
+	line = jsontext.AppendString(line, cmp.Or(op.Routing, op.ID))
+	return r.encodeLines(fmt.Appendf(line, ",\"if_seq_no\":%d,\"if_primary_term\":1}}\n{}\n", int64(never)))
+}
+
+// encodeLines makes the body of lines that are there already.
+func (r *bulkRequest) encodeLines(lines []byte) error {
+	r.body.Reset()
+	r.raw = len(lines)
+	if r.gzip == nil {
+		r.body.Write(lines)
+		return nil
+	}
+	r.gzip.Reset(&r.body)
+	if _, err := r.gzip.Write(lines); err != nil {
+		return fmt.Errorf("compress a bulk request: %w", err)
 	}
 	if err := r.gzip.Close(); err != nil {
 		return fmt.Errorf("compress a bulk request: %w", err)

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"regexp"
 	"slices"
@@ -255,6 +256,32 @@ func TestStatus(t *testing.T) {
 	src.set(func(s *Status) { *s = Status{Slot: "shop"} })
 	if _, body = get(t, start(t, src)+"/status"); !strings.Contains(body, `"indices":[],"alarms":[],"problems":[]`) || strings.Contains(body, "lag_bytes") {
 		t.Errorf("before anything is known: %s", body)
+	}
+}
+
+// Another process is told the alarms, and by whom.
+func TestAsk(t *testing.T) {
+	src := &source{status: working()}
+	src.set(func(s *Status) {
+		s.Alarms = []Alarm{{Key: "no answer", Text: "start it", Since: time.Unix(1_769_860_900, 0).UTC()}}
+	})
+	address := strings.TrimPrefix(start(t, src), "http://")
+	_, port, err := net.SplitHostPort(address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, listen := range []string{address, ":" + port, "0.0.0.0:" + port} {
+		slot, alarms, err := Ask(t.Context(), listen)
+		if err != nil || slot != "shop" || !slices.Equal(alarms, src.Status().Alarms) {
+			t.Errorf("%s: %s, %+v, %v", listen, slot, alarms, err)
+		}
+	}
+	other := httptest.NewServer(http.NotFoundHandler())
+	defer other.Close()
+	for listen, want := range map[string]string{strings.TrimPrefix(other.URL, "http://"): "404", "127.0.0.1:1": "refused", "nowhere": "missing port"} {
+		if _, _, err := Ask(t.Context(), listen); err == nil || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), listen) {
+			t.Errorf("%s: %v, want %q", listen, err, want)
+		}
 	}
 }
 

@@ -102,6 +102,9 @@ func printServers(b *bytes.Buffer, c *mapping.Config, p *prepare.Prepared) {
 	case db.Slot.Exists:
 		fmt.Fprintf(b, "  slot %s is at %s, %s behind the end of the log\n", c.Postgres.Slot, db.Slot.Confirmed, size(db.Slot.Retained))
 	}
+	if db.Standbys != "" {
+		fmt.Fprintf(b, "  %s\n", db.Standbys)
+	}
 	if db.Slot.Active {
 		b.WriteString("  it is in use by another process: run waits until it is free\n")
 	}
@@ -163,6 +166,7 @@ func printIndex(b *bytes.Buffer, p prepare.IndexPlan) error {
 			return err
 		}
 	}
+	printDurability(b, &p)
 	for _, name := range ix.Tables() {
 		if text := mapping.Unfollowed(p.Tables[name]); text != "" {
 			fmt.Fprintf(b, "  %s\n", text)
@@ -184,6 +188,22 @@ func printSurroundings(b *bytes.Buffer, p prepare.IndexPlan) {
 		if gives := t.String(); gives != "" {
 			fmt.Fprintf(b, "  the index template %s gives to its physical indices %s\n", t.Name, gives)
 		}
+	}
+}
+
+// printDurability warns of what the search server may lose of an index.
+func printDurability(b *bytes.Buffer, p *prepare.IndexPlan) {
+	switch {
+	case p.Async != "" && p.Made:
+		fmt.Fprintf(b, "  translog.durability is async: what the search server has answered may be gone after a crash, so run compares the index with its tables each time one of its shards was started again%s\n",
+			withHint(fmt.Sprintf(`PUT /%s/_settings {"index.translog.durability": "request"}`, p.Async)))
+	case p.Async != "":
+		fmt.Fprintf(b, "  translog.durability will be async, by the mapping's settings or a template: what the search server has answered may be gone after a crash, so run compares the index with its tables each time one of its shards was started again%s\n",
+			withHint(fmt.Sprintf("indices.%s.settings: {index.translog.durability: request}", p.Index.Name)))
+	}
+	if p.Blind != nil {
+		fmt.Fprintf(b, "  the cluster does not say when shards are started again, so run compares the index with its tables more often, after each request without an answer: %v%s\n", p.Blind,
+			withHint("grant the user of search.user the privilege monitor on "+p.Index.Name+"-*"))
 	}
 }
 

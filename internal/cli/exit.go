@@ -87,7 +87,7 @@ func explain(err error) []string {
 		}
 		return paragraphs
 	}
-	text, hint := err.Error(), ""
+	text, hint := dbsync.WithoutValues(err), ""
 	if e, ok := errors.AsType[*usageError](err); ok {
 		text = strings.Join(strings.Fields(text), " ") // suggestions come on lines of their own
 		hint = "see " + e.help + " --help"
@@ -105,7 +105,7 @@ func explain(err error) []string {
 		hint = e.Hint()
 	} else if e, ok := errors.AsType[*control.OlderSchemaError](err); ok {
 		hint = e.Hint()
-	} else if is[*dbsync.SlotLostError](err) || is[*dbsync.ClusterChangedError](err) {
+	} else if is[*dbsync.SlotLostError](err) || is[*dbsync.ClusterChangedError](err) || is[*dbsync.SetBackError](err) {
 		hint = "every index has to be filled again: tidemark run --reindex all; or set on_slot_lost: reindex, and it is done without asking"
 	}
 	return []string{"tidemark: " + text + withHint(hint)}

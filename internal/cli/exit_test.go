@@ -46,6 +46,8 @@ func TestExitCodes(t *testing.T) {
 			"tidemark: replication slot s: it is gone; changes after 0/10 are missing\n    hint: every index has to be filled again: tidemark run --reindex all; or set on_slot_lost: reindex, and it is done without asking\n"},
 		{"another cluster", &dbsync.PermanentError{Err: &dbsync.ClusterChangedError{Slot: "s", OldSystem: "1", System: "2"}}, 1,
 			"tidemark: slot s was made in database system 1, this is 2: log positions have started over\n    hint: every index has to be filled again: tidemark run --reindex all; or set on_slot_lost: reindex, and it is done without asking\n"},
+		{"set back", fmt.Errorf("x: %w", &dbsync.SetBackError{Slot: "s", Reason: "a document is ahead"}), 1,
+			"tidemark: x: slot s: the database was set back: a document is ahead: log positions have started over\n    hint: every index has to be filled again: tidemark run --reindex all; or set on_slot_lost: reindex, and it is done without asking\n"},
 		{"index that is not in the file", &service.UnknownIndexError{Name: "x"}, 2, "tidemark: there is no index x in the mapping\n"},
 		{"name taken", &search.NameTakenError{Name: "x"}, 2, ""},
 		{"password", fmt.Errorf("connect: %w", &pgconn.PgError{Code: "28P01", Message: "no"}), 2, ""},

@@ -48,7 +48,7 @@ func whileFollowed(ctx context.Context, config *mapping.Config, indices []*mappi
 	if err := keptEqual(ctx, config, prepared, indices); err != nil {
 		return err
 	}
-	db, err := dbsync.OpenDB(config.Postgres.ConnString())
+	db, err := dbsync.OpenSessions(config.Postgres.ConnString(), dbsync.SessionOptions{Name: "tidemark"})
 	if err != nil {
 		return err
 	}

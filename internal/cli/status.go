@@ -148,7 +148,29 @@ func readStatus(ctx context.Context, config *mapping.Config, log *slog.Logger) (
 		}
 	}
 	r.readCluster(ctx, config, log)
+	r.readAlarms(ctx, config)
 	return r, nil
+}
+
+// readAlarms asks the instance of the slot what holds it up, which may keep it from following the
+// slot. It alone knows, and it may be on another host.
+func (r *statusReport) readAlarms(ctx context.Context, config *mapping.Config) {
+	ctx, cancel := context.WithTimeout(ctx, clusterPatience)
+	defer cancel()
+	slot, alarms, err := admin.Ask(ctx, config.Admin.Listen)
+	if err == nil && slot != r.Slot.Name {
+		err = fmt.Errorf("the instance at %s follows slot %s", config.Admin.Listen, slot)
+	}
+	if err != nil && !r.Slot.Active {
+		return // there is none
+	}
+	if err != nil {
+		r.Notes = append(r.Notes, fmt.Sprintf("what holds the instance up is not known: %v", err))
+		return
+	}
+	for _, a := range alarms {
+		r.Problems = append(r.Problems, fmt.Sprintf("since %s: %s: %s", a.Since.Local().Format(time.DateTime), a.Key, a.Text))
+	}
 }
 
 // readTables reads the catalog about the tables of the mapping, as far as they are there.
@@ -189,6 +211,9 @@ func (r *statusReport) readSlot(ctx context.Context, config *mapping.Config, db 
 	}
 	if found.Lost != nil {
 		r.Problems = append(r.Problems, found.Lost.Error())
+	}
+	if found.Standbys != "" {
+		r.Problems = append(r.Problems, found.Standbys)
 	}
 	return nil
 }

@@ -52,8 +52,9 @@ func again(t *testing.T, server *testenv.SearchServer, sent []*testenv.Request) 
 	}
 }
 
-// TestLateCopies has copies of every request that was sent come again when all is done, in
-// several orders: no document may be another one afterwards.
+// TestLateCopies has every request that was sent come again when all is done, in several orders,
+// also those of a process that was killed, which come for the first time: no document may be another
+// one afterwards.
 func TestLateCopies(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct{ name, change string }{
@@ -85,7 +86,14 @@ func TestLateCopies(t *testing.T) {
 				testenv.WithQuery(`SELECT id::text, tenant, json_build_object('id', id, 'parts', (SELECT coalesce(json_agg(v ORDER BY p.id), '[]') FROM parts p WHERE p.row = r.id)) FROM rows r`))
 			i := s.start(t, "run")
 			s.awaitCaughtUp(t, i)
-			s.db.Exec(t, `UPDATE rows SET v = 'changed once'`, test.change)
+			// What the first process sends does not arrive before everything else is done.
+			away := proxy.Inject(testenv.Answer(http.StatusServiceUnavailable, 0, testenv.Bulk))
+			s.db.Exec(t, `BEGIN; UPDATE rows SET v = 'changed once'; INSERT INTO rows SELECT i, 'x', 'new' FROM generate_series(501, 600) i; COMMIT`)
+			must(t, away.Await(t.Context(), 1))
+			i.kill()
+			away.Lift()
+			s.db.Exec(t, test.change)
+			i = s.start(t, "run")
 			s.awaitCaughtUp(t, i)
 			s.checkSynced(t)
 			i.stop(t)

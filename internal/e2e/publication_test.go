@@ -3,6 +3,7 @@ package e2e
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -139,4 +140,104 @@ func TestPublicationIsPutBack(t *testing.T) {
 			s.checkSynced(t)
 		})
 	}
+}
+
+// listed returns the columns that the publication names of a table, "all" where it names none.
+func (s *setup) listed(ctx context.Context, table string) (columns string, err error) {
+	err = s.db.DB.QueryRowContext(ctx, `SELECT coalesce((SELECT string_agg(a.attname, ' ' ORDER BY a.attnum) FROM pg_attribute a WHERE a.attrelid = r.prrelid AND a.attnum = ANY (r.prattrs)), 'all')
+		FROM pg_publication_rel r WHERE r.prrelid = $1::regclass`, table).Scan(&columns)
+	return columns, err
+}
+
+func (s *setup) awaitListed(t testing.TB, i *instance, table, want string) {
+	t.Helper()
+	i.poll(t, "the columns "+want+" are published", func(ctx context.Context) error {
+		if columns, err := s.listed(ctx, table); err != nil || columns != want {
+			return fmt.Errorf("it is %s, %v", columns, err)
+		}
+		return nil
+	})
+}
+
+// TestUnusedColumnOfAnySize has a value in a column that no document uses, and that as text is larger
+// than a message of Postgres can be: the stream goes on.
+func TestUnusedColumnOfAnySize(t *testing.T) {
+	t.Parallel()
+	s := newSetup(t, shared(t))
+	s.needVersion(t, 15)
+	s.db.Exec(t, `CREATE TABLE docs (id int PRIMARY KEY, title varchar(100), note text, file bytea)`,
+		`INSERT INTO docs SELECT i, 'title ' || i, 'note', 'file' FROM generate_series(1, 200) i`,
+		`CREATE TABLE other (id int PRIMARY KEY, doc_id int, v text, junk text)`, `INSERT INTO other SELECT i, i, 'v', 'junk' FROM generate_series(1, 200) i`)
+	s.index("docs", "docs", `, fields: [id, title]`, testenv.WithQuery(`SELECT id, json_build_object('id', id, 'title', title) FROM docs`))
+	s.index("other", "other", `, fields: [id], include: {doc: {table: docs, on: {doc_id: id}, value: title}}`,
+		testenv.WithQuery(`SELECT id, json_build_object('id', id, 'doc', (SELECT title FROM docs d WHERE d.id = doc_id)) FROM other`))
+	i := s.start(t, "run")
+	s.awaitComplete(t, i)
+	s.awaitListed(t, i, "docs", "id title")
+	s.awaitListed(t, i, "other", "all") // nothing in it can be too large
+	s.db.Exec(t, `INSERT INTO docs (id, title, file) VALUES (1001, 'large', convert_to(repeat('x', 540000000), 'UTF8'))`,
+		`UPDATE docs SET title = 'later' WHERE id = 1001 OR id % 2 = 0`, `DELETE FROM docs WHERE id = 7`, `UPDATE other SET doc_id = 1001 WHERE id = 3`)
+	s.awaitCaughtUp(t, i)
+	s.checkSynced(t)
+	docs := s.physicalName(t, "docs")
+
+	// What is written before the mapping is edited does not have the columns that it takes then.
+	s.db.Exec(t, `UPDATE docs SET file = 'small' WHERE id = 1001`)
+	i.stop(t)
+	s.db.Exec(t, `UPDATE docs SET title = 'while nobody listens', file = 'other' WHERE id % 3 = 0`, `INSERT INTO docs VALUES (2001, 'new', 'n', 'new')`)
+	s.index("docs", "docs", `, fields: [id, title, file]`, testenv.WithQuery(`SELECT id, json_build_object('id', id, 'title', title, 'file', encode(file, 'base64')) FROM docs`))
+	i = s.start(t, "run")
+	i.awaitLog(t, "following the slot")
+	s.awaitListed(t, i, "docs", "all")
+	s.db.Exec(t, `UPDATE docs SET file = 'after' WHERE id % 5 = 0`)
+	s.awaitComplete(t, i)
+	s.awaitCaughtUp(t, i)
+	s.checkSynced(t)
+	if s.physicalName(t, "docs") == docs {
+		t.Error("the edited index is not rebuilt")
+	}
+	docs = s.physicalName(t, "docs")
+	other := s.physicalName(t, "other")
+
+	// Back again: the columns go out when the documents in use are not made of them any more.
+	s.index("docs", "docs", `, fields: [id, title]`, testenv.WithQuery(`SELECT id, json_build_object('id', id, 'title', title) FROM docs`))
+	s.write(t)
+	i.hangup(t)
+	s.awaitListed(t, i, "docs", "id title")
+	s.db.Exec(t, `UPDATE docs SET title = 'back' WHERE id % 7 = 0`)
+	s.awaitCaughtUp(t, i)
+	s.checkSynced(t)
+	if s.physicalName(t, "docs") == docs {
+		t.Error("the edited index is not rebuilt")
+	}
+	docs = s.physicalName(t, "docs")
+
+	// A list keeps columns from being altered. As docs/publication.md says it is taken away and put
+	// back without a rebuild.
+	const alter = `ALTER TABLE docs ALTER COLUMN title TYPE varchar(200)`
+	if _, err := s.db.DB.ExecContext(t.Context(), alter); err == nil {
+		t.Error("Postgres changes the type of a column that the publication names")
+	}
+	lists := func(policy, docs, other string) {
+		t.Helper()
+		s.postgres = ", publish_columns: " + policy
+		s.write(t)
+		i.hangup(t)
+		s.awaitListed(t, i, "docs", docs)
+		s.awaitListed(t, i, "other", other)
+		s.db.Exec(t, `UPDATE docs SET title = 'with `+policy+`' WHERE id % 3 = 0`, `UPDATE other SET junk = 'x', doc_id = 2001 WHERE id = 5`)
+		s.awaitCaughtUp(t, i)
+		s.checkSynced(t)
+	}
+	lists("used", "id title", "id doc_id")
+	lists("all", "all", "all")
+	if s.physicalName(t, "docs") != docs || s.physicalName(t, "other") != other {
+		t.Error("an index is rebuilt because the publication names other columns of its tables")
+	}
+	if strings.Contains(i.log(), "unproven") {
+		t.Error("an index is compared because the publication names other columns of its tables")
+	}
+	s.db.Exec(t, alter, `UPDATE docs SET title = 'altered' WHERE id % 2 = 1`)
+	s.awaitCaughtUp(t, i)
+	s.checkSynced(t)
 }

@@ -45,7 +45,11 @@ func newSetup(t testing.TB, search *testenv.SearchServer) *setup {
 
 func newSetupOn(t testing.TB, postgres *testenv.Postgres, search *testenv.SearchServer) *setup {
 	t.Helper()
-	db := postgres.NewDatabase(t)
+	return newSetupFor(t, postgres.NewDatabase(t), search)
+}
+
+func newSetupFor(t testing.TB, db *testenv.Database, search *testenv.SearchServer) *setup {
+	t.Helper()
 	return &setup{
 		db: db, search: search, postgresURL: db.URL, searchURL: search.URL, adminListen: "127.0.0.1:0", slot: db.Unique("slot"), prefix: search.NewPrefix(t),
 		indices: make(map[string]string), options: make(map[string][]testenv.CheckOption), tables: make(map[string]string),

@@ -53,7 +53,7 @@ type dump struct {
 }
 
 // steps is how many there are in all, of both parts of the control schema.
-const steps = 8
+const steps = 9
 
 // A fate of a rebuild that was under way.
 type fate int
@@ -98,6 +98,7 @@ func TestUpgrade(t *testing.T) {
 		{number: "11", requests: true, more: dropPartition},
 		{number: "12", requests: true, more: onlyLookedAt},
 		{number: "13", requests: true, done: 3},
+		{number: "14", requests: true, done: 6},
 	} {
 		if d.requests {
 			d.rebuilt = all(requested, "events")

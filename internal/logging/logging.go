@@ -3,6 +3,9 @@
 // Secrets must not be passed to a logger at all. This package is the second line of
 // defence: an attribute whose name speaks of a secret, a group of such a name, and the
 // user part of a URL are masked wherever they turn up.
+//
+// Nor do values of rows come into a log. An error shows what [dbsync.WithoutValues] leaves of it;
+// in texts, what servers quote of values is cut off.
 package logging
 
 import (
@@ -12,6 +15,8 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+
+	"tidemark/dbsync"
 )
 
 // mask is what is written for a secret.
@@ -63,6 +68,14 @@ func withoutSecrets(text string) string {
 	return text
 }
 
+// quotes finds in any text where servers are known to quote values.
+var quotes = regexp.MustCompile(`(?i)(Preview of field's value:|For input string:|Key \([^)]*\)=|Failing row contains|invalid input (?:syntax|value) for [^:]*:|could not parse (?:input|date field)|failed to parse (?:date field|value)|Unrecognized token)[\s\S]*`)
+
+// withoutQuotes cuts off a text where a server quotes a value: nobody knows where the value ends.
+func withoutQuotes(text string) string {
+	return quotes.ReplaceAllString(text, "$1 [value withheld]")
+}
+
 // replace is called for every attribute that is not a group, the message among them.
 func replace(groups []string, a slog.Attr) slog.Attr {
 	if isSecret(a.Key) {
@@ -73,13 +86,13 @@ func replace(groups []string, a slog.Attr) slog.Attr {
 	}
 	switch a.Value.Kind() {
 	case slog.KindString:
-		a.Value = slog.StringValue(withoutSecrets(a.Value.String()))
+		a.Value = slog.StringValue(withoutQuotes(withoutSecrets(a.Value.String())))
 	case slog.KindDuration:
 		a.Value = slog.StringValue(a.Value.Duration().String())
 	case slog.KindAny:
 		switch v := a.Value.Any().(type) {
 		case error:
-			a.Value = slog.StringValue(withoutSecrets(v.Error()))
+			a.Value = slog.StringValue(withoutQuotes(withoutSecrets(dbsync.WithoutValues(v))))
 		case *url.URL:
 			if v != nil {
 				a.Value = slog.StringValue(v.Redacted())

@@ -2,11 +2,16 @@ package logging
 
 import (
 	"errors"
+	"fmt"
 	"log/slog"
 	"net/url"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"tidemark/indexer/search"
 )
 
 func TestNew(t *testing.T) {
@@ -71,6 +76,34 @@ func TestHarmlessTextStays(t *testing.T) {
 	} {
 		if got := withoutSecrets(text); got != text {
 			t.Errorf("%q became %q", text, got)
+		}
+	}
+}
+
+// What servers say of the values of rows is not logged, in errors however they are wrapped and in
+// texts.
+func TestValuesAreWithheld(t *testing.T) {
+	const canary = "S3cr3tCanary"
+	refused := &search.DocError{Index: "i", ID: "7", Status: 400, Type: "mapper_parsing_exception", Reason: "failed to parse field [n] of type [integer]. Preview of field's value: '" + canary + "'"}
+	server := &pgconn.PgError{Severity: "ERROR", Code: "22P02", Message: `invalid input syntax for type integer: "` + canary + `"`}
+	for _, attr := range []slog.Attr{
+		slog.Any("reason", refused),
+		slog.Any("error", fmt.Errorf("2 documents were refused, the first: %w: %w", refused, errors.New("stopped"))),
+		slog.Any("error", errors.Join(errors.New("first"), fmt.Errorf("read: %w", server))),
+		slog.Group("batch", slog.Any("error", server)),
+		slog.String("detail", server.Error()),
+		slog.String("detail", refused.Error()),
+		slog.String("detail", "ERROR: duplicate key; Key (email)=("+canary+") already exists."),
+		slog.String("detail", "Failing row contains (1, "+canary+")."),
+		slog.String("detail", `caused by: For input string: "`+canary+`"`),
+		slog.Any("error", errors.New("made of text: "+server.Error())),
+	} {
+		for _, terminal := range []bool{true, false} {
+			var out strings.Builder
+			New(&out, terminal, slog.LevelDebug).LogAttrs(t.Context(), slog.LevelDebug, "message", attr)
+			if strings.Contains(out.String(), canary) {
+				t.Errorf("%s", out.String())
+			}
 		}
 	}
 }

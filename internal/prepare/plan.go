@@ -1,8 +1,13 @@
 package prepare
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"fmt"
+	"time"
+
+	"github.com/jackc/pglogrepl"
 
 	"tidemark/dbsync"
 	"tidemark/indexer/search"
@@ -44,6 +49,14 @@ type IndexPlan struct {
 	// Need is what the index needs to be as the mapping has it.
 	Need reindex.Need
 
+	// Async is the physical index in use, or the one that is to be made, where its translog.durability
+	// is async; "" where it is not. Made says that it is there.
+	Async string
+	Made  bool
+
+	// Blind is why it will not be seen that shards of the index were started again; nil if it will.
+	Blind error
+
 	// Rows is about how many rows the tables have, -1 if that is not known. RowsPerSecond is
 	// how fast the last backfill was, 0 if there was none.
 	Rows          int64
@@ -75,9 +88,7 @@ func (p *Prepared) Plan(ctx context.Context, c *mapping.Config) ([]IndexPlan, er
 				plan.RowsPerSecond = float64(st.Done) / took
 			}
 		}
-		generation, err := reindex.Generation(ix, func(name catalog.TableName) (string, error) {
-			return dbsync.TableGeneration(ctx, p.db, p.Database.Generation, c.Postgres.Publication, name.Schema, name.Name)
-		})
+		generation, err := p.generation(ctx, c, ix)
 		if err != nil {
 			return nil, err
 		}
@@ -88,6 +99,9 @@ func (p *Prepared) Plan(ctx context.Context, c *mapping.Config) ([]IndexPlan, er
 		}
 		if err == nil {
 			err = p.surroundings(ctx, &plan)
+		}
+		if err == nil {
+			err = p.durability(ctx, &plan)
 		}
 		if err != nil {
 			return nil, fmt.Errorf("index %s: %w", ix.Name, err)
@@ -111,6 +125,74 @@ func (p *Prepared) surroundings(ctx context.Context, plan *IndexPlan) (err error
 		if own, ok := i.Aliases[plan.Index.Name]; ok && own.String() != "" {
 			plan.Kept[plan.Index.Name] = own
 		}
+	}
+	return nil
+}
+
+// durability finds out whether what the search server answers of an index may be gone after a restart,
+// and whether a restart will be seen. A cluster that does not let this user ask for the former is
+// taken for one that has the default.
+func (p *Prepared) durability(ctx context.Context, plan *IndexPlan) error {
+	physical := cmp.Or(plan.Live, plan.Building)
+	var durability search.Durability
+	var err error
+	if plan.Made = physical != "" && plan.Need.Backfill == ""; plan.Made {
+		if durability, err = p.Client.Durability(ctx, physical); err == nil {
+			_, plan.Blind = p.Client.Recoveries(ctx, physical)
+		}
+	} else if plan.Need.Hold == "" {
+		var body []byte
+		if body, err = plan.Index.Body(p.Tables); err != nil {
+			return err
+		}
+		physical, _ = search.PhysicalName(plan.Index.Name, time.Now())
+		durability, err = p.Client.DurabilityOfNew(ctx, physical, body)
+	}
+	if durability == search.DurableAsync {
+		plan.Async = physical
+	}
+	for _, err := range []error{err, plan.Blind} {
+		if err != nil && !dbsync.IsPermanent(err) {
+			return err
+		}
+	}
+	return nil
+}
+
+// generation returns that of the tables of an index.
+func (p *Prepared) generation(ctx context.Context, c *mapping.Config, ix *mapping.Index) (string, error) {
+	return reindex.Generation(ix, func(name catalog.TableName) (string, error) {
+		return dbsync.TableGeneration(ctx, p.db, p.Database.Generation, c.Postgres.Publication, name.Schema, name.Name)
+	})
+}
+
+// checkNewest finds out whether documents are ahead of the log: the database was set back then, which
+// is a loss that the database itself does not show.
+func (p *Prepared) checkNewest(ctx context.Context, c *mapping.Config) error {
+	if !p.Control.Readable || p.Database.Lost != nil {
+		return nil
+	}
+	states := control.NewStates(p.db, c.Postgres.ControlSchema)
+	for _, ix := range c.Indices {
+		st, err := states.Read(ctx, ix.Name)
+		if err != nil {
+			return err
+		}
+		generation, err := p.generation(ctx, c, ix)
+		if err != nil {
+			return err
+		}
+		err = reindex.CheckNewest(ctx, p.Client, st, generation, func(ctx context.Context, version pglogrepl.LSN, what string) error {
+			return dbsync.CheckSetBack(ctx, p.db, c.Postgres.Slot, version, what)
+		})
+		if setBack, ok := errors.AsType[*dbsync.SetBackError](err); ok {
+			p.Database.Lost = setBack
+			return nil
+		}
+		if err != nil && dbsync.IsPermanent(err) {
+			return fmt.Errorf("index %s: %w", ix.Name, err)
+		}
+		// What does not answer now is asked again when the slot is ours.
 	}
 	return nil
 }

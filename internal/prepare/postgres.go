@@ -16,17 +16,19 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
-	"github.com/jackc/pgx/v5/stdlib"
 
+	"tidemark/dbsync"
 	"tidemark/indexer/retry"
 	"tidemark/mapping"
 	"tidemark/mapping/catalog"
 )
 
 const (
-	attemptTimeout = 10 * time.Second
-	minPause       = 200 * time.Millisecond
-	maxPause       = 5 * time.Second
+	minPause = 200 * time.Millisecond
+	maxPause = 5 * time.Second
+
+	// statementTimeout bounds what is asked of the catalog before the start.
+	statementTimeout = 30 * time.Second
 )
 
 // An UnreachableError says that Postgres did not answer for as long as it was waited
@@ -59,15 +61,10 @@ func connectPostgres(ctx context.Context, c *mapping.Config, log *slog.Logger, p
 	if err != nil {
 		return nil, mapping.Problems{unreadable(c, err)}
 	}
-	config.ConnectTimeout = attemptTimeout
-	// A policy that hides rows gives an error, as it will for the backfill.
-	config.RuntimeParams["row_security"] = "off"
-	config.RuntimeParams["statement_timeout"] = "30s"
-	config.RuntimeParams["jit"] = "off" // see dbsync: it takes longer than what it would speed up
-	if config.RuntimeParams["application_name"] == "" {
-		config.RuntimeParams["application_name"] = "tidemark"
+	db, err := dbsync.OpenSessions(c.Postgres.ConnString(), dbsync.SessionOptions{Name: "tidemark", StatementTimeout: statementTimeout})
+	if err != nil {
+		return nil, mapping.Problems{unreadable(c, err)}
 	}
-	db := stdlib.OpenDB(*config)
 	db.SetMaxOpenConns(1)
 	db.SetConnMaxIdleTime(time.Minute) // run needs it no more
 
@@ -111,6 +108,9 @@ func connectProblem(c *mapping.Config, config *pgx.ConnConfig, err error) (mappi
 			}
 		}
 		return urlKey(c)
+	}
+	if problem := dbsync.SessionProblem(err); problem != nil {
+		return c.Problem(at("postgres.url", "postgres.host"), problem.Hint, "%s", problem.Reason()), true
 	}
 	if server, ok := errors.AsType[*pgconn.PgError](err); ok {
 		said := "Postgres says: " + server.Message

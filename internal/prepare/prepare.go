@@ -83,6 +83,9 @@ func prepare(ctx context.Context, c *mapping.Config, log *slog.Logger, patience 
 	}
 	err := join(databaseErr, clusterErr)
 	if err == nil {
+		err = p.checkNewest(ctx, c)
+	}
+	if err == nil {
 		err = p.claim(ctx, c, patience)
 	}
 	if err != nil {
@@ -131,7 +134,7 @@ func SyncerOptions(c *mapping.Config, tables catalog.Tables, log *slog.Logger) [
 		dbsync.WithReplicationSlot(c.Postgres.Slot),
 		dbsync.WithPublication(c.Postgres.Publication),
 		dbsync.WithCtrlNamespace(c.Postgres.ControlSchema),
-		dbsync.ForTables(tables.Published()...),
+		dbsync.ForTables(c.Postgres.PublishColumns.Published(c.Indices, tables)...),
 		dbsync.WithLogger(log),
 	}
 	if c.Postgres.EventTriggers {

@@ -328,3 +328,21 @@ func TestAlteredMeanwhile(t *testing.T) {
 		t.Error("the tables are those from before the migration")
 	}
 }
+
+// TestConnectionPooler has PgBouncer before the database: it is a mistake in the file, said at once and with
+// its line.
+func TestConnectionPooler(t *testing.T) {
+	db := testenv.NewDatabase(t)
+	for _, settings := range []map[string]string{{"pool_mode": "session"}, {"pool_mode": "transaction"}} {
+		c := config(t, db.Postgres.NewPgBouncer(t, settings).URL(db.URL), "http://127.0.0.1:1", "a")
+		start := time.Now()
+		_, err := connectPostgres(t.Context(), c, logger(t), time.Minute)
+		problems, ok := errors.AsType[mapping.Problems](err)
+		if !ok || len(problems) != 1 || problems[0].Line != 1 || !strings.Contains(problems[0].Text, "pooler") || !strings.Contains(problems[0].Hint, "Postgres itself") {
+			t.Errorf("%s: got %v", settings["pool_mode"], err)
+		}
+		if took := time.Since(start); took > 20*time.Second {
+			t.Errorf("%s: it took %s to say so", settings["pool_mode"], took)
+		}
+	}
+}

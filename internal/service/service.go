@@ -117,6 +117,9 @@ func (s *Service) open(ctx context.Context) (err error) {
 	if s.o.SlotTimeout > 0 {
 		options = append(options, dbsync.WithSlotTimeout(s.o.SlotTimeout))
 	}
+	if setBack, ok := errors.AsType[*dbsync.SetBackError](s.found.Database.Lost); ok {
+		options = append(options, dbsync.WithLoss(setBack)) // what only the indices show
+	}
 	if slices.Contains(s.o.Reindex, "all") {
 		options = append(options, dbsync.WithNewSlot()) // a slot that was lost is no loss then
 	}
@@ -131,8 +134,12 @@ func (s *Service) open(ctx context.Context) (err error) {
 	// Nothing is changed in the cluster by who may not have the slot any more.
 	client := s.found.Client.Fenced(s.syncer.HoldsSlot)
 	s.bulk, err = search.NewBulk(client, search.BulkOptions{
-		Requests: c.Search.Bulk.Requests, Bytes: c.Search.Bulk.Bytes, Documents: c.Search.Bulk.Documents,
-		OnRefused: s.refused, Observe: s.observe, Alarm: s.alarm, Logger: log,
+		Requests: c.Search.Bulk.Requests, Bytes: c.Search.Bulk.Bytes, Documents: c.Search.Bulk.Documents, PoisonAfter: c.Search.Bulk.PoisonAfter,
+		Newer: func(ctx context.Context, op *dbsync.Operation, version int64) error {
+			return s.manager.Newer(ctx, op, version)
+		},
+		Unanswered: func(ops []dbsync.Operation) { s.manager.Unanswered(ops) },
+		OnRefused:  s.refused, Observe: s.observe, Alarm: s.alarm, Logger: log,
 	})
 	if err != nil {
 		return err
@@ -151,6 +158,9 @@ func (s *Service) open(ctx context.Context) (err error) {
 		Missed: func(ctx context.Context, d *indexer.Documents, why *indexer.UnfitError) error {
 			return s.manager.Missed(ctx, d, why)
 		},
+		Doubted: func(ctx context.Context, d *indexer.Documents, why string) error {
+			return s.manager.Doubted(ctx, d, why)
+		},
 		Tied: func(ctx context.Context) error { return s.manager.Tied(ctx) },
 		Announced: func(xid uint32) {
 			log.Debug("an event trigger announces a change of the catalog", "xid", xid)
@@ -158,8 +168,8 @@ func (s *Service) open(ctx context.Context) (err error) {
 		},
 	})
 	s.manager = reindex.New(reindex.Options{
-		Syncer: s.syncer, Client: client, DeadLetters: s.dead, Alarm: s.alarm, States: states, Requests: requests, Proofs: control.NewProofs(s.syncer.DB(), c.Postgres.ControlSchema), Verify: c.Verify, Keep: s.handler.Add,
-		Schema: c.Postgres.ControlSchema, Slot: c.Postgres.Slot, Publication: c.Postgres.Publication, Changed: s.recheck,
+		Syncer: s.syncer, Client: client, DeadLetters: s.dead, Alarm: s.alarm, States: states, Requests: requests, Proofs: control.NewProofs(s.syncer.DB(), c.Postgres.ControlSchema), Recoveries: control.NewRecoveries(s.syncer.DB(), c.Postgres.ControlSchema), Verify: c.Verify, Keep: s.handler.Add,
+		Schema: c.Postgres.ControlSchema, Slot: c.Postgres.Slot, Publication: c.Postgres.Publication, Columns: c.Postgres.PublishColumns, Changed: s.recheck,
 		Documents: documents, Catalog: s.catalog, Logger: log,
 		Rebuild: func(name string) bool {
 			return slices.Contains(s.o.Reindex, name) || slices.Contains(s.o.Reindex, "all")
@@ -259,6 +269,7 @@ func (s *Service) run(ctx context.Context) error {
 	}
 	parts.Go(func() { s.countLetters(run) })
 	parts.Wait()
+	s.end(ctx)
 	// The first that ended has given the reason. Who waited for the Syncer may have ended
 	// before it, because of it.
 	switch cause := context.Cause(run); {
@@ -268,6 +279,18 @@ func (s *Service) run(ctx context.Context) error {
 		return followed
 	default:
 		return cause
+	}
+}
+
+// endTimeout bounds what is noted at the end.
+const endTimeout = time.Second
+
+// end notes that nothing is under way any more. Where that fails, the next start takes it for a crash.
+func (s *Service) end(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), endTimeout)
+	defer cancel()
+	if err := s.manager.End(ctx); err != nil {
+		s.o.Logger.Warn("the end was not noted", "error", err)
 	}
 }
 

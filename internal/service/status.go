@@ -2,10 +2,12 @@ package service
 
 import (
 	"context"
+	"fmt"
 	"sync"
 	"sync/atomic"
 	"time"
 
+	"tidemark/dbsync"
 	"tidemark/indexer/search"
 	"tidemark/internal/admin"
 	"tidemark/internal/version"
@@ -26,7 +28,7 @@ func (s *Service) Status() admin.Status {
 		QueueMessages: int64(stream.Messages), QueueBytes: int64(stream.Bytes),
 	}
 	if failure := s.failure.Load(); failure != nil {
-		status.Failure = (*failure).Error()
+		status.Failure = dbsync.WithoutValues(*failure)
 	}
 	status.ReadyWhileUnproven = s.config.Verify.ReadyWhileUnproven
 	for _, ix := range s.config.Indices {
@@ -37,6 +39,12 @@ func (s *Service) Status() admin.Status {
 	}
 	if wait := stream.LockWait; wait != nil {
 		status.Alarms = append(status.Alarms, admin.Alarm{Key: "wait for a lock", Text: wait.Text, Since: wait.Since})
+	}
+	if wait := stream.StandbyWait; wait != nil {
+		status.Alarms = append(status.Alarms, admin.Alarm{Key: "wait for standbys", Text: wait.Text, Since: wait.Since})
+	}
+	for _, trouble := range stream.Troubles {
+		status.Alarms = append(status.Alarms, admin.Alarm{Key: trouble.What, Text: fmt.Sprintf("failed %d times in a row: %s", trouble.Times, trouble.Err), Since: trouble.Since})
 	}
 	counts := s.bulk.Stats()
 	status.Bulk = admin.Bulk{

@@ -3,6 +3,7 @@ package catalog
 import (
 	"cmp"
 	"slices"
+	"strings"
 )
 
 // A Child is a table that inherits from another one, or from one that does.
@@ -67,17 +68,26 @@ func (t *Table) SameChildren(before *Table) bool {
 
 // Published returns the names, for a statement and in order, of what a publication has to name so
 // that changes of all rows of the tables are published. Children that cannot be in one are left
-// out, see [Tables.Unpublishable].
-func (ts Tables) Published() []string {
+// out, see [Tables.Unpublishable]. Behind the name of a table that is in only, and of its children,
+// are the columns that only has of it: public.t ("id", "title").
+func (ts Tables) Published(only map[TableName][]string) []string {
 	var names []string
-	for _, t := range ts {
+	for name, t := range ts {
 		if t == nil {
 			continue
 		}
-		names = append(names, t.SQL())
+		list := ""
+		if columns := only[name]; len(columns) > 0 {
+			quoted := make([]string, len(columns))
+			for i, c := range columns {
+				quoted[i] = QuoteIdent(c)
+			}
+			list = " (" + strings.Join(quoted, ", ") + ")"
+		}
+		names = append(names, t.SQL()+list)
 		for i := range t.Children {
 			if c := &t.Children[i]; t.WithChildren && c.Publishable() {
-				names = append(names, c.SQL())
+				names = append(names, c.SQL()+list)
 			}
 		}
 	}

@@ -28,7 +28,7 @@ const (
 	Unlogged    DifferenceKind = "unlogged"    // the log does not carry it any more
 	Logged      DifferenceKind = "logged"      // the log carries it again
 	Touched     DifferenceKind = "touched"     // what the catalog says of a column's type was written anew and is the same: altered, and altered back
-	Republished DifferenceKind = "republished" // the publication was altered, or how it has the table: changes may have been left out
+	Republished DifferenceKind = "republished" // the publication was altered: changes may have been left out
 	Unknown     DifferenceKind = "not noted"   // by an earlier version: what would tell
 )
 
@@ -131,7 +131,7 @@ func (t *Table) Differences(before *Table) []Difference {
 	if t.Unlogged != before.Unlogged {
 		add(oneOf(t.Unlogged, Unlogged, Logged), "")
 	}
-	if t.Published != before.Published && t.Published != "" && before.Published != "" {
+	if t.Published != "" && before.Published != "" && !samePublication(t.Published, before.Published) {
 		add(Republished, "")
 	}
 	switch {
@@ -144,6 +144,17 @@ func (t *Table) Differences(before *Table) []Difference {
 		return slices.Index(DifferenceKinds, a.Kind) - slices.Index(DifferenceKinds, b.Kind)
 	})
 	return found
+}
+
+// samePublication reports whether a publication is as before, as [Table.Published] has it. Earlier
+// versions noted more behind blanks, also how it had the table; of that the publication's own row counts.
+func samePublication(now, before string) bool {
+	if !strings.Contains(before, ".") {
+		fields := append(strings.Fields(before), "", "")
+		now, _, _ = strings.Cut(now, " ")
+		return now == fields[0]+"."+fields[1]
+	}
+	return now == before
 }
 
 // Same reports whether nothing is different about the table since it was as before, nor about its

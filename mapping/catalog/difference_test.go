@@ -66,6 +66,8 @@ var alterations = []struct {
 	{`alter table t rename v to x; alter table t rename x to v`, ``},
 	{`alter type mood rename value 'sad' to 'x'; alter type mood rename value 'x' to 'sad'`, `column m touched; column ms touched`},
 	{`alter type pair rename attribute a to x; alter type pair rename attribute x to a`, `column p touched`},
+	{`alter publication pub set (publish = 'insert'); alter publication pub set (publish = 'insert, update, delete, truncate')`, `republished`},
+	{`alter publication pub drop table t; alter publication pub add table t`, ``}, // see dbsync.TableGeneration
 	{`alter table t rename to u`, `gone`},
 	{`drop table t`, `gone`},
 	{`create schema s; alter table t set schema s`, `gone`},
@@ -124,6 +126,31 @@ func TestDifferences(t *testing.T) {
 			t.Errorf("%s: the digest is as before", test.alter)
 		} else if quiet := strings.HasPrefix(test.alter, "insert") || strings.HasPrefix(test.alter, "analyze") || strings.HasPrefix(test.alter, "vacuum t"); quiet && now != was {
 			t.Errorf("%s: the digest is another one", test.alter)
+		}
+	}
+}
+
+// What an earlier version noted of the publication said more, also how it had the table.
+func TestDifferencesOfPublications(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		now, before string
+		want        bool
+	}{
+		{"16400.750", "16400.750", false},
+		{"16400.750 16500", "16400.750 16500", false},
+		{"16400.750 16500", "16400.750", true},
+		{"16400.751", "16400.750", true},
+		{"", "16400.750", false},
+		{"16400.750", "", false},
+		{"16400.750", "16400 750 16405 760", false},
+		{"16400.750 16500", "16400 750 16500", false},
+		{"16400.751", "16400 750 16405 760", true},
+		{"16401.750", "16400 750", true},
+	} {
+		now, before := &catalog.Table{Published: test.now}, &catalog.Table{Published: test.before}
+		if got := len(now.Differences(before)) > 0; got != test.want {
+			t.Errorf("%q after %q is different: %v", test.now, test.before, got)
 		}
 	}
 }

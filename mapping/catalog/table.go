@@ -45,8 +45,9 @@ type Table struct {
 	Partitioned   bool       // the table is the root of partitions and has no rows of its own
 	File          string     // pg_class.relfilenode, and that of its TOAST table: another one when the table was rewritten; "" of a partitioned one
 	Root          TableName  // the partitioned table at the top of which this one is a partition; zero: none
-	Published     string     // another text when the publication was altered, or how it has the table; "": there is none, or it was not asked for
+	Published     string     // another text when the publication was altered, but for the tables in it, see [dbsync.TableGeneration]; "": there is none, or it was not asked for
 	EstimatedRows int64      // pg_class.reltuples, of all partitions; -1: never analyzed
+	Listed        []string   // publications that name columns of it: Postgres refuses updates while the replica identity has another one. They are not stored
 
 	// Children are the tables that inherit from it, at any distance, ordered by name, without the
 	// temporary ones of sessions; none of a partitioned one. They are not stored with the rest.
@@ -273,11 +274,12 @@ WITH RECURSIVE rel AS MATERIALIZED (
 )
 SELECT pg_catalog.json_build_object(
 	'oid', rel.oid::bigint,
-	'published', coalesce((SELECT p.oid::text || ' ' || p.xmin || coalesce(' ' || r.oid || ' ' || r.xmin, '') || coalesce((
+	'published', coalesce((SELECT p.oid::text || '.' || p.xmin || coalesce((
 			SELECT pg_catalog.string_agg(' ' || d.objid, '' ORDER BY d.objid) FROM pg_catalog.pg_depend d -- the schemas that it is for; Postgres 14 has none
 			WHERE d.refclassid = 'pg_catalog.pg_publication'::pg_catalog.regclass AND d.refobjid = p.oid AND d.classid = pg_catalog.to_regclass('pg_catalog.pg_publication_namespace')), '')
-		FROM pg_catalog.pg_publication p LEFT JOIN pg_catalog.pg_publication_rel r ON r.prpubid = p.oid AND r.prrelid = rel.oid
-		WHERE p.pubname = $3), ''),
+		FROM pg_catalog.pg_publication p WHERE p.pubname = $3), ''),
+	'listed', (SELECT pg_catalog.json_agg(p.pubname ORDER BY p.pubname) FROM pg_catalog.pg_publication_rel r JOIN pg_catalog.pg_publication p ON p.oid = r.prpubid
+		WHERE r.prrelid = rel.oid AND pg_catalog.to_jsonb(r) ->> 'prattrs' IS NOT NULL), -- Postgres 14 has none
 	'schema', rel.nspname,
 	'name', rel.relname,
 	'kind', rel.relkind::text,
@@ -314,6 +316,7 @@ type tableAnswer struct {
 	Unlogged    bool
 	File        string
 	Published   string
+	Listed      []string
 	Root        TableName
 	RowSecurity bool
 	User        string
@@ -422,7 +425,7 @@ func (a *tableAnswer) isTable() bool { return a.Kind == "r" || a.Kind == "p" }
 // table makes the table of an answer.
 func (a *tableAnswer) table() (*Table, error) {
 	t := &Table{
-		OID: a.OID, Schema: a.Schema, Name: a.Name, File: a.File, Published: a.Published,
+		OID: a.OID, Schema: a.Schema, Name: a.Name, File: a.File, Published: a.Published, Listed: a.Listed,
 		PrimaryKey: a.PrimaryKey, KeyDeferrable: a.KeyDeferrable, Unique: a.Unique,
 		RowSecurity: a.RowSecurity, User: a.User, Unlogged: a.Unlogged, Partitioned: a.Kind == "p", Root: a.Root,
 		Identity:      commonIdentity(IdentityKind(a.Identity[0]), a.Leaves),

@@ -192,3 +192,16 @@ func (s *typeSet) resolve(oid uint32, typmod int32) (*Type, error) {
 	s.types[key] = t
 	return t, nil
 }
+
+// byteaOID is the oid of bytea.
+const byteaOID = 17
+
+// HoldsBytes reports whether the type is bytea, or made of it. In text form such a value is twice as
+// large as it is, and from 512 MiB on larger than Postgres can put into a message: no other type
+// is stored in less than it is written in.
+func (t *Type) HoldsBytes() bool {
+	if t == nil {
+		return false
+	}
+	return t.OID == byteaOID || t.Elem.HoldsBytes() || t.Base.HoldsBytes() || slices.ContainsFunc(t.Attributes, func(a Attribute) bool { return a.Type.HoldsBytes() })
+}

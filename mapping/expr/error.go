@@ -83,5 +83,15 @@ func runError(err error) error {
 	if !errors.As(err, &fe) {
 		return err
 	}
-	return fmt.Errorf("%s %s", strings.ToValidUTF8(oneLine(fe.Message), ""), place(fe))
+	return &RunError{Text: strings.ToValidUTF8(oneLine(fe.Message), ""), Place: place(fe)}
+}
+
+// A RunError says what an expression could not do with the values of a row.
+type RunError struct{ Text, Place string }
+
+func (e *RunError) Error() string { return e.Text + " " + e.Place }
+
+// WithoutValues is the error for logs: its text may quote a value.
+func (e *RunError) WithoutValues() string {
+	return "the expression cannot be evaluated for a row " + e.Place
 }

@@ -2,6 +2,8 @@
 // and a client when it is made. What the one accepts the other must not refuse.
 package limit
 
+import "time"
+
 // Requests at a time.
 const (
 	DefaultRequests = 4
@@ -21,4 +23,11 @@ const (
 const (
 	DefaultDocuments = 5000
 	MaxDocuments     = 100_000
+)
+
+// How long a document that alone the server answers with an error of its own is tried.
+const (
+	DefaultPoisonAfter = 10 * time.Minute
+	MinPoisonAfter     = time.Second
+	MaxPoisonAfter     = 24 * time.Hour
 )

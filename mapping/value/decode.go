@@ -68,7 +68,7 @@ func ReadJSON(text []byte) (any, error) {
 	dec := json.NewDecoder(bytes.NewReader(text))
 	dec.UseNumber()
 	if err := dec.Decode(&value); err != nil {
-		return nil, fmt.Errorf("%w: %v", unreadable(text, "JSON"), err)
+		return nil, unreadable(text, "JSON")
 	}
 	return withNumbers(value)
 }
@@ -99,8 +99,19 @@ func withNumbers(value any) (_ any, err error) {
 
 // unreadable is the error of a decoder. It shows the beginning of the text.
 func unreadable(text []byte, as string) error {
-	return fmt.Errorf("cannot read %q as %s", text[:min(len(text), 40)], as)
+	return &UnreadableError{Text: string(text[:min(len(text), 40)]), As: as}
 }
+
+// An UnreadableError reports a text that has not the form of its type.
+type UnreadableError struct {
+	Text string // its beginning
+	As   string // what it was to be: "an integer"
+}
+
+func (e *UnreadableError) Error() string { return fmt.Sprintf("cannot read %q as %s", e.Text, e.As) }
+
+// WithoutValues is the error for logs.
+func (e *UnreadableError) WithoutValues() string { return "cannot read a value as " + e.As }
 
 // ArrayDecoder returns the decoder of an array, whose text [appendArray] shows:
 // []any, one in the other for each dimension. An element NULL is nil.

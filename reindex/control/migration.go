@@ -21,6 +21,7 @@ func part(schema string) *dbsync.SchemaPart {
 		{Name: "mappings, tables and partitions of indices as JSON with names and a version of its own", Up: nameJSON},
 		{Name: "table of what is proven of indices", Up: setupProofs},
 		{Name: "where the versions of documents begin", Up: setupBases},
+		{Name: "table of how the shards of indices were recovered", Up: setupRecoveries},
 		{Name: "a generation of each physical index, and the table of their marks", Up: setupMarks},
 	}}
 }
@@ -29,7 +30,7 @@ func part(schema string) *dbsync.SchemaPart {
 const withProofs = 3
 
 // withMarks is the version of the part that has the table of marks.
-const withMarks = 5
+const withMarks = 6
 
 // firstReadable is the first version of the part whose tables this program can read, if not
 // write, before they are migrated.
@@ -305,7 +306,7 @@ func encodePartitions(text string) (string, error) {
 	return p.Encode()
 }
 
-// setupMarks is step 5. Which of both physical indices a generation was of, was told by an empty
+// setupMarks is step 6. Which of both physical indices a generation was of, was told by an empty
 // fingerprint of the one in use: it missed changes then.
 func setupMarks(ctx context.Context, tx pgx.Tx) error {
 	for _, statement := range []string{

@@ -72,6 +72,13 @@ func (st *State) Newest() Version {
 // Incomplete reports whether the index in use misses changes, so that another one has to be built.
 func (st *State) Incomplete() bool { return st.Live.Physical != "" && st.Live.Generation == "" }
 
+// Follows reports whether the documents of a physical index have versions of the log that is followed
+// now. The one in use does not, while another one is built since it has missed changes: of its log
+// nothing is known.
+func (st *State) Follows(physical string) bool {
+	return physical != "" && (physical == st.Building.Physical && st.Building.Generation != "" || physical == st.Live.Physical && st.Live.Generation != "")
+}
+
 // NotBuilding notes in memory that nothing is being filled.
 func (st *State) NotBuilding() {
 	st.Building = Version{}

@@ -147,14 +147,17 @@ func (v *verifier) findRows(ctx context.Context, s *source, documents []*suspect
 			}
 		}
 		if _, err := rows.Close(); err != nil {
-			return err
+			return dbsync.AtRows(err)
 		}
 		return failed
 	})
-	if !indexer.IsRefusedValue(err) {
+	if !indexer.IsRefusedValue(err) && !dbsync.IsRowError(err) {
 		return err
 	}
 	if len(documents) == 1 {
+		if !indexer.IsRefusedValue(err) {
+			return nil // whether there is a row is looked at again
+		}
 		documents[0].key = nil
 		return nil
 	}

@@ -47,18 +47,24 @@ func (v *verifier) readRows(ctx context.Context, number int) error {
 	chunk := v.pagerOf(s, number)
 	pace := newPace(v.ix.Reindex.MaxRowsPerSecond, v.walkRate())
 	plan := s.rows
+	var suspicion indexer.Suspicion
 	for {
 		n, err := c.read(ctx, plan, chunk.Query(plan.RowPlan), chunk.Cursor, chunk)
 		switch {
-		case indexer.IsDataError(err) && chunk.NextRows > 1:
-			chunk.NextRows = max(1, chunk.NextRows/2) // one of the rows has what no document can be made of
-			continue
-		case indexer.IsDataError(err) && plan.whole:
-			plan = s.keys // this one
+		case dbsync.IsRowError(err) && plan.whole:
+			next, ended := suspicion.Failed(ctx, chunk.NextRows, err)
+			if ended != nil {
+				return ended
+			}
+			if next == 0 {
+				plan, next = s.keys, 1 // no document can be made of this row
+			}
+			chunk.NextRows = next
 			continue
 		case err != nil:
 			return err
 		}
+		suspicion.Passed(n)
 		last := n < chunk.NextRows
 		if v.at.Cursor = indexer.KeyTexts(chunk.Cursor); last {
 			v.at.Source, v.at.Cursor, v.at.Key = number+1, nil, nil
@@ -74,7 +80,7 @@ func (v *verifier) readRows(ctx context.Context, number int) error {
 		if last {
 			return nil
 		}
-		chunk.NextRows = min(chunk.NextRows*2, chunk.MaxRows)
+		chunk.NextRows = suspicion.Bound(min(chunk.NextRows*2, chunk.MaxRows))
 		plan = s.rows
 		if err := pace.wait(ctx, n); err != nil {
 			return err
@@ -118,7 +124,7 @@ func (c *comparer) read(ctx context.Context, plan rowPlan, query string, args []
 			}
 		}
 		_, err := rows.Close()
-		return err
+		return dbsync.AtRows(err)
 	})
 	return n, err
 }

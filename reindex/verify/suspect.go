@@ -75,13 +75,14 @@ type different struct {
 }
 
 // lookAgain looks at the suspects again until all are decided about, repairs those that are
-// different if that is wanted, and reports them. No suspect is left.
+// different if that is wanted, and reports them. No suspect is left. Its error is a
+// [*dbsync.SetBackError] where the version of one is ahead of the log; what differs is not repaired then.
 func (v *verifier) lookAgain(ctx context.Context) error {
 	real, err := v.decide(ctx)
 	if err != nil {
 		return err
 	}
-	if v.o.Repair && len(real) > 0 {
+	if v.o.Repair && len(real) > 0 && v.setBack == nil {
 		if real, err = v.repair(ctx, real); err != nil {
 			return err
 		}
@@ -90,6 +91,9 @@ func (v *verifier) lookAgain(ctx context.Context) error {
 		if err := v.report(d.Difference); err != nil {
 			return err
 		}
+	}
+	if v.setBack != nil {
+		return v.setBack
 	}
 	if v.at.Found >= maxDifferences && !v.o.Listed {
 		return &TooDifferentError{Index: v.ix.Name, At: v.at}
@@ -253,7 +257,7 @@ func (v *verifier) readPiece(ctx context.Context, conn *pgx.Conn, s *source, pie
 		return nil, nil
 	}
 	rows, err := v.readKeys(ctx, conn, s.rowsAgain, keys)
-	if !indexer.IsRefusedValue(err) {
+	if !indexer.IsRefusedValue(err) && !dbsync.IsRowError(err) {
 		return rows, err
 	}
 	if len(piece) > 1 {
@@ -300,6 +304,7 @@ func (v *verifier) readKeys(ctx context.Context, conn *pgx.Conn, plan rowPlan, k
 			there: true, version: string(bytes.Join(values[len(values)-2:], []byte{'/'})), made: sha256.Sum256(r.body)}}
 	}
 	if _, err := result.Close(); err != nil {
+		err = dbsync.AtRows(err)
 		if _, e := conn.Exec(ctx, "ROLLBACK TO SAVEPOINT piece"); e != nil {
 			return nil, errors.Join(err, e)
 		}
@@ -371,6 +376,7 @@ func (v *verifier) compareGroup(ctx context.Context, g *group) (real []different
 		}
 		if document.Found && search.Position(document.Version, v.base) > g.end {
 			d.Note = "the version of the document is ahead of the log: no change replaces it; a rebuild does"
+			v.setBack = &dbsync.SetBackError{Slot: v.o.Slot, Reason: fmt.Sprintf("a document of %s is of position %s, and the log ends at %s", v.physical, search.Position(document.Version, v.base), g.end)}
 		}
 		delete(v.suspects, s.location)
 		real = append(real, different{s, *d})

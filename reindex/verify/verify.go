@@ -116,7 +116,8 @@ var ErrRebuiltMeanwhile = errors.New("the index was rebuilt meanwhile; hint: ver
 // Run compares the documents of an index with the rows of its tables, while both change. See
 // the package for how.
 //
-// The index is complete, its mapping is ix, and an instance follows the slot.
+// The index is complete, its mapping is ix, and an instance follows the slot. The error is a
+// [*dbsync.SetBackError] where a document that differs has a version that is ahead of the log.
 func Run(ctx context.Context, ix *mapping.Index, o Options) (*Result, error) {
 	v, err := newVerifier(ctx, ix, o)
 	if err == nil {
@@ -144,6 +145,7 @@ type verifier struct {
 	bar      Bar
 
 	suspects map[location]*suspect
+	setBack  error // a document's version is ahead of the log; nil: none is known to be
 	result   Result
 
 	at    control.Walk // how far it is, with what was found before this process
