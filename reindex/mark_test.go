@@ -157,24 +157,28 @@ PREFIXother: {table: t}`, tableT, rowsT(100))
 		`UPDATE dbsync_ctrl.dbsync_slots SET confirmed = (SELECT confirmed_flush_lsn FROM pg_replication_slots WHERE slot_name = '`+r.slot+`')`,
 		`DELETE FROM dbsync_ctrl.physical_indices`, `INSERT INTO dbsync_ctrl.physical_indices SELECT * FROM marks_before`)
 	before := r.state(t, "t").Live.Physical
-	for range 2 { // it stays so
-		p = r.start(t, options{})
-		select {
-		case err := <-p.ran:
-			if !is[*dbsync.SetBackError](err) || !dbsync.IsPermanent(err) || !strings.Contains(err.Error(), "never noted") {
-				t.Errorf("Syncer.Run: %v", err)
-			}
-		case <-time.After(patience):
-			t.Fatal("waited in vain for an error")
+	refused := func(err error) {
+		t.Helper()
+		if !is[*dbsync.SetBackError](err) || !dbsync.IsPermanent(err) || !strings.Contains(err.Error(), "never noted") {
+			t.Errorf("it ends with %v", err)
 		}
-		r.crashAll(t)
 	}
+	p = r.start(t, options{})
+	select {
+	case err := <-p.ran:
+		refused(err)
+	case <-time.After(patience):
+		t.Fatal("waited in vain for an error")
+	}
+	r.crashAll(t)
+	_, err := r.open(t, options{}) // it stays so
+	refused(err)
 	if now := r.state(t, "t").Live.Physical; now != before {
 		t.Errorf("the index in use is %s", now)
 	}
 	// A crash in the middle leaves every index to be built anew.
 	r.indices = strings.ReplaceAll(r.indices, "{table: t}", "{table: t, "+slow+"}")
-	r.start(t, options{rebuildSetBack: true})
+	r.start(t, options{rebuildSetBack: true, syncer: []dbsync.SyncerOpt{dbsync.WithNewSlot()}})
 	r.building(t, "t")
 	r.crashAll(t)
 	for _, index := range []string{"t", "other"} {
