@@ -17,7 +17,7 @@ ARGS ?=
 VULNDB ?= v0.0.0-20261105234957-e22db6528018
 
 .DEFAULT_GOAL := build
-.PHONY: help build demo test test-unit lint audit fmt bench clean
+.PHONY: help build demo test test-unit chaos lint audit fmt bench clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -33,6 +33,15 @@ test: ## the whole suite on real servers, with the race detector
 
 test-unit: ## the tests that need no server, in seconds
 	go test -short $(ARGS) $(PKG)
+
+# What make chaos draws faults and changes from (nothing: a seed of its own, which it prints), how
+# long it goes on, and against which search server. ARGS: -faults, -without, -race, …
+SEED ?=
+MINUTES ?= 2
+ENGINE ?= opensearch
+
+chaos: ## everything goes wrong that a seed draws: make chaos SEED=7 MINUTES=10
+	go run ./testenv/chaos -seed "$(SEED)" -minutes $(MINUTES) -engine $(ENGINE) $(ARGS)
 
 # stringsbuilder would have each text that is put together in a few steps be a Builder.
 lint: ## gofmt, go vet, staticcheck; go.mod is tidy, go fix has nothing to do

@@ -54,7 +54,7 @@ var namedTest = regexp.MustCompile("`(Test[A-Za-z0-9]+)(?:/([^`]+))?`")
 var testFunction = regexp.MustCompile(`(?m)^func (Test[A-Za-z0-9]+)\(`)
 
 // TestDocsNameTestsThatAreThere makes sure that each test that docs/schema-changes.md names for a
-// statement is one: a function, and a case of that name in its file.
+// statement, and docs/faults.md for a fault, is one: a function, and a case of that name in its file.
 func TestDocsNameTestsThatAreThere(t *testing.T) {
 	files := make(map[string]string) // test -> the text of its file, with the names of cases as of subtests
 	err := filepath.WalkDir(".", func(path string, d fs.DirEntry, err error) error {
@@ -70,21 +70,51 @@ func TestDocsNameTestsThatAreThere(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	page, err := os.ReadFile("docs/schema-changes.md")
+	for _, name := range []string{"docs/schema-changes.md", "docs/faults.md"} {
+		page, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		named := namedTest.FindAllStringSubmatch(string(page), -1)
+		for _, m := range named {
+			text, ok := files[m[1]]
+			if !ok {
+				t.Errorf("%s names %s, which is no test", name, m[1])
+			} else if m[2] != "" && !strings.Contains(text, `"`+m[2]+`"`) {
+				t.Errorf("%s names %s/%s, which is no case of that test", name, m[1], m[2])
+			}
+		}
+		if len(named) < 50 {
+			t.Errorf("%s names %d tests: has its form changed?", name, len(named))
+		}
+	}
+}
+
+// TestEveryFaultIsDocumented makes sure that each row of the tables of docs/faults.md names a
+// test, and that what make chaos draws is in the last one.
+func TestEveryFaultIsDocumented(t *testing.T) {
+	page, err := os.ReadFile("docs/faults.md")
 	if err != nil {
 		t.Fatal(err)
 	}
-	named := namedTest.FindAllStringSubmatch(string(page), -1)
-	for _, m := range named {
-		text, ok := files[m[1]]
-		if !ok {
-			t.Errorf("docs/schema-changes.md names %s, which is no test", m[1])
-		} else if m[2] != "" && !strings.Contains(text, `"`+m[2]+`"`) {
-			t.Errorf("docs/schema-changes.md names %s/%s, which is no case of that test", m[1], m[2])
+	faults, kinds, _ := strings.Cut(string(page), "## All at once")
+	for line := range strings.Lines(faults) {
+		if strings.HasPrefix(line, "| ") && !strings.HasPrefix(line, "| fault ") && !strings.HasPrefix(line, "| --- ") && !namedTest.MatchString(line) {
+			t.Errorf("docs/faults.md has no test for: %s", line)
 		}
 	}
-	if len(named) < 50 {
-		t.Errorf("the page names %d tests: has its form changed?", len(named))
+	source, err := os.ReadFile("testenv/chaos/kind.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	drawn := regexp.MustCompile(`\{name: "([a-z-]+)"`).FindAllSubmatch(source, -1)
+	for _, m := range drawn {
+		if !strings.Contains(kinds, "`"+string(m[1])+"`") {
+			t.Errorf("docs/faults.md says nothing of %s, which make chaos draws", m[1])
+		}
+	}
+	if len(drawn) < 20 {
+		t.Errorf("make chaos draws %d kinds: has its form changed?", len(drawn))
 	}
 }
 

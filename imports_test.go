@@ -111,6 +111,7 @@ var arrows = map[string]map[string]string{
 
 	// For tests, the demo and benchmarks.
 	"testenv":                   {},
+	"testenv/chaos":             {"testenv": "servers, faults, the checker"},
 	"testenv/demo":              {"testenv": "servers"},
 	"testenv/servers":           {"testenv": "servers"},
 	"testenv/vulncheck":         {"testenv": "the cache of downloads"},
@@ -124,6 +125,7 @@ var arrows = map[string]map[string]string{
 
 // soleImporters have one package each that imports them: what is ours is not made of their types.
 var soleImporters = map[string]string{
+	"github.com/Shopify/toxiproxy/v2":              "testenv/chaos",
 	"gopkg.in/yaml.v3":                             "mapping",
 	"github.com/expr-lang/expr":                    "mapping/expr",
 	"github.com/elastic/go-elasticsearch/v8/esapi": "indexer/search",

@@ -60,5 +60,6 @@ func LoggerOf(option SyncerOpt) *slog.Logger {
 	}
 	return s.log
 }
+
 // Record notes a position before it is confirmed.
 func (s *Syncer) Record(ctx context.Context, lsn pglogrepl.LSN) error { return s.record(ctx, lsn) }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -236,12 +237,7 @@ func (l settingList) columns(only ...settingKind) string {
 }
 
 func (s setting) among(kinds []settingKind) bool {
-	for _, kind := range kinds {
-		if s.kind == kind {
-			return true
-		}
-	}
-	return len(kinds) == 0
+	return len(kinds) == 0 || slices.Contains(kinds, s.kind)
 }
 
 // is reports whether the server's text is the value; nil: it has no such setting.

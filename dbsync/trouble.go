@@ -16,7 +16,7 @@ const troubleAfter = 5
 // further. It goes on trying; somebody should look. See [Status].
 type Trouble struct {
 	What  string    // that fails: "write a batch"
-	Err   string    // of the last attempt
+	Err   string    // of the last attempt, see [WithoutValues]
 	Since time.Time // the first attempt
 	Times int       // attempts in a row
 }
@@ -52,7 +52,7 @@ func (w *watched) again(err error) {
 		w.of.now[w] = struct{}{}
 	}
 	w.trouble.Times++
-	w.trouble.Err = err.Error()
+	w.trouble.Err = WithoutValues(err)
 }
 
 // againAt counts a failure to come further than a position. What failed at an earlier one is over.

@@ -102,7 +102,7 @@ func (m *Manager) watchRecoveries(ctx context.Context) error {
 		case err != nil:
 			m.o.Logger.Warn("it is not known whether a shard was recovered, trying again", "error", err)
 			if failures++; failures >= retry.Patience {
-				alarm = m.o.Alarm.Keep(alarm, "look at the shards of indices", err.Error())
+				alarm = m.o.Alarm.Keep(alarm, "look at the shards of indices", dbsync.WithoutValues(err))
 			}
 		default:
 			failures = 0

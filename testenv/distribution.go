@@ -106,7 +106,7 @@ func (d *distribution) mainClass() string {
 
 // program lays out a home for one server.
 func (d *distribution) program(_ context.Context, p *process, e Engine, port int, o SearchOptions) (*program, error) {
-	transport, err := freePort()
+	transport, err := FreePort()
 	if err != nil {
 		return nil, err
 	}

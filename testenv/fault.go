@@ -27,20 +27,38 @@ type SearchProxy struct {
 	*TCPProxy
 	URL string
 
-	server *SearchServer
-	http   *http.Server
-	client *http.Client
+	server  *SearchServer
+	http    *http.Server
+	client  *http.Client
+	serving sync.WaitGroup
+	later   context.Context    // of requests that are passed on when their clients have gone
+	end     context.CancelFunc // of later
 
 	mu     sync.Mutex
 	faults []*Fault
+	closed bool
 }
 
 // NewProxy puts a proxy in front of the server, until the test ends.
 func (s *SearchServer) NewProxy(t testing.TB) *SearchProxy {
 	t.Helper()
-	l, err := listen()
+	p, err := s.LaunchProxy()
 	if err != nil {
 		t.Fatal(err)
+	}
+	t.Cleanup(p.Close)
+	return p
+}
+
+// LaunchProxy puts a proxy in front of the server; the caller closes it.
+func (s *SearchServer) LaunchProxy() (*SearchProxy, error) {
+	u, err := url.Parse(s.URL)
+	if err != nil {
+		return nil, err
+	}
+	l, err := listen()
+	if err != nil {
+		return nil, err
 	}
 	p := &SearchProxy{
 		server: s,
@@ -52,28 +70,27 @@ func (s *SearchServer) NewProxy(t testing.TB) *SearchProxy {
 	}
 	p.http = &http.Server{Handler: p, ErrorLog: log.New(io.Discard, "", 0)}
 	if p.TCPProxy, err = newTCPProxy(l.Addr().String()); err != nil {
-		l.Close()
-		t.Fatal(err)
-	}
-	u, err := url.Parse(s.URL)
-	if err != nil {
-		t.Fatal(err)
+		return nil, errors.Join(err, l.Close())
 	}
 	p.URL = p.TCPProxy.URL((&url.URL{Scheme: "http", User: u.User}).String())
-	var serving sync.WaitGroup
-	serving.Go(func() { _ = p.http.Serve(l) })
-	t.Cleanup(func() {
-		p.mu.Lock()
-		for _, f := range p.faults {
-			f.end()
-		}
-		p.mu.Unlock()
-		p.TCPProxy.close()
-		_ = p.http.Close()
-		serving.Wait()
-		p.client.CloseIdleConnections()
-	})
-	return p
+	p.later, p.end = context.WithCancel(context.Background())
+	p.serving.Go(func() { _ = p.http.Serve(l) })
+	return p, nil
+}
+
+// Close ends the proxy, its faults, and the requests that it still has.
+func (p *SearchProxy) Close() {
+	p.mu.Lock()
+	p.closed = true
+	for _, f := range p.faults {
+		f.end()
+	}
+	p.mu.Unlock()
+	p.end()
+	p.TCPProxy.close()
+	_ = p.http.Close()
+	p.serving.Wait()
+	p.client.CloseIdleConnections()
 }
 
 // A Request is what a client asked for.
@@ -112,8 +129,9 @@ type Fault struct {
 	mu      sync.Mutex
 	hits    int
 	ended   bool
-	changed chan struct{} // closed and replaced with each hit
-	release chan struct{} // closed when it ends
+	changed chan struct{}  // closed and replaced with each hit
+	release chan struct{}  // closed when it ends
+	passing sync.WaitGroup // requests whose clients do not wait any more
 }
 
 func newFault(match func(*Request) bool, times int, effect func(*exchange)) *Fault {
@@ -212,6 +230,71 @@ func Delay(by time.Duration, times int, match func(*Request) bool) *Fault {
 		}
 	})
 }
+
+// Late answers 504 at once, as a gateway does that has waited for long enough, or breaks
+// the connection where that is not answered, and passes the request on after a time: the
+// client has sent it again by then, and perhaps what is newer. Lift has what is held passed
+// on at once; [Fault.Passed] waits for it.
+func Late(by time.Duration, answered bool, times int, match func(*Request) bool) *Fault {
+	f := newFault(match, times, nil)
+	f.effect = func(x *exchange) {
+		f.passLater(x, by)
+		if answered {
+			x.refuse(http.StatusGatewayTimeout)
+		} else {
+			x.drop()
+		}
+	}
+	return f
+}
+
+// Twice passes requests on, and a copy of each after a time, as a network may that has lost
+// sight of the first. Lift and [Fault.Passed] do what they do for Late.
+func Twice(by time.Duration, times int, match func(*Request) bool) *Fault {
+	f := newFault(match, times, nil)
+	f.effect = func(x *exchange) {
+		f.passLater(x, by)
+		x.pass()
+	}
+	return f
+}
+
+// passLater passes a request on after a time, or when f is lifted.
+func (f *Fault) passLater(x *exchange, by time.Duration) {
+	late := *x
+	late.ctx = x.proxy.later
+	f.passing.Add(1)
+	passes := x.proxy.start(func() {
+		defer f.passing.Done()
+		timer := time.NewTimer(by)
+		defer timer.Stop()
+		select {
+		case <-timer.C:
+		case <-f.release:
+		case <-late.ctx.Done():
+			return
+		}
+		_, _ = late.forward(late.request.Body) // nobody asks for the answer any more
+	})
+	if !passes {
+		f.passing.Done()
+	}
+}
+
+// start runs f, which Close waits for; not at all once the proxy is closed.
+func (p *SearchProxy) start(f func()) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed {
+		return false
+	}
+	p.serving.Go(f)
+	return true
+}
+
+// Passed waits until every request that a fault of [Late] or [Twice] held was passed on and answered.
+// It is lifted before.
+func (f *Fault) Passed() { f.passing.Wait() }
 
 // Inject has the proxy do f to the requests that no fault injected before it
 // hits. It returns f.

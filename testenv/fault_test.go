@@ -148,6 +148,39 @@ func TestFaults(t *testing.T) {
 		whole("9")
 		stored(6)
 
+		for n, answered := range []bool{true, false} {
+			before := len(s.Documents(t, index[1:]))
+			late := p.Inject(Late(time.Hour, answered, 1, Bulk))
+			if answered {
+				if status, _, err := bulk("late1"); err != nil || status != http.StatusGatewayTimeout {
+					t.Errorf("status %d, %v, want 504", status, err)
+				}
+			} else {
+				broken("late2")
+			}
+			whole(fmt.Sprint("meanwhile", n))
+			stored(before + 1)
+			late.Lift()
+			late.Passed()
+			stored(before + 2)
+		}
+		soon := p.Inject(Late(time.Millisecond, true, 1, Bulk))
+		before := len(s.Documents(t, index[1:]))
+		if status, _, err := bulk("soon"); err != nil || status != http.StatusGatewayTimeout {
+			t.Errorf("status %d, %v, want 504", status, err)
+		}
+		soon.Passed()
+		stored(before + 1)
+
+		twice := p.Inject(Twice(time.Hour, 1, Bulk))
+		whole("twice")
+		stored(before + 2)
+		do(t, s, "DELETE", index+"/_doc/twice", "")
+		stored(before + 1)
+		twice.Lift()
+		twice.Passed()
+		stored(before + 2)
+
 		p.Freeze()
 		short, cancel := context.WithTimeout(ctx, 200*time.Millisecond)
 		if _, _, err := post(short, p, index+"/_bulk", bulkOf("10")); !errors.Is(err, context.DeadlineExceeded) {

@@ -7,12 +7,12 @@ import (
 	"strconv"
 )
 
-// freePort returns a port of 127.0.0.1 that nobody listens on. It comes from below
+// FreePort returns a port of 127.0.0.1 that nobody listens on. It comes from below
 // the range that outgoing connections use: a server that stops and starts again
 // finds its port free, and a client that tries it meanwhile cannot be connected
 // to itself. Another process may still be faster; then the server says so, and
 // is started on another one.
-func freePort() (int, error) {
+func FreePort() (int, error) {
 	for range 100 {
 		port := 12000 + rand.IntN(20000)
 		l, err := net.Listen("tcp", address(port))
@@ -31,7 +31,7 @@ func choosePort(wanted, try int) (int, error) {
 			return wanted, l.Close()
 		}
 	}
-	return freePort()
+	return FreePort()
 }
 
 func address(port int) string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(port)) }

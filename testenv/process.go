@@ -212,13 +212,20 @@ func (p *process) stop(ctx context.Context, sig syscall.Signal, grace time.Durat
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, grace, fmt.Errorf("still running %s after %s", grace, sig))
 	defer cancel()
-	p.mu.Lock()
-	err := p.orders.Encode(order{Signal: sig})
-	p.mu.Unlock()
-	if err != nil {
-		return fmt.Errorf("order supervisor: %w", err)
+	if err := p.signal(sig); err != nil {
+		return err
 	}
 	return p.wait(ctx)
+}
+
+// signal sends the command a signal, if it runs.
+func (p *process) signal(sig syscall.Signal) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if err := p.orders.Encode(order{Signal: sig}); err != nil {
+		return fmt.Errorf("order supervisor: %w", err)
+	}
+	return nil
 }
 
 // close ends the command and the supervisor, and removes the folder.

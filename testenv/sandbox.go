@@ -88,6 +88,23 @@ func (s *Sandbox) Stop(ctx context.Context, grace time.Duration) error {
 	return nil
 }
 
+// Signal sends the command a signal, if it runs.
+func (s *Sandbox) Signal(sig syscall.Signal) error { return s.process.signal(sig) }
+
+// Outcome says how the last command ended; "" is a success.
+func (s *Sandbox) Outcome() string { return s.process.outcome() }
+
+// Wait waits until the command has ended and all it printed was handed on.
+func (s *Sandbox) Wait(ctx context.Context) error {
+	if err := s.process.wait(ctx); err != nil {
+		return err
+	}
+	if s.read != nil {
+		<-s.read
+	}
+	return nil
+}
+
 // Close ends the command if it runs, and removes the folder.
 func (s *Sandbox) Close() error {
 	err := s.process.close()

@@ -77,12 +77,12 @@ func newTCPProxy(target string) (*TCPProxy, error) {
 	return p, nil
 }
 
-// listen takes a port as freePort gives it.
+// listen takes a port as FreePort gives it.
 func listen() (net.Listener, error) {
 	var err error
 	for range 10 {
 		var port int
-		if port, err = freePort(); err != nil {
+		if port, err = FreePort(); err != nil {
 			return nil, err
 		}
 		var l net.Listener

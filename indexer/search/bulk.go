@@ -224,6 +224,7 @@ type outcome struct {
 	wait       bool                    // left is to be sent after a pause
 	retryAfter time.Duration
 	failure    string       // what to tell when it goes on like this; empty when the request went through
+	said       string       // failure with all that the server said, which may quote a document; empty: failure has it
 	broken     error        // the connection broke
 	malformed  *ServerError // the server cannot read the only operation of the request
 }
@@ -477,7 +478,8 @@ func (b *Bulk) judgeItems(ops []dbsync.Operation, items []item) outcome {
 			out.left, out.wait, out.overloaded = append(out.left, *op), true, true
 			out.suspect, out.status = out.suspect || it.Status != http.StatusTooManyRequests, it.Status
 			if out.failure == "" {
-				out.failure = fmt.Sprintf("search server %s: item of index %s answered with %d %s: %s", b.client.where(), op.Index, it.Status, it.kind(), withheld(it.Error.text()))
+				failure := fmt.Sprintf("search server %s: item of index %s answered with %d %s: ", b.client.where(), op.Index, it.Status, it.kind())
+				out.failure, out.said = failure+withheld(it.Error.text()), failure+it.Error.text()
 			}
 		}
 	}
@@ -500,6 +502,10 @@ func (b *Bulk) judgeRequest(ops []dbsync.Operation, answer *ServerError) outcome
 		out.wait, out.overloaded, out.suspect = true, true, answer.Status != http.StatusTooManyRequests
 		out.status = answer.Status
 		out.failure = fmt.Sprintf("search server %s: %v", b.client.where(), answer)
+		if answer.Type != "" { // the search server itself, which has the documents
+			out.said = out.failure
+			out.failure = fmt.Sprintf("search server %s: the server answered %d %s: %s", b.client.where(), answer.Status, answer.Type, withheld(answer.Reason))
+		}
 	default:
 		out.wait = true
 		key, text := explain(ops[0].Index, answer.Status, answer.Type, &itemError{Reason: answer.Reason})

@@ -1,8 +1,11 @@
 package search
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
+	"io"
+	"net"
 	"net/http"
 	"strings"
 	"testing"
@@ -96,6 +99,54 @@ func TestJudgeAnswer(t *testing.T) {
 		if e.Reason == "" || strings.ContainsAny(e.Error(), "\n") {
 			t.Errorf("%d %s: error %q", test.status, test.body, e)
 		}
+	}
+}
+
+func TestIsUnanswered(t *testing.T) {
+	ended, end := context.WithCancel(t.Context())
+	end()
+	for _, test := range []struct {
+		name string
+		ctx  context.Context
+		err  error
+		want bool
+	}{
+		{"answered", t.Context(), nil, false},
+		{"refused by the server", t.Context(), &ServerError{Status: 503, Type: "cluster_block_exception"}, false},
+		{"refused by a proxy", t.Context(), &ServerError{Status: 403}, false},
+		{"a proxy had no answer", t.Context(), &ServerError{Status: 504}, true},
+		{"the connection broke", t.Context(), fmt.Errorf("x: %w", &LostError{io.ErrUnexpectedEOF}), true},
+		{"no connection", t.Context(), &LostError{&net.OpError{Op: "dial", Err: io.EOF}}, false},
+		{"not sent to its end", t.Context(), &LostError{&FencedError{io.EOF}}, false},
+		{"given up", ended, context.Canceled, true},
+	} {
+		if got := isUnanswered(test.ctx, test.err); got != test.want {
+			t.Errorf("%s: got %t", test.name, got)
+		}
+	}
+}
+
+func TestCurrentVersion(t *testing.T) {
+	for _, test := range []struct {
+		status int
+		reason string
+		want   int64
+		ok     bool
+	}{
+		{409, "[1]: version conflict, current version [20] is higher than the one provided [15]", 20, true},
+		{409, "[current version [9] of]: version conflict, current version [4611686018427387904] is higher than the one provided [15]", 1 << 62, true},
+		{409, "[1]: version conflict, required seqNo [1], primary term [1]. current document has seqNo [2] and primary term [1]", 0, false},
+		{409, "current version [-1", -1, true},
+		{409, "current version [99999999999999999999]", 0, false},
+		{400, "current version [20]", 0, false},
+	} {
+		got, ok := currentVersion(&item{Status: test.status, Error: &itemError{Reason: test.reason}})
+		if ok != test.ok || ok && got != test.want {
+			t.Errorf("%s: got %d, %t", test.reason, got, ok)
+		}
+	}
+	if _, ok := currentVersion(&item{Status: 409}); ok {
+		t.Error("without a reason")
 	}
 }
 

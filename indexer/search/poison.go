@@ -1,6 +1,7 @@
 package search
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"net/http"
@@ -113,7 +114,7 @@ func (h *health) isAlone(p *piece) bool {
 func (b *Bulk) suspectPoison(ctx context.Context, p *piece, out *outcome) (later bool) {
 	if p.probed && b.health.isAlone(p) {
 		*out = refuseOne(&p.ops[0], &ServerError{Status: out.status, Type: "poison",
-			Reason: fmt.Sprintf("alone, it was tried for %s, while the server takes others: %s", time.Since(p.alone).Round(time.Second), out.failure)})
+			Reason: fmt.Sprintf("alone, it was tried for %s, while the server takes others: %s", time.Since(p.alone).Round(time.Second), cmp.Or(out.said, out.failure))})
 		return false
 	}
 	p.probed = false

@@ -4,9 +4,11 @@ import (
 	"fmt"
 	"net/http"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
+	"tidemark/dbsync"
 	"tidemark/indexer/search"
 	"tidemark/indexer/search/searchtest"
 	"tidemark/testenv"
@@ -83,6 +85,39 @@ func TestDurability(t *testing.T) {
 		}
 		if got, err := c.DurabilityOfNew(ctx, prefix+"x", []byte(`{"settings":{"index.translog.durability":"request"}}`)); err != nil || got != search.DurableRequest {
 			t.Errorf("by a template and the mapping: got %s, %v", got, err)
+		}
+	})
+}
+
+// Who wants to know is told of the operations of a request of which it is not known what became, and of
+// no others.
+func TestUnanswered(t *testing.T) {
+	searchtest.EachEngine(t, func(t *testing.T, s *testenv.SearchServer) {
+		_, index := searchtest.NewIndex(t, s, searchtest.ProductMapping)
+		proxy := s.NewProxy(t)
+		for name, test := range map[string]struct {
+			fault *testenv.Fault
+			want  int
+		}{
+			"answered":                  {testenv.Watch(testenv.Bulk), 0},
+			"answer lost":               {testenv.LoseAnswer(1, testenv.Bulk), 1},
+			"request lost":              {testenv.Drop(1, testenv.Bulk), 1}, // which looks alike
+			"too busy, says the server": {testenv.AnswerItems(http.StatusTooManyRequests, 1, func(testenv.Item) bool { return true }), 0},
+			"refused by the server":     {testenv.Answer(http.StatusServiceUnavailable, 1, testenv.Bulk), 0},
+		} {
+			var told atomic.Int64
+			w := searchtest.NewWriter(t, searchtest.Connect(t, proxy.URL), search.BulkOptions{Unanswered: func(ops []dbsync.Operation) {
+				if len(ops) != 2 || ops[0].Index != index {
+					t.Errorf("%s: told of %v", name, ops)
+				}
+				told.Add(1)
+			}})
+			fault := proxy.Inject(test.fault)
+			err := w.Write(searchtest.Within(t, time.Minute), []dbsync.Operation{searchtest.Store(index, "1", 1, `{}`), searchtest.Remove(index, "2", 1)})
+			fault.Lift()
+			if err != nil || int(told.Load()) != test.want {
+				t.Errorf("%s: told %d times, %v", name, told.Load(), err)
+			}
 		}
 	})
 }

@@ -118,6 +118,25 @@ func TestAnswersLost(t *testing.T) {
 	})
 }
 
+// TestConnectionsToPostgresStranded has a firewall forget every connection: what is asked over them is never answered,
+// and nobody ends them. The instance finds out by itself, goes on over new ones, and is equal.
+func TestConnectionsToPostgresStranded(t *testing.T) {
+	t.Parallel()
+	s := newSetup(t, shared(t))
+	s.db.Exec(t, `CREATE TABLE a (id int PRIMARY KEY, v text)`, `INSERT INTO a SELECT i, 'old' FROM generate_series(1, 100) i`)
+	s.index("a", "a", "")
+	proxy := s.db.Postgres.NewProxy(t)
+	s.postgresURL = proxy.URL(s.db.URL)
+	i := s.start(t, "run")
+	s.awaitCaughtUp(t, i)
+	proxy.Strand()
+	// The server's end of the slot goes, as it does where wal_sender_timeout has it; nothing tells us.
+	s.db.Exec(t, `SELECT pg_terminate_backend(active_pid, 30000) FROM pg_replication_slots WHERE slot_name = '`+s.slot+`'`, `UPDATE a SET v = 'new'`, `DELETE FROM a WHERE id > 90`)
+	s.awaitCaughtUp(t, i)
+	s.checkSynced(t)
+	i.stop(t)
+}
+
 // TestConnectionsToPostgresCut has a network that breaks and hangs between the command
 // and the database.
 func TestConnectionsToPostgresCut(t *testing.T) {

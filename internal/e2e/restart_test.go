@@ -100,3 +100,36 @@ func TestStandbyIsDown(t *testing.T) {
 	s.awaitCaughtUp(t, i)
 	s.checkSynced(t)
 }
+
+// A cluster that does not say how shards were recovered has indices compared more often, and is told of
+// by check, as is a durability that only a new index would have.
+func TestRecoveriesAreForbidden(t *testing.T) {
+	t.Parallel()
+	s := newSetup(t, shared(t))
+	proxy := s.search.NewProxy(t)
+	s.searchURL = proxy.URL
+	proxy.Inject(testenv.Answer(http.StatusForbidden, 0, func(r *testenv.Request) bool { return strings.HasSuffix(r.Path, "/_recovery") }))
+	s.db.Exec(t, `CREATE TABLE items (id int PRIMARY KEY, v text)`, `INSERT INTO items SELECT i, 'v' FROM generate_series(1, 100) i`,
+		`CREATE TABLE calm (id int PRIMARY KEY, v text)`, `INSERT INTO calm SELECT i, 'v' FROM generate_series(1, 100) i`)
+	s.index("items", "items", `, settings: {index.translog.durability: async}`)
+	s.index("calm", "calm", "")
+	s.write(t)
+	if out, code := s.command(t, "check"); code != 0 || strings.Count(out, "translog.durability will be async") != 1 {
+		t.Errorf("before the first run check ends with %d and says\n%s", code, out)
+	}
+	s.once(t)
+	if out, code := s.command(t, "check"); code != 0 || strings.Count(out, "translog.durability is async") != 1 || strings.Count(out, "the cluster does not say when shards are started again") != 2 {
+		t.Errorf("check ends with %d and says\n%s", code, out)
+	}
+	i := s.start(t, "run") // it does not know what has happened in between
+	i.awaitLog(t, "has translog.durability async, and the cluster does not say")
+	i.awaitLog(t, "an index was compared with its tables")
+	lost := proxy.Inject(testenv.LoseAnswer(1, testenv.Bulk))
+	s.db.Exec(t, `UPDATE calm SET v = 'changed'`)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	must(t, lost.Await(ctx, 1))
+	i.awaitLog(t, "a bulk request had no answer, and the cluster does not say")
+	s.awaitCaughtUp(t, i)
+	s.checkSynced(t)
+}
