@@ -19,7 +19,17 @@ func (s *Syncer) acquire(run context.Context) error {
 	if err != nil || s.onSlot == nil {
 		return err
 	}
-	_, err = retry(run, s, "begin to follow slot "+s.slot, func() (struct{}, error) { return struct{}{}, s.onSlot(run) })
+	_, err = retry(run, s, "begin to follow slot "+s.slot, func() (struct{}, error) {
+		err := s.onSlot(run)
+		if err == nil || IsPermanent(err) || s.connected() {
+			return struct{}{}, err
+		}
+		// The stream has ended meanwhile, and who has to hold the slot for what it does would fail for ever.
+		if again := s.connect(run); again != nil {
+			return struct{}{}, again
+		}
+		return struct{}{}, err
+	})
 	return err
 }
 

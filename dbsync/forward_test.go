@@ -451,3 +451,25 @@ func TestNoteIsAheadOfSlot(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// The connection ends while it is begun, by who has to hold the slot for it: another one is made, and
+// it begins on that.
+func TestConnectionEndsWhileItBegins(t *testing.T) {
+	t.Parallel()
+	s := newSyncer(t, newDatabase(t, table(0)), "t")
+	calls := 0
+	s.opts = append(s.opts, dbsync.OnSlot(func(ctx context.Context) error {
+		if calls++; calls == 1 {
+			s.db.Exec(t, fmt.Sprintf("SELECT pg_terminate_backend(active_pid, 10000) FROM pg_replication_slots WHERE slot_name = '%s'", s.slot))
+			await(t, "the end of the stream is noticed", func() bool { return !s.Status().Connected })
+		}
+		return s.HoldsSlot(ctx)
+	}))
+	s.open(t)
+	s.run(t)
+	s.db.Exec(t, "INSERT INTO t VALUES (1, 'a')")
+	s.check(t, "t")
+	if calls < 2 {
+		t.Errorf("OnSlot was called %d times", calls)
+	}
+}

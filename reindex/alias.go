@@ -6,8 +6,6 @@ import (
 	"slices"
 	"strings"
 
-	"tidemark/dbsync"
-	"tidemark/indexer/search"
 	"tidemark/reindex/control"
 )
 
@@ -18,34 +16,27 @@ func (m *Manager) checkAlias(ctx context.Context, st *control.State) error {
 		return err
 	}
 	if len(of) > 0 {
-		return &dbsync.PermanentError{Err: fmt.Errorf("the alias stands for %s, and not for %s, which is kept equal to the table; "+
-			"hint: remove the alias, then it is put back, or give the mapping another name", strings.Join(of, ", "), st.Live.Physical)}
+		return &aliasElsewhereError{Alias: st.Name, Of: of, Live: st.Live.Physical}
 	}
 	m.o.Logger.Warn("the alias was gone, it is put back", "index", st.Name, "physical", st.Live.Physical)
-	_, err = m.o.Client.MoveAlias(ctx, st.Name, st.Live.Physical)
+	_, err = m.o.Client.MoveAlias(ctx, st.Name, st.Live.Physical, m.owner)
 	return err
 }
 
-// checkForeign makes sure that the name of an index that is new does not stand for one that
-// somebody else made: it would be taken away from that without having been asked for.
-func (m *Manager) checkForeign(ctx context.Context, name string) error {
-	of, err := m.o.Client.AliasTargets(ctx, name)
-	if err != nil {
-		return err
-	}
-	if foreign := Foreign(name, of); len(foreign) > 0 {
-		return &dbsync.PermanentError{Err: fmt.Errorf("the alias stands for %s, which somebody else made; "+
-			"hint: give the mapping another name, or let run --adopt backfill an index and move the alias to it", strings.Join(foreign, ", "))}
-	}
-	return nil
+// An aliasElsewhereError reports that searchers do not see the index that is kept.
+type aliasElsewhereError struct {
+	Alias string
+	Of    []string // what it stands for
+	Live  string
 }
 
-// Foreign returns those of the indices behind an alias that were not made by Tidemark.
-func Foreign(alias string, indices []string) (foreign []string) {
-	for _, physical := range indices {
-		if _, ours := search.PhysicalTime(alias, physical); !ours {
-			foreign = append(foreign, physical)
-		}
-	}
-	return foreign
+func (e *aliasElsewhereError) Error() string {
+	return fmt.Sprintf("the alias stands for %s, and not for %s, which is kept equal to the table; "+
+		"hint: remove the alias, then it is put back, or give the mapping another name", strings.Join(e.Of, ", "), e.Live)
 }
+
+// Permanent marks it for dbsync.IsPermanent.
+func (e *aliasElsewhereError) Permanent() bool { return true }
+
+// isAliasElsewhere reports whether an error says that the alias is somebody else's matter.
+func isAliasElsewhere(err error) bool { return is[*aliasElsewhereError](err) || IsRefusal(err) }

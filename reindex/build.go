@@ -18,7 +18,7 @@ import (
 // has noted. st is what was known before. What was being built until now is dropped.
 func (m *Manager) build(ctx context.Context, x *index, st control.State, why, generation string) (control.State, error) {
 	tables := m.o.Catalog.Tables()
-	if err := m.o.Client.CheckAliasName(ctx, x.Name); err != nil {
+	if err := m.claimName(ctx, x); err != nil {
 		return control.State{}, err
 	}
 	name, err := m.newName(ctx, &st)
@@ -29,18 +29,13 @@ func (m *Manager) build(ctx context.Context, x *index, st control.State, why, ge
 	if err != nil {
 		return control.State{}, err
 	}
-	if st.Live.Physical == "" && !m.o.Client.Adopts() {
-		if err := m.checkForeign(ctx, x.Name); err != nil {
-			return control.State{}, err
-		}
-	}
 	x.plan(name)
-	if st.Generation != generation {
-		// The one in use misses changes: whatever becomes of this one, it is not gone back to.
-		st.Live.Fingerprint = ""
+	if st.Live.Generation != generation {
+		// The one in use misses changes: whatever becomes of this one, it is incomplete.
+		st.Live.Generation = ""
 	}
-	st.Generation, st.Total = generation, mapping.EstimatedRows(x.Index, tables)
-	st.Building = control.Version{Physical: name, Fingerprint: x.Fingerprint(tables)}
+	st.Total = mapping.EstimatedRows(x.Index, tables)
+	st.Building = control.Version{Physical: name, Fingerprint: x.Fingerprint(tables), Generation: generation}
 	if st.Building.Mapping, st.Building.Tables, err = encode(x.Index, tables); err != nil {
 		return control.State{}, err
 	}
@@ -68,7 +63,10 @@ func (m *Manager) build(ctx context.Context, x *index, st control.State, why, ge
 	if err != nil {
 		return control.State{}, err
 	}
-	if err := m.o.Client.CreateIndex(ctx, name, search.WriteAlias(x.Name, name), body); err != nil {
+	if err := m.make(ctx, x, name, st.Building.Fingerprint, body); err != nil {
+		if is[*search.OwnerError](err) { // somebody else has begun at the same time
+			return control.State{}, errors.Join(err, m.o.States.Abandon(ctx, &st))
+		}
 		if isRefusedMapping(err) { // it will never be there, and is not to be waited for
 			err = errors.Join(err, m.refuse(ctx, x, &st))
 		}
@@ -104,11 +102,14 @@ func (m *Manager) refuse(ctx context.Context, x *index, st *control.State) error
 // newName returns the name of a physical index that comes after all that there are or
 // were: names go by the second, and a clock may have been set back.
 func (m *Manager) newName(ctx context.Context, st *control.State) (string, error) {
-	known, err := m.o.Client.PhysicalIndices(ctx, st.Name)
+	standing, err := m.o.Client.Standing(ctx, st.Name)
 	if err != nil {
 		return "", err
 	}
-	known = append(known, st.Live.Physical, st.Building.Physical)
+	known := []string{st.Live.Physical, st.Building.Physical}
+	for _, i := range standing.Physical() {
+		known = append(known, i.Name)
+	}
 	at := time.Now().Truncate(time.Second)
 	for _, physical := range known {
 		if made, ok := search.PhysicalTime(st.Name, physical); ok && !made.Before(at) {
@@ -157,7 +158,7 @@ func (m *Manager) buildBeside(ctx context.Context, x *index, why string) error {
 		}
 		st := x.state()
 		if missed {
-			st.Generation = ""
+			st.Live.Generation = ""
 		}
 		if st, err = m.build(ctx, x, st, why, generation); err != nil {
 			return err
@@ -213,8 +214,14 @@ func (m *Manager) drop(ctx context.Context, index, physical string) error {
 	if _, err := m.o.DeadLetters.Drop(ctx, control.LetterFilter{Indices: []string{search.WriteAlias(index, physical)}}); err != nil {
 		return err
 	}
-	if err := m.o.Client.DropIndex(ctx, physical); err != nil {
+	if err := m.o.Client.DropIndex(ctx, physical, m.owner); err != nil {
 		return err
+	}
+	if err := m.o.Markings.Forget(ctx, physical); err != nil {
+		return err
+	}
+	if x := m.byName[index]; x != nil {
+		x.forgetMarking(physical)
 	}
 	m.o.Logger.Info("dropped a physical index", "physical", physical)
 	return nil

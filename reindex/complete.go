@@ -2,8 +2,10 @@ package reindex
 
 import (
 	"context"
+	"fmt"
 	"time"
 
+	"tidemark/dbsync"
 	"tidemark/reindex/control"
 )
 
@@ -36,8 +38,17 @@ func (m *Manager) complete(ctx context.Context, x *index, st *control.State) err
 	if err := m.checkCount(ctx, x, st); err != nil {
 		return err
 	}
+	if err := m.retry(ctx, "look at the mark of "+st.Building.Physical, func(ctx context.Context) error {
+		_, err := m.lookAtMarks(ctx)
+		return err
+	}); err != nil {
+		return err
+	}
+	if x.isSpoiled(st.Building.Physical) {
+		return &dbsync.PermanentError{Err: fmt.Errorf("%s was restored from a snapshot while it was filled, and is not put behind the alias; another one is built", st.Building.Physical)}
+	}
 	if err := m.retry(ctx, "put "+st.Building.Physical+" behind alias "+st.Name, func(ctx context.Context) error {
-		_, err := m.o.Client.MoveAlias(ctx, st.Name, st.Building.Physical)
+		_, err := m.o.Client.MoveAlias(ctx, st.Name, st.Building.Physical, m.owner)
 		return err
 	}); err != nil {
 		return err
@@ -87,13 +98,15 @@ func (m *Manager) dropOld(ctx context.Context, x *index) error {
 	st := x.state()
 	passed := false
 	return m.retry(ctx, "drop the old indices of "+st.Name, func(ctx context.Context) error {
-		all, err := m.o.Client.PhysicalIndices(ctx, st.Name)
+		standing, err := m.o.Client.Standing(ctx, st.Name)
 		if err != nil {
 			return err
 		}
 		var old, left []string
-		for _, physical := range all {
+		for _, i := range standing.Physical() {
+			physical := i.Name
 			switch {
+			case !i.IsOf(m.owner): // what somebody else has had before the name was taken over stays
 			case physical < st.Live.Physical: // in order of time
 				old = append(old, physical)
 			case physical != st.Live.Physical && physical != st.Building.Physical: // given up, by a process that ended then

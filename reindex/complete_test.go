@@ -167,7 +167,7 @@ func TestFinishIsRepeatable(t *testing.T) {
 	r := newRig(t, `PREFIXt: {table: t}`, tableT)
 	p := r.start(t, options{})
 	p.complete(t)
-	st := &control.State{Name: "x", Generation: "g", Building: control.Version{Physical: "x-1", Fingerprint: "f"}}
+	st := &control.State{Name: "x", Building: control.Version{Physical: "x-1", Fingerprint: "f", Generation: "g"}}
 	ctx := t.Context()
 	if err := p.states.Begin(ctx, st); err != nil {
 		t.Fatal(err)
@@ -178,10 +178,10 @@ func TestFinishIsRepeatable(t *testing.T) {
 		}
 	}
 	got, err := p.states.Read(ctx, "x")
-	if err != nil || got.Live.Physical != "x-1" || got.Live.Fingerprint != "f" || got.Building.Physical != "" || got.Building.Fingerprint != "" {
+	if err != nil || got.Live.Physical != "x-1" || got.Live.Fingerprint != "f" || got.Live.Generation != "g" || got.Building.Physical != "" || got.Building.Fingerprint != "" {
 		t.Errorf("state: %+v, %v", got, err)
 	}
-	next := &control.State{Name: "x", Generation: "g", Live: control.Version{Physical: "x-1", Fingerprint: "f"}, Building: control.Version{Physical: "x-2", Fingerprint: "f"}}
+	next := &control.State{Name: "x", Live: control.Version{Physical: "x-1", Fingerprint: "f", Generation: "g"}, Building: control.Version{Physical: "x-2", Fingerprint: "f", Generation: "g"}}
 	if err := p.states.Begin(ctx, next); err != nil {
 		t.Fatal(err)
 	}

@@ -78,6 +78,14 @@ type index struct {
 	// walking ends the walk under way; nil if none is.
 	walking context.CancelCauseFunc
 
+	// marks are those of the physical indices, as this process has noted them last; spoiled those of
+	// them that turned out to be others than they were.
+	marks   map[string]control.Marking
+	spoiled map[string]bool
+
+	// unrenewed is the alarm while a mark cannot be renewed, nil otherwise.
+	unrenewed *retry.Hold
+
 	// stop cancels the backfill that is under way; nil if none is, or if it is too late.
 	stop context.CancelCauseFunc
 }
@@ -89,7 +97,23 @@ func (x *index) state() control.State {
 	if x.known == nil {
 		return control.State{Name: x.Name}
 	}
-	return *x.known
+	return *x.asSpoiledLocked()
+}
+
+// asSpoiledLocked returns what is known of the index, where a physical index that was set back has
+// no generation. x.mu is held.
+func (x *index) asSpoiledLocked() *control.State {
+	st := x.known
+	if st == nil || !x.spoiled[st.Live.Physical] && !x.spoiled[st.Building.Physical] {
+		return st
+	}
+	now := *st
+	for _, v := range versions(&now) {
+		if x.spoiled[v.Physical] {
+			v.Generation = ""
+		}
+	}
+	return &now
 }
 
 // set has st be what is known of the index. Where it is being filled, it is not walked through.
@@ -248,7 +272,7 @@ func (x *index) cancel(tables catalog.Tables) error {
 		return errors.New("the index is not being rebuilt, or is complete but for its alias")
 	case st.Live.Physical == "":
 		return errors.New("the index is backfilled for the first time: there is nothing to go back to")
-	case st.Live.Fingerprint == "":
+	case st.Live.Generation == "" || st.Live.Fingerprint == "" || x.spoiled[st.Live.Physical]:
 		return errors.New("the index is rebuilt because the one in use misses changes")
 	case st.Live.Fingerprint != st.Building.Fingerprint && !x.Matches(st.Live.Fingerprint, tables):
 		return errors.New("the index is rebuilt because the mapping or a table is another one than that of the index in use; put the mapping back instead")

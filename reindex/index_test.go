@@ -15,7 +15,7 @@ func newIndex(st *control.State) *index {
 }
 
 func version(physical string) control.Version {
-	return control.Version{Physical: physical, Fingerprint: "f"}
+	return control.Version{Physical: physical, Fingerprint: "f", Generation: "g"}
 }
 
 // Which rebuilds are cancelled, and what is said of the others.
@@ -38,6 +38,8 @@ func TestIndexCancel(t *testing.T) {
 		{"none", control.State{Live: version("i-1")}, served, false, "not being rebuilt"},
 		{"in the last steps", rebuild, func(ctx context.Context, x *index) { x.endRun(); _, done := x.cancellable(ctx); done() }, false, "complete but for its alias"},
 		{"the first backfill", control.State{Building: version("i-1")}, nothing, true, "nothing to go back to"},
+		{"of one that misses changes", control.State{Live: control.Version{Physical: "i-1", Fingerprint: "f"}, Building: version("i-2")}, served, true, "misses changes"},
+		{"of one that was set back", rebuild, func(_ context.Context, x *index) { x.endRun(); x.spoil("i-1") }, true, "misses changes"},
 		{"an edited mapping", control.State{Live: version("i-1"), Building: control.Version{Physical: "i-2", Fingerprint: "g"}}, nothing, true, "put the mapping back"},
 	} {
 		t.Run(test.name, func(t *testing.T) {

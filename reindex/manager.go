@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -31,6 +32,7 @@ type Options struct {
 	States      *control.States
 	Requests    *control.Requests
 	Proofs      *control.Proofs
+	Markings    *control.Markings
 	Recoveries  *control.Recoveries
 	Documents   []*indexer.Documents // one for each index, in the order of the file
 	Catalog     *indexer.Catalog
@@ -51,6 +53,13 @@ type Options struct {
 	// Changed, if given, is called when the catalog describes tables otherwise than before, with
 	// what they are now; tables that are gone are not among them.
 	Changed func(catalog.Tables)
+
+	// RebuildSetBack has every index filled again where the database was set back, instead of a
+	// [*dbsync.SetBackError].
+	RebuildSetBack bool
+
+	// Unstamped says that an earlier version followed the slot that noted no indices, see [Claim].
+	Unstamped bool
 
 	// Interval is how often the catalog is looked at; 0: every 10 s.
 	Interval time.Duration
@@ -78,6 +87,9 @@ type Manager struct {
 	working *semaphore.Weighted // held by what works on an index, parallel at a time
 	readers readers             // one of each table
 	begun   chan struct{}       // closed when Begin has succeeded
+
+	owner   search.Owner // who we are; set by Begin
+	marking sync.Mutex   // held by who compares or renews marks
 
 	serveWake signal // there may be something to do for Serve
 
@@ -120,7 +132,20 @@ func (m *Manager) State(name string) *control.State {
 	}
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	return x.known
+	return x.asSpoiledLocked()
+}
+
+// Incomplete reports whether the index in use is known to miss changes, so that another one has to
+// be built.
+func (m *Manager) Incomplete(name string) bool {
+	x := m.byName[name]
+	if x == nil {
+		return false
+	}
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	st := x.asSpoiledLocked()
+	return st != nil && st.Live.Physical != "" && (st.Live.Generation == "" || x.missed)
 }
 
 // Begin finds out what every index needs, makes the physical indices that are missing,
@@ -129,7 +154,14 @@ func (m *Manager) State(name string) *control.State {
 // no other process has worked on the indices meanwhile.
 func (m *Manager) Begin(ctx context.Context) error {
 	if m.hasBegun() {
-		return m.checkOurs(ctx)
+		if err := m.checkOurs(ctx); err != nil {
+			return err
+		}
+		return m.rejoin(ctx)
+	}
+	claims, err := m.claim(ctx)
+	if err != nil {
+		return err
 	}
 	if err := m.forgetOthers(ctx); err != nil {
 		return err
@@ -143,10 +175,7 @@ func (m *Manager) Begin(ctx context.Context) error {
 		return err
 	}
 	for _, x := range m.indices {
-		noted, err := m.o.States.Read(ctx, x.Name)
-		if err != nil {
-			return err
-		}
+		noted := claims[x].noted
 		st, err := m.begin(ctx, x, noted)
 		if isRefusedMapping(err) { // the others can go on
 			m.fail(x, err)
@@ -165,6 +194,9 @@ func (m *Manager) Begin(ctx context.Context) error {
 		}
 		if err == nil {
 			err = m.beginProof(ctx, x)
+		}
+		if why := claims[x].unproven; err == nil && why != "" {
+			err = m.unprove(ctx, x, why)
 		}
 		if err != nil {
 			return fmt.Errorf("index %s: %w", x.Name, err)

@@ -22,7 +22,7 @@ func TestRefusals(t *testing.T) {
 		want   string
 	}{
 		{"the name is an index", false, func(t *testing.T, r *rig) { r.put(t, http.MethodPut, "/"+r.prefix+"t", ``) },
-			"is an index, not an alias; hint: give the mapping another name"},
+			"is an index of the cluster already, and cannot become an alias; hint: give the mapping another name"},
 		{"the alias stands for another index", true, func(t *testing.T, r *rig) {
 			_, live := r.physical(t, "t")
 			r.put(t, http.MethodPut, "/"+r.prefix+"other", ``)

@@ -50,7 +50,7 @@ func NeedOf(ctx context.Context, client *search.Client, ix *mapping.Index, st *c
 	switch {
 	case st == nil || st.Live.Physical == "" && st.Building.Physical == "":
 		return Need{Backfill: "the index is new"}, nil
-	case st.Generation != generation:
+	case st.Newest().Generation != generation:
 		return Need{Backfill: "changes may be missing: the slot or a table is another one, or one of them was not followed for a while"}, nil
 	}
 	newest := st.Newest()

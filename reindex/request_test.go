@@ -254,7 +254,7 @@ func TestCancel(t *testing.T) {
 
 	// A process that ended before it dropped the index.
 	r.crashAll(t)
-	r.put(t, http.MethodPut, "/"+strings.Replace(before, "-2", "-3", 1), ``)
+	r.put(t, http.MethodPut, "/"+strings.Replace(before, "-2", "-3", 1), r.bodyOf(t, before))
 	p = r.start(t, options{serve: true})
 	p.complete(t)
 	given(p)

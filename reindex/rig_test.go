@@ -59,6 +59,7 @@ type rig struct {
 	search  *testenv.SearchServer
 	prefix  string // of the names of indices
 	indices string // YAML, with PREFIX before the names
+	slot    string
 
 	searchURL, postgresURL string // may be those of proxies
 	processes              int
@@ -68,14 +69,14 @@ type rig struct {
 func newRig(t testing.TB, indices string, statements ...string) *rig {
 	t.Helper()
 	r := &rig{db: testenv.NewDatabase(t), search: testenv.SharedSearch(t, testenv.Engines(t)[0]), indices: indices}
-	r.prefix, r.searchURL, r.postgresURL = r.search.NewPrefix(t), r.search.URL, r.db.URL
+	r.prefix, r.searchURL, r.postgresURL, r.slot = r.search.NewPrefix(t), r.search.URL, r.db.URL, r.db.Unique("slot")
 	r.db.Exec(t, statements...)
 	return r
 }
 
 func (r *rig) config(t testing.TB) *mapping.Config {
 	t.Helper()
-	text := fmt.Sprintf("postgres: {url: %q, slot: %s}\nsearch: {urls: [%q]}\nindices:\n", r.postgresURL, r.db.Unique("slot"), r.searchURL)
+	text := fmt.Sprintf("postgres: {url: %q, slot: %s}\nsearch: {urls: [%q]}\nindices:\n", r.postgresURL, r.slot, r.searchURL)
 	for line := range strings.Lines(strings.Trim(strings.ReplaceAll(r.indices, "PREFIX", r.prefix), "\n")) {
 		text += "  " + line
 	}
@@ -113,7 +114,10 @@ type options struct {
 	serve      bool                                 // do what is asked for, too
 	partitions time.Duration                        // how often they are looked at
 	verify     mapping.Verify                       // how indices are compared with their tables
-	altered    func(m *Manager)                     // the stream has described a table otherwise than before
+	adopt      bool                                 // take over what is somebody else's
+
+	rebuildSetBack bool             // see Options
+	altered        func(m *Manager) // the stream has described a table otherwise than before
 }
 
 // errCrash ends a process of a test.
@@ -139,7 +143,7 @@ func (r *rig) open(t testing.TB, o options) (*process, error) {
 	for _, ix := range c.Indices {
 		p.documents = append(p.documents, &indexer.Documents{Index: ix})
 	}
-	client, err := search.Connect(ctx, search.Options{URLs: c.Search.URLs, StartTimeout: 5 * time.Second, Logger: log})
+	client, err := search.Connect(ctx, search.Options{URLs: c.Search.URLs, StartTimeout: 5 * time.Second, Adopt: o.adopt, Logger: log})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -177,6 +181,7 @@ func (r *rig) open(t testing.TB, o options) (*process, error) {
 		}})
 	p.manager = New(Options{Syncer: p.syncer, Client: client, DeadLetters: p.dead, Alarm: alarm, States: p.states,
 		Requests: control.NewRequests(p.syncer.DB(), c.Postgres.ControlSchema, c.Postgres.Slot), Keep: p.handler.Add,
+		Markings: control.NewMarkings(p.syncer.DB(), c.Postgres.ControlSchema), RebuildSetBack: o.rebuildSetBack,
 		Proofs: control.NewProofs(p.syncer.DB(), c.Postgres.ControlSchema), Recoveries: control.NewRecoveries(p.syncer.DB(), c.Postgres.ControlSchema), Verify: o.verify,
 		Schema: c.Postgres.ControlSchema, Slot: c.Postgres.Slot, Interval: o.partitions, Publication: c.Postgres.Publication,
 		Documents: p.documents, Catalog: known, Logger: log, Rebuild: o.rebuild, Progress: hooks(o)})
@@ -414,4 +419,18 @@ func dead(t testing.TB, r *rig, physical string) {
 	if err := letters.Keep(t.Context(), []search.Refused{{Operation: op, Err: &search.DocError{Index: op.Index, ID: op.ID, Status: 400}}}); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// bodyOf returns the body by which an index is made with the stamp of another one.
+func (r *rig) bodyOf(t testing.TB, physical string) string {
+	t.Helper()
+	status, answer, err := r.search.Do(t.Context(), http.MethodGet, "/"+physical+"?filter_path=*.mappings._meta", nil)
+	var of map[string]json.RawMessage
+	if err == nil && status == http.StatusOK {
+		err = json.Unmarshal(answer, &of)
+	}
+	if err != nil || of[physical] == nil {
+		t.Fatalf("_meta of %s: %d %s, %v", physical, status, answer, err)
+	}
+	return string(of[physical])
 }

@@ -62,6 +62,7 @@ func (m *Manager) serve(ctx context.Context, end until) error {
 	watchers.Go(func() { stop(m.o.Requests.Listen(ctx, m.o.Alarm, m.serveWake.raise)) })
 	watchers.Go(func() { stop(m.watch(ctx)) })
 	watchers.Go(func() { stop(m.walkAll(ctx, end)) })
+	watchers.Go(func() { stop(m.guard(ctx)) })
 	watchers.Go(func() { stop(m.watchRecoveries(ctx)) })
 	return m.dispatch(ctx, end)
 }

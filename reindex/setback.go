@@ -24,11 +24,8 @@ import (
 // An index that this user cannot search, or that is closed, is passed over: what is written to it is
 // held back by its own reasons, and the versions that writes find there count all the same.
 func CheckNewest(ctx context.Context, client *search.Client, st *control.State, generation string, ahead func(ctx context.Context, version pglogrepl.LSN, what string) error) error {
-	if st == nil || st.Generation != generation {
-		return nil
-	}
-	for _, v := range []control.Version{st.Live, st.Building} {
-		if !st.Follows(v.Physical) {
+	for _, v := range versions(st) {
+		if v.Generation != generation {
 			continue
 		}
 		newest, err := client.Newest(ctx, v.Physical)

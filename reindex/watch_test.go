@@ -82,7 +82,7 @@ func TestMissedIsNoted(t *testing.T) {
 	p.complete(t)
 	_, before := r.physical(t, "t")
 	r.db.Exec(t, `ALTER TABLE t RENAME TO z`, `UPDATE z SET v = 'away' WHERE id = 7`)
-	await(t, "that changes are missed is noted", func() bool { return r.state(t, "t").Generation == "" })
+	await(t, "that changes are missed is noted", func() bool { return r.state(t, "t").Incomplete() })
 	if err := p.manager.failures(); err == nil || !strings.Contains(err.Error(), "table public.t is") {
 		t.Errorf("the alarm is %v", err)
 	}

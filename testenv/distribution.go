@@ -111,7 +111,7 @@ func (d *distribution) program(_ context.Context, p *process, e Engine, port int
 		return nil, err
 	}
 	home := filepath.Join(p.folder, "home")
-	for _, f := range []string{"", "data", "logs", "plugins", "tmp"} {
+	for _, f := range []string{"", "data", "logs", "plugins", "repositories", "tmp"} {
 		if err := os.Mkdir(filepath.Join(home, f), 0o755); err != nil {
 			return nil, err
 		}

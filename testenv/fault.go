@@ -155,6 +155,18 @@ func Answer(status, times int, match func(*Request) bool) *Fault {
 	return newFault(match, times, func(x *exchange) { x.refuse(status) })
 }
 
+// Page answers with status 200 and a text in the place of the server, as a proxy does that has
+// another page for everybody; the server sees nothing of the request.
+func Page(text string, times int, match func(*Request) bool) *Fault {
+	return newFault(match, times, func(x *exchange) {
+		header := http.Header{"Content-Type": {"application/json"}}
+		if x.proxy.server.Engine != OpenSearch3 {
+			header.Set("X-Elastic-Product", "Elasticsearch")
+		}
+		x.answer(&response{status: http.StatusOK, header: header, body: []byte(text)})
+	})
+}
+
 // AnswerItems answers the chosen items of bulk requests with a status in the
 // place of the server, which gets only the rest. Requests without a chosen item
 // are not hit.

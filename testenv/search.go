@@ -316,6 +316,8 @@ func writeConfig(home, name string, p *process, port, transport int, o SearchOpt
 		"transport.port": fmt.Sprint(transport),
 		// A full disk is this machine's business, not a test's.
 		"cluster.routing.allocation.disk.threshold_enabled": "false",
+		// A snapshot repository of type fs has its location relative to it.
+		"path.repo": filepath.Join(home, "repositories"),
 	}
 	maps.Copy(settings, o.Settings)
 	text, err := json.Marshal(settings) // JSON is YAML

@@ -1,6 +1,7 @@
 package search
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -44,8 +45,9 @@ type Options struct {
 	// task list and slow logs (default "tidemark").
 	OpaqueID string
 
-	// Adopt lets MoveAlias replace what it otherwise refuses to touch: an index that has the
-	// name of the alias is deleted in the step that makes the alias.
+	// Adopt lets MoveAlias replace what it otherwise refuses to touch: the alias is taken from
+	// indices of somebody else, and an index that has the name of the alias is deleted in the step that
+	// makes the alias.
 	Adopt bool
 
 	Logger *slog.Logger // required
@@ -140,7 +142,17 @@ func (c *Client) Close() {
 
 // Ping asks whether the cluster answers.
 func (c *Client) Ping(ctx context.Context) error {
-	return c.call(ctx, "ask for the root page", esapi.InfoRequest{FilterPath: []string{"version.number"}}, nil)
+	var answer struct {
+		Version struct {
+			Number string `json:"number"`
+		} `json:"version"`
+	}
+	const what = "ask for the root page"
+	err := c.call(ctx, what, esapi.InfoRequest{FilterPath: []string{"version.number"}}, &answer)
+	if err == nil && answer.Version.Number == "" {
+		err = errors.New(what + ": the answer is not the search server's")
+	}
+	return err
 }
 
 func (c *Client) where() string { return strings.Join(c.addresses, ", ") }
@@ -153,6 +165,30 @@ func (c *Client) where() string { return strings.Join(c.addresses, ", ") }
 // page for as long as the cluster is away.
 func (c *Client) call(ctx context.Context, what string, request esapi.Request, out any) error {
 	return c.callUpTo(ctx, maxAnswer, what, request, out)
+}
+
+// change is call for what changes something. It counts only when the search server has said that
+// the whole cluster knows of it: a page of a proxy, or an answer that it will be so some time, is an
+// error that is worth repeating.
+func (c *Client) change(ctx context.Context, what string, request esapi.Request) error {
+	return c.changeBy(ctx, what, request, func(text []byte) bool {
+		var answer struct {
+			Acknowledged bool `json:"acknowledged"`
+		}
+		return json.Unmarshal(text, &answer) == nil && answer.Acknowledged
+	})
+}
+
+// changeBy is change where the answer says otherwise that it was done.
+func (c *Client) changeBy(ctx context.Context, what string, request esapi.Request, done func(answer []byte) bool) error {
+	var text json.RawMessage
+	if err := c.call(ctx, what, request, &text); err != nil {
+		return err
+	}
+	if !done(text) {
+		return fmt.Errorf("%s: the answer does not say that it was done: %s", what, shorten(strings.Join(strings.Fields(string(bytes.ToValidUTF8(text, nil))), " "), 200))
+	}
+	return nil
 }
 
 // callUpTo is call with a bound of its own on the answer, in bytes.

@@ -14,6 +14,9 @@
 // that a batch may be repeated, after a crash or a lost answer, and never brings back anything
 // old.
 //
+// Each physical index has a stamp of its [Owner]; what has none, or another one, is neither moved nor
+// dropped. A change counts when the cluster acknowledges it.
+//
 // Indices are built under names with a time, and written by an alias of their own that the
 // server cannot mistake for the name of an index to create ([PhysicalName]). Searchers use an
 // alias that [Client.MoveAlias] moves when an index is complete.

@@ -42,7 +42,7 @@ func TestFenced(t *testing.T) {
 		}
 		for name, err := range map[string]error{
 			"settings": fenced.PutSettings(ctx, physical, map[string]any{"index.refresh_interval": "7s"}),
-			"deletion": fenced.DropIndex(ctx, physical),
+			"deletion": fenced.DropIndex(ctx, physical, searchtest.Owner),
 		} {
 			if stopped, ok := errors.AsType[*search.FencedError](err); !ok || !errors.Is(stopped, shut) || dbsync.IsPermanent(err) {
 				t.Errorf("%s: %v", name, err)

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
-	"slices"
 	"strings"
 	"time"
 
@@ -23,25 +22,34 @@ var ErrNoIndex error = &dbsync.PermanentError{Err: errors.New("no such index")}
 
 // An IndexInfo is what the cluster knows of a physical index.
 type IndexInfo struct {
-	Name    string
-	Aliases []string
-	Meta    json.RawMessage // mappings._meta, nil if there is none
+	Name       string
+	Aliases    map[string]Alias
+	Meta       json.RawMessage // mappings._meta, nil if there is none
+	Stamp      *Stamp          // within Meta; nil if there is none
+	DataStream string          // whose backing index it is, "" if of none
+
+	// Incarnation differs after the index was deleted and made again, or restored from a snapshot,
+	// under its name: its UUID, and that of its history, which a restore into the closed index renews.
+	Incarnation string
 }
 
 // HasAlias reports whether the index is behind alias.
-func (i *IndexInfo) HasAlias(alias string) bool { return slices.Contains(i.Aliases, alias) }
+func (i *IndexInfo) HasAlias(alias string) bool { _, ok := i.Aliases[alias]; return ok }
+
+// IsOf reports whether the index has the stamp of an owner.
+func (i *IndexInfo) IsOf(owner Owner) bool { return i.Stamp != nil && i.Stamp.Is(owner) }
 
 // CreateIndex creates the index physical with its write alias in one request. body
 // holds settings and mappings as JSON, and may hold more aliases. An index that is
-// there with the same write alias is taken as it is, so that a request whose answer
-// was lost can be repeated.
+// there with the same write alias, and with a stamp of the same owner or none as body has it, is
+// taken as it is, so that a request whose answer was lost can be repeated.
 func (c *Client) CreateIndex(ctx context.Context, physical, writeAlias string, body []byte) error {
 	what := "create index " + physical
 	full, err := withAlias(body, writeAlias)
 	if err != nil {
 		return &dbsync.PermanentError{Err: fmt.Errorf("%s: %w", what, err)}
 	}
-	err = c.call(ctx, what, esapi.IndicesCreateRequest{Index: url.PathEscape(physical), Body: bytes.NewReader(full)}, nil)
+	err = c.change(ctx, what, esapi.IndicesCreateRequest{Index: url.PathEscape(physical), Body: bytes.NewReader(full)})
 	if server, ok := errors.AsType[*ServerError](err); !ok || server.Type != "resource_already_exists_exception" {
 		return err
 	}
@@ -55,7 +63,27 @@ func (c *Client) CreateIndex(ctx context.Context, physical, writeAlias string, b
 	if !info.HasAlias(writeAlias) {
 		return fmt.Errorf("%s: an index of this name is there without the alias %s; hint: delete or rename it", what, writeAlias)
 	}
+	var given struct {
+		Mappings struct {
+			Meta json.RawMessage `json:"_meta"`
+		} `json:"mappings"`
+	}
+	if err := json.Unmarshal(full, &given); err != nil {
+		return &dbsync.PermanentError{Err: fmt.Errorf("%s: %w", what, err)}
+	}
+	if stamp := stampOf(given.Mappings.Meta); stamp != nil && !info.IsOf(stamp.Owner) {
+		// Two that began within the same second.
+		return &OwnerError{Indices: []string{physical}, Owner: info.Owner()}
+	}
 	return nil
+}
+
+// Owner returns the owner in the stamp of an index, nil if it has none.
+func (i *IndexInfo) Owner() *Owner {
+	if i.Stamp == nil {
+		return nil
+	}
+	return &i.Stamp.Owner
 }
 
 // withAlias adds the write alias to the body of an index creation. is_write_index
@@ -86,32 +114,90 @@ func withAlias(body []byte, writeAlias string) ([]byte, error) {
 // closed index is there, too. An alias of that name is not an index.
 func (c *Client) GetIndex(ctx context.Context, physical string) (*IndexInfo, error) {
 	what := "get index " + physical
+	found, err := c.getIndices(ctx, what, esapi.IndicesGetRequest{Index: []string{url.PathEscape(physical)}})
+	if err != nil && !notFound(err) {
+		return nil, err
+	}
+	for _, info := range found {
+		if info.Name == physical {
+			return info, nil
+		}
+	}
+	return nil, fmt.Errorf("%s: %w", what, ErrNoIndex)
+}
+
+// GetIndices returns what the cluster knows of those of the physical indices that are there, by
+// name.
+func (c *Client) GetIndices(ctx context.Context, physical ...string) (map[string]*IndexInfo, error) {
+	const most = 2000 // bytes of names in one request: servers bound the first line of one
+	yes := true
+	all := make(map[string]*IndexInfo)
+	for len(physical) > 0 {
+		names, length := []string(nil), 0
+		for len(physical) > 0 && (length == 0 || length+len(physical[0]) < most) {
+			names, length, physical = append(names, url.PathEscape(physical[0])), length+len(physical[0]), physical[1:]
+		}
+		found, err := c.getIndices(ctx, "look at the physical indices", esapi.IndicesGetRequest{Index: names, IgnoreUnavailable: &yes})
+		if err != nil && !notFound(err) {
+			return nil, err
+		}
+		for _, info := range found {
+			all[info.Name] = info
+		}
+	}
+	return all, nil
+}
+
+// Standing returns all that the cluster has under the name of an index.
+func (c *Client) Standing(ctx context.Context, alias string) (*Standing, error) {
+	yes := true
+	found, err := c.getIndices(ctx, "look what has the name "+alias, esapi.IndicesGetRequest{
+		Index:             []string{url.PathEscape(alias), url.PathEscape(alias) + "-*"},
+		IgnoreUnavailable: &yes, AllowNoIndices: &yes, ExpandWildcards: "open,closed,hidden",
+	})
+	if err != nil && !notFound(err) {
+		return nil, err
+	}
+	s := &Standing{Alias: alias}
+	for _, info := range found {
+		if info.Name == alias || info.HasAlias(alias) || info.DataStream == alias || isPhysical(alias, info.Name) {
+			s.Indices = append(s.Indices, info)
+		}
+	}
+	return s, nil
+}
+
+// getIndices returns the indices that a request is about, in order of name.
+func (c *Client) getIndices(ctx context.Context, what string, request esapi.IndicesGetRequest) (found []*IndexInfo, err error) {
 	var answer map[string]struct {
-		Aliases  map[string]json.RawMessage `json:"aliases"`
+		Aliases  map[string]Alias `json:"aliases"`
 		Mappings struct {
 			Meta json.RawMessage `json:"_meta"`
 		} `json:"mappings"`
+		Settings struct {
+			Index struct {
+				UUID    string `json:"uuid"`
+				History struct {
+					UUID string `json:"uuid"`
+				} `json:"history"`
+			} `json:"index"`
+		} `json:"settings"`
+		DataStream string `json:"data_stream"`
 	}
-	err := c.call(ctx, what, esapi.IndicesGetRequest{
-		Index:      []string{url.PathEscape(physical)},
-		FilterPath: []string{"*.aliases", "*.mappings._meta", "*.settings.index.uuid"}, // the last, so that each index is in the answer
-	}, &answer)
-	if notFound(err) {
-		return nil, fmt.Errorf("%s: %w", what, ErrNoIndex)
-	}
-	if err != nil {
+	request.FilterPath = []string{"*.aliases", "*.mappings._meta", "*.settings.index.uuid", "*.settings.index.history.uuid", "*.data_stream"} // each index has a UUID, so all are in the answer
+	if err := c.call(ctx, what, request, &answer); err != nil {
 		return nil, err
 	}
-	found, ok := answer[physical]
-	if !ok {
-		return nil, fmt.Errorf("%s: %w", what, ErrNoIndex)
+	for name, i := range answer {
+		info := &IndexInfo{Name: name, Aliases: i.Aliases, Meta: i.Mappings.Meta, Stamp: stampOf(i.Mappings.Meta), DataStream: i.DataStream,
+			Incarnation: i.Settings.Index.UUID}
+		if history := i.Settings.Index.History.UUID; history != "" {
+			info.Incarnation += "/" + history
+		}
+		found = append(found, info)
 	}
-	info := &IndexInfo{Name: physical, Meta: found.Mappings.Meta}
-	for alias := range found.Aliases {
-		info.Aliases = append(info.Aliases, alias)
-	}
-	slices.Sort(info.Aliases)
-	return info, nil
+	sortByName(found)
+	return found, nil
 }
 
 // IndexExists reports whether the index physical is there with its write alias.
@@ -126,36 +212,23 @@ func (c *Client) IndexExists(ctx context.Context, physical, writeAlias string) (
 	return info.HasAlias(writeAlias), nil
 }
 
-// PhysicalIndices returns the physical indices that were ever built for alias and are
-// still there, the oldest first, whether alias stands for them or not.
-func (c *Client) PhysicalIndices(ctx context.Context, alias string) ([]string, error) {
-	var answer map[string]json.RawMessage
-	yes := true
-	err := c.call(ctx, "list the indices of "+alias, esapi.IndicesGetRequest{
-		Index:           []string{url.PathEscape(alias) + "-*"},
-		AllowNoIndices:  &yes,
-		ExpandWildcards: "open,closed",
-		FilterPath:      []string{"*.settings.index.uuid"},
-	}, &answer)
-	if err != nil && !notFound(err) {
-		return nil, err
-	}
-	var names []string
-	for name := range answer {
-		if isPhysical(alias, name) {
-			names = append(names, name)
-		}
-	}
-	slices.Sort(names)
-	return names, nil
-}
-
-// DropIndex deletes one index with its aliases. One that is not there is fine.
-func (c *Client) DropIndex(ctx context.Context, physical string) error {
+// DropIndex deletes one index of the owner's with its aliases. One that is not there is fine, and
+// one of somebody else is an *[OwnerError].
+func (c *Client) DropIndex(ctx context.Context, physical string, owner Owner) error {
 	if physical == "" || physical == "_all" || strings.ContainsAny(physical, "*,?") {
 		return &dbsync.PermanentError{Err: fmt.Errorf("delete index %q: want the name of one index", physical)}
 	}
-	err := c.call(ctx, "delete index "+physical, esapi.IndicesDeleteRequest{Index: []string{url.PathEscape(physical)}}, nil)
+	info, err := c.GetIndex(ctx, physical)
+	if errors.Is(err, ErrNoIndex) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if !info.IsOf(owner) {
+		return fmt.Errorf("delete index %s: %w", physical, &OwnerError{Indices: []string{physical}, Owner: info.Owner()})
+	}
+	err = c.change(ctx, "delete index "+physical, esapi.IndicesDeleteRequest{Index: []string{url.PathEscape(physical)}})
 	if notFound(err) {
 		return nil
 	}
@@ -164,7 +237,12 @@ func (c *Client) DropIndex(ctx context.Context, physical string) error {
 
 // Refresh makes everything that was written to the index or alias visible to searches.
 func (c *Client) Refresh(ctx context.Context, name string) error {
-	return c.call(ctx, "refresh "+name, esapi.IndicesRefreshRequest{Index: []string{url.PathEscape(name)}}, nil)
+	return c.changeBy(ctx, "refresh "+name, esapi.IndicesRefreshRequest{Index: []string{url.PathEscape(name)}}, func(text []byte) bool {
+		var answer struct {
+			Shards *struct{} `json:"_shards"`
+		}
+		return json.Unmarshal(text, &answer) == nil && answer.Shards != nil
+	})
 }
 
 // Count returns how many documents a search of the index or alias would see.
@@ -210,12 +288,36 @@ func (c *Client) PutSettings(ctx context.Context, physical string, settings map[
 	if err != nil {
 		return &dbsync.PermanentError{Err: fmt.Errorf("%s: %w", what, err)}
 	}
-	return c.call(ctx, what, esapi.IndicesPutSettingsRequest{Index: []string{url.PathEscape(physical)}, Body: bytes.NewReader(body)}, nil)
+	return c.change(ctx, what, esapi.IndicesPutSettingsRequest{Index: []string{url.PathEscape(physical)}, Body: bytes.NewReader(body)})
 }
 
 // PutMapping adds fields to the mapping of an index, or replaces its _meta. body is
 // the JSON object that "mappings" holds at creation.
 func (c *Client) PutMapping(ctx context.Context, physical string, body []byte) error {
-	return c.call(ctx, "change the mapping of "+physical,
-		esapi.IndicesPutMappingRequest{Index: []string{url.PathEscape(physical)}, Body: bytes.NewReader(body)}, nil)
+	return c.change(ctx, "change the mapping of "+physical,
+		esapi.IndicesPutMappingRequest{Index: []string{url.PathEscape(physical)}, Body: bytes.NewReader(body)})
+}
+
+// PutStamp puts a stamp into an index, in the place of one that is there. Other keys of its
+// _meta stay.
+func (c *Client) PutStamp(ctx context.Context, physical string, stamp Stamp) error {
+	info, err := c.GetIndex(ctx, physical)
+	if err != nil {
+		return err
+	}
+	meta := map[string]json.RawMessage{}
+	if len(info.Meta) > 0 {
+		if err := json.Unmarshal(info.Meta, &meta); err != nil {
+			return &dbsync.PermanentError{Err: fmt.Errorf("stamp index %s: its _meta is not a JSON object: %w", physical, err)}
+		}
+	}
+	stamp.Version = stampVersion
+	if meta[StampKey], err = json.Marshal(stamp); err != nil {
+		return err
+	}
+	body, err := json.Marshal(map[string]any{"_meta": meta})
+	if err != nil {
+		return err
+	}
+	return c.PutMapping(ctx, physical, body)
 }

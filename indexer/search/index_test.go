@@ -61,7 +61,7 @@ func TestIndexLife(t *testing.T) {
 		}
 		info, err := c.GetIndex(ctx, first)
 		check(err)
-		if !info.HasAlias(firstWrite) || !info.HasAlias(alias+"-also") || string(info.Meta) != `{"fingerprint":"abc"}` {
+		if !info.HasAlias(firstWrite) || !info.HasAlias(alias+"-also") || string(info.Meta) != `{"fingerprint":"abc"}` || info.Stamp != nil {
 			t.Errorf("GetIndex: %+v with %s", info, info.Meta)
 		}
 		if _, err := c.GetIndex(ctx, firstWrite); !errors.Is(err, search.ErrNoIndex) {
@@ -74,18 +74,30 @@ func TestIndexLife(t *testing.T) {
 		if exists, err := c.IndexExists(ctx, second, firstWrite); err != nil || exists {
 			t.Errorf("IndexExists with another write alias: %t, %v", exists, err)
 		}
-		if names, err := c.PhysicalIndices(ctx, alias); err != nil || !slices.Equal(names, []string{first, second}) {
-			t.Errorf("PhysicalIndices: %v, %v", names, err)
+		physical := func(alias string) (names []string) {
+			t.Helper()
+			standing, err := c.Standing(ctx, alias)
+			check(err)
+			for _, i := range standing.Physical() {
+				names = append(names, i.Name)
+			}
+			return names
 		}
-		if names, err := c.PhysicalIndices(ctx, alias+"-none"); err != nil || len(names) != 0 {
-			t.Errorf("PhysicalIndices of nothing: %v, %v", names, err)
+		if names := physical(alias); !slices.Equal(names, []string{first, second}) {
+			t.Errorf("physical indices: %v", names)
 		}
+		if names := physical(alias + "-none"); len(names) != 0 {
+			t.Errorf("physical indices of nothing: %v", names)
+		}
+		stamp := search.Stamp{Owner: searchtest.Owner, Fingerprint: "f", Mark: search.Mark{Number: 1, Token: "t"}}
+		check(c.PutStamp(ctx, first, stamp))
+		check(c.PutStamp(ctx, second, stamp))
 
 		for _, step := range []struct {
 			to  string
 			old []string
 		}{{first, nil}, {first, nil}, {second, []string{first}}, {second, nil}} {
-			old, err := c.MoveAlias(ctx, alias, step.to)
+			old, err := c.MoveAlias(ctx, alias, step.to, searchtest.Owner)
 			if err != nil || !slices.Equal(old, step.old) {
 				t.Errorf("MoveAlias to %s: %v, %v; want %v", step.to, old, err, step.old)
 			}
@@ -96,10 +108,10 @@ func TestIndexLife(t *testing.T) {
 		if targets, err := c.AliasTargets(ctx, alias+"-none"); err != nil || len(targets) != 0 {
 			t.Errorf("AliasTargets of nothing: %v, %v", targets, err)
 		}
-		if _, err := c.MoveAlias(ctx, alias, first+"-none"); !dbsync.IsPermanent(err) {
+		if _, err := c.MoveAlias(ctx, alias, first+"-none", searchtest.Owner); !dbsync.IsPermanent(err) {
 			t.Errorf("MoveAlias to nothing: %v", err)
 		}
-		taken, isTaken := errors.AsType[*search.NameTakenError](func() error { _, err := c.MoveAlias(ctx, first, second); return err }())
+		taken, isTaken := errors.AsType[*search.NameTakenError](func() error { _, err := c.MoveAlias(ctx, first, second, searchtest.Owner); return err }())
 		if !isTaken || taken.Name != first {
 			t.Errorf("MoveAlias under the name of an index: %v", taken)
 		}
@@ -112,23 +124,30 @@ func TestIndexLife(t *testing.T) {
 		}
 		check(c.PutSettings(ctx, second, map[string]any{"index.refresh_interval": "-1", "index.number_of_replicas": 0}))
 		check(c.PutSettings(ctx, second, map[string]any{"index.refresh_interval": nil}))
-		check(c.PutMapping(ctx, second, []byte(`{"_meta":{"fingerprint":"def"},"properties":{"new":{"type":"keyword"}}}`)))
-		if info, err := c.GetIndex(ctx, second); err != nil || string(info.Meta) != `{"fingerprint":"def"}` {
+		check(c.PutMapping(ctx, second, []byte(`{"properties":{"new":{"type":"keyword"}}}`)))
+		if info, err := c.GetIndex(ctx, second); err != nil || info.Stamp == nil || info.Stamp.Mark != stamp.Mark {
+			t.Errorf("after new fields: %+v, %v", info, err)
+		}
+		check(c.PutMapping(ctx, second, []byte(`{"_meta":{"fingerprint":"def"}}`)))
+		if info, err := c.GetIndex(ctx, second); err != nil || string(info.Meta) != `{"fingerprint":"def"}` || info.Stamp != nil {
 			t.Errorf("GetIndex: %+v, %v", info, err)
+		}
+		stamp.Mark.Number++
+		check(c.PutStamp(ctx, second, stamp))
+		if info, err := c.GetIndex(ctx, second); err != nil || !strings.Contains(string(info.Meta), `"fingerprint":"def"`) || !info.IsOf(searchtest.Owner) || info.Stamp.Mark != stamp.Mark {
+			t.Errorf("a stamp beside what else is in _meta: %+v with %s, %v", info, info.Meta, err)
 		}
 
 		for _, name := range []string{"", "_all", "*", alias + "*", first + "," + second} {
-			if err := c.DropIndex(ctx, name); err == nil {
+			if err := c.DropIndex(ctx, name, searchtest.Owner); err == nil {
 				t.Errorf("DropIndex(%q) was tried", name)
 			}
 		}
-		if err := c.DropIndex(ctx, alias); err == nil {
-			t.Error("DropIndex deleted what is behind an alias")
-		}
-		check(c.DropIndex(ctx, first))
-		check(c.DropIndex(ctx, first))
-		if names, err := c.PhysicalIndices(ctx, alias); err != nil || !slices.Equal(names, []string{second}) {
-			t.Errorf("PhysicalIndices: %v, %v", names, err)
+		check(c.DropIndex(ctx, alias, searchtest.Owner)) // there is no index of that name
+		check(c.DropIndex(ctx, first, searchtest.Owner))
+		check(c.DropIndex(ctx, first, searchtest.Owner))
+		if names := physical(alias); !slices.Equal(names, []string{second}) {
+			t.Errorf("physical indices: %v", names)
 		}
 	})
 }

@@ -62,10 +62,11 @@ const (
 	Backfilling State = "backfilling" // it is filled for the first time, searchers see nothing yet
 	Live        State = "live"        // it is complete and kept equal to its tables
 	Rebuilding  State = "rebuilding"  // it is live, and a new physical index is filled beside it
+	Incomplete  State = "incomplete"  // it is in use and misses changes; another one is filled, or is going to be
 	Missing     State = "missing"     // nothing is there; a running instance has no such index
 )
 
-var states = []State{Backfilling, Live, Rebuilding}
+var states = []State{Backfilling, Live, Rebuilding, Incomplete}
 
 // An Alarm is one thing that holds writing back.
 type Alarm struct {
@@ -114,6 +115,13 @@ func (s *Status) unready() []string {
 	for _, ix := range s.Indices {
 		if ix.State == Backfilling {
 			reasons = append(reasons, "index "+ix.Name+" is backfilling: "+ix.rows())
+		}
+		if ix.State == Incomplete {
+			reason := "index " + ix.Name + " is incomplete: changes are missing in it until another physical index is filled"
+			if ix.Building != "" {
+				reason += ", of which there are " + ix.rows()
+			}
+			reasons = append(reasons, reason)
 		}
 		if ix.Proof.IsUnproven() && !s.ReadyWhileUnproven {
 			reasons = append(reasons, "index "+ix.Name+" is "+ix.Proof.Summary())

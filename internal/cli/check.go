@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"slices"
 	"strings"
 	"text/tabwriter"
@@ -19,7 +20,6 @@ import (
 	"tidemark/internal/prepare"
 	"tidemark/mapping"
 	"tidemark/mapping/catalog"
-	"tidemark/reindex"
 )
 
 func newCheck(stderr io.Writer) *cobra.Command {
@@ -73,6 +73,10 @@ func check(ctx context.Context, c *mapping.Config, p *prepare.Prepared, out io.W
 		stops = append(stops, p.Database.Lost)
 	}
 	for _, plan := range plans {
+		if plan.Refused != nil {
+			stops = append(stops, fmt.Errorf("index %s: %w", plan.Index.Name, plan.Refused))
+			continue
+		}
 		if misled(plan) {
 			stops = append(stops, fmt.Errorf("the name %s stands for %s, and not for %s, which is kept equal to the table%s", plan.Index.Name,
 				strings.Join(plan.Alias, ", "), plan.Live, withHint("remove the alias, then it is put back, or give the mapping another name")))
@@ -147,6 +151,7 @@ func printIndex(b *bytes.Buffer, p prepare.IndexPlan) error {
 			if !p.Unknown && len(p.Alias) > 0 && !misled(p) && !slices.Equal(p.Alias, []string{p.Live}) {
 				fmt.Fprintf(b, "  the name %s stands for %s now, and is moved when the index is filled\n", ix.Name, strings.Join(p.Alias, ", "))
 			}
+			printSurroundings(b, p)
 		} else {
 			fmt.Fprintf(b, "  and from table %s%s, %s\n", t.TableName(), withChildren(t), rows)
 		}
@@ -168,6 +173,22 @@ func printIndex(b *bytes.Buffer, p prepare.IndexPlan) error {
 		}
 	}
 	return nil
+}
+
+// printSurroundings prints what others have set around an index in the cluster.
+func printSurroundings(b *bytes.Buffer, p prepare.IndexPlan) {
+	for _, name := range slices.Sorted(maps.Keys(p.Kept)) {
+		with := ""
+		if special := p.Kept[name].String(); special != "" {
+			with = " with " + special
+		}
+		fmt.Fprintf(b, "  the alias %s stands for %s%s, and does so for the next one after a rebuild\n", name, p.Live, with)
+	}
+	for _, t := range p.Templates {
+		if gives := t.String(); gives != "" {
+			fmt.Fprintf(b, "  the index template %s gives to its physical indices %s\n", t.Name, gives)
+		}
+	}
 }
 
 // printDurability warns of what the search server may lose of an index.
@@ -199,16 +220,15 @@ func withChildren(t *catalog.Table) string {
 
 // doing says what run does with an index, after "run".
 func doing(p prepare.IndexPlan) string {
-	foreign := reindex.Foreign(p.Index.Name, p.Alias)
 	switch {
+	case p.Refused != nil:
+		return "stops: " + p.Refused.Error()
 	case p.Unknown:
 		return "migrates the control schema, where an early version has noted how far the index is; then it goes on with that, or says why it fills the index again"
 	case misled(p):
 		return "stops: its name stands for another index"
 	case p.Need.Hold != "":
 		return "leaves it as it is: " + p.Need.Hold
-	case p.Need.Backfill != "" && p.Live == "" && len(foreign) > 0:
-		return fmt.Sprintf("stops: its name stands for %s, which somebody else made; run --adopt fills an index and moves the name to it", strings.Join(foreign, ", "))
 	case p.Need.Backfill == "" && p.Building != "":
 		return fmt.Sprintf("goes on with the backfill of %s, of which %d rows are stored", p.Building, p.Done)
 	case p.Need.Grow:
@@ -222,7 +242,11 @@ func doing(p prepare.IndexPlan) string {
 	case p.Live == "":
 		return "makes an index and fills it: " + p.Need.Backfill
 	}
-	return fmt.Sprintf("rebuilds it beside %s: %s%s", p.Live, p.Need.Backfill, expected(p))
+	incomplete := ""
+	if p.Incomplete {
+		incomplete = ", which misses changes"
+	}
+	return fmt.Sprintf("rebuilds it beside %s%s: %s%s", p.Live, incomplete, p.Need.Backfill, expected(p))
 }
 
 // expected says how long a rebuild takes, by the last one.

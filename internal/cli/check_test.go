@@ -432,6 +432,85 @@ func TestCheckSaysWhatRunDoes(t *testing.T) {
 	check("slot "+d.Unique("slot")+" is at ", "run keeps "+name+"-2")
 }
 
+// What others have set around an index in the cluster is said by check, and what cannot be kept over
+// a rebuild, or is somebody else's, keeps run from beginning: nothing is made then.
+func TestCheckSaysWhatIsAround(t *testing.T) {
+	d, search := testenv.NewDatabase(t), testenv.SharedSearch(t, testenv.Engines(t)[0])
+	d.Exec(t, "create table products (id int primary key, title text)", "insert into products select i, 'title ' || i from generate_series(1, 50) i")
+	name := search.NewPrefix(t) + "products"
+	f := newFile(t, d.URL, search.URL, d.Unique("slot"), "  "+name+": {table: products}\n")
+	request := func(method, path, body string) {
+		t.Helper()
+		if status, answer, err := search.Do(t.Context(), method, path, []byte(body)); err != nil || status != 200 {
+			t.Fatalf("%s %s: %d %s %v", method, path, status, answer, err)
+		}
+	}
+	template := "/_index_template/" + name
+	t.Cleanup(func() {
+		if _, _, err := search.Do(context.WithoutCancel(t.Context()), "DELETE", template, nil); err != nil {
+			t.Error(err)
+		}
+	})
+	// stops has check and run refuse, before anything is made.
+	stops := func(want ...string) {
+		t.Helper()
+		for _, args := range [][]string{{"check", "-c", f.path}, {"run", "--once", "-c", f.path}} {
+			code, out, wrong := tidemark(t, args...)
+			if code != exitFailed {
+				t.Errorf("%s ends with %d:\n%s%s", args[0], code, out, wrong)
+			}
+			for _, text := range want {
+				if !strings.Contains(wrong, text) {
+					t.Errorf("%s does not say %q:\n%s", args[0], text, wrong)
+				}
+			}
+		}
+		var slots int
+		if err := d.DB.QueryRow("select count(*) from pg_replication_slots where database = current_database()").Scan(&slots); err != nil || slots > 0 {
+			t.Errorf("there are %d slots, %v", slots, err)
+		}
+		if indices, err := search.Indices(t.Context(), name+"-2*"); err != nil || len(indices) > 0 {
+			t.Errorf("there are indices: %v, %v", indices, err)
+		}
+	}
+	request("PUT", template, `{"index_patterns": ["`+name+`-*"], "priority": 900, "template": {"aliases": {"`+name+`": {}}}}`)
+	stops("index "+name+": the index template "+name+" puts each physical index behind the alias", "hint: change the template")
+	request("PUT", template, `{"index_patterns": ["`+name+`-*"], "priority": 900, "template": {"mappings": {"_routing": {"required": true}}}}`)
+	stops("has every document without a routing refused")
+	request("PUT", template, `{"index_patterns": ["`+name+`-*"], "priority": 900, "template": {"mappings": {"_source": {"enabled": false}}}}`)
+	stops("has documents not kept")
+	request("PUT", template, `{"index_patterns": ["`+name+`-*"], "priority": 900, "template": {"aliases": {"`+name+`-all": {}}, "settings": {"index.mapping.total_fields.limit": 2000}}}`)
+
+	run := func() {
+		t.Helper()
+		if code, _, wrong := tidemark(t, "run", "--once", "-c", f.path, "--log-level", "warn"); code != 0 {
+			t.Fatalf("run: %d %s", code, wrong)
+		}
+	}
+	run()
+	request("POST", "/_aliases", `{"actions": [{"add": {"index": "`+name+`-2*", "alias": "`+name+`", "filter": {"range": {"id": {"lt": 10}}}}},
+		{"add": {"index": "`+name+`-2*", "alias": "`+name+`-shop", "routing": "eu"}}]}`)
+	code, out, wrong := tidemark(t, "check", "-c", f.path)
+	for _, text := range []string{
+		"the alias " + name + " stands for " + name + "-2", `with filter {"range":{"id":{"lt":10}}}, and does so for the next one after a rebuild`,
+		"the alias " + name + "-all stands for " + name + "-2", "the alias " + name + "-shop stands for ", "with index_routing eu, search_routing eu",
+		"the index template " + name + " gives to its physical indices the aliases " + name + "-all; the settings index.mapping.total_fields.limit",
+	} {
+		if code != 0 || !strings.Contains(out, text) {
+			t.Errorf("check (%d) does not say %q:\n%s%s", code, text, out, wrong)
+		}
+	}
+	if code, _, wrong := tidemark(t, "run", "--once", "-c", f.path, "--reindex", name, "--log-level", "warn"); code != 0 {
+		t.Fatalf("run: %d %s", code, wrong)
+	}
+	if n := count(t, search, name); n != 9 {
+		t.Errorf("by the alias with its filter %d documents are seen after a rebuild", n)
+	}
+	if n := count(t, search, name+"-all"); n != 50 {
+		t.Errorf("by the template's alias %d documents are seen after a rebuild", n)
+	}
+}
+
 // TestInterruptedOnce ends before the work is done: that is no success, as it is for run
 // without --once.
 func TestInterruptedOnce(t *testing.T) {

@@ -42,6 +42,9 @@ func whileFollowed(ctx context.Context, config *mapping.Config, indices []*mappi
 	if err := prepared.Control.Current(); err != nil {
 		return err
 	}
+	if err := prepared.Refusal(); err != nil {
+		return err // it might be written to
+	}
 	if err := keptEqual(ctx, config, prepared, indices); err != nil {
 		return err
 	}

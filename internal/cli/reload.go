@@ -36,6 +36,10 @@ func load(ctx context.Context, file string, options service.Options) (*loaded, e
 	if err != nil {
 		return nil, err
 	}
+	if err := prepared.Refusal(); err != nil {
+		prepared.Close()
+		return nil, err
+	}
 	return &loaded{config, prepared}, nil
 }
 

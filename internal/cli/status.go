@@ -246,6 +246,9 @@ func (r *statusReport) readIndices(ctx context.Context, config *mapping.Config, 
 			}
 			r.prove(&s, admin.Proof{Proof: proof.Of(st), FilledAt: st.FinishedAt})
 		}
+		if s.State == admin.Incomplete {
+			r.Problems = append(r.Problems, fmt.Sprintf("index %s misses changes until another physical index is filled, by tidemark run", ix.Name))
+		}
 		r.Indices = append(r.Indices, s)
 		if st != nil && r.Slot.Active {
 			r.Indices[len(r.Indices)-1].Expect(st.RowsPerSecond(now))
@@ -275,6 +278,11 @@ func statusOf(ix *mapping.Index, st *control.State, tables catalog.Tables, lette
 	}
 	of := st.Live.Fingerprint
 	switch {
+	case st.Incomplete():
+		s.State = admin.Incomplete
+		if st.Building.Physical != "" {
+			of = st.Building.Fingerprint
+		}
 	case st.Building.Physical != "" && st.Live.Physical != "":
 		s.State, of = admin.Rebuilding, st.Building.Fingerprint
 	case st.Building.Physical != "":

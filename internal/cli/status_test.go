@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"tidemark/internal/admin"
+	"tidemark/mapping"
 	"tidemark/reindex/control"
 )
 
@@ -61,5 +62,27 @@ products: the mapping or its tables differ from those of the index: the next sta
 	r.Slot.Active = false
 	if got := string(r.table()); !strings.Contains(got, "no instance follows it") || !strings.Contains(got, "backfill of products-2, which the next instance goes on with: 412000 rows") {
 		t.Errorf("while no instance runs:\n%s", got)
+	}
+}
+
+// An index in use is live, and being rebuilt, only when it misses no changes.
+func TestStateOfAnIndex(t *testing.T) {
+	version := func(physical, generation string) control.Version {
+		return control.Version{Physical: physical, Generation: generation}
+	}
+	for _, test := range []struct {
+		state control.State
+		want  admin.State
+	}{
+		{control.State{}, admin.Missing},
+		{control.State{Building: version("i-1", "g")}, admin.Backfilling},
+		{control.State{Live: version("i-1", "g")}, admin.Live},
+		{control.State{Live: version("i-1", "g"), Building: version("i-2", "g")}, admin.Rebuilding},
+		{control.State{Live: version("i-1", ""), Building: version("i-2", "g")}, admin.Incomplete},
+		{control.State{Live: version("i-1", "")}, admin.Incomplete},
+	} {
+		if got := statusOf(&mapping.Index{Name: "i"}, &test.state, nil, nil).State; got != test.want {
+			t.Errorf("%+v is %s, want %s", test.state, got, test.want)
+		}
 	}
 }

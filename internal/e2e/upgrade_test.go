@@ -53,7 +53,7 @@ type dump struct {
 }
 
 // steps is how many there are in all, of both parts of the control schema.
-const steps = 9
+const steps = 10
 
 // A fate of a rebuild that was under way.
 type fate int

@@ -38,10 +38,13 @@ func (p *Prepared) cluster(ctx context.Context, c *mapping.Config, log *slog.Log
 	p.Client = client
 	var problems mapping.Problems
 	for _, ix := range c.Indices {
-		err := again(ctx, patience, func() error { return client.CheckAliasName(ctx, ix.Name) })
+		var standing *search.Standing
+		err := again(ctx, patience, func() (err error) { standing, err = client.Standing(ctx, ix.Name); return err })
+		if err == nil {
+			err = standing.CheckName(p.adopt)
+		}
 		if taken, ok := errors.AsType[*search.NameTakenError](err); ok {
-			problems = append(problems, c.Problem("indices."+ix.Name, "give the mapping another name, or copy that index to a new name and delete it, or let run --adopt fill another one and delete it then",
-				"%s is an index of the cluster already, and cannot become an alias", taken.Name))
+			problems = append(problems, c.Problem("indices."+ix.Name, taken.Hint(), "%s", taken.Text()))
 		} else if server, ok := errors.AsType[*search.ServerError](err); ok && server.Status == http.StatusForbidden {
 			problems = append(problems, c.Problem("indices."+ix.Name, "grant the user of search.user the rights to create, write and manage "+ix.Name+" and "+ix.Name+"-*",
 				"the cluster does not let the user look at the index: %v", server))

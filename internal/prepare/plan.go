@@ -34,6 +34,18 @@ type IndexPlan struct {
 	// before the rest of this can be said.
 	Unknown bool
 
+	// Kept are the aliases of Live that are kept over a rebuild, by name, with the index's own if there
+	// is something special about it; Templates are those of the cluster that give something to its
+	// physical indices.
+	Kept      map[string]search.Alias
+	Templates []*search.Template
+
+	// Refused is why run stops because of it, nil if it does not.
+	Refused error
+
+	// Incomplete says that Live misses changes.
+	Incomplete bool
+
 	// Need is what the index needs to be as the mapping has it.
 	Need reindex.Need
 
@@ -56,7 +68,7 @@ func (p *Prepared) Plan(ctx context.Context, c *mapping.Config) ([]IndexPlan, er
 	states := control.NewStates(p.db, c.Postgres.ControlSchema)
 	var plans []IndexPlan
 	for _, ix := range c.Indices {
-		plan := IndexPlan{Index: ix, Tables: p.Tables, Rows: mapping.EstimatedRows(ix, p.Tables)}
+		plan := IndexPlan{Refused: p.Refused[ix.Name], Index: ix, Tables: p.Tables, Rows: mapping.EstimatedRows(ix, p.Tables)}
 		if p.Control.Made && !p.Control.Readable {
 			plan.Unknown = true
 			plans = append(plans, plan)
@@ -70,6 +82,7 @@ func (p *Prepared) Plan(ctx context.Context, c *mapping.Config) ([]IndexPlan, er
 			}
 		}
 		if st != nil {
+			plan.Incomplete = st.Incomplete()
 			plan.Live, plan.Building, plan.Done = st.Live.Physical, st.Building.Physical, st.Done
 			if took := st.FinishedAt.Sub(st.StartedAt).Seconds(); took > 0 && st.Building.Physical == "" {
 				plan.RowsPerSecond = float64(st.Done) / took
@@ -85,6 +98,9 @@ func (p *Prepared) Plan(ctx context.Context, c *mapping.Config) ([]IndexPlan, er
 			plan.Alias, err = p.Client.AliasTargets(ctx, ix.Name)
 		}
 		if err == nil {
+			err = p.surroundings(ctx, &plan)
+		}
+		if err == nil {
 			err = p.durability(ctx, &plan)
 		}
 		if err != nil {
@@ -93,6 +109,24 @@ func (p *Prepared) Plan(ctx context.Context, c *mapping.Config) ([]IndexPlan, er
 		plans = append(plans, plan)
 	}
 	return plans, nil
+}
+
+// surroundings reads what others have set around an index in the cluster.
+func (p *Prepared) surroundings(ctx context.Context, plan *IndexPlan) (err error) {
+	if plan.Templates, err = p.Client.Templates(ctx, plan.Index.Name); err != nil {
+		return err
+	}
+	standing, err := p.Client.Standing(ctx, plan.Index.Name)
+	if err != nil {
+		return err
+	}
+	plan.Kept = standing.Others(plan.Live)
+	if i := standing.Get(plan.Live); i != nil {
+		if own, ok := i.Aliases[plan.Index.Name]; ok && own.String() != "" {
+			plan.Kept[plan.Index.Name] = own
+		}
+	}
+	return nil
 }
 
 // durability finds out whether what the search server answers of an index may be gone after a restart,

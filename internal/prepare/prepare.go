@@ -12,7 +12,10 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"fmt"
 	"log/slog"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/sourcegraph/conc"
@@ -31,6 +34,10 @@ type Prepared struct {
 	Client   *search.Client
 	Database *dbsync.Inspection // what following the slot begins with; Wrong is empty
 	Control  control.Condition  // of the control schema
+
+	// Refused are the indices that may not be worked on, by name, and why: what has their name in the
+	// cluster is somebody else's, or would not be kept over a rebuild.
+	Refused map[string]error
 
 	db    *sql.DB
 	adopt bool
@@ -79,11 +86,23 @@ func prepare(ctx context.Context, c *mapping.Config, log *slog.Logger, patience 
 	if err == nil {
 		err = p.checkNewest(ctx, c)
 	}
+	if err == nil {
+		err = p.claim(ctx, c, patience)
+	}
 	if err != nil {
 		p.Close()
 		return nil, err
 	}
 	return p, nil
+}
+
+// Refusal returns why nothing may be begun: one error for each of Refused, nil if there are none.
+func (p *Prepared) Refusal() error {
+	var all []error
+	for _, name := range slices.Sorted(maps.Keys(p.Refused)) {
+		all = append(all, fmt.Errorf("index %s: %w", name, p.Refused[name]))
+	}
+	return errors.Join(all...)
 }
 
 // join puts the problems of all errors together, in the order of the file, before what

@@ -76,6 +76,9 @@ func Run(ctx context.Context, c *mapping.Config, found *prepare.Prepared, o Opti
 			return &UnknownIndexError{Name: name}
 		}
 	}
+	if err := found.Refusal(); err != nil {
+		return err // before anything is made
+	}
 	if o.Admin {
 		if err := CheckAdmin(ctx, c); err != nil {
 			return err
@@ -171,7 +174,10 @@ func (s *Service) open(ctx context.Context) (err error) {
 		Rebuild: func(name string) bool {
 			return slices.Contains(s.o.Reindex, name) || slices.Contains(s.o.Reindex, "all")
 		},
-		Progress: Bars{s.o.Display},
+		Progress:       Bars{s.o.Display},
+		Markings:       control.NewMarkings(s.syncer.DB(), c.Postgres.ControlSchema),
+		RebuildSetBack: c.OnSlotLost == mapping.OnSlotLostReindex || slices.Contains(s.o.Reindex, "all"),
+		Unstamped:      s.found.Control.Unnoted,
 	})
 	s.syncer.MessageHandler, s.syncer.Batcher = s.handler, dbsync.OperationsOnly(s.handler)
 	return nil

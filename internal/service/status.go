@@ -73,6 +73,8 @@ func (s *Service) indexStatus(name string) admin.Index {
 		status.Proof = admin.Proof{Proof: proof.Proof, FilledAt: st.FinishedAt, Found: proof.Found, Repaired: proof.Repaired}
 	}
 	switch {
+	case s.manager.Incomplete(name):
+		status.State = admin.Incomplete
 	case st.Building.Physical == "":
 		status.State = admin.Live
 	case st.Live.Physical != "":

@@ -6,6 +6,8 @@
 //   - indices has one row for each index: its physical index in use and the one being filled, what
 //     the documents of each are made by, and how far the filling is. See [State]. The instance that
 //     follows the slot writes it, no one else; commands read it.
+//   - physical_indices has one row for each physical index that there is: what tells that it and this
+//     schema still belong together. See [Marking]. The instance alone writes it.
 //   - requests has what is asked of that instance: rebuilds, refreshes, cancellations. See
 //     [Request]. Commands add to it, and so does the instance itself; the instance alone notes what
 //     became of a request. The last 1000 that have ended are kept.

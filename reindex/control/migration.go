@@ -22,11 +22,15 @@ func part(schema string) *dbsync.SchemaPart {
 		{Name: "table of what is proven of indices", Up: setupProofs},
 		{Name: "where the versions of documents begin", Up: setupBases},
 		{Name: "table of how the shards of indices were recovered", Up: setupRecoveries},
+		{Name: "a generation of each physical index, and the table of their marks", Up: setupMarks},
 	}}
 }
 
 // withProofs is the version of the part that has the table of proofs.
 const withProofs = 3
+
+// withMarks is the version of the part that has the table of marks.
+const withMarks = 6
 
 // firstReadable is the first version of the part whose tables this program can read, if not
 // write, before they are migrated.
@@ -46,11 +50,18 @@ type Condition struct {
 	// letters is the same in all versions.
 	Made bool
 
+	// Unnoted reports that an earlier version made the tables which noted no indices: whose those are
+	// that have names as of ours and no stamp is known by that alone.
+	Unnoted bool
+
 	// Readable reports whether states and requests can be read as they are.
 	Readable bool
 
 	// Proofs reports whether there is the table of proofs.
 	Proofs bool
+
+	// Marks reports whether there is the table of marks.
+	Marks bool
 
 	// Pending is what Migrate would do, a line for each step.
 	Pending []string
@@ -65,15 +76,18 @@ func Look(ctx context.Context, db *sql.DB, schema string) (c Condition, err erro
 			return err
 		}
 		if version := len(p.Steps) - len(c.Pending); version > 0 {
-			c.Made, c.Readable, c.Proofs = true, version >= firstReadable, version >= withProofs
+			c.Made, c.Readable, c.Proofs, c.Marks = true, version >= firstReadable, version >= withProofs, version >= withMarks
 			return nil
 		}
 		// Of what was made before there were versions the last column is looked for.
+		var noted bool
 		err := conn.QueryRow(ctx, `SELECT count(*) FILTER (WHERE c.relname = 'dead_letters' AND a.attname = 'id') > 0,
-				count(DISTINCT c.relname) = 3
+				count(DISTINCT c.relname) FILTER (WHERE (c.relname, a.attname) IN (('dead_letters', 'id'), ('requests', 'id'), ('indices', 'live_partitions'))) = 3,
+				count(*) FILTER (WHERE c.relname = 'indices') > 0
 			FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid
-			WHERE n.nspname = $1 AND (c.relname, a.attname) IN (('dead_letters', 'id'), ('requests', 'id'), ('indices', 'live_partitions'))`, schema).
-			Scan(&c.Made, &c.Readable)
+			WHERE n.nspname = $1 AND c.relname IN ('dead_letters', 'requests', 'indices')`, schema).
+			Scan(&c.Made, &c.Readable, &noted)
+		c.Unnoted = c.Made && !noted
 		if err != nil {
 			return fmt.Errorf("look for the tables in control schema %s: %w", schema, err)
 		}
@@ -290,4 +304,33 @@ func encodePartitions(text string) (string, error) {
 		return "", err
 	}
 	return p.Encode()
+}
+
+// setupMarks is step 6. Which of both physical indices a generation was of, was told by an empty
+// fingerprint of the one in use: it missed changes then.
+func setupMarks(ctx context.Context, tx pgx.Tx) error {
+	for _, statement := range []string{
+		`ALTER TABLE indices ADD COLUMN live_generation text NOT NULL DEFAULT ''`,
+		`ALTER TABLE indices RENAME COLUMN generation TO building_generation`,
+		`ALTER TABLE indices ALTER COLUMN building_generation SET DEFAULT ''`,
+		`UPDATE indices SET live_generation = CASE WHEN live <> '' AND live_fingerprint <> '' THEN building_generation ELSE '' END,
+			building_generation = CASE WHEN building <> '' THEN building_generation ELSE '' END`,
+		// Versions before made indices without a mark; what is noted here is ours all the same.
+		`CREATE TABLE physical_indices (
+			physical    text PRIMARY KEY,
+			index_name  text NOT NULL,
+			incarnation text NOT NULL DEFAULT '',
+			mark_number bigint NOT NULL DEFAULT 0,
+			mark        text NOT NULL DEFAULT '',
+			next_mark   text NOT NULL DEFAULT '',
+			marked_at   timestamptz NOT NULL DEFAULT now()
+		)`,
+		`CREATE INDEX physical_indices_index ON physical_indices (index_name)`,
+		`INSERT INTO physical_indices (physical, index_name) SELECT live, name FROM indices WHERE live <> '' UNION SELECT building, name FROM indices WHERE building <> ''`,
+	} {
+		if _, err := tx.Exec(ctx, statement); err != nil {
+			return err
+		}
+	}
+	return nil
 }

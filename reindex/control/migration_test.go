@@ -33,7 +33,7 @@ func look(t *testing.T, db *sql.DB) Condition {
 func TestMigrate(t *testing.T) {
 	ctx := searchtest.Within(t, time.Minute)
 	db := testenv.NewDatabase(t)
-	if c := look(t, db.DB); c.Made || c.Readable || len(c.Pending) != 5 || c.Current() != nil {
+	if c := look(t, db.DB); c.Made || c.Readable || len(c.Pending) != len(part("ctrl").Steps) || c.Current() != nil {
 		t.Errorf("without a schema: %+v", c)
 	}
 	db.Exec(t, "CREATE SCHEMA ctrl")
@@ -54,7 +54,7 @@ func TestMigrate(t *testing.T) {
 	if strings.Count(said, "migrated the control schema") != len(part("ctrl").Steps) {
 		t.Errorf("eight at once say %s", said)
 	}
-	if c := look(t, db.DB); !c.Made || !c.Readable || !c.Proofs || len(c.Pending) != 0 || c.Current() != nil {
+	if c := look(t, db.DB); !c.Made || !c.Readable || !c.Proofs || !c.Marks || len(c.Pending) != 0 || c.Current() != nil {
 		t.Errorf("when it was migrated: %+v", c)
 	}
 
@@ -87,7 +87,7 @@ func TestNewerSchema(t *testing.T) {
 		"INSERT INTO ctrl.schema_version VALUES ('tidemark', 1000, now())")
 	_, err := Look(ctx, db.DB, "ctrl")
 	for _, err := range []error{err, Migrate(ctx, db.DB, "ctrl", slog.New(slog.DiscardHandler))} {
-		if newer, ok := errors.AsType[*dbsync.NewerSchemaError](err); !ok || newer.Version != 1000 || newer.Known != 5 {
+		if newer, ok := errors.AsType[*dbsync.NewerSchemaError](err); !ok || newer.Version != 1000 || newer.Known != len(part("ctrl").Steps) {
 			t.Errorf("a newer schema: %v", err)
 		}
 	}
@@ -114,7 +114,7 @@ func TestNameJSON(t *testing.T) {
 	if err := dbsync.WithConn(ctx, db.DB, func(conn *pgx.Conn) error { return first.Migrate(ctx, conn, slog.New(slog.DiscardHandler)) }); err != nil {
 		t.Fatal(err)
 	}
-	if c := look(t, db.DB); !c.Made || !c.Readable || c.Proofs || len(c.Pending) != 4 {
+	if c := look(t, db.DB); !c.Made || !c.Readable || c.Proofs || c.Marks || c.Unnoted || len(c.Pending) != len(part("ctrl").Steps)-1 {
 		t.Errorf("after the first step: %+v", c)
 	} else if _, ok := errors.AsType[*OlderSchemaError](c.Current()); !ok {
 		t.Errorf("after the first step it is %v", c.Current())
@@ -174,7 +174,8 @@ func TestBarePartitions(t *testing.T) {
 		{`{"unlisted":true}`, `{"version":1,"unlisted":true}`},
 		{`{"version":1,"leaves":{"public.t":{"7":"8:9"}}}`, `{"version":1,"leaves":{"public.t":{"7":"8:9"}}}`},
 	} {
-		db.Exec(t, "DELETE FROM ctrl.schema_version", "DROP TABLE ctrl.proofs, ctrl.recoveries", "ALTER TABLE ctrl.indices DROP COLUMN IF EXISTS live_base, DROP COLUMN IF EXISTS building_base", "DELETE FROM ctrl.indices")
+		db.Exec(t, "DELETE FROM ctrl.schema_version", "DROP TABLE ctrl.proofs, ctrl.recoveries, ctrl.physical_indices", "DELETE FROM ctrl.indices",
+			"ALTER TABLE ctrl.indices DROP live_generation, DROP live_base, DROP building_base", "ALTER TABLE ctrl.indices RENAME building_generation TO generation")
 		if _, err := db.DB.ExecContext(ctx, "INSERT INTO ctrl.indices (name, generation, live_partitions) VALUES ($1, '', $2)", fmt.Sprint(i), test.before); err != nil {
 			t.Fatal(err)
 		}
@@ -185,6 +186,46 @@ func TestBarePartitions(t *testing.T) {
 		st, err := NewStates(db.DB, "ctrl").Read(ctx, fmt.Sprint(i))
 		if err != nil || st.Live.Partitions != test.after {
 			t.Errorf("%s became %s, %v; want %s", test.before, st.Live.Partitions, err, test.after)
+		}
+	}
+}
+
+// Which physical index a generation was of, and which indices were made without a mark, is told by
+// what a version before noted of both.
+func TestMarksOfVersionsBefore(t *testing.T) {
+	ctx := searchtest.Within(t, time.Minute)
+	db := testenv.NewDatabase(t)
+	db.Exec(t, "CREATE SCHEMA ctrl")
+	before := part("ctrl")
+	before.Steps = before.Steps[:3]
+	if err := dbsync.WithConn(ctx, db.DB, func(conn *pgx.Conn) error { return before.Migrate(ctx, conn, slog.New(slog.DiscardHandler)) }); err != nil {
+		t.Fatal(err)
+	}
+	for _, row := range []struct{ name, generation, live, fingerprint, building string }{
+		{"live", "g", "live-1", "f", ""},
+		{"rebuilt", "g", "rebuilt-1", "f", "rebuilt-2"},
+		{"incomplete", "g", "incomplete-1", "", "incomplete-2"},
+		{"given-up", "g", "given-up-1", "", ""},
+		{"new", "g", "", "", "new-1"},
+	} {
+		if _, err := db.DB.ExecContext(ctx, "INSERT INTO ctrl.indices (name, generation, live, live_fingerprint, building) VALUES ($1, $2, $3, $4, $5)",
+			row.name, row.generation, row.live, row.fingerprint, row.building); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := Migrate(ctx, db.DB, "ctrl", slog.New(slog.DiscardHandler)); err != nil {
+		t.Fatal(err)
+	}
+	for name, want := range map[string][2]string{"live": {"g", ""}, "rebuilt": {"g", "g"}, "incomplete": {"", "g"}, "given-up": {"", ""}, "new": {"", "g"}} {
+		st, err := NewStates(db.DB, "ctrl").Read(ctx, name)
+		if err != nil || st.Live.Generation != want[0] || st.Building.Generation != want[1] || st.Incomplete() != (st.Live.Physical != "" && want[0] == "") {
+			t.Errorf("%s: %+v, %v; want the generations %q", name, st, err, want)
+		}
+		marks, err := NewMarkings(db.DB, "ctrl").Read(ctx, name)
+		for _, physical := range []string{st.Live.Physical, st.Building.Physical} {
+			if k, ok := marks[physical]; err != nil || physical != "" && (!ok || k.Mark.Number != 0) {
+				t.Errorf("the mark of %s: %+v, %v", physical, k, err)
+			}
 		}
 	}
 }

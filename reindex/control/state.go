@@ -25,6 +25,11 @@ type Version struct {
 	// [Partitions.Encode].
 	Partitions string
 
+	// Generation is that of the tables whose changes the index has all of, see
+	// [dbsync.Syncer.TableGeneration]; "" when it has missed some. Only a filling that comes to its
+	// end gives the index in use one.
+	Generation string
+
 	// Base is where the versions of its documents begin, see [dbsync.Operation]. No change that
 	// can still come was committed before.
 	Base pglogrepl.LSN
@@ -33,10 +38,6 @@ type Version struct {
 // A State is what the control schema knows of one index.
 type State struct {
 	Name string // the alias
-
-	// Generation is that of the table whose changes the index has, see
-	// [dbsync.Syncer.TableGeneration]; "" when it has missed some.
-	Generation string
 
 	// Live is behind the alias, zero before the first one is complete. Building is being filled,
 	// zero if none is.
@@ -68,11 +69,14 @@ func (st *State) Newest() Version {
 	return st.Live
 }
 
+// Incomplete reports whether the index in use misses changes, so that another one has to be built.
+func (st *State) Incomplete() bool { return st.Live.Physical != "" && st.Live.Generation == "" }
+
 // Follows reports whether the documents of a physical index have versions of the log that is followed
 // now. The one in use does not, while another one is built since it has missed changes: of its log
 // nothing is known.
 func (st *State) Follows(physical string) bool {
-	return physical != "" && (physical == st.Building.Physical || physical == st.Live.Physical && st.Live.Fingerprint != "")
+	return physical != "" && (physical == st.Building.Physical && st.Building.Generation != "" || physical == st.Live.Physical && st.Live.Generation != "")
 }
 
 // NotBuilding notes in memory that nothing is being filled.
@@ -92,14 +96,19 @@ func NewStates(db *sql.DB, schema string) *States {
 	return &States{db: db, table: catalog.QuoteIdent(schema) + `."indices"`}
 }
 
+// generations are the columns of both generations, also of a schema that has not been migrated and
+// has one for both: check and status read that.
+const generations = `coalesce(pg_catalog.to_jsonb(i) ->> 'live_generation', CASE WHEN live <> '' AND live_fingerprint <> '' THEN pg_catalog.to_jsonb(i) ->> 'generation' ELSE '' END),
+	coalesce(pg_catalog.to_jsonb(i) ->> 'building_generation', CASE WHEN building <> '' THEN pg_catalog.to_jsonb(i) ->> 'generation' ELSE '' END)`
+
 // Read returns the state of an index, nil if there is none.
 func (s *States) Read(ctx context.Context, name string) (*State, error) {
 	st := &State{Name: name}
 	var finished sql.NullTime
-	err := s.db.QueryRowContext(ctx, `SELECT generation, live, live_fingerprint, live_mapping, live_tables, live_partitions, building, building_fingerprint, building_mapping, building_tables, building_partitions,
+	err := s.db.QueryRowContext(ctx, `SELECT `+generations+`, live, live_fingerprint, live_mapping, live_tables, live_partitions, building, building_fingerprint, building_mapping, building_tables, building_partitions,
 		coalesce((to_jsonb(i) ->> 'live_base')::pg_lsn, '0/0'), coalesce((to_jsonb(i) ->> 'building_base')::pg_lsn, '0/0'), source, cursor, -- a schema that is not migrated yet has none
 		rows_done, rows_total, started_at, resumed_at, resumed_rows, finished_at FROM `+s.table+` AS i WHERE name = $1`, name).
-		Scan(&st.Generation, &st.Live.Physical, &st.Live.Fingerprint, &st.Live.Mapping, &st.Live.Tables, &st.Live.Partitions, &st.Building.Physical, &st.Building.Fingerprint, &st.Building.Mapping, &st.Building.Tables, &st.Building.Partitions, &st.Live.Base, &st.Building.Base, &st.Source, pgtype.NewMap().SQLScanner(&st.Cursor),
+		Scan(&st.Live.Generation, &st.Building.Generation, &st.Live.Physical, &st.Live.Fingerprint, &st.Live.Mapping, &st.Live.Tables, &st.Live.Partitions, &st.Building.Physical, &st.Building.Fingerprint, &st.Building.Mapping, &st.Building.Tables, &st.Building.Partitions, &st.Live.Base, &st.Building.Base, &st.Source, pgtype.NewMap().SQLScanner(&st.Cursor),
 			&st.Done, &st.Total, &st.StartedAt, &st.ResumedAt, &st.ResumedRows, &finished)
 	if errors.Is(err, sql.ErrNoRows) {
 		return nil, nil
@@ -113,16 +122,16 @@ func (s *States) Read(ctx context.Context, name string) (*State, error) {
 
 // Begin notes that a physical index is being filled, from the beginning.
 func (s *States) Begin(ctx context.Context, st *State) error {
-	err := s.db.QueryRowContext(ctx, `INSERT INTO `+s.table+` AS i (name, generation, live, live_fingerprint, live_mapping, live_tables, building, building_fingerprint, building_mapping, building_tables, rows_total, live_partitions, building_partitions, live_base, building_base)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)
-		ON CONFLICT (name) DO UPDATE SET generation = excluded.generation, live = excluded.live, live_fingerprint = excluded.live_fingerprint,
+	err := s.db.QueryRowContext(ctx, `INSERT INTO `+s.table+` AS i (name, live_generation, live, live_fingerprint, live_mapping, live_tables, building, building_fingerprint, building_mapping, building_tables, rows_total, live_partitions, building_partitions, live_base, building_base, building_generation)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)
+		ON CONFLICT (name) DO UPDATE SET live_generation = excluded.live_generation, building_generation = excluded.building_generation, live = excluded.live, live_fingerprint = excluded.live_fingerprint,
 			live_mapping = excluded.live_mapping, live_tables = excluded.live_tables, building = excluded.building, building_fingerprint = excluded.building_fingerprint,
 			building_mapping = excluded.building_mapping, building_tables = excluded.building_tables,
 			live_partitions = excluded.live_partitions, building_partitions = excluded.building_partitions,
 			live_base = excluded.live_base, building_base = excluded.building_base,
 			source = 0, cursor = NULL, rows_done = 0, rows_total = excluded.rows_total, started_at = now()
 		RETURNING started_at`,
-		st.Name, st.Generation, st.Live.Physical, st.Live.Fingerprint, st.Live.Mapping, st.Live.Tables, st.Building.Physical, st.Building.Fingerprint, st.Building.Mapping, st.Building.Tables, st.Total, st.Live.Partitions, st.Building.Partitions, st.Live.Base, st.Building.Base).Scan(&st.StartedAt)
+		st.Name, st.Live.Generation, st.Live.Physical, st.Live.Fingerprint, st.Live.Mapping, st.Live.Tables, st.Building.Physical, st.Building.Fingerprint, st.Building.Mapping, st.Building.Tables, st.Total, st.Live.Partitions, st.Building.Partitions, st.Live.Base, st.Building.Base, st.Building.Generation).Scan(&st.StartedAt)
 	if err != nil {
 		return fmt.Errorf("note that %s is being filled: %w", st.Building.Physical, err)
 	}
@@ -134,7 +143,8 @@ func (s *States) Begin(ctx context.Context, st *State) error {
 // kept, miss changes from now on. It returns the names of those that did not before.
 func (s *States) Forget(ctx context.Context, slotGeneration string, kept []string) (names []string, err error) {
 	err = s.db.QueryRowContext(ctx, `WITH forgotten AS (
-		UPDATE `+s.table+` SET generation = '' WHERE pg_catalog.split_part(generation, '/', 1) = $1 AND name <> ALL ($2) RETURNING name)
+		UPDATE `+s.table+` SET live_generation = '', building_generation = ''
+		WHERE $1 IN (pg_catalog.split_part(live_generation, '/', 1), pg_catalog.split_part(building_generation, '/', 1)) AND name <> ALL ($2) RETURNING name)
 		SELECT coalesce(pg_catalog.array_agg(name ORDER BY name), '{}') FROM forgotten`, slotGeneration, kept).
 		Scan(pgtype.NewMap().SQLScanner(&names))
 	if err != nil {
@@ -145,8 +155,18 @@ func (s *States) Forget(ctx context.Context, slotGeneration string, kept []strin
 
 // Miss notes that an index misses changes from now on: it has no generation until it is made anew.
 func (s *States) Miss(ctx context.Context, name string) error {
-	if _, err := s.db.ExecContext(ctx, `UPDATE `+s.table+` SET generation = '' WHERE name = $1`, name); err != nil {
+	if _, err := s.db.ExecContext(ctx, `UPDATE `+s.table+` SET live_generation = '', building_generation = '' WHERE name = $1`, name); err != nil {
 		return fmt.Errorf("note that index %s misses changes: %w", name, err)
+	}
+	return nil
+}
+
+// Spoil notes that a physical index of an index misses changes: it is gone back to no more.
+func (s *States) Spoil(ctx context.Context, name, physical string) error {
+	_, err := s.db.ExecContext(ctx, `UPDATE `+s.table+` SET live_generation = CASE WHEN live = $2 THEN '' ELSE live_generation END,
+		building_generation = CASE WHEN building = $2 THEN '' ELSE building_generation END WHERE name = $1`, name, physical)
+	if err != nil {
+		return fmt.Errorf("note that %s misses changes: %w", physical, err)
 	}
 	return nil
 }
@@ -176,7 +196,7 @@ func (s *States) Advance(ctx context.Context, st *State) error {
 // repeated when its answer was lost.
 func (s *States) Finish(ctx context.Context, st *State) error {
 	err := s.db.QueryRowContext(ctx, `UPDATE `+s.table+` SET live = $2, live_fingerprint = $3, live_mapping = $5, live_tables = $6, live_partitions = $7, live_base = $8,
-		building = '', building_fingerprint = '', building_mapping = '', building_tables = '', building_partitions = '',
+		live_generation = CASE WHEN building = '' THEN live_generation ELSE building_generation END, building_generation = '', building = '', building_fingerprint = '', building_mapping = '', building_tables = '', building_partitions = '',
 		source = 0, cursor = NULL, rows_done = $4, finished_at = now() WHERE name = $1 AND (building = $2 OR building = '' AND live = $2)
 		RETURNING finished_at`,
 		st.Name, st.Building.Physical, st.Building.Fingerprint, st.Done, st.Building.Mapping, st.Building.Tables, st.Building.Partitions, st.Building.Base).Scan(&st.FinishedAt)
@@ -191,7 +211,7 @@ func (s *States) Finish(ctx context.Context, st *State) error {
 
 // Abandon notes that nothing is being filled any more.
 func (s *States) Abandon(ctx context.Context, st *State) error {
-	return s.update(ctx, st, `UPDATE `+s.table+` SET building = '', building_fingerprint = '', building_mapping = '', building_tables = '', building_partitions = '', source = 0, cursor = NULL
+	return s.update(ctx, st, `UPDATE `+s.table+` SET building = '', building_generation = '', building_fingerprint = '', building_mapping = '', building_tables = '', building_partitions = '', source = 0, cursor = NULL
 		WHERE name = $1 AND building IN ($2, '')`, st.Name, st.Building.Physical)
 }
 

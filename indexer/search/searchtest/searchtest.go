@@ -61,6 +61,9 @@ func Within(t testing.TB, d time.Duration) context.Context {
 	return ctx
 }
 
+// Owner is who the indices of a test are kept by.
+var Owner = search.Owner{System: "7312000000000000001", Database: "app", Oid: 16384, Schema: "dbsync_ctrl", Slot: "dbsync_replslot"}
+
 const ProductMapping = `{
 	"settings": {"number_of_shards": 1, "number_of_replicas": 0},
 	"mappings": {"dynamic": false, "properties": {
@@ -70,11 +73,15 @@ const ProductMapping = `{
 	}}
 }`
 
-// NewIndex creates a physical index of its own for a test, gone at its end.
+// NewIndex creates a physical index of its own for a test, which Owner owns, gone at its end.
 func NewIndex(t testing.TB, s *testenv.SearchServer, body string) (physical, writeAlias string) {
 	t.Helper()
 	physical, writeAlias = search.PhysicalName(s.NewPrefix(t), time.Now())
-	if err := Connect(t, s.URL).CreateIndex(context.Background(), physical, writeAlias, []byte(body)); err != nil {
+	stamped, err := search.Stamped([]byte(body), search.Stamp{Owner: Owner, Mark: search.Mark{Number: 1, Token: "t"}})
+	if err == nil {
+		err = Connect(t, s.URL).CreateIndex(context.Background(), physical, writeAlias, stamped)
+	}
+	if err != nil {
 		t.Fatal(err)
 	}
 	return physical, writeAlias
