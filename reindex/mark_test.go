@@ -253,7 +253,8 @@ func TestMarkIsRenewed(t *testing.T) {
 	await(t, "the mark is renewed", func() bool { return number() > before })
 	p.settle(t)
 	before = number()
-	looks := proxy.Inject(testenv.Watch(func(q *testenv.Request) bool { return q.Path == "/"+r.state(t, "t").Live.Physical }))
+	path := "/" + r.state(t, "t").Live.Physical
+	looks := proxy.Inject(testenv.Watch(func(q *testenv.Request) bool { return q.Path == path }))
 	if err := looks.Await(within(t, patience), 5); err != nil {
 		t.Fatal(err)
 	}
