@@ -38,12 +38,12 @@ func (r revenant) step(t *testing.T, steps ...func(context.Context) error) {
 
 func (r revenant) save(t *testing.T) {
 	t.Helper()
-	r.step(t, r.Stop, r.SaveData, r.Start)
+	r.step(t, r.Stop, r.Snapshot, r.Start)
 }
 
 func (r revenant) setBack(t *testing.T) {
 	t.Helper()
-	r.step(t, r.Stop, r.RestoreData, r.Start)
+	r.step(t, r.Stop, r.SetBack, r.Start)
 }
 
 // writeLog has the log grow by changes that no publication has.

@@ -80,34 +80,6 @@ func (p *Postgres) Addr() string { return p.url.Host }
 // Close ends the server and removes its data.
 func (p *Postgres) Close() error { return p.close() }
 
-// SaveData keeps a copy of the data of a server that is stopped, in place of the copy before: a
-// snapshot of its volume. Its error is [errors.ErrUnsupported] where the data are in a container.
-func (p *Postgres) SaveData(ctx context.Context) error {
-	return p.copyData(ctx, "data", "saved")
-}
-
-// RestoreData sets a server that is stopped back to what SaveData has kept.
-func (p *Postgres) RestoreData(ctx context.Context) error {
-	return p.copyData(ctx, "saved", "data")
-}
-
-func (p *Postgres) copyData(ctx context.Context, from, to string) error {
-	if p.process == nil || p.process.running() {
-		return errors.New("copy the data of Postgres: the server has to be stopped")
-	}
-	from, to = filepath.Join(p.process.folder, from), filepath.Join(p.process.folder, to)
-	if !exists(from) {
-		return fmt.Errorf("copy %s: %w", from, errors.ErrUnsupported)
-	}
-	if err := os.RemoveAll(to); err != nil {
-		return err
-	}
-	if out, err := exec.CommandContext(ctx, "cp", "-a", from, to).CombinedOutput(); err != nil {
-		return fmt.Errorf("copy %s: %w: %s", from, err, out)
-	}
-	return nil
-}
-
 // StartPostgres starts a server for this test alone.
 func StartPostgres(t testing.TB, o PostgresOptions) *Postgres {
 	t.Helper()

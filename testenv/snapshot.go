@@ -9,13 +9,16 @@ import (
 	"path/filepath"
 )
 
-// errNoFolder is the answer where the data are out of reach.
-var errNoFolder = errors.New("the data of the server are not in a folder of this machine")
+// errNoFolder is the answer where the data are out of reach, as in a container.
+var errNoFolder = fmt.Errorf("the data of the server are not in a folder of this machine: %w", errors.ErrUnsupported)
 
 // dataFolder is where a server that runs as a process here has its data.
 func (p *Postgres) dataFolder() (string, error) {
-	if p.process == nil || p.shared {
+	switch {
+	case p.process == nil || p.shared:
 		return "", errNotOurs
+	case p.process.running():
+		return "", errors.New("copy the data of Postgres: the server has to be stopped")
 	}
 	folder := filepath.Join(p.process.folder, "data")
 	if !exists(folder) {

@@ -41,13 +41,13 @@ func (s *revenant) step(t *testing.T, steps ...func(context.Context) error) {
 // save keeps what the database is now.
 func (s *revenant) save(t *testing.T) {
 	t.Helper()
-	s.step(t, s.server.Stop, s.server.SaveData, s.server.Start)
+	s.step(t, s.server.Stop, s.server.Snapshot, s.server.Start)
 }
 
 // setBack sets the database back to what was saved.
 func (s *revenant) setBack(t *testing.T) {
 	t.Helper()
-	s.step(t, s.server.Stop, s.server.RestoreData, s.server.Start)
+	s.step(t, s.server.Stop, s.server.SetBack, s.server.Start)
 }
 
 // writeLog has the log grow by changes that are not followed.
