@@ -9,6 +9,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -27,7 +28,13 @@ type sink struct {
 	readers sync.Pool // of *bufio.Reader
 
 	mu      sync.Mutex
-	indices map[string]map[string]bool // aliases by index
+	indices map[string]*sinkIndex
+}
+
+// A sinkIndex is what a sink keeps of an index.
+type sinkIndex struct {
+	aliases map[string]bool
+	meta    json.RawMessage // mappings._meta
 }
 
 func startSink() (*sink, error) {
@@ -35,7 +42,7 @@ func startSink() (*sink, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &sink{url: "http://" + l.Addr().String(), served: make(chan error, 1), indices: make(map[string]map[string]bool)}
+	s := &sink{url: "http://" + l.Addr().String(), served: make(chan error, 1), indices: make(map[string]*sinkIndex)}
 	s.readers.New = func() any { return bufio.NewReaderSize(nil, 256<<10) }
 	s.server.Handler = s
 	go func() { s.served <- s.server.Serve(l) }()
@@ -64,12 +71,18 @@ func (s *sink) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case name == "":
 		io.WriteString(w, `{"cluster_name":"sink","cluster_uuid":"sink","version":{"number":"3.0.0","distribution":"opensearch"},"tagline":"The OpenSearch Project: https://opensearch.org/"}`)
 	case r.Method == http.MethodPut && rest == "":
-		var body struct{ Aliases map[string]any }
+		var body struct {
+			Aliases  map[string]any
+			Mappings struct {
+				Meta json.RawMessage `json:"_meta"`
+			}
+		}
 		_ = json.NewDecoder(r.Body).Decode(&body)
-		s.indices[name] = make(map[string]bool)
+		made := &sinkIndex{aliases: make(map[string]bool), meta: body.Mappings.Meta}
+		s.indices[name] = made
 		s.held.Store(0)
 		for alias := range body.Aliases {
-			s.indices[name][alias] = true
+			made.aliases[alias] = true
 		}
 		io.WriteString(w, `{"acknowledged":true}`)
 	case r.Method == http.MethodDelete:
@@ -78,15 +91,28 @@ func (s *sink) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case r.Method == http.MethodPost && name == "_aliases":
 		s.moveAliases(r.Body)
 		io.WriteString(w, `{"acknowledged":true}`)
+	case r.Method == http.MethodPut && rest == "_mapping":
+		var body struct {
+			Meta json.RawMessage `json:"_meta"`
+		}
+		_ = json.NewDecoder(r.Body).Decode(&body)
+		if i := s.indices[name]; i != nil && body.Meta != nil {
+			i.meta = body.Meta
+		}
+		io.WriteString(w, `{"acknowledged":true}`)
 	case rest == "_count":
 		fmt.Fprintf(w, `{"count":%d,"_shards":{"failed":0}}`, s.held.Load())
 	case r.Method == http.MethodGet && name == "_alias":
-		s.answer(w, false, func(_ string, aliases map[string]bool) bool { return aliases[rest] })
+		s.answer(w, false, func(_ string, i *sinkIndex) bool { return i.aliases[rest] })
 	case r.Method == http.MethodGet && (rest == "" || rest == "_alias"):
-		prefix, wild := strings.CutSuffix(name, "*")
-		s.answer(w, wild, func(index string, _ map[string]bool) bool {
-			return index == name || wild && strings.HasPrefix(index, prefix)
+		s.answer(w, strings.Contains(name, "*"), func(index string, _ *sinkIndex) bool {
+			return slices.ContainsFunc(strings.Split(name, ","), func(name string) bool {
+				prefix, wild := strings.CutSuffix(name, "*")
+				return index == name || wild && strings.HasPrefix(index, prefix)
+			})
 		})
+	case r.Method == http.MethodGet: // of templates, recoveries, settings: nothing is out of the ordinary
+		io.WriteString(w, `{}`)
 	default: // _settings, _refresh, _flush
 		io.WriteString(w, `{"acknowledged":true,"_shards":{"failed":0}}`)
 	}
@@ -99,27 +125,27 @@ func (s *sink) moveAliases(body io.Reader) {
 	_ = json.NewDecoder(body).Decode(&request)
 	for _, action := range request.Actions {
 		for what, a := range action {
-			if aliases := s.indices[a.Index]; aliases != nil {
-				aliases[a.Alias] = what == "add"
+			if i := s.indices[a.Index]; i != nil {
+				i.aliases[a.Alias] = what == "add"
 			}
 		}
 	}
 }
 
 // answer returns about the indices that which picks. There need not be any for a wildcard.
-func (s *sink) answer(w http.ResponseWriter, wild bool, which func(string, map[string]bool) bool) {
+func (s *sink) answer(w http.ResponseWriter, wild bool, which func(string, *sinkIndex) bool) {
 	found := make(map[string]any)
-	for index, aliases := range s.indices {
-		if !which(index, aliases) {
+	for index, i := range s.indices {
+		if !which(index, i) {
 			continue
 		}
 		behind := make(map[string]any)
-		for alias, is := range aliases {
+		for alias, is := range i.aliases {
 			if is {
 				behind[alias] = struct{}{}
 			}
 		}
-		found[index] = map[string]any{"aliases": behind, "settings": map[string]any{"index": map[string]any{"uuid": index}}}
+		found[index] = map[string]any{"aliases": behind, "settings": map[string]any{"index": map[string]any{"uuid": index}}, "mappings": map[string]any{"_meta": i.meta}}
 	}
 	if len(found) == 0 && !wild {
 		w.WriteHeader(http.StatusNotFound)

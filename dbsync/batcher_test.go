@@ -136,11 +136,11 @@ func TestOperations(t *testing.T) {
 	tx.exec("COMMIT")
 	after := logEnd(t, s.db)
 	ops := receive(t, "a batch", batches)
-	if len(ops) != 5 {
+	if len(ops) != 6 {
 		t.Fatalf("the batch is %+v", ops)
 	}
 	for i, want := range []dbsync.Operation{
-		{Index: "i", ID: "1"}, {Kind: dbsync.Delete, Index: "i", ID: "1", Routing: "r"}, {Index: "i", ID: "2", Origin: origin("mine")}, {Kind: dbsync.Truncate, Index: "gone"}, {Index: "gone", ID: "2"},
+		{Index: "i", ID: "1"}, {Kind: dbsync.Delete, Index: "i", ID: "1", Routing: "r"}, {Index: "i", ID: "2", Origin: origin("mine")}, {Kind: dbsync.Truncate, Index: "gone"}, {Kind: dbsync.Delete, Index: "gone", ID: "1"}, {Index: "gone", ID: "2"},
 	} {
 		op := ops[i]
 		if op.ID == "2" && op.Index == "i" {

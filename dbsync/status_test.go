@@ -28,11 +28,10 @@ func TestUndecodableChangeIsATrouble(t *testing.T) {
 	s := newSyncer(t, newDatabase(t, `CREATE TYPE mood AS ENUM ('sad', 'happy'); CREATE TABLE t (id int PRIMARY KEY, v text, unused mood); INSERT INTO t VALUES (1, 'a', 'sad')`), "t")
 	s.run(t)
 	s.settle(t)
-	label := query[string](t, s.db, `SELECT oid::text FROM pg_enum WHERE enumlabel = 'sad'`)
 	s.db.Exec(t, `DELETE FROM pg_enum WHERE enumlabel = 'sad'`, `UPDATE t SET v = 'b'`)
 
 	first := s.awaitTrouble(t)
-	if first.What != "read slot "+s.slot || !strings.Contains(first.Err, "invalid internal value for enum: "+label) {
+	if first.What != "read slot "+s.slot || !strings.Contains(first.Err, "invalid internal value for enum …") {
 		t.Errorf("trouble %+v", first)
 	}
 	for more := first.Times; more < first.Times+3; {
