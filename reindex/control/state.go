@@ -231,6 +231,9 @@ func (s *States) Adopt(ctx context.Context, st *State) error {
 type TakenOverError struct{ Index, Building string }
 
 func (e *TakenOverError) Error() string {
+	if e.Building == "" {
+		return fmt.Sprintf("index %s: the control schema does not say of it any more what this process has noted, another process has taken over", e.Index)
+	}
 	return fmt.Sprintf("index %s: %s is not being filled any more, another process has taken over", e.Index, e.Building)
 }
 
