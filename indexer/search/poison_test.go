@@ -21,6 +21,9 @@ func pipe(t *testing.T, s *testenv.SearchServer, physical, processor string) (of
 	do := func(method, path, body string) {
 		t.Helper()
 		status, answer, err := s.Do(context.Background(), method, path, []byte(body))
+		if strings.Contains(string(answer), "No processor type exists") {
+			t.Skip("the server has no module of ingest processors")
+		}
 		if err != nil || status != http.StatusOK {
 			t.Fatalf("%s %s: %d %s %v", method, path, status, answer, err)
 		}
