@@ -84,14 +84,14 @@ func newDialer(network string) *net.Dialer {
 // A watchedConn is a connection of the pool. Its process is known from watchConn on.
 type watchedConn struct {
 	net.Conn
-	ask      func(ctx context.Context) (condition, error)
-	patience patienceWith
-	timer    *time.Timer
-	asking   sync.WaitGroup
+	asking sync.WaitGroup
 
-	mu      sync.Mutex
+	mu       sync.Mutex
+	ask      func(ctx context.Context) (condition, error) // nil before watch
+	patience patienceWith
+	timer    *time.Timer // nil before the first read that is watched
+
 	cancel  context.CancelFunc // of who asks; nil: nobody does
-	reading int                // counts the reads
 	pending bool               // one is waiting
 	closed  bool
 	lost    *HalfOpenError
@@ -108,12 +108,20 @@ func watchConn(conn *pgconn.PgConn, s *session, probe *pgconn.Config) {
 	if !ok {
 		return
 	}
-	w.patience = silent
+	patience := silent
 	probe = probe.Copy()
 	probe.DialFunc = dialKept
-	probe.ConnectTimeout = w.patience.answer
+	probe.ConnectTimeout = patience.answer
 	probe.RuntimeParams["application_name"] += " probe"
-	w.ask = func(ctx context.Context) (condition, error) { return askFor(ctx, probe, s) }
+	w.watch(patience, func(ctx context.Context) (condition, error) { return askFor(ctx, probe, s) })
+}
+
+// watch has the server asked from the next read on. One may be under way: pgconn reads in the
+// background while it writes something that takes long.
+func (w *watchedConn) watch(patience patienceWith, ask func(ctx context.Context) (condition, error)) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.patience, w.ask = patience, ask
 }
 
 // condition is what the server says of a connection's process.
@@ -165,12 +173,11 @@ func (w *watchedConn) Read(b []byte) (int, error) {
 }
 
 func (w *watchedConn) begin() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	if w.ask == nil {
 		return
 	}
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.reading++
 	w.pending = true
 	if w.timer == nil {
 		w.timer = time.AfterFunc(w.patience.silence, w.look)
@@ -180,11 +187,11 @@ func (w *watchedConn) begin() {
 }
 
 func (w *watchedConn) end(err error) error {
-	if w.ask == nil {
-		return err
-	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	if w.timer == nil {
+		return err
+	}
 	w.pending = false
 	w.timer.Stop()
 	if w.cancel != nil {
@@ -206,14 +213,15 @@ func (w *watchedConn) look() {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	w.cancel = cancel
+	ask, patience := w.ask, w.patience
 	w.asking.Add(1)
 	w.mu.Unlock()
 	defer w.asking.Done()
 	defer cancel()
-	pause := w.patience.pause
+	pause := patience.pause
 	for lost, unanswered := 0, 0; ; {
-		question, done := context.WithTimeout(ctx, w.patience.answer)
-		found, err := w.ask(question)
+		question, done := context.WithTimeout(ctx, patience.answer)
+		found, err := ask(question)
 		done()
 		switch {
 		case err != nil:
@@ -224,14 +232,14 @@ func (w *watchedConn) look() {
 			}
 		case found == working:
 			lost, unanswered = 0, 0
-			pause = min(2*pause, w.patience.most)
+			pause = min(2*pause, patience.most)
 		default:
 			unanswered = 0
 			if lost++; lost >= lostAfter {
 				w.lose(ctx, found.String())
 				return
 			}
-			pause = w.patience.pause
+			pause = patience.pause
 		}
 		select {
 		case <-ctx.Done():
