@@ -7,12 +7,14 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+	"time"
 
 	"github.com/sourcegraph/conc"
 
 	"tidemark/internal/prepare"
 	"tidemark/internal/service"
 	"tidemark/mapping"
+	"tidemark/reindex/control"
 )
 
 // loaded is a mapping file that fits the database and the cluster.
@@ -46,17 +48,27 @@ func load(ctx context.Context, file string, options service.Options) (*loaded, e
 // errReload ends a run whose mapping is replaced by an edited one.
 var errReload = errors.New("the mapping file was read again")
 
+// takeOverPause is how long the service has to have run before it begins anew because another
+// instance has taken over: two that take the slot from each other all the time are somebody's to look at.
+const takeOverPause = time.Second
+
 // serveAndReload runs the service until ctx is done or it ends. At SIGHUP the mapping file
 // is read again: one that fits takes the place of the running one, which comes to its end
 // in order; the slot is let go for a moment. One with mistakes is reported, and changes
-// nothing.
+// nothing. Where another instance has followed the slot meanwhile, what this one knows of the indices
+// is old: it begins anew, as one that waits for its turn.
 func serveAndReload(ctx context.Context, now *loaded, file string, options service.Options) error {
 	hangups := make(chan os.Signal, 1)
 	signal.Notify(hangups, syscall.SIGHUP)
 	defer signal.Stop(hangups)
 	for {
+		begun := time.Now()
 		next, err := serveOnce(ctx, now, file, options, hangups)
 		now.prepared.Close()
+		if taken := (*control.TakenOverError)(nil); errors.As(err, &taken) && !options.Once && ctx.Err() == nil && time.Since(begun) > takeOverPause {
+			options.Logger.Warn("another instance has followed the slot, this one begins anew and waits for its turn", "error", err)
+			next, err = load(ctx, file, options)
+		}
 		if next == nil {
 			return err
 		}

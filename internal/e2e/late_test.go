@@ -148,6 +148,12 @@ func TestPausedInstance(t *testing.T) {
 	if n := sent.Hits(); n != 0 {
 		t.Errorf("the first one has sent %d requests although another one follows the slot", n)
 	}
-	first.stop(t)
+
+	// Its turn comes again, and it goes on with what the other one has left.
 	second.stop(t)
+	first.awaitLog(t, "this one begins anew")
+	s.db.Exec(t, `INSERT INTO rows SELECT i, 'again' FROM generate_series(1010, 1030) i`)
+	s.awaitCaughtUp(t, first)
+	s.checkSynced(t)
+	first.stop(t)
 }

@@ -234,7 +234,7 @@ func (e *TakenOverError) Error() string {
 	if e.Building == "" {
 		return fmt.Sprintf("index %s: the control schema does not say of it any more what this process has noted, another process has taken over", e.Index)
 	}
-	return fmt.Sprintf("index %s: %s is not being filled any more, another process has taken over", e.Index, e.Building)
+	return fmt.Sprintf("index %s: %s is not this process's any more, another one has taken over", e.Index, e.Building)
 }
 
 // Permanent marks it for dbsync.IsPermanent.
