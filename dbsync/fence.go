@@ -77,7 +77,13 @@ func (s *Syncer) HoldsSlot(ctx context.Context) error {
 	st := s.st
 	s.link.Unlock()
 	if st == nil || !st.alive() {
-		return &SlotNotHeldError{Slot: s.slot, Err: errors.New("the replication stream has ended")}
+		err := errors.New("the replication stream has ended")
+		if st != nil {
+			if why := st.queue.ended(); why != nil {
+				err = fmt.Errorf("the replication stream has ended: %w", why)
+			}
+		}
+		return &SlotNotHeldError{Slot: s.slot, Err: err}
 	}
 	ctx, cancel := context.WithTimeout(ctx, slotQuestion)
 	defer cancel()

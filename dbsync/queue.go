@@ -140,6 +140,13 @@ func (q *queue) fail(err error) {
 	signal(q.space)
 }
 
+// ended returns why nothing comes any more, nil while something may.
+func (q *queue) ended() error {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.err
+}
+
 // peek appends to out the messages from sequence number from on, within max, but one at
 // least. err is set when there is none and there will be none.
 func (q *queue) peek(from uint64, max bounds, out []message) ([]message, error) {

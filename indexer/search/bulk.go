@@ -470,7 +470,7 @@ func (b *Bulk) judgeItems(ops []dbsync.Operation, items []item) outcome {
 				out.newer[op.Index] = newerVersion{op, version}
 			}
 		case refusedForGood:
-			out.refused = append(out.refused, Refused{*op, &DocError{op.Index, op.ID, it.Status, it.kind(), it.Error.text()}})
+			out.refused = append(out.refused, Refused{*op, &DocError{Index: op.Index, ID: op.ID, Status: it.Status, Type: it.kind(), Reason: it.Error.text()}})
 		case held:
 			out.left, out.wait = append(out.left, *op), true
 			key, text := explain(op.Index, it.Status, it.kind(), it.Error)
@@ -534,7 +534,7 @@ func (b *Bulk) suspectDocument(ctx context.Context, p *piece, out *outcome) {
 }
 
 func refuseOne(op *dbsync.Operation, answer *ServerError) outcome {
-	return outcome{refused: []Refused{{*op, &DocError{op.Index, op.ID, answer.Status, answer.Type, answer.Reason}}}}
+	return outcome{refused: []Refused{{*op, &DocError{Index: op.Index, ID: op.ID, Status: answer.Status, Type: answer.Type, Reason: answer.Reason}}}}
 }
 
 // probe sends a request of the usual form with one operation that changes nothing: a

@@ -32,7 +32,10 @@ type DocError struct {
 	Status    int    // HTTP status of this item, not of the bulk request
 	Type      string // as in "document_parsing_exception"
 	Reason    string // in the server's words; may quote values of the document
+	Err       error  // why no document could be made; nil: the server has refused it
 }
+
+func (e *DocError) Unwrap() error { return e.Err }
 
 func (e *DocError) Error() string {
 	return fmt.Sprintf("document %s/%s refused with status %d (%s): %s", e.Index, e.ID, e.Status, e.Type, e.Reason)
@@ -40,7 +43,11 @@ func (e *DocError) Error() string {
 
 // WithoutValues is the error for logs: the document is named, and not quoted.
 func (e *DocError) WithoutValues() string {
-	return fmt.Sprintf("document %s/%s refused with status %d (%s): %s; the dead letter has the whole reason", e.Index, e.ID, e.Status, e.Type, withheld(e.Reason))
+	said := withheld(e.Reason)
+	if e.Err != nil {
+		said = unmade + dbsync.WithoutValues(e.Err)
+	}
+	return fmt.Sprintf("document %s/%s refused with status %d (%s): %s", e.Index, e.ID, e.Status, e.Type, said)
 }
 
 // atPlace is where in a document the server stopped, before the reason.

@@ -59,7 +59,7 @@ func (s *survey) look(ops []dbsync.Operation) error {
 			if s.refused == nil {
 				s.ops = append(make([]dbsync.Operation, 0, len(ops)-1), ops[:i]...)
 			}
-			s.refused = append(s.refused, Refused{*op, &DocError{op.Index, op.ID, http.StatusBadRequest, "not_sent", why}})
+			s.refused = append(s.refused, Refused{*op, &DocError{Index: op.Index, ID: op.ID, Status: http.StatusBadRequest, Type: "not_sent", Reason: why, Err: op.Err}})
 			continue
 		}
 		if s.refused != nil {
@@ -118,13 +118,16 @@ func size(op *dbsync.Operation) int {
 	return actionOverhead + len(op.Index) + len(op.ID) + len(op.Routing) + len(op.Body)
 }
 
+// unmade begins the reason of a document that cannot be made.
+const unmade = "the document cannot be made: "
+
 // unsendable says why op must not be put into a request, "" if it may. A server that
 // meets one of these refuses the whole request, some with a 500 that looks like
 // trouble of its own; a line break in a document would even begin another action.
 func unsendable(op *dbsync.Operation) string {
 	switch {
 	case op.Kind == dbsync.Refused:
-		return fmt.Sprintf("the document cannot be made: %v", op.Err)
+		return unmade + op.Err.Error()
 	case op.ID == "":
 		return "the id is empty"
 	case len(op.ID) > maxID:

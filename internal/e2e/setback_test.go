@@ -22,6 +22,7 @@ func newRevenant(t *testing.T, rows int) *revenant {
 	t.Helper()
 	server := testenv.StartPostgres(t, testenv.PostgresOptions{})
 	s := &revenant{newSetupOn(t, server, shared(t)), server}
+	s.db.DB.SetMaxIdleConns(0) // the server is stopped now and then, and ends those that there are
 	s.db.Exec(t, `CREATE TABLE items (id int PRIMARY KEY, v text)`, fmt.Sprintf(`INSERT INTO items SELECT i, 'first ' || i FROM generate_series(1, %d) i`, rows))
 	s.index("items", "items", "", testenv.WithQuery(`SELECT id, json_build_object('id', id, 'v', v) FROM items`))
 	return s

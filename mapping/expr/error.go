@@ -91,7 +91,13 @@ type RunError struct{ Text, Place string }
 
 func (e *RunError) Error() string { return e.Text + " " + e.Place }
 
+// divideByZero is what the VM says of one, with no value in it.
+const divideByZero = "integer divide by zero"
+
 // WithoutValues is the error for logs: its text may quote a value.
 func (e *RunError) WithoutValues() string {
+	if e.Text == divideByZero {
+		return e.Error()
+	}
 	return "the expression cannot be evaluated for a row " + e.Place
 }
