@@ -25,6 +25,10 @@ func (m *Manager) build(ctx context.Context, x *index, st control.State, why, ge
 	if err != nil {
 		return control.State{}, err
 	}
+	var known []string
+	if m.hasBegun() {
+		known = []string{st.Live.Physical, st.Building.Physical}
+	}
 	abandoned, err := m.findLive(ctx, &st)
 	if err != nil {
 		return control.State{}, err
@@ -53,7 +57,12 @@ func (m *Manager) build(ctx context.Context, x *index, st control.State, why, ge
 	}
 	// Noted before it is made: a crash in between leaves a note of an index that does not
 	// exist, which the next start sees, and never an index that nobody knows of.
-	if err := m.o.States.Begin(ctx, &st); err != nil {
+	// Nothing is noted by who was stopped until another process had the slot: nobody would make the
+	// index, and that one would not know that it is to be filled.
+	if err := m.o.Syncer.HoldsSlot(ctx); err != nil {
+		return control.State{}, err
+	}
+	if err := m.o.States.Begin(ctx, &st, known); err != nil {
 		return control.State{}, err
 	}
 	body, err := x.Body(tables)

@@ -169,7 +169,7 @@ func TestFinishIsRepeatable(t *testing.T) {
 	p.complete(t)
 	st := &control.State{Name: "x", Building: control.Version{Physical: "x-1", Fingerprint: "f", Generation: "g"}}
 	ctx := t.Context()
-	if err := p.states.Begin(ctx, st); err != nil {
+	if err := p.states.Begin(ctx, st, nil); err != nil {
 		t.Fatal(err)
 	}
 	for range 2 { // its answer may have been lost
@@ -182,11 +182,16 @@ func TestFinishIsRepeatable(t *testing.T) {
 		t.Errorf("state: %+v, %v", got, err)
 	}
 	next := &control.State{Name: "x", Live: control.Version{Physical: "x-1", Fingerprint: "f", Generation: "g"}, Building: control.Version{Physical: "x-2", Fingerprint: "f", Generation: "g"}}
-	if err := p.states.Begin(ctx, next); err != nil {
+	if err := p.states.Begin(ctx, next, nil); err != nil {
 		t.Fatal(err)
 	}
 	if err := p.states.Finish(ctx, st); !errors.As(err, new(*control.TakenOverError)) {
 		t.Errorf("finish of what is not being built: %v", err)
+	}
+	// Who was away while another process has completed one notes nothing.
+	stale := &control.State{Name: "x", Live: control.Version{Physical: "x-0"}, Building: control.Version{Physical: "x-3"}}
+	if err := p.states.Begin(ctx, stale, []string{"x-0"}); !errors.As(err, new(*control.TakenOverError)) {
+		t.Errorf("begin by what was in use before: %v", err)
 	}
 }
 

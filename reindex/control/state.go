@@ -120,8 +120,11 @@ func (s *States) Read(ctx context.Context, name string) (*State, error) {
 	return st, nil
 }
 
-// Begin notes that a physical index is being filled, from the beginning.
-func (s *States) Begin(ctx context.Context, st *State) error {
+// Begin notes that a physical index is being filled, from the beginning. known are the physical
+// indices that the process which notes it knows as in use or being filled; where the control schema
+// has another one in use, it is a *[TakenOverError]: what that process knows is from before. nil: it
+// has just read what there is, and goes on with what it likes of it.
+func (s *States) Begin(ctx context.Context, st *State, known []string) error {
 	err := s.db.QueryRowContext(ctx, `INSERT INTO `+s.table+` AS i (name, live_generation, live, live_fingerprint, live_mapping, live_tables, building, building_fingerprint, building_mapping, building_tables, rows_total, live_partitions, building_partitions, live_base, building_base, building_generation)
 		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)
 		ON CONFLICT (name) DO UPDATE SET live_generation = excluded.live_generation, building_generation = excluded.building_generation, live = excluded.live, live_fingerprint = excluded.live_fingerprint,
@@ -130,8 +133,12 @@ func (s *States) Begin(ctx context.Context, st *State) error {
 			live_partitions = excluded.live_partitions, building_partitions = excluded.building_partitions,
 			live_base = excluded.live_base, building_base = excluded.building_base,
 			source = 0, cursor = NULL, rows_done = 0, rows_total = excluded.rows_total, started_at = now()
+			WHERE $17::text[] IS NULL OR i.live IN ('', excluded.live) OR i.live = ANY ($17)
 		RETURNING started_at`,
-		st.Name, st.Live.Generation, st.Live.Physical, st.Live.Fingerprint, st.Live.Mapping, st.Live.Tables, st.Building.Physical, st.Building.Fingerprint, st.Building.Mapping, st.Building.Tables, st.Total, st.Live.Partitions, st.Building.Partitions, st.Live.Base, st.Building.Base, st.Building.Generation).Scan(&st.StartedAt)
+		st.Name, st.Live.Generation, st.Live.Physical, st.Live.Fingerprint, st.Live.Mapping, st.Live.Tables, st.Building.Physical, st.Building.Fingerprint, st.Building.Mapping, st.Building.Tables, st.Total, st.Live.Partitions, st.Building.Partitions, st.Live.Base, st.Building.Base, st.Building.Generation, known).Scan(&st.StartedAt)
+	if errors.Is(err, sql.ErrNoRows) {
+		return &TakenOverError{Index: st.Name, Building: st.Live.Physical}
+	}
 	if err != nil {
 		return fmt.Errorf("note that %s is being filled: %w", st.Building.Physical, err)
 	}
