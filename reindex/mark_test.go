@@ -2,6 +2,7 @@ package reindex
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"strings"
@@ -9,6 +10,7 @@ import (
 	"time"
 
 	"tidemark/dbsync"
+	"tidemark/reindex/control"
 	"tidemark/testenv"
 )
 
@@ -217,7 +219,7 @@ func TestMarksOfAnotherProcess(t *testing.T) {
 		t.Fatal("the first process cannot look")
 	}
 	_, err := first.manager.lookAtMarks(t.Context())
-	if err == nil || !strings.Contains(err.Error(), "another process has taken over") {
+	if !errors.As(err, new(*control.TakenOverError)) {
 		t.Errorf("the first process finds %v", err)
 	}
 	if st := r.state(t, "t"); st.Incomplete() {
