@@ -93,11 +93,8 @@ func (m *Manager) stamp(ctx context.Context, x *index, c *claimed) error {
 			}
 			x.setMarking(added)
 		}
-		position := ""
-		if v == &c.noted.Live {
-			position = m.o.Syncer.Position().String()
-		}
-		if err := m.renewOrAlarm(ctx, x, i, v.Fingerprint, position); err != nil {
+		fingerprint, position := m.stampOf(c.noted, v.Physical)
+		if err := m.renewOrAlarm(ctx, x, i, fingerprint, position); err != nil {
 			return err
 		}
 	}
@@ -109,6 +106,15 @@ func (m *Manager) stamp(ctx context.Context, x *index, c *claimed) error {
 		}
 	}
 	return nil
+}
+
+// stampOf returns what the stamp of a physical index of st says of its documents: what they are made
+// of, and up to where it is complete, "" for the one that is being filled.
+func (m *Manager) stampOf(st *control.State, physical string) (fingerprint, position string) {
+	if physical != st.Live.Physical {
+		return st.Building.Fingerprint, ""
+	}
+	return st.Live.Fingerprint, m.o.Syncer.Position().String()
 }
 
 // renew gives a physical index another mark. i is what it is in the cluster now. m.marking is held.
@@ -126,9 +132,9 @@ func (m *Manager) renew(ctx context.Context, x *index, i *search.IndexInfo, fing
 	}
 	begun, mark := was.Renewed(i)
 	if begun.Mark != was.Mark { // an earlier renewal came as far as the index
-		settled := begun
-		settled.Next = ""
-		if err := note(settled); err != nil {
+		ended := begun
+		ended.Next = ""
+		if err := note(ended); err != nil {
 			return err
 		}
 	}
@@ -235,7 +241,8 @@ func (m *Manager) renewLive(ctx context.Context, x *index, i *search.IndexInfo) 
 	if st.Live.Physical != i.Name {
 		return nil // it was replaced meanwhile
 	}
-	return m.renewOrAlarm(ctx, x, i, st.Live.Fingerprint, m.o.Syncer.Position().String())
+	fingerprint, position := m.stampOf(&st, i.Name)
+	return m.renewOrAlarm(ctx, x, i, fingerprint, position)
 }
 
 // guardAlias puts an alias back that is gone, and has an alarm stand while it is another index's.
@@ -298,10 +305,7 @@ func (m *Manager) judgeMark(ctx context.Context, x *index, i *search.IndexInfo) 
 		return nil
 	case control.Unmarked:
 		st := x.state()
-		fingerprint, position := st.Building.Fingerprint, ""
-		if st.Live.Physical == i.Name {
-			fingerprint, position = st.Live.Fingerprint, m.o.Syncer.Position().String()
-		}
+		fingerprint, position := m.stampOf(&st, i.Name)
 		if err := m.renewOrAlarm(ctx, x, i, fingerprint, position); err != nil {
 			return err
 		}
