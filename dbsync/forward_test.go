@@ -506,6 +506,9 @@ func TestBatchesFill(t *testing.T) {
 	batches, took := stop()
 	// Begin, insert and commit of each; the last batch need not be full.
 	full := 3*transactions/s.MaxMessagesToRead + 1
+	if got := s.Status(); got.Changes != transactions || got.Batches != int64(batches) {
+		t.Errorf("the status says %d changes in %d batches, there were %d and %d", got.Changes, got.Batches, transactions, batches)
+	}
 	if most := full + int(took/dbsync.BatchPatience); batches > most {
 		t.Errorf("%d batches within %s, want at most %d", batches, took, most)
 	}

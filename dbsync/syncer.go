@@ -108,6 +108,8 @@ type Syncer struct {
 	walEnd     atomic.Uint64
 	noted      atomic.Uint64 // up to where the control schema's note of the slot is known to have been, an LSN; 0: not known
 	newest     atomic.Int64  // see Status.NewestCommit, in microseconds since 1970; 0: none
+	changes    atomic.Int64  // see Status.Changes
+	batches    atomic.Int64
 
 	publishing     sync.Mutex  // for tables and published while running
 	columnsPending atomic.Bool // see ColumnsPending

@@ -81,6 +81,10 @@ func (w *writer) write(b *Batch, t translation) error {
 	if err := w.queue.forward(t.messages); err != nil {
 		return err
 	}
+	if len(b.ops) > 0 {
+		s.batches.Add(1)
+	}
+	s.changes.Add(int64(t.changes))
 	b.reset()
 	if !t.newest.IsZero() {
 		s.newest.Store(t.newest.UnixMicro())
