@@ -6,8 +6,8 @@ import (
 	"encoding/json"
 	"net/http"
 	"os"
+	"os/exec"
 	"path/filepath"
-	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -21,6 +21,9 @@ func TestMain(m *testing.M) {
 	if os.Getenv(tenderVariable) != "" {
 		tend()
 	}
+	if os.Getenv(busyVariable) != "" {
+		beBusy()
+	}
 	testenv.Main(m)
 }
 
@@ -29,58 +32,92 @@ func small(t *testing.T, args ...string) options {
 	t.Helper()
 	t.Setenv("TIDEMARK_TEST_POSTGRES_URL", testenv.SharedPostgres(t).URL("postgres"))
 	t.Setenv(testenv.OpenSearch3.URLVariable(), testenv.SharedSearch(t, testenv.OpenSearch3).URL)
-	o, err := parse(append([]string{"-rows", "500", "-changes", "350", "-rate", "50", "-for", "1s", "-batch", "100"}, args...))
+	o, err := parse(append([]string{"-rows", "500", "-changes", "350", "-hot", "100", "-fanout", "300", "-rates", "50", "-for", "1s", "-idle", "1s", "-batch", "100"}, args...))
 	if err != nil {
 		t.Fatal(err)
 	}
 	return o
 }
 
-func TestBench(t *testing.T) {
+// measured runs the bench and returns its report.
+func measured(t *testing.T, args ...string) (r report, text string) {
+	t.Helper()
 	file := filepath.Join(t.TempDir(), "result.json")
-	o := small(t, "-runs", "2", "-json", file)
+	o := small(t, append(args, "-json", file)...)
 	var out, told bytes.Buffer
 	if err := run(t.Context(), o, &out, &told); err != nil {
 		t.Fatalf("%v\n%s", err, told.String())
 	}
 	t.Log(out.String())
-	text, err := os.ReadFile(file)
+	written, err := os.ReadFile(file)
 	if err != nil {
 		t.Fatal(err)
 	}
-	var r report
-	if err := json.Unmarshal(text, &r); err != nil {
+	if err := json.Unmarshal(written, &r); err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []struct {
-		step, name string
-		runs       int
-	}{
-		{backfill, "plain load", 2}, {backfill, "tidemark", 2}, {backfill, "tidemark to plain load", 2},
-		{backfill, "tidemark, the filling alone", 2}, {backfill, "tidemark, peak memory", 2},
-		{catchup, "tidemark to plain load", 2}, {catchup, "tidemark, processor time per 100,000 changes", 2},
-		{transaction, "tidemark", 1}, {transaction, "tidemark, peak memory", 1},
-		{latency, "commit to readable, 99th percentile", 1},
-	} {
-		i := slices.IndexFunc(r.Figures, func(f *figure) bool { return f.Step == want.step && f.Name == want.name })
-		if i < 0 {
-			t.Errorf("%s: no figure %s", want.step, want.name)
-		} else if f := r.Figures[i]; len(f.Runs) != want.runs || f.Median <= 0 {
-			t.Errorf("%s: %s is %v", want.step, want.name, f)
-		}
-	}
 	nothingLeft(t)
+	return r, out.String()
 }
 
-func TestBenchIntoSink(t *testing.T) {
-	var out, told bytes.Buffer
-	if err := run(t.Context(), small(t, "-runs", "1", "-sink"), &out, &told); err != nil {
-		t.Fatalf("%v\n%s", err, told.String())
+// An expected figure is one that a report must have.
+type expected struct{ step, build, name string }
+
+// wantFigures makes sure that figures are there, once for each run, and are of something.
+func wantFigures(t *testing.T, r report, runs int, want ...expected) {
+	t.Helper()
+	for _, w := range want {
+		if f := r.find(w.step, w.build, w.name); f == nil {
+			t.Errorf("%s: no figure %q of %q", w.step, w.name, w.build)
+		} else if len(f.Runs) != runs || f.Median <= 0 {
+			t.Errorf("%s: %q of %q is %v", w.step, w.name, w.build, f)
+		}
 	}
-	if !strings.Contains(out.String(), "throw-away sink") {
-		t.Errorf("it does not say that nothing was stored: %s", out.String())
+}
+
+const tidemark = "tidemark"
+
+func TestBench(t *testing.T) {
+	r, _ := measured(t, "-runs", "2", "-only", "backfill,catchup,live,include,fanout")
+	wantFigures(t, r, 2,
+		expected{backfill, "", "plain load"}, expected{backfill, "", "COPY"}, expected{backfill, tidemark, "whole run"},
+		expected{backfill, tidemark, "whole run, share of the plain load"}, expected{backfill, tidemark, "filling alone, share of COPY"},
+		expected{backfill, tidemark, "peak memory"}, expected{backfill, tidemark, "bulk requests per 100,000 rows"},
+		expected{catchup, "", "draining the slot"}, expected{catchup, tidemark, "following alone, share of draining the slot"},
+		expected{catchup, tidemark, "processor time per 100,000 changes"}, expected{catchup, tidemark, "bulk requests per 100,000 changes"},
+		expected{live, tidemark, "50/s: commit to readable, 99th percentile"}, expected{live, tidemark, "50/s: bulk requests per 100,000 changes"},
+		expected{include, tidemark, "bytes a second to those of the plain table's backfill"}, expected{include, "", "plain load"},
+		expected{include, tidemark, "updates of related rows: whole run, share of the plain load"},
+		expected{fanout, tidemark, "fan-out: until all documents are done"}, expected{fanout, tidemark, "other changes meanwhile: commit to readable, 99th percentile"},
+	)
+}
+
+// TestBenchOfTwoBuilds has a build take turns with itself into the sink, in all steps.
+func TestBenchOfTwoBuilds(t *testing.T) {
+	if err := exec.Command("git", "rev-parse", "--verify", "HEAD").Run(); err != nil {
+		t.Skip("this tree has no commits to build: ", err)
 	}
-	nothingLeft(t)
+	r, text := measured(t, "-runs", "1", "-sink", "-busy", "1", "-base", "HEAD")
+	const base = "base HEAD"
+	for _, build := range []string{tidemark, base} {
+		wantFigures(t, r, 1,
+			expected{backfill, build, "whole run"}, expected{catchup, build, "following alone"}, expected{single, build, "bulk requests per 100,000 changes"},
+			expected{transaction, build, "peak memory"}, expected{hot, build, "hot rows to rows that are all different, following alone"},
+			expected{live, build, "50/s: commit to readable, median"}, expected{idle, build, "peak memory"}, expected{wide, build, "updates: whole run"},
+			expected{large, build, "updates: peak memory"}, expected{include, build, "updates of related rows: whole run"}, expected{fanout, build, "fan-out: documents done"},
+		)
+	}
+	if len(r.Compared) < 50 || r.Machine.Busy != 1 {
+		t.Errorf("only %d figures were compared, beside %d busy loops", len(r.Compared), r.Machine.Busy)
+	}
+	for _, want := range []string{"throw-away sink", "too few pairs"} {
+		if !strings.Contains(text, want) {
+			t.Errorf("it does not say %q:\n%s", want, text)
+		}
+	}
+	if trees, err := exec.Command("git", "worktree", "list").CombinedOutput(); err != nil || strings.Contains(string(trees), "/base ") {
+		t.Errorf("a work tree is left: %s, %v", trees, err)
+	}
 }
 
 func nothingLeft(t *testing.T) {
@@ -112,6 +149,7 @@ func TestCheckSeesWhatIsWrong(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	b := &bench{o: o, servers: s, search: s.search, folder: t.TempDir(), builds: []*build{{letter: "a"}}}
 	index := s.name + "-items"
 	defer func() {
 		if err := s.search.drop(context.WithoutCancel(t.Context()), index); err != nil {
@@ -121,16 +159,24 @@ func TestCheckSeesWhatIsWrong(t *testing.T) {
 			t.Error(err)
 		}
 	}()
-	o.profile = t.TempDir() // no binary is needed
-	tool, err := newTool(t.Context(), t.TempDir(), s, o, nil)
+	if b.conn, err = connect(t.Context(), s.url); err != nil {
+		t.Fatal(err)
+	}
+	defer b.conn.Close(t.Context())
+	tool, err := b.newTool(b.builds[0], "items", "table: public.items")
 	if err != nil {
 		t.Fatal(err)
 	}
-	d, err := newDataset(t.Context(), s.url, tool.config.Indices[0], 100)
+	d, err := newDataset(t.Context(), b.conn, 100)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer d.close(t.Context())
+	if d.table, err = openTable(t.Context(), b.conn, "items", tool.config); err != nil {
+		t.Fatal(err)
+	}
+	if err := d.reset(t.Context()); err != nil {
+		t.Fatal(err)
+	}
 	rows, err := newBulkFile(t.TempDir(), "rows", 30)
 	if err != nil {
 		t.Fatal(err)
@@ -142,7 +188,7 @@ func TestCheckSeesWhatIsWrong(t *testing.T) {
 	if _, err := s.search.load(t.Context(), index, rows, 2); err != nil {
 		t.Fatal(err)
 	}
-	if err := check(t.Context(), s.search, d, index); err != nil {
+	if err := check(t.Context(), s.search, d.table, index); err != nil {
 		t.Fatal(err)
 	}
 	for _, wrong := range []struct{ statement, says string }{
@@ -153,7 +199,7 @@ func TestCheckSeesWhatIsWrong(t *testing.T) {
 		if _, err := d.conn.Exec(t.Context(), wrong.statement); err != nil {
 			t.Fatal(err)
 		}
-		if err := check(t.Context(), s.search, d, index); err == nil || !strings.Contains(err.Error(), wrong.says) {
+		if err := check(t.Context(), s.search, d.table, index); err == nil || !strings.Contains(err.Error(), wrong.says) {
 			t.Errorf("%s: want %q in %v", wrong.statement, wrong.says, err)
 		}
 	}
@@ -175,13 +221,66 @@ func TestRowsAreAlwaysTheSame(t *testing.T) {
 }
 
 func TestParse(t *testing.T) {
-	for _, args := range []string{"-rows 0", "-only backfil", "-runs 0", "-for 0s", "argument", "-rows 100 -changes 1000"} {
+	for _, args := range []string{
+		"-rows 0", "-only backfil", "-runs -1", "-for 0s", "argument", "-rows 100 -changes 1000", "-rates 500,fast", "-rates 0", "-hot 50", "-hot 5001 -rows 10000",
+		"-busy -1", "-only live -profile p", "-profile p -base HEAD",
+	} {
 		if _, err := parse(strings.Fields(args)); err == nil {
 			t.Errorf("%s is taken", args)
 		}
 	}
 	o, err := parse(nil)
-	if err != nil || o.rows != 300_000 || !o.has(latency) || o.duration != 20*time.Second {
+	if err != nil || o.rows != 1_000_000 || o.runs != 3 || !o.has(live) || o.duration != 20*time.Second {
 		t.Errorf("%+v, %v", o, err)
+	}
+	if o, err = parse([]string{"-short", "-rows", "1000", "-hot", "100", "-changes", "1000"}); err != nil || o.rows != 1000 || o.changes != 1000 || o.fanout != 50_000 {
+		t.Errorf("%+v, %v", o, err)
+	}
+	if o, err = parse([]string{"-base", "HEAD"}); err != nil || o.runs != realPairs {
+		t.Errorf("%+v, %v", o, err)
+	}
+	if o, err = parse([]string{"-profile", "p"}); err != nil || o.has(live) || !o.has(catchup) {
+		t.Errorf("%+v, %v", o, err)
+	}
+}
+
+func TestComparePairs(t *testing.T) {
+	base := []float64{100, 140, 90, 100, 180, 120, 100, 110} // a machine that others use, too
+	times := func(factors ...float64) (head []float64) {
+		for i, v := range base {
+			head = append(head, v*factors[i%len(factors)])
+		}
+		return head
+	}
+	for _, test := range []struct {
+		name string
+		head []float64
+		real bool
+	}{
+		{"a tenth more in every pair", times(1.1, 1.12), true},
+		{"less in every pair", times(0.95), true},
+		{"more in one, less in the other", times(1.1, 0.9), false},
+		{"more in all but one", times(1.1, 1.1, 1.1, 1.1, 1.1, 1.1, 1.1, 0.99), false},
+		{"nothing differs", times(1), false},
+	} {
+		if c := comparePairs(test.head, base); c.Real != test.real || c.Lo == 0 {
+			t.Errorf("%s: %+v", test.name, c)
+		}
+	}
+	if c := comparePairs(times(2)[1:], base[1:]); c.Real || c.Lo != 0 || c.Ratio != 2 {
+		t.Errorf("seven pairs: %+v", c)
+	}
+	if c := comparePairs([]float64{1, 2}, []float64{0, 2}); c != nil {
+		t.Errorf("nothing and something: %+v", c)
+	}
+	r := report{}
+	for i, v := range times(1.1) {
+		for _, f := range []struct{ name, unit string }{{"speed", "rows/s"}, {"time", "s"}} {
+			r.of(backfill, tidemark).add(f.name, f.unit, v)
+			r.of(backfill, "base").add(f.name, f.unit, base[i])
+		}
+	}
+	if r.compare(tidemark, "base"); len(r.Compared) != 2 || !r.Compared[0].Better || r.Compared[1].Better || !r.Compared[1].Real {
+		t.Errorf("%+v", r.Compared)
 	}
 }

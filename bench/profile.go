@@ -32,7 +32,7 @@ func (t *tool) inside(ctx context.Context, step string, log io.Writer) (usage, e
 	}
 	err = t.service(ctx, logger)
 	pprof.StopCPUProfile()
-	return usage{Wall: time.Since(begin), CPU: processorTime() - before}, err
+	return usage{Begin: begin, Wall: time.Since(begin), CPU: processorTime() - before}, err
 }
 
 func (t *tool) service(ctx context.Context, logger *slog.Logger) error {
