@@ -23,7 +23,7 @@ type bench struct {
 	builds  []*build
 	folder  string
 	report  report
-	flat    map[*build]float64 // bytes of documents in a second, of the backfill of the plain table in this run
+	flat    map[*build]float64 // bytes of documents in a second, of the filling of the plain table in this run
 	told    io.Writer          // progress
 }
 
@@ -36,7 +36,7 @@ func run(ctx context.Context, o options, out, progress io.Writer) (err error) {
 	defer func() { err = errors.Join(err, sandbox.Close()) }()
 	b := &bench{o: o, folder: sandbox.Folder, told: progress, report: report{Time: time.Now().UTC(), Machine: thisMachine()}}
 	if o.profile != "" {
-		b.builds = []*build{{name: "tidemark", letter: "a"}} // it is in here
+		b.builds = []*build{{name: headName, letter: "a"}} // it is in here
 	} else if b.builds, err = buildTools(ctx, b.folder, o.base); err != nil {
 		return err
 	}
@@ -159,15 +159,16 @@ type limits struct {
 
 // A filling is a backfill to be measured.
 type filling struct {
-	step  string
-	what  string // is written: rows, documents
-	n     int
-	bytes int64     // of all documents; 0: not known
-	query string    // that COPY reads
-	rows  *bulkFile // of the plain load, or nil
-	plain string    // index of the plain load
-	body  []byte    // for the creation of that index
-	check func(index string) error
+	step   string
+	series string // within the step; "": there is one
+	what   string // is written: rows, documents
+	n      int
+	bytes  int64     // of all documents; 0: not known
+	query  string    // that COPY reads
+	rows   *bulkFile // of the plain load, or nil
+	plain  string    // index of the plain load
+	body   []byte    // for the creation of that index
+	check  func(index string) error
 }
 
 // fill measures backfills by all tools beside their limits, and returns what each tool took. A
@@ -204,14 +205,14 @@ func (b *bench) fill(ctx context.Context, n int, f filling, tools []*tool) (map[
 	if err := b.checkAll(f.n, used, f.plain, f.check); err != nil || !asked {
 		return used, err
 	}
-	limit := b.report.of(f.step, "")
+	limit := b.report.of(f.step, f.series, "")
 	limit.add("COPY", f.what+"/s", rate(f.n, l.copied))
 	if f.rows != nil {
 		limit.add("plain load", f.what+"/s", rate(f.n, l.plain.whole))
 		limit.add("plain load without its refresh", f.what+"/s", rate(f.n, l.plain.written))
 	}
 	for _, t := range tools {
-		u, s := used[t], b.report.of(f.step, t.name)
+		u, s := used[t], b.report.of(f.step, f.series, t.name)
 		s.add("whole run", f.what+"/s", rate(f.n, u.Wall))
 		if f.bytes > 0 {
 			s.add("whole run, bytes of documents", "MB/s", float64(f.bytes)/1e6/u.Wall.Seconds())
@@ -223,7 +224,7 @@ func (b *bench) fill(ctx context.Context, n int, f filling, tools []*tool) (map[
 			s.add("filling alone", f.what+"/s", rate(f.n, u.filling))
 			s.add("filling alone, share of COPY", "%", share(l.copied, u.filling))
 		}
-		s.usage(f.what, f.n, u)
+		s.usage(f.n, u)
 	}
 	return used, nil
 }
@@ -246,7 +247,7 @@ func (b *bench) plainFilling(ctx context.Context, f filling) (load, error) {
 // A catching is what tools are to catch up with.
 type catching struct {
 	step   string
-	series string // what the figures are called within the step; "" for all of a step
+	series string // within the step; "": there is one
 	commit func(*operations) (changes int, err error)
 	first  int    // version that the first transaction's operations follow
 	plain  string // index of the plain load; "": there is none
@@ -301,23 +302,21 @@ func (b *bench) catchUp(ctx context.Context, n int, c catching, tools []*tool) (
 	if err := b.checkAll(len(what.changed), used, c.plain, c.check); err != nil {
 		return 0, nil, err
 	}
-	limit := b.report.of(c.step, "")
-	limit.prefix = c.series
+	limit := b.report.of(c.step, c.series, "")
 	limit.add("draining the slot", "changes/s", rate(changes, l.drain))
 	if c.plain != "" {
 		limit.add("plain load", "changes/s", rate(changes, l.plain.whole))
 		limit.add("plain load without its refresh", "changes/s", rate(changes, l.plain.written))
 	}
 	for _, t := range tools {
-		u, s := used[t], b.report.of(c.step, t.name)
-		s.prefix = c.series
+		u, s := used[t], b.report.of(c.step, c.series, t.name)
 		s.add("whole run", "changes/s", rate(changes, u.Wall))
 		if c.plain != "" {
 			s.add("whole run, share of the plain load", "%", share(l.plain.whole, u.Wall))
 		}
 		s.add("following alone", "changes/s", rate(changes, u.following))
 		s.add("following alone, share of draining the slot", "%", share(l.drain, u.following))
-		s.usage("changes", changes, u)
+		s.usage(changes, u)
 	}
 	return what.version, used, nil
 }

@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	"github.com/jackc/pgx/v5"
 
 	"tidemark/testenv"
@@ -61,34 +62,32 @@ func measured(t *testing.T, args ...string) (r report, text string) {
 }
 
 // An expected figure is one that a report must have.
-type expected struct{ step, build, name string }
+type expected struct{ step, series, build, name string }
 
 // wantFigures makes sure that figures are there, once for each run, and are of something.
 func wantFigures(t *testing.T, r report, runs int, want ...expected) {
 	t.Helper()
 	for _, w := range want {
-		if f := r.find(w.step, w.build, w.name); f == nil {
-			t.Errorf("%s: no figure %q of %q", w.step, w.name, w.build)
+		if f := r.of(w.step, w.series, w.build).find(w.name); f == nil {
+			t.Errorf("no figure %+v", w)
 		} else if len(f.Runs) != runs || f.Median <= 0 {
-			t.Errorf("%s: %q of %q is %v", w.step, w.name, w.build, f)
+			t.Errorf("%+v is %v", w, f)
 		}
 	}
 }
 
-const tidemark = "tidemark"
-
 func TestBench(t *testing.T) {
 	r, _ := measured(t, "-runs", "2", "-only", "backfill,catchup,live,include,fanout")
 	wantFigures(t, r, 2,
-		expected{backfill, "", "plain load"}, expected{backfill, "", "COPY"}, expected{backfill, tidemark, "whole run"},
-		expected{backfill, tidemark, "whole run, share of the plain load"}, expected{backfill, tidemark, "filling alone, share of COPY"},
-		expected{backfill, tidemark, "peak memory"}, expected{backfill, tidemark, "bulk requests per 100,000 rows"},
-		expected{catchup, "", "draining the slot"}, expected{catchup, tidemark, "following alone, share of draining the slot"},
-		expected{catchup, tidemark, "processor time per 100,000 changes"}, expected{catchup, tidemark, "bulk requests per 100,000 changes"},
-		expected{live, tidemark, "50/s: commit to readable, 99th percentile"}, expected{live, tidemark, "50/s: bulk requests per 100,000 changes"},
-		expected{include, tidemark, "bytes a second to those of the plain table's backfill"}, expected{include, "", "plain load"},
-		expected{include, tidemark, "updates of related rows: whole run, share of the plain load"},
-		expected{fanout, tidemark, "fan-out: until all documents are done"}, expected{fanout, tidemark, "other changes meanwhile: commit to readable, 99th percentile"},
+		expected{backfill, "", "", "plain load"}, expected{backfill, "", "", "COPY"}, expected{backfill, "", headName, "whole run"},
+		expected{backfill, "", headName, "whole run, share of the plain load"}, expected{backfill, "", headName, "filling alone, share of COPY"},
+		expected{backfill, "", headName, "peak memory"}, expected{backfill, "", headName, "bulk requests per 100,000"},
+		expected{catchup, "", "", "draining the slot"}, expected{catchup, "", headName, "following alone, share of draining the slot"},
+		expected{catchup, "", headName, "processor time per 100,000"}, expected{catchup, "", headName, "bulk requests per 100,000"},
+		expected{live, "50/s", headName, "commit to readable, 99th percentile"}, expected{live, "50/s", headName, "bulk requests per 100,000"},
+		expected{include, "", headName, bytesRatio}, expected{include, "", "", "plain load"},
+		expected{include, "updates of related rows", headName, "whole run, share of the plain load"},
+		expected{fanout, "", headName, "until all documents are done"}, expected{fanout, "other changes meanwhile", headName, "commit to readable, 99th percentile"},
 	)
 }
 
@@ -99,12 +98,12 @@ func TestBenchOfTwoBuilds(t *testing.T) {
 	}
 	r, text := measured(t, "-runs", "1", "-sink", "-busy", "1", "-base", "HEAD")
 	const base = "base HEAD"
-	for _, build := range []string{tidemark, base} {
+	for _, build := range []string{headName, base} {
 		wantFigures(t, r, 1,
-			expected{backfill, build, "whole run"}, expected{catchup, build, "following alone"}, expected{single, build, "bulk requests per 100,000 changes"},
-			expected{transaction, build, "peak memory"}, expected{hot, build, "hot rows to rows that are all different, following alone"},
-			expected{live, build, "50/s: commit to readable, median"}, expected{idle, build, "peak memory"}, expected{wide, build, "updates: whole run"},
-			expected{large, build, "updates: peak memory"}, expected{include, build, "updates of related rows: whole run"}, expected{fanout, build, "fan-out: documents done"},
+			expected{backfill, "", build, "whole run"}, expected{catchup, "", build, "following alone"}, expected{single, "", build, "bulk requests per 100,000"},
+			expected{transaction, "", build, "peak memory"}, expected{hot, "", build, hotRatio},
+			expected{live, "50/s", build, "commit to readable, median"}, expected{idle, "", build, "peak memory"}, expected{wide, "updates", build, "whole run"},
+			expected{large, "updates", build, "peak memory"}, expected{include, "updates of related rows", build, "whole run"}, expected{fanout, "", build, "documents done"},
 		)
 	}
 	if len(r.Compared) < 50 || r.Machine.Busy != 1 {
@@ -244,6 +243,58 @@ func TestParse(t *testing.T) {
 	}
 }
 
+// TestTablesOfTheManual has two files of one server, and one of another, become tables.
+func TestTablesOfTheManual(t *testing.T) {
+	var files []string
+	file := func(search string, figures func(r *report)) {
+		r := &report{Machine: machine{Search: search}}
+		figures(r)
+		name := filepath.Join(t.TempDir(), "result.json")
+		if _, err := r.write(name); err != nil {
+			t.Fatal(err)
+		}
+		files = append(files, name)
+	}
+	file("a sink", func(r *report) {
+		r.of(backfill, "", "").add("COPY", "rows/s", 400_000)
+		s := r.of(backfill, "", headName)
+		s.add("whole run", "rows/s", 200_000)
+		s.add("filling alone, share of COPY", "%", 75)
+		s.usage(100_000, usage{CPU: 250 * time.Millisecond, Memory: 60e6, written: written{requests: 50}})
+	})
+	file("OpenSearch 3.3.2", func(r *report) { r.of(backfill, "", headName).add("whole run", "rows/s", 25_000) })
+	file("a sink", func(r *report) {
+		r.of(live, "500/s", "base x").add("committed", "changes/s", 400)
+		s := r.of(live, "500/s", headName)
+		s.add("committed", "changes/s", 500)
+		s.add("commit to readable, median", "ms", 3.4)
+	})
+	var out bytes.Buffer
+	if err := printMatrices(files, &out); err != nil {
+		t.Fatal(err)
+	}
+	const want = `### Sink
+
+| | whole run, /s | plain load, /s | share of it | without start and end, /s | COPY or draining, /s | share of it | CPU s per 100,000 | bulk requests per 100,000 | peak MB |
+|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|
+| backfill | 200,000 | – | – | – | 400,000 | 75 % | 0.25 | 50.0 | 60.0 |
+
+| | changes/s | commit to readable, median ms | 99th percentile, ms | CPU s per 100,000 | bulk requests per 100,000 | peak MB |
+|---|---:|---:|---:|---:|---:|---:|
+| live, 500/s | 500 | 3.40 | – | – | – | – |
+
+### OpenSearch 3.3.2
+
+| | whole run, /s | plain load, /s | share of it | without start and end, /s | COPY or draining, /s | share of it | CPU s per 100,000 | bulk requests per 100,000 | peak MB |
+|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|
+| backfill | 25,000 | – | – | – | – | – | – | – | – |
+
+`
+	if diff := cmp.Diff(want, out.String()); diff != "" {
+		t.Error(diff)
+	}
+}
+
 func TestComparePairs(t *testing.T) {
 	base := []float64{100, 140, 90, 100, 180, 120, 100, 110} // a machine that others use, too
 	times := func(factors ...float64) (head []float64) {
@@ -276,11 +327,11 @@ func TestComparePairs(t *testing.T) {
 	r := report{}
 	for i, v := range times(1.1) {
 		for _, f := range []struct{ name, unit string }{{"speed", "rows/s"}, {"time", "s"}} {
-			r.of(backfill, tidemark).add(f.name, f.unit, v)
-			r.of(backfill, "base").add(f.name, f.unit, base[i])
+			r.of(backfill, "", headName).add(f.name, f.unit, v)
+			r.of(backfill, "", "base").add(f.name, f.unit, base[i])
 		}
 	}
-	if r.compare(tidemark, "base"); len(r.Compared) != 2 || !r.Compared[0].Better || r.Compared[1].Better || !r.Compared[1].Real {
+	if r.compare(headName, "base"); len(r.Compared) != 2 || !r.Compared[0].Better || r.Compared[1].Better || !r.Compared[1].Real {
 		t.Errorf("%+v", r.Compared)
 	}
 }

@@ -9,6 +9,9 @@ import (
 	"strings"
 )
 
+// headName is what the build of this tree is called.
+const headName = "tidemark"
+
 // A build is one binary of the tool.
 type build struct {
 	name   string // of it in the report
@@ -18,7 +21,7 @@ type build struct {
 
 // buildTools makes the binary of this tree, and that of the commit base, unless it is "".
 func buildTools(ctx context.Context, folder, base string) ([]*build, error) {
-	head := &build{name: "tidemark", letter: "a", binary: filepath.Join(folder, "tidemark")}
+	head := &build{name: headName, letter: "a", binary: filepath.Join(folder, "tidemark")}
 	if err := goBuild(ctx, "", head.binary); err != nil {
 		return nil, err
 	}

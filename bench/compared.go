@@ -34,12 +34,12 @@ type compared struct {
 // for the sign test.
 func (r *report) compare(head, base string) {
 	for _, f := range r.Figures {
-		other := r.find(f.Step, base, f.Name)
+		other := r.of(f.Step, f.Series, base).find(f.Name)
 		if f.Build != head || other == nil || len(other.Runs) != len(f.Runs) {
 			continue
 		}
 		if c := comparePairs(f.Runs, other.Runs); c != nil {
-			c.Step, c.Name = f.Step, f.Name
+			c.Step, c.Name = f.Step, f.title()
 			c.Better = c.Real && (c.Ratio > 1) == moreIsBetter(f.Unit)
 			r.Compared = append(r.Compared, c)
 		}

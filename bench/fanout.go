@@ -56,7 +56,7 @@ func (b *bench) fanout(ctx context.Context, n int) (err error) {
 		err = errors.Join(err, b.remove(ctx, tools, ""), dropped)
 	}()
 	f := filling{
-		step: fanout, what: "documents", n: b.o.fanout + fanoutOthers, query: fanoutQuery,
+		step: fanout, series: "backfill", what: "documents", n: b.o.fanout + fanoutOthers, query: fanoutQuery,
 		check: func(index string) error { return b.checkFanout(ctx, index) },
 	}
 	if _, err := b.fill(ctx, n, f, tools); err != nil {
@@ -134,14 +134,12 @@ func (b *bench) fanoutOf(ctx context.Context, t *tool, mark string) error {
 	if err != nil {
 		return err
 	}
-	s := b.report.of(fanout, t.name)
-	s.prefix = "fan-out: "
+	s := b.report.of(fanout, "", t.name)
 	s.add("until all documents are done", "s", took.Seconds())
 	s.add("documents done", "documents/s", rate(b.o.fanout, took))
 	u.CPU, u.written = end.processor-begin.processor, end.written.since(begin.written)
-	s.usage("documents", b.o.fanout, u)
-	s.prefix = "other changes meanwhile: "
-	found.add(s)
+	s.usage(b.o.fanout, u)
+	found.add(b.report.of(fanout, "other changes meanwhile", t.name))
 	return nil
 }
 

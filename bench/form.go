@@ -101,7 +101,7 @@ func (b *bench) form(ctx context.Context, n int, f form) (err error) {
 		return err
 	}
 	c := catching{
-		step: f.step, series: "updates: ", first: 1, plain: plain, check: checkIndex,
+		step: f.step, series: "updates", first: 1, plain: plain, check: checkIndex,
 		commit: func(what *operations) (int, error) { return t.updateEach(ctx, f.rows, f.set, what) },
 	}
 	_, _, err = b.catchUp(ctx, n, c, tools)

@@ -66,7 +66,7 @@ func (b *bench) idle(ctx context.Context, t *tool, d *dataset) error {
 	if err != nil {
 		return err
 	}
-	s, minutes := b.report.of(idle, t.name), end.at.Sub(begin.at).Minutes()
+	s, minutes := b.report.of(idle, "", t.name), end.at.Sub(begin.at).Minutes()
 	s.add("share of a core", "% of a core", 100*(end.processor-begin.processor).Seconds()/end.at.Sub(begin.at).Seconds())
 	s.add("transactions that wrote to Postgres, a minute", "", float64(after.transactions-before.transactions)/minutes)
 	s.add("log that Postgres wrote, a minute", "KB", float64(after.wal-before.wal)/1e3/minutes)

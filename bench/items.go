@@ -89,7 +89,7 @@ func (b *bench) items(ctx context.Context, n int, i *items) (err error) {
 		return fmt.Errorf("%s: %w", backfill, err)
 	}
 	for t, u := range used {
-		b.flat[t.build] = float64(i.size) / u.Wall.Seconds()
+		b.flat[t.build] = float64(i.size) / u.filling.Seconds()
 	}
 	version := 1
 	for _, s := range []struct {
@@ -114,7 +114,7 @@ func (b *bench) items(ctx context.Context, n int, i *items) (err error) {
 		}
 		if s.series == few {
 			for _, t := range tools {
-				b.report.of(hot, t.name).add("hot rows to rows that are all different, following alone", "times", before[t].following.Seconds()/used[t].following.Seconds())
+				b.report.of(hot, "", t.name).add(hotRatio, "times", before[t].following.Seconds()/used[t].following.Seconds())
 			}
 		}
 	}
@@ -141,8 +141,8 @@ func (b *bench) items(ctx context.Context, n int, i *items) (err error) {
 
 // The series of the hot step.
 const (
-	distinct = "rows all different: "
-	few      = "hot rows: "
+	distinct = "rows all different"
+	few      = "hot rows"
 )
 
 // plain names an index for a plain load; "" for a sink, which has none.

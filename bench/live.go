@@ -127,11 +127,10 @@ func (b *bench) live(ctx context.Context, t *tool, d *dataset, rate int) error {
 	if err != nil {
 		return err
 	}
-	s := b.report.of(live, t.name)
-	s.prefix = fmt.Sprintf("%d/s: ", rate)
+	s := b.report.of(live, fmt.Sprintf("%d/s", rate), t.name)
 	found.add(s)
 	u.CPU, u.written = end.processor-begin.processor, end.written.since(begin.written)
-	s.usage("changes", found.changes, u)
+	s.usage(found.changes, u)
 	if b.servers.sink != nil {
 		return nil
 	}

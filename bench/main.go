@@ -31,6 +31,8 @@
 // the process. -sink writes to a server that answers and stores nothing, which finds the tool's
 // own limit; -profile has it run inside this process, for pprof. -base has the tool of another
 // commit take turns with that of this tree, and says which differences are real.
+//
+// docs/performance.md has what came out, and how to read it.
 package main
 
 import (
@@ -89,8 +91,9 @@ type options struct {
 	busy     int      // busy loops beside
 	base     string   // commit whose tool is measured, too
 	sink     bool
-	profile  string // folder
-	json     string // file, "auto" for one in bench/results
+	profile  string   // folder
+	json     string   // file, "auto" for one in bench/results
+	tables   []string // files of that, to be printed as tables and nothing else
 	verbose  bool
 }
 
@@ -117,6 +120,13 @@ func main() {
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(2)
+	}
+	if len(o.tables) > 0 {
+		if err := printMatrices(o.tables, os.Stdout); err != nil {
+			fmt.Fprintln(os.Stderr, "bench:", err)
+			os.Exit(1)
+		}
+		return
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
 	err = run(ctx, o, os.Stdout, os.Stderr)
@@ -154,9 +164,13 @@ func parse(args []string) (options, error) {
 	fs.BoolVar(&o.sink, "sink", false, "write to a server that stores nothing: the tool's own limit, and no figure of a real server")
 	fs.StringVar(&o.profile, "profile", "", "run the tool inside this process and write CPU profiles into this folder")
 	fs.StringVar(&o.json, "json", "", "write the result to this file too; auto: to one in bench/results")
+	tables := fs.String("tables", "", "print what -json wrote to these files as the tables of docs/performance.md, and measure nothing")
 	fs.BoolVar(&o.verbose, "v", false, "show the tool's log")
 	if err := fs.Parse(args); err != nil {
 		return o, err
+	}
+	if *tables != "" {
+		o.tables = strings.Split(*tables, ",")
 	}
 	if *short {
 		if err := shorten(fs); err != nil {

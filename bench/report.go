@@ -19,7 +19,8 @@ import (
 // A figure is one thing measured, once in each run.
 type figure struct {
 	Step   string    `json:"step"`
-	Build  string    `json:"build"` // whose it is; "" is a limit's
+	Build  string    `json:"build"`  // whose it is; "" is a limit's
+	Series string    `json:"series"` // within the step, such as the updates of hot rows; "": there is one
 	Name   string    `json:"name"`
 	Unit   string    `json:"unit"`
 	Runs   []float64 `json:"runs"`
@@ -73,21 +74,23 @@ type report struct {
 	Compared []*compared `json:"compared,omitempty"`
 }
 
-// A series is where the figures of one build, or of the limits, go in one step.
+// A series is where the figures of one build, or of the limits, go in one step. A step may have
+// several, which have names.
 type series struct {
-	report      *report
-	step, build string
-	prefix      string // of each figure's name
+	report            *report
+	step, name, build string
 }
 
-// of gives the series of a build in a step. The limits' build is "".
-func (r *report) of(step, build string) *series { return &series{report: r, step: step, build: build} }
+// of gives a series of a build. The limits' build is "".
+func (r *report) of(step, name, build string) *series {
+	return &series{report: r, step: step, name: name, build: build}
+}
 
 // add notes what one run gave.
 func (s *series) add(name, unit string, value float64) {
-	f := s.report.find(s.step, s.build, s.prefix+name)
+	f := s.find(name)
 	if f == nil {
-		f = &figure{Step: s.step, Build: s.build, Name: s.prefix + name, Unit: unit}
+		f = &figure{Step: s.step, Build: s.build, Series: s.name, Name: name, Unit: unit}
 		s.report.Figures = append(s.report.Figures, f)
 	}
 	f.Runs = append(f.Runs, value)
@@ -95,10 +98,10 @@ func (s *series) add(name, unit string, value float64) {
 	f.Median = (sorted[(len(sorted)-1)/2] + sorted[len(sorted)/2]) / 2
 }
 
-// usage notes what a run of the tool took that wrote n of what.
-func (s *series) usage(what string, n int, u usage) {
-	s.add("processor time per 100,000 "+what, "s", per100k(u.CPU.Seconds(), n))
-	s.add("bulk requests per 100,000 "+what, "", per100k(float64(u.written.requests), n))
+// usage notes what a run of the tool took for n rows, changes or documents.
+func (s *series) usage(n int, u usage) {
+	s.add("processor time per 100,000", "s", per100k(u.CPU.Seconds(), n))
+	s.add("bulk requests per 100,000", "", per100k(float64(u.written.requests), n))
 	if u.Memory > 0 {
 		s.add("peak memory", "MB", float64(u.Memory)/1e6)
 	}
@@ -107,13 +110,25 @@ func (s *series) usage(what string, n int, u usage) {
 func per100k(v float64, n int) float64 { return v * 1e5 / float64(n) }
 
 // find returns a figure, or nil.
-func (r *report) find(step, build, name string) *figure {
-	for _, f := range r.Figures {
-		if f.Step == step && f.Build == build && f.Name == name {
+func (s *series) find(name string) *figure {
+	for _, f := range s.report.Figures {
+		if f.Step == s.step && f.Series == s.name && f.Build == s.build && f.Name == name {
 			return f
 		}
 	}
 	return nil
+}
+
+// title is what a figure is called within its step.
+func (f *figure) title() string {
+	name := f.Name
+	if f.Series != "" {
+		name = f.Series + ": " + name
+	}
+	if f.Unit != "" {
+		name += ", " + f.Unit
+	}
+	return name
 }
 
 // print writes the report as a table: medians, and what they are the medians of.
@@ -130,11 +145,7 @@ func (r *report) print(w io.Writer) error {
 			if whose == "" {
 				whose = "limit"
 			}
-			name := whose + ": " + f.Name
-			if f.Unit != "" {
-				name += ", " + f.Unit
-			}
-			fmt.Fprintf(&text, "%s  %-75s %10s", head, name, number(f.Median, f.Unit))
+			fmt.Fprintf(&text, "%s  %-80s %10s", head, whose+": "+f.title(), number(f.Median, f.Unit))
 			head = ""
 			if len(f.Runs) > 1 {
 				text.WriteString("  of")
