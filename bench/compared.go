@@ -79,15 +79,17 @@ func (r *report) printCompared(text *strings.Builder) {
 	}
 	fmt.Fprintf(text, "\nThis tree beside the base: the median of the ratios of pairs, and between which it is, %.0f %% sure\n", 100*realConfidence)
 	for _, c := range r.Compared {
-		verdict := "no difference shown"
+		verdict := fmt.Sprintf("%.3f to %.3f  ", c.Lo, c.Hi)
 		switch {
 		case c.Lo == 0 && c.Hi == 0:
 			verdict = fmt.Sprintf("too few pairs: want %d", realPairs)
 		case c.Better:
-			verdict = "BETTER"
+			verdict += "BETTER"
 		case c.Real:
-			verdict = "WORSE"
+			verdict += "WORSE"
+		default:
+			verdict += "no difference shown"
 		}
-		fmt.Fprintf(text, "  %-12s %-65s %6.3f  (%.3f to %.3f)  %s\n", c.Step, c.Name, c.Ratio, c.Lo, c.Hi, verdict)
+		fmt.Fprintf(text, "  %-12s %-75s %6.3f  %s\n", c.Step, c.Name, c.Ratio, verdict)
 	}
 }

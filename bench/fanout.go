@@ -127,8 +127,10 @@ func (b *bench) fanoutOf(ctx context.Context, t *tool, mark string) error {
 		if err = errors.Join(err, <-waited); err != nil {
 			return err
 		}
-		end, err = r.look(ctx)
-		return err
+		if end, err = r.look(ctx); err != nil {
+			return err
+		}
+		return b.awaitConfirmed(ctx, t)
 	}()
 	u, err := r.stop(ctx, err)
 	if err != nil {

@@ -120,8 +120,10 @@ func (b *bench) live(ctx context.Context, t *tool, d *dataset, rate int) error {
 		if found, err = b.delays(ctx, until, t.index, stream{"items", d.live, rate}); err != nil {
 			return err
 		}
-		end, err = r.look(ctx)
-		return err
+		if end, err = r.look(ctx); err != nil {
+			return err
+		}
+		return b.awaitConfirmed(ctx, t) // those that nobody looked for are written, too
 	}()
 	u, err := r.stop(ctx, err)
 	if err != nil {
