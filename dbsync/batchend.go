@@ -1,6 +1,7 @@
 package dbsync
 
 import (
+	"context"
 	"math"
 	"time"
 )
@@ -17,6 +18,12 @@ const (
 	// receiveGap is the least time from when everything was received that the server had, to when more
 	// is. Nobody is woken meanwhile, which costs more than what is done with a single change.
 	receiveGap = 4 * time.Millisecond
+
+	// flowGap is left between two reads while the server sends without end, which is known after
+	// flowMessages: it sends each message by itself, and who reads as soon as something is there reads
+	// as often.
+	flowGap      = 500 * time.Microsecond
+	flowMessages = 64
 )
 
 // forever is a time that is not waited for.
@@ -41,5 +48,49 @@ func (b openBatch) wait() time.Duration {
 		return 0
 	default:
 		return max(0, batchPatience-b.age)
+	}
+}
+
+// A pace says when a stream is read on, of which everything was read that is there.
+type pace struct {
+	messages int       // since the server has said that it has sent everything
+	until    time.Time // receiveGap after it has said so; zero: that was long ago
+	timer    *time.Timer
+}
+
+func newPace() *pace { return &pace{timer: time.NewTimer(forever)} }
+
+// stop ends the pace.
+func (p *pace) stop() { p.timer.Stop() }
+
+// received notes a message.
+func (p *pace) received() { p.messages++ }
+
+// atEnd notes that the server has sent everything.
+func (p *pace) atEnd() {
+	if p.messages > 0 {
+		p.messages, p.until = 0, time.Now().Add(receiveGap)
+	}
+}
+
+// wait returns when it is time to read on: at once if somebody waits for what comes.
+func (p *pace) wait(ctx context.Context, awaited func() bool) error {
+	var d time.Duration
+	switch {
+	case p.messages >= flowMessages:
+		d = flowGap
+	case p.messages == 0 && !p.until.IsZero() && !awaited():
+		d = time.Until(p.until)
+		p.until = time.Time{}
+	}
+	if d <= 0 {
+		return nil
+	}
+	p.timer.Reset(d)
+	select {
+	case <-p.timer.C:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
 	}
 }

@@ -20,6 +20,7 @@ type message struct {
 
 	group uint32 // of its transaction, see grouper
 	last  bool   // it is the last one of its group
+	slab  *slab  // that data is in; nil: in storage of its own
 }
 
 // endsGroup reports whether a batch may end after m.
@@ -218,14 +219,15 @@ func (q *queue) peekGroups(from uint64, max bounds, g *gathered) (ended error) {
 // rest returns the messages from sequence number from on. mu is held.
 func (q *queue) rest(from uint64) []message { return q.msgs[min(int(from-q.first), len(q.msgs)):] }
 
-// release lets go of the data of the n messages from sequence number from on. They
-// are translated; what is left of them is their place, until they are forwarded.
+// release lets go of the data of the n messages from sequence number from on, which is written over
+// from then on. They are translated; what is left of them is their place, until they are forwarded.
 func (q *queue) release(from uint64, n int) {
 	q.mu.Lock()
 	msgs := q.msgs[from-q.first:][:n]
 	for i := range msgs {
 		q.bytes -= len(msgs[i].data)
-		msgs[i].data = nil
+		msgs[i].slab.drop()
+		msgs[i].data, msgs[i].slab = nil, nil
 	}
 	q.mu.Unlock()
 	signal(q.space)
@@ -318,29 +320,4 @@ func newMessage(lsn pglogrepl.LSN, xid uint32, data []byte) (message, error) {
 		}
 	}
 	return m, nil
-}
-
-// slabs gives out byte slices cut from larger ones, so that a message costs no
-// allocation of its own. A slab is freed when nothing of it is in use.
-type slabs struct{ rest []byte }
-
-const slabSize = 64 << 10
-
-// copy returns a copy of data.
-func (s *slabs) copy(data []byte) []byte {
-	dst := s.alloc(len(data))
-	copy(dst, data)
-	return dst
-}
-
-func (s *slabs) alloc(n int) []byte {
-	if n > slabSize/4 {
-		return make([]byte, n)
-	}
-	if n > len(s.rest) {
-		s.rest = make([]byte, slabSize)
-	}
-	dst := s.rest[:n:n]
-	s.rest = s.rest[n:]
-	return dst
 }

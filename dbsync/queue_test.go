@@ -4,9 +4,7 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
-	"fmt"
 	"slices"
-	"strings"
 	"testing"
 	"time"
 
@@ -297,20 +295,4 @@ func lastEnd(forwarded []message, q *queue) pglogrepl.LSN {
 		}
 	}
 	return bound
-}
-
-func TestSlabs(t *testing.T) {
-	var s slabs
-	var got [][]byte
-	for i := range 1000 {
-		got = append(got, s.copy([]byte(strings.Repeat(fmt.Sprint(i%10), i*7%40_000))))
-	}
-	for i, b := range got {
-		if string(b) != strings.Repeat(fmt.Sprint(i%10), i*7%40_000) {
-			t.Fatalf("copy %d was overwritten", i)
-		}
-		if cap(b) != len(b) {
-			t.Fatalf("copy %d has room to append over its neighbour", i)
-		}
-	}
 }

@@ -170,25 +170,18 @@ func (s *stream) alive() bool {
 
 // read puts what the server sends into the queue, until the connection ends.
 func (s *stream) read(ctx context.Context) error {
-	var slabs slabs
+	var storage messageStorage
+	defer storage.close()
 	var xid uint32
 	groups := grouper{max: s.groups}
-	unannounced := 0    // messages that are in the queue
-	changed := false    // there are messages since the server has said that it has sent everything
-	var pause time.Time // until when nothing has to be received; zero: no pause
-	gap := time.NewTimer(forever)
-	defer gap.Stop()
+	unannounced := 0 // messages that are in the queue
+	pace := newPace()
+	defer pace.stop()
 	for {
-		if !pause.IsZero() && s.drained() {
-			if d := time.Until(pause); d > 0 && !s.awaited() {
-				gap.Reset(d)
-				select {
-				case <-gap.C:
-				case <-ctx.Done():
-					return context.Cause(ctx)
-				}
+		if s.drained() {
+			if err := pace.wait(ctx, s.awaited); err != nil {
+				return err
 			}
-			pause = time.Time{}
 		}
 		received, err := s.front.Receive()
 		s.received.Add(1)
@@ -230,9 +223,8 @@ func (s *stream) read(ctx context.Context) error {
 			if err != nil {
 				return fmt.Errorf("read the replication stream: %w", err)
 			}
-			if s.queue.keepalive(k.ServerWALEnd, s.drained()); changed {
-				pause, changed = time.Now().Add(receiveGap), false
-			}
+			s.queue.keepalive(k.ServerWALEnd, s.drained())
+			pace.atEnd()
 			if k.ReplyRequested {
 				if err := s.sendStatus(noReply); err != nil {
 					return err
@@ -243,11 +235,14 @@ func (s *stream) read(ctx context.Context) error {
 			if err != nil {
 				return fmt.Errorf("read the replication stream: %w", err)
 			}
-			m, err := newMessage(x.WALStart, xid, slabs.copy(x.WALData))
+			data, slab := storage.copy(x.WALData)
+			m, err := newMessage(x.WALStart, xid, data)
+			m.slab = slab
 			if err != nil {
 				return fmt.Errorf("read the replication stream at %s: %w", x.WALStart, err)
 			}
-			xid, changed = m.xid, true
+			xid = m.xid
+			pace.received()
 			groups.add(&m)
 			if err := s.queue.push(ctx, m); err != nil {
 				return err

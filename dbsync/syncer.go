@@ -137,7 +137,7 @@ const (
 	// batchBytes is how many bytes of messages a batch has before nothing more joins it.
 	batchBytes = 4 << 20
 	// queueBatches is how many batches of messages may be received and not forwarded: one
-	// being written, one translated, one being received.
+	// being written, one translated, one being received. What is written has given back its bytes.
 	queueBatches = 3
 	// setupTimeout bounds what NewSyncer waits for, but for the making of the slot.
 	setupTimeout = 30 * time.Second
