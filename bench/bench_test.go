@@ -118,7 +118,7 @@ func TestBenchOfTwoBuilds(t *testing.T) {
 	if len(r.Compared) < 10 || !strings.Contains(text, "too few pairs") {
 		t.Errorf("%d figures were compared: %s", len(r.Compared), text)
 	}
-	if trees, err := exec.Command("git", "worktree", "list").CombinedOutput(); err != nil || strings.Contains(string(trees), "/base ") {
+	if trees, err := exec.Command("git", "worktree", "list").CombinedOutput(); err != nil || strings.Contains(string(trees), "/base-tree ") {
 		t.Errorf("a work tree is left: %s, %v", trees, err)
 	}
 }

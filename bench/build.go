@@ -37,7 +37,7 @@ func buildTools(ctx context.Context, folder, base string) ([]*build, error) {
 
 // buildCommit builds the tool of a commit, in a work tree that is gone afterwards.
 func buildCommit(ctx context.Context, folder, commit, binary string) (err error) {
-	tree := filepath.Join(folder, "base")
+	tree := filepath.Join(folder, "base-tree")
 	// What a branch is called may be checked out elsewhere; a commit may be twice.
 	if err := command(ctx, "", "git", "worktree", "add", "--quiet", "--detach", tree, commit); err != nil {
 		return err
