@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"os"
 	"slices"
 	"time"
 
@@ -37,6 +38,9 @@ func run(ctx context.Context, o options, out, progress io.Writer) (err error) {
 	b := &bench{o: o, folder: sandbox.Folder, told: progress, report: report{Time: time.Now().UTC(), Machine: thisMachine()}}
 	if o.profile != "" {
 		b.builds = []*build{{name: headName, letter: "a"}} // it is in here
+		if err := os.MkdirAll(o.profile, 0o755); err != nil {
+			return err
+		}
 	} else if b.builds, err = buildTools(ctx, b.folder, o.base); err != nil {
 		return err
 	}
@@ -196,6 +200,9 @@ func (b *bench) fill(ctx context.Context, n int, f filling, tools []*tool) (map[
 		things = append(things, func() (err error) {
 			b.tell("run %d: %s: backfill by %s", n+1, f.step, t.name)
 			used[t], err = t.once(ctx, f.step)
+			if err == nil && used[t].filling <= 0 {
+				err = fmt.Errorf("the log of %s does not say how long the filling took", t.name)
+			}
 			return err
 		})
 	}
@@ -220,10 +227,8 @@ func (b *bench) fill(ctx context.Context, n int, f filling, tools []*tool) (map[
 		if f.rows != nil {
 			s.add("whole run, share of the plain load", "%", share(l.plain.whole, u.Wall))
 		}
-		if u.filling > 0 {
-			s.add("filling alone", f.what+"/s", rate(f.n, u.filling))
-			s.add("filling alone, share of COPY", "%", share(l.copied, u.filling))
-		}
+		s.add("filling alone", f.what+"/s", rate(f.n, u.filling))
+		s.add("filling alone, share of COPY", "%", share(l.copied, u.filling))
 		s.usage(f.n, u)
 	}
 	return used, nil

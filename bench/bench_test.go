@@ -123,6 +123,15 @@ func TestBenchOfTwoBuilds(t *testing.T) {
 	}
 }
 
+func TestProfile(t *testing.T) {
+	folder := filepath.Join(t.TempDir(), "profiles")
+	r, _ := measured(t, "-runs", "1", "-sink", "-profile", folder, "-only", "backfill,catchup")
+	wantFigures(t, r, 1, expected{backfill, "", headName, "filling alone"}, expected{catchup, "", headName, "following alone"}, expected{catchup, "", headName, "processor time per 100,000"})
+	if profile, err := os.Stat(filepath.Join(folder, "catchup.pprof")); err != nil || profile.Size() == 0 {
+		t.Errorf("%v, %v", profile, err)
+	}
+}
+
 // TestSink has the sink count and keep what it is sent.
 func TestSink(t *testing.T) {
 	s, err := startSink()

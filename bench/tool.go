@@ -121,6 +121,9 @@ func (t *tool) once(ctx context.Context, step string) (u usage, err error) {
 		return u, fmt.Errorf("%s run --once: %w: %s", t.name, err, tail(log.Bytes()))
 	}
 	u.filling, u.following = times(log.Bytes(), u.Begin.Add(u.Wall))
+	if u.following <= 0 {
+		return u, fmt.Errorf("%s run --once: its log does not say when it began to follow the slot: %s", t.name, tail(log.Bytes()))
+	}
 	after, err := t.servers.written(ctx, t.index)
 	u.written = after.since(before)
 	return u, err
