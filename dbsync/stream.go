@@ -21,9 +21,11 @@ import (
 
 const (
 	// statusInterval is how often the server hears from us, whether or not a position
-	// moved, and how often an idle slot advances. The server ends a connection that was
-	// silent for wal_sender_timeout, 60 s.
+	// moved. The server ends a connection that was silent for wal_sender_timeout, 60 s.
 	statusInterval = 10 * time.Second
+
+	// idleStatuses is after how many of them an idle slot advances, which writes to the database.
+	idleStatuses = 2
 
 	// silenceLimit is how long the server may be silent, although it is asked for an
 	// answer with every status, before the connection counts as broken.
@@ -302,6 +304,7 @@ func (s *stream) confirm(ctx context.Context) error {
 	defer pause.Stop()
 	var heard uint64
 	var silent time.Duration
+	statuses := 0 // since the position was last confirmed
 	for {
 		var flushed chan error
 		select {
@@ -322,9 +325,16 @@ func (s *stream) confirm(ctx context.Context) error {
 			if err := s.sendStatus(replyWanted); err != nil {
 				return err
 			}
+			if statuses++; statuses < idleStatuses {
+				if err := s.look(ctx); err != nil {
+					return err
+				}
+				continue
+			}
 			// Falls through to a position that moved while nothing came.
 		case flushed = <-s.flush:
 		}
+		statuses = 0
 		err := s.advance(ctx)
 		if flushed != nil {
 			flushed <- err
@@ -333,6 +343,13 @@ func (s *stream) confirm(ctx context.Context) error {
 			return err
 		}
 	}
+}
+
+// look finds out where the server is.
+func (s *stream) look(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, statusInterval/2)
+	defer cancel()
+	return s.notes.look(ctx)
 }
 
 // advance confirms the position if it moved, and finds out where the server is.

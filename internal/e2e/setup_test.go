@@ -194,7 +194,7 @@ func (s *setup) awaitComplete(t testing.TB, i *instance) {
 func (s *setup) awaitCaughtUp(t testing.TB, i *instance) {
 	t.Helper()
 	s.awaitComplete(t, i)
-	// An idle slot moves every ten seconds, and at once behind a change that is published:
+	// An idle slot moves every twenty seconds, and at once behind a change that is published:
 	// like the watermark of another instance.
 	var target string
 	must(t, s.db.DB.QueryRowContext(t.Context(), `SELECT pg_current_wal_insert_lsn()::text`).Scan(&target))

@@ -268,6 +268,7 @@ func (s *Service) run(ctx context.Context) error {
 		})
 	}
 	parts.Go(func() { s.countLetters(run) })
+	parts.Go(func() { limitProcessors(run) })
 	parts.Wait()
 	s.end(ctx)
 	// The first that ended has given the reason. Who waited for the Syncer may have ended
