@@ -67,7 +67,7 @@ type Window struct {
 	Description *pglogrepl.RelationMessage // the result's columns, in order
 
 	id        string
-	rows      [][]byte // see appendTuple; nil once they are handed on
+	rows      [][]byte // see appendTuple; of Run's goroutine once the high watermark is written
 	count     int      // of rows
 	bytes     int      // of rows
 	last      [][]byte // key of the last row; nil where there is none
@@ -103,7 +103,7 @@ func (w *Window) say(o outcome) {
 	}
 }
 
-// Bytes returns how much memory the rows take, until they are handed on.
+// Bytes returns how much memory the rows take, until the handler has them.
 func (w *Window) Bytes() int { return w.bytes }
 
 // Took returns how long the statement ran, until its last row was here: so long its snapshot
@@ -253,9 +253,6 @@ func (s *Syncer) readWindow(ctx context.Context, sel Select) (_ *Window, ok bool
 	}
 	select {
 	case o := <-w.outcome:
-		if o == handedOn {
-			w.rows = nil // they are in a batch, and Run reads them no more
-		}
 		return w, o == handedOn, nil
 	case <-ctx.Done():
 		return nil, false, context.Cause(ctx)
@@ -388,11 +385,18 @@ func (s *Syncer) openWindow(w *Window, low pglogrepl.LSN) {
 }
 
 // closeWindow hands on the rows of a window whose high watermark came. It runs on Run's
-// goroutine; ok is false when the rows have to be read again.
+// goroutine; ok is false when the rows have to be read again. They are freed when the handler has
+// them: what it made of them is in the batch, and that waits for the one before to be written. If the
+// batch is translated again they are gone, and the window is read again.
 func (s *Syncer) closeWindow(w *Window) (ok bool, err error) {
-	if w.low == 0 || w.changed {
+	if w.low == 0 || w.changed || len(w.rows) < w.count {
 		return false, nil
 	}
+	defer func() {
+		if ok && err == nil {
+			w.rows = nil
+		}
+	}()
 	newer, ok := s.tracker.collect(w.watch)
 	// The publication may have been changed since the snapshot was taken.
 	if !ok || !s.barrier.passes(s.tracker.snapshot(w.watch)) {
