@@ -267,6 +267,9 @@ func TestWindowsOnPartsOfATable(t *testing.T) {
 		second, high := begin(t, 2, upper)
 		both(20)
 		change.exec("UPDATE t SET id = 301, v = 'moved up' WHERE id = 91", "UPDATE t SET id = -2, v = 'moved down' WHERE id = 191")
+		for range 3 { // all of that is visible by now, and each window needs another part of it
+			s.bookkeeping(t)
+		}
 		second.open()
 		w := s.stored(t, high)
 		both(30)
