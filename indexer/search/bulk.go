@@ -405,10 +405,8 @@ func (b *Bulk) attempt(ctx context.Context, p part) (outcome, error) {
 			out.halve, out.broken = true, nil
 		}
 	}
-	if r.idle() {
-		r.reset()
-		b.pool.Put(r)
-	}
+	r.reset()
+	b.pool.Put(r)
 	return out, nil
 }
 
