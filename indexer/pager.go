@@ -92,7 +92,9 @@ func (c *Pager) Cut(boundary [][]byte) *Pager {
 // Learn takes up what a chunk of a span that was cut off says of those to come.
 func (c *Pager) Learn(span *Pager, w *dbsync.Window) {
 	c.Plan, c.measures = span.Plan, c.measures || span.measures
-	c.suspicion.most, c.suspicion.fitting = span.suspicion.most, span.suspicion.fitting
+	if span.suspicion.most > 0 { // others may not have found yet that there are too many rows at a time
+		c.suspicion.most, c.suspicion.fitting = span.suspicion.most, span.suspicion.fitting
+	}
 	if w.Len() > 0 {
 		c.NextRows = c.suspicion.Bound(c.Fitting(w.Len(), w.Bytes(), w.Took()))
 	}

@@ -129,6 +129,13 @@ func TestSpanQueries(t *testing.T) {
 			if rest.Measure() {
 				t.Error("the spans to come are not measured")
 			}
+			// Nor are there more rows at a time than one of them has found to be too many.
+			span.suspicion.most = 3
+			rest.Learn(span, new(dbsync.Window))
+			rest.Learn(&Pager{Plan: plan}, new(dbsync.Window))
+			if got := rest.suspicion.Bound(7); got != 3 {
+				t.Errorf("the spans to come have %d rows at a time, want 3", got)
+			}
 		})
 	}
 }
