@@ -450,6 +450,41 @@ func TestWindowWithFailingHandler(t *testing.T) {
 	s.check(t, "t")
 }
 
+// commitFails counts the rows that it is handed, and fails at the first commit behind some.
+type commitFails struct {
+	dbsync.DefaultMessageHandler
+	rows   int
+	failed bool
+}
+
+func (c *commitFails) HandleRow(*dbsync.Window, *pglogrepl.TupleData) error { c.rows++; return nil }
+
+func (c *commitFails) HandleCommitMessage(int, *pglogrepl.CommitMessage) error {
+	if c.rows == 0 || c.failed {
+		return nil
+	}
+	c.rows, c.failed = 0, true // what it has marked is gone
+	return errTransient
+}
+
+// A handler that has all rows of a window may fail after them. They are not kept for that: the
+// window is read again.
+func TestWindowBeforeAFailure(t *testing.T) {
+	t.Parallel()
+	s := newSyncer(t, newDatabase(t, table(100)), "t")
+	h := new(commitFails)
+	s.MessageHandler, s.Batcher = h, nil
+	done := s.start(t)
+	s.stored(t, s.window(t, s.selectT(t, "SELECT * FROM t ORDER BY id")))
+	s.Stop()
+	if err := receive(t, "Run", done); err != nil {
+		t.Fatal(err)
+	}
+	if !h.failed || h.rows != 100 {
+		t.Errorf("failed %t, and then %d rows were handed on, want 100", h.failed, h.rows)
+	}
+}
+
 // The connection breaks between the watermarks: what came between them comes again.
 func TestWindowOverBrokenConnection(t *testing.T) {
 	t.Parallel()
