@@ -19,9 +19,10 @@ import (
 	"tidemark/dbsync/pgname"
 )
 
-// maxConnections bounds the SQL connections of a Syncer. A window holds one for its
-// select and one for its watermarks, the slot's bookkeeping one.
-const maxConnections = 8
+// maxConnections bounds the SQL connections of a Syncer. A window holds one, for hours where its
+// snapshot waits for an old transaction, and 16 may be open at a time; the slot's bookkeeping, and
+// what is read again by key, must find one meanwhile.
+const maxConnections = 24
 
 // connectConfig says how a Syncer connects.
 func connectConfig(connStr string) (*pgx.ConnConfig, error) {

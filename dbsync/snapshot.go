@@ -163,6 +163,20 @@ func (s *Syncer) ReadVisible(ctx context.Context, xids []uint32, tables []string
 	})
 }
 
+// ReadNow calls f within a read-only transaction. tables are the quoted names of those that f reads,
+// see takeSnapshot. What f sees may be older than the stream, and not durable, so no document is to
+// be made of it. f must read all of its results.
+func (s *Syncer) ReadNow(ctx context.Context, tables []string, f func(conn *pgconn.PgConn) error) error {
+	return WithConn(ctx, s.db, func(c *pgx.Conn) error {
+		conn := c.PgConn()
+		if _, err := s.takeSnapshot(ctx, conn, tables...); err != nil {
+			return err
+		}
+		defer rollback(ctx, conn)
+		return f(conn)
+	})
+}
+
 // readDurable calls f, ends the transaction, and has the log written to disk: a commit of
 // our own is not on disk before everything in front of it is. The place in the stream that
 // it makes means nothing.

@@ -42,6 +42,10 @@ type Select struct {
 	// are not part of the window, see Window.Truncated. One row is always taken.
 	MaxBytes int
 
+	// MaxRowBytes is up to which size a row is read, if that is less than [WithMaxRowBytes] has; 0:
+	// as that has it. A larger one ends the statement with a [*RowTooLargeError] before it is read.
+	MaxRowBytes int
+
 	// Origin is what the handler makes documents of the rows by.
 	Origin Origin
 }
@@ -63,8 +67,10 @@ type Window struct {
 	Description *pglogrepl.RelationMessage // the result's columns, in order
 
 	id        string
-	rows      [][]byte // see appendTuple
+	rows      [][]byte // see appendTuple; of Run's goroutine once the high watermark is written
+	count     int      // of rows
 	bytes     int      // of rows
+	last      [][]byte // key of the last row; nil where there is none
 	truncated bool
 	took      time.Duration
 	watch     *watch
@@ -79,7 +85,7 @@ type Window struct {
 }
 
 // Len returns how many rows the select gave.
-func (w *Window) Len() int { return len(w.rows) }
+func (w *Window) Len() int { return w.count }
 
 // outcome is what became of a window when its high watermark came.
 type outcome bool
@@ -97,7 +103,7 @@ func (w *Window) say(o outcome) {
 	}
 }
 
-// Bytes returns how much memory the rows take.
+// Bytes returns how much memory the rows take, until the handler has them.
 func (w *Window) Bytes() int { return w.bytes }
 
 // Took returns how long the statement ran, until its last row was here: so long its snapshot
@@ -112,7 +118,10 @@ func (w *Window) Truncated() bool { return w.truncated }
 
 // Last returns the key of the last row, the text of its columns in the order of Key,
 // or nil when there is no row.
-func (w *Window) Last() ([][]byte, error) {
+func (w *Window) Last() ([][]byte, error) { return w.last, nil }
+
+// lastKey returns what Last does, of rows that are here.
+func (w *Window) lastKey() ([][]byte, error) {
 	if len(w.rows) == 0 {
 		return nil, nil
 	}
@@ -173,7 +182,9 @@ var ErrNotRunning = errors.New("the syncer is not running")
 
 // OpenWindow reads rows between two watermarks and hands to the handler those that
 // nothing newer is known of. It returns when they are handed on, which is before they
-// are stored: the next window can be read meanwhile, see [Syncer.AwaitStored].
+// are stored: the next window can be read meanwhile, see [Syncer.AwaitStored]. Several windows may
+// be open at a time, also on one table as long as their Key is the same: each leaves out what the
+// stream brought between its own watermarks, and what its own snapshot does not show.
 //
 // A row is left out when the stream brought a change of it between the watermarks, or
 // before them and the select's snapshot did not show it yet. Where that cannot be told
@@ -258,6 +269,10 @@ func (s *Syncer) readRows(ctx context.Context, conn *pgconn.PgConn, w *Window) e
 		return err
 	}
 	defer rollback(ctx, conn)
+	if w.MaxRowBytes > 0 && (s.maxRow == 0 || w.MaxRowBytes < s.maxRow) {
+		conn.Frontend().SetMaxBodyLen(w.MaxRowBytes)
+		defer conn.Frontend().SetMaxBodyLen(s.maxRow)
+	}
 
 	began := time.Now()
 	result := conn.ExecParams(ctx, w.Query, w.Args, nil, nil, nil)
@@ -281,7 +296,9 @@ func (s *Syncer) readRows(ctx context.Context, conn *pgconn.PgConn, w *Window) e
 	if found != len(w.Key) {
 		return &PermanentError{fmt.Errorf("read a window: the result has %d of the key's columns %v", found, w.Key)}
 	}
-	return nil
+	w.count = len(w.rows)
+	w.last, err = w.lastKey()
+	return err
 }
 
 // describeResult puts the columns of a result in the form of the stream's descriptions.
@@ -375,11 +392,18 @@ func (s *Syncer) openWindow(w *Window, low pglogrepl.LSN) {
 }
 
 // closeWindow hands on the rows of a window whose high watermark came. It runs on Run's
-// goroutine; ok is false when the rows have to be read again.
+// goroutine; ok is false when the rows have to be read again. They are freed when the handler has
+// them: what it made of them is in the batch, and that waits for the one before to be written. If the
+// batch is translated again they are gone, and the window is read again.
 func (s *Syncer) closeWindow(w *Window) (ok bool, err error) {
-	if w.low == 0 || w.changed {
+	if w.low == 0 || w.changed || len(w.rows) < w.count {
 		return false, nil
 	}
+	defer func() {
+		if ok && err == nil {
+			w.rows = nil
+		}
+	}()
 	newer, ok := s.tracker.collect(w.watch)
 	// The publication may have been changed since the snapshot was taken.
 	if !ok || !s.barrier.passes(s.tracker.snapshot(w.watch)) {

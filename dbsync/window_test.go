@@ -239,6 +239,106 @@ func TestWindowsOverlap(t *testing.T) {
 	s.check(t, "t")
 }
 
+// Several windows are open on one table at a time, each on a part of its key: each leaves out what the
+// stream brought between its own watermarks, and nothing else, whichever ends first.
+func TestWindowsOnPartsOfATable(t *testing.T) {
+	t.Parallel()
+	s := newSyncer(t, newDatabase(t, table(200)), "t")
+	s.store.blind = true
+	s.run(t)
+	s.db.Exec(t, "UPDATE t SET v = v WHERE id = 1") // the stream has described the table
+	s.settle(t)
+	// begin has a window read the rows that a condition has, and waits until it has its snapshot.
+	begin := func(t *testing.T, key int, condition string) (*gate, <-chan result) {
+		t.Helper()
+		g := shutGate(t, s.db, key)
+		window := s.window(t, s.selectT(t, strings.Replace(g.query(), "FROM gate, t", "FROM gate, t WHERE "+condition, 1)))
+		g.arrived()
+		return g, window
+	}
+	const lower, upper = "id <= 100", "id > 100"
+
+	t.Run("changes", func(t *testing.T) {
+		change := newSession(t, s.db)
+		both := func(base int) { change.exec(hotKeys(base), hotKeys(base+100)) }
+		first, low := begin(t, 1, lower)
+		both(10)                                                                                                                    // before the second window
+		change.exec("UPDATE t SET id = 300, v = 'moved up' WHERE id = 90", "UPDATE t SET id = -1, v = 'moved down' WHERE id = 190") // into the other's part
+		second, high := begin(t, 2, upper)
+		both(20)
+		change.exec("UPDATE t SET id = 301, v = 'moved up' WHERE id = 91", "UPDATE t SET id = -2, v = 'moved down' WHERE id = 191")
+		for range 3 { // all of that is visible by now, and each window needs another part of it
+			s.bookkeeping(t)
+		}
+		second.open()
+		w := s.stored(t, high)
+		both(30)
+		change.exec("UPDATE t SET id = 302, v = 'moved up' WHERE id = 92", "UPDATE t SET id = -3, v = 'moved down' WHERE id = 192")
+		// Seven rows of its part that hotKeys changed, and one that left it: what was before is in its
+		// snapshot, what comes later is newer than its rows.
+		if w.Dropped() != 7+1 {
+			t.Errorf("%d rows of the window that ended first were dropped of %d, want 8", w.Dropped(), w.Len())
+		}
+		first.open()
+		if w := s.stored(t, low); w.Dropped() != 3*(7+1) {
+			t.Errorf("%d rows of the window that ended last were dropped of %d, want 24", w.Dropped(), w.Len())
+		}
+		s.check(t, "t")
+	})
+	again := func(t *testing.T, statements string, check func(w *dbsync.Window)) {
+		t.Helper()
+		first, low := begin(t, 1, lower)
+		second, high := begin(t, 2, upper)
+		l := s.lockHigh(t)
+		first.open()
+		second.open()
+		await(t, "the rows of both are read, and nobody has a lock on the table", func() bool {
+			return query[int](t, s.db, `SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()
+				AND wait_event_type = 'Lock' AND query LIKE 'INSERT INTO %dbsync_wmtable%'`) == 2
+		})
+		s.db.Exec(t, statements)
+		l.release()
+		check(s.stored(t, high))
+		check(s.stored(t, low))
+	}
+	t.Run("truncate", func(t *testing.T) {
+		again(t, "TRUNCATE t; INSERT INTO t VALUES (7, 'lonely'), (107, 'lonely')", func(w *dbsync.Window) {
+			if w.Len() != 1 {
+				t.Errorf("the window has %d rows, want the one after the TRUNCATE", w.Len())
+			}
+		})
+		s.check(t, "t")
+	})
+	t.Run("altered table", func(t *testing.T) {
+		again(t, "ALTER TABLE t ADD COLUMN more int DEFAULT 5; UPDATE t SET v = 'b' WHERE id = 7", func(w *dbsync.Window) {
+			if len(w.Description.Columns) != 3 {
+				t.Errorf("the window has %d columns, want the new one, too", len(w.Description.Columns))
+			}
+		})
+	})
+}
+
+// A row that is larger than a window lets in ends its select, and the next ones have what they had.
+func TestWindowOfLargeRow(t *testing.T) {
+	t.Parallel()
+	s := newSyncer(t, newDatabase(t, table(3)+"; UPDATE t SET v = repeat('x', 300000) WHERE id = 2"), "t")
+	s.run(t)
+	sel := s.selectT(t, "SELECT * FROM t ORDER BY id")
+	sel.MaxRowBytes = 100_000
+	_, err := s.OpenWindow(t.Context(), sel)
+	large, ok := errors.AsType[*dbsync.RowTooLargeError](err)
+	if !ok || !dbsync.IsRowError(err) || large.Max != 100_000 || large.Bytes < 300_000 {
+		t.Errorf("a row of 300,000 bytes where 100,000 are let in: %v", err)
+	}
+	sel.Query = "SELECT * FROM t WHERE id <> 2 ORDER BY id"
+	s.stored(t, s.window(t, sel))
+	sel.Query, sel.MaxRowBytes = "SELECT * FROM t ORDER BY id", 0 // over the same connection
+	if w := s.stored(t, s.window(t, sel)); w.Len() != 3 || w.Bytes() < 300_000 {
+		t.Errorf("without that bound: %d rows of %d bytes", w.Len(), w.Bytes())
+	}
+	s.check(t, "t")
+}
+
 func TestWindowBounds(t *testing.T) {
 	t.Parallel()
 	s := newSyncer(t, newDatabase(t, table(0)+"; INSERT INTO t SELECT i, repeat('x', 1000) FROM generate_series(1, 10) i"), "t")
@@ -348,6 +448,41 @@ func TestWindowWithFailingHandler(t *testing.T) {
 		t.Error("the handler did not fail")
 	}
 	s.check(t, "t")
+}
+
+// commitFails counts the rows that it is handed, and fails at the first commit behind some.
+type commitFails struct {
+	dbsync.DefaultMessageHandler
+	rows   int
+	failed bool
+}
+
+func (c *commitFails) HandleRow(*dbsync.Window, *pglogrepl.TupleData) error { c.rows++; return nil }
+
+func (c *commitFails) HandleCommitMessage(int, *pglogrepl.CommitMessage) error {
+	if c.rows == 0 || c.failed {
+		return nil
+	}
+	c.rows, c.failed = 0, true // what it has marked is gone
+	return errTransient
+}
+
+// A handler that has all rows of a window may fail after them. They are not kept for that: the
+// window is read again.
+func TestWindowBeforeAFailure(t *testing.T) {
+	t.Parallel()
+	s := newSyncer(t, newDatabase(t, table(100)), "t")
+	h := new(commitFails)
+	s.MessageHandler, s.Batcher = h, nil
+	done := s.start(t)
+	s.stored(t, s.window(t, s.selectT(t, "SELECT * FROM t ORDER BY id")))
+	s.Stop()
+	if err := receive(t, "Run", done); err != nil {
+		t.Fatal(err)
+	}
+	if !h.failed || h.rows != 100 {
+		t.Errorf("failed %t, and then %d rows were handed on, want 100", h.failed, h.rows)
+	}
 }
 
 // The connection breaks between the watermarks: what came between them comes again.

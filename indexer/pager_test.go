@@ -1,10 +1,14 @@
 package indexer
 
 import (
+	"slices"
+	"strings"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
 	"golang.org/x/time/rate"
 
+	"tidemark/dbsync"
 	"tidemark/mapping"
 	"tidemark/mapping/catalog"
 )
@@ -63,6 +67,77 @@ func sourceOf(t *catalog.Table) *mapping.Source {
 	source := &mapping.Source{Index: &mapping.Index{Name: t.Name}, Table: t.TableName()}
 	source.Index.Sources = []*mapping.Source{source}
 	return source
+}
+
+// Spans of a table are from one key to another, and what finds their ends reads nothing but keys.
+func TestSpanQueries(t *testing.T) {
+	t.Parallel()
+	integer, citext := &catalog.Type{Name: "integer", Kind: catalog.KindBase}, &catalog.Type{Name: `"Ex.t".citext`, Kind: catalog.KindBase, OID: 17000}
+	table := &catalog.Table{Schema: "public", Name: "t", PrimaryKey: []string{"a", "b"}, Columns: []catalog.Column{{Name: "a", Type: integer}, {Name: "b", Type: integer}, {Name: "c", Type: citext}}}
+	text := func(values ...string) (key [][]byte) {
+		for _, v := range values {
+			key = append(key, []byte(v))
+		}
+		return key
+	}
+	for _, test := range []struct {
+		name          string
+		id            []string
+		cursor, until [][]byte
+		want          string // behind FROM
+	}{
+		{"the first one", nil, nil, text("3", "4"), `WHERE (t."a", t."b") <= ($1::integer, $2::integer) ORDER BY t."a", t."b"`},
+		{"in between", nil, text("1", "2"), text("3", "4"),
+			`WHERE (t."a", t."b") > ($1::integer, $2::integer) AND (t."a", t."b") <= ($3::integer, $4::integer) ORDER BY t."a", t."b"`},
+		{"the last one", nil, text("1", "2"), nil, `WHERE (t."a", t."b") > ($1::integer, $2::integer) ORDER BY t."a", t."b"`},
+		{"types of extensions", []string{"a", "c"}, text("1", "x"), text("3", "y"),
+			`WHERE t."a" >= $1::integer AND (t."a" > $1::integer OR t."c" OPERATOR("Ex.t".>) $2::"Ex.t".citext) AND ` +
+				`t."a" <= $3::integer AND (t."a" < $3::integer OR t."c" OPERATOR("Ex.t".<=) $4::"Ex.t".citext) ORDER BY t."a", t."c"`},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			source := sourceOf(table)
+			source.ID, source.Index.MaxDocumentBytes = test.id, 1<<20
+			plan, err := NewRowPlan(&Documents{Index: source.Index}, source, catalog.Tables{source.Table: table})
+			if err != nil {
+				t.Fatal(err)
+			}
+			rest := &Pager{Plan: plan, Key: source.KeyColumns(table), NextRows: 7, MaxRows: 100, Cursor: test.cursor}
+			key := `t."` + strings.Join(rest.Key, `", t."`) + `"`
+			before, _ := rest.Boundary()
+			if !strings.HasPrefix(before, "SELECT "+key+" FROM ") || !strings.HasSuffix(before, " ORDER BY "+key+" OFFSET 6 LIMIT 1") || strings.Contains(before, "<=") {
+				t.Errorf("the statement that finds the end is %s", before)
+			}
+			span := rest.Cut(test.until)
+			if diff := cmp.Diff(test.until, rest.Cursor); diff != "" {
+				t.Errorf("what is left begins elsewhere than the span ends (-want +got):\n%s", diff)
+			}
+			sel := span.Next()
+			if want := `SELECT t."a", t."b", t."c" FROM ONLY "public"."t" t ` + test.want + " LIMIT 7"; sel.Query != want {
+				t.Errorf("got  %s\nwant %s", sel.Query, want)
+			}
+			if diff := cmp.Diff(slices.Concat(test.cursor, test.until), sel.Args); diff != "" {
+				t.Errorf("parameters (-want +got):\n%s", diff)
+			}
+			// Not before a row was too large are rows measured by the statement.
+			if sel.MaxRowBytes == 0 || !span.Measure() || span.Measure() {
+				t.Errorf("a row of any size is read: up to %d bytes", sel.MaxRowBytes)
+			}
+			if sel := span.Next(); sel.MaxRowBytes != 0 || !strings.Contains(sel.Query, "document_bytes") || !strings.Contains(sel.Query, test.want) {
+				t.Errorf("rows are not measured by %s", sel.Query)
+			}
+			rest.Learn(span, new(dbsync.Window))
+			if rest.Measure() {
+				t.Error("the spans to come are not measured")
+			}
+			// Nor are there more rows at a time than one of them has found to be too many.
+			span.suspicion.most = 3
+			rest.Learn(span, new(dbsync.Window))
+			rest.Learn(&Pager{Plan: plan}, new(dbsync.Window))
+			if got := rest.suspicion.Bound(7); got != 3 {
+				t.Errorf("the spans to come have %d rows at a time, want 3", got)
+			}
+		})
+	}
 }
 
 func TestLimiter(t *testing.T) {

@@ -235,6 +235,9 @@ type Field struct {
 // A Constant is the value of a field as JSON has it.
 type Constant struct{ Value any }
 
+// MaxReaders bounds how many chunks of a table are read at a time.
+const MaxReaders = 8
+
 // Reindex says how an index is filled and rebuilt.
 type Reindex struct {
 	Chunk   int // rows read by one select, 1 to 1,000,000; default 10,000
@@ -242,4 +245,8 @@ type Reindex struct {
 
 	// MaxRowsPerSecond bounds how fast rows are read, to spare the database; 0: no bound.
 	MaxRowsPerSecond int
+
+	// Readers is how many chunks of a table are read at a time, 1 to [MaxReaders]; 0, the default: as
+	// many as this machine has cores, but 2 at least and 4 at the most. With MaxRowsPerSecond it is one.
+	Readers int
 }

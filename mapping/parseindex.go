@@ -48,6 +48,7 @@ func (r *reader) index(key, n *yaml.Node, path string) *Index {
 		r.object(n, path, map[string]keyReader{
 			"chunk":    r.integer(&ix.Reindex.Chunk, 1, 1000000),
 			"keep_old": r.integer(&ix.Reindex.KeepOld, 0, 100),
+			"readers":  r.integer(&ix.Reindex.Readers, 0, MaxReaders),
 
 			"max_rows_per_second": r.integer(&ix.Reindex.MaxRowsPerSecond, 0, 1000000000),
 		})

@@ -38,6 +38,14 @@ func (s *Selection) Statement(from string) string {
 	return s.bound.statement(statement, s.Names, s.more)
 }
 
+// Unmeasured is Statement without the measuring, which costs Postgres an eighth of what small rows
+// cost it: every row has its values, however large they are, and the size is no column of the
+// result. It is for who bounds rows otherwise, and needs no more columns.
+func (s *Selection) Unmeasured(from string) string { return "SELECT " + s.List + " FROM " + from }
+
+// Measures reports whether Statement does more than Unmeasured.
+func (s *Selection) Measures() bool { return s.bound != nil }
+
 // With returns the selection with more columns of t behind the others, and in their order.
 func (s *Selection) With(t *catalog.Table, expressions ...string) *Selection {
 	with := *s

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -22,7 +23,7 @@ import (
 // The process ends after every chunk. The next one goes on there.
 func TestResumeAtEveryChunk(t *testing.T) {
 	t.Parallel()
-	r := newRig(t, `PREFIXt: {table: t, reindex: {chunk: 10}}`, `CREATE TABLE t (a int, b text, v int, PRIMARY KEY (a, b))`,
+	r := newRig(t, `PREFIXt: {table: t, reindex: {chunk: 10, readers: 2}}`, `CREATE TABLE t (a int, b text, v int, PRIMARY KEY (a, b))`,
 		`INSERT INTO t SELECT i % 3, 'b|' || i, i FROM generate_series(1, 95) i`)
 	proxy := r.search.NewProxy(t)
 	r.searchURL = proxy.URL
@@ -68,8 +69,8 @@ func TestResumeAtEveryChunk(t *testing.T) {
 	if _, live := r.physical(t, "t"); live != building {
 		t.Errorf("the alias stands for %s, the backfill began with %s", live, building)
 	}
-	// Each process may repeat what was not noted yet: two chunks, besides the changes.
-	if n := written.Load(); n > 95+int64(r.processes)*(20+15) {
+	// Each process may repeat what was not noted yet: two chunks of each of two readers, besides the changes.
+	if n := written.Load(); n > 95+int64(r.processes)*(40+15) {
 		t.Errorf("%d documents were written for 95 rows by %d processes", n, r.processes)
 	}
 }
@@ -95,6 +96,63 @@ func TestChunkIsNotedWhenItIsStored(t *testing.T) {
 	hold.Lift()
 	p.complete(t)
 	r.check(t, "t")
+}
+
+// Of several chunks that are read at a time a later one may be stored first. What is noted is what is
+// stored without a gap: the process that ends meanwhile has the next one begin in front of the gap.
+func TestChunksAreNotedInOrder(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, `PREFIXt: {table: t, reindex: {chunk: 10, readers: 4}}`, `CREATE TABLE t (id int PRIMARY KEY, v text)`, `INSERT INTO t SELECT i, 'v' || i FROM generate_series(1, 200) i`,
+		// Row 15, of the second chunk, is read by nobody while the lock is held.
+		`CREATE FUNCTION slow(i int, v text) RETURNS text LANGUAGE plpgsql AS $$ BEGIN IF i = 15 THEN PERFORM pg_advisory_xact_lock_shared(15); END IF; RETURN v; END $$`,
+		`CREATE TABLE u (id int PRIMARY KEY, tid int, v text)`, `CREATE INDEX ON u (tid)`)
+	r.indices = `PREFIXt: {table: t, reindex: {chunk: 10, readers: 4}, include: {slow: {table: u, on: {id: tid}, many: nested, where: "slow(tid, v) IS NOT NULL"}}}`
+	r.db.Exec(t, `INSERT INTO u SELECT i, i, 'u' || i FROM generate_series(1, 200) i`)
+	lock, err := pgx.Connect(t.Context(), r.db.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer lock.Close(context.WithoutCancel(t.Context()))
+	if _, err := lock.Exec(t.Context(), `SELECT pg_advisory_lock(15)`); err != nil {
+		t.Fatal(err)
+	}
+	proxy := r.search.NewProxy(t)
+	r.searchURL = proxy.URL
+	later := make(chan struct{})
+	var once sync.Once
+	proxy.Inject(testenv.Watch(func(q *testenv.Request) bool {
+		if slices.ContainsFunc(q.Items, func(i testenv.Item) bool { return i.ID == "25" }) {
+			once.Do(func() { close(later) })
+		}
+		return false
+	}))
+	p := r.start(t, options{})
+	select {
+	case <-later:
+	case <-time.After(patience):
+		t.Fatal("waited in vain for the third chunk to be written")
+	}
+	await(t, "the first chunk is noted", func() bool { return r.state(t, "t").Done == 10 })
+	p.settle(t) // what is written is stored
+	if st := r.state(t, "t"); st.Done != 10 || len(st.Cursor) != 1 || st.Cursor[0] != "10" {
+		t.Errorf("%d rows are noted, up to %v, before the second chunk is read", st.Done, st.Cursor)
+	}
+	p.crash()
+	if st := r.state(t, "t"); st.Done != 10 {
+		t.Errorf("%d rows are noted by the process that ended", st.Done)
+	}
+	r.db.Exec(t, `DELETE FROM t WHERE id = 12; UPDATE t SET v = 'meanwhile' WHERE id IN (9, 15, 25)`)
+	if _, err := lock.Exec(t.Context(), `SELECT pg_advisory_unlock(15)`); err != nil {
+		t.Fatal(err)
+	}
+	r.start(t, options{}).complete(t)
+	r.settled(t, "t")
+	for id, want := range map[string]string{"9": "meanwhile", "11": "v11", "12": "", "15": "meanwhile", "20": "v20", "25": "meanwhile", "200": "v200"} {
+		source, _ := r.document(t, r.prefix+"t", id)
+		if got, _ := source["v"].(string); got != want {
+			t.Errorf("document %s has %q, want %q", id, got, want)
+		}
+	}
 }
 
 // During a rebuild the index in use stays equal to the table, and searchers see all of

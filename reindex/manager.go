@@ -85,7 +85,7 @@ type Manager struct {
 	byName  map[string]*index
 
 	working *semaphore.Weighted // held by what works on an index, parallel at a time
-	readers readers             // one of each table
+	places  tablePlaces         // one reader of each
 	begun   chan struct{}       // closed when Begin has succeeded
 
 	owner   search.Owner // who we are; set by Begin

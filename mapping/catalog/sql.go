@@ -63,15 +63,32 @@ func ColumnRef(alias, name string) string { return alias + "." + QuoteIdent(name
 // of which the first one is $param. alias is that of the table in the statement. They are values
 // of the type below a domain, whose constraints that are NOT VALID may refuse what is there.
 func (t *Table) After(alias string, key []string, param int) string {
+	return t.compareKey(alias, key, param, ">", false)
+}
+
+// UpTo returns the condition for the rows whose key does not come after the one in the
+// parameters, as [Table.After] takes them: both together take the scan of an index from one key
+// to the other, and no row is on both sides of a key.
+func (t *Table) UpTo(alias string, key []string, param int) string {
+	return t.compareKey(alias, key, param, "<", true)
+}
+
+// compareKey returns the condition for the rows whose key is beyond the one in the parameters,
+// in the direction of the operator, or has equal values.
+func (t *Table) compareKey(alias string, key []string, param int, beyond string, orEqual bool) string {
 	names, values, types := make([]string, len(key)), make([]string, len(key)), make([]*Type, len(key))
+	end := beyond
+	if orEqual {
+		end += "="
+	}
 	plain := true
 	for i, c := range key {
 		types[i] = t.Column(c).Type
 		names[i], values[i] = ColumnRef(alias, c), fmt.Sprintf("$%d::%s", param+i, types[i].Root().Name)
-		plain = plain && types[i].Operator(">") == ">"
+		plain = plain && types[i].Operator(beyond) == beyond
 	}
 	if plain {
-		return fmt.Sprintf("(%s) > (%s)", strings.Join(names, ", "), strings.Join(values, ", "))
+		return fmt.Sprintf("(%s) %s (%s)", strings.Join(names, ", "), end, strings.Join(values, ", "))
 	}
 	// The same, with an operator of its own for each column. The index takes the scan to
 	// the first row that has the first column's value, and not further.
@@ -79,9 +96,9 @@ func (t *Table) After(alias string, key []string, param int) string {
 		return fmt.Sprintf("%s %s %s", names[i], types[i].Operator(operator), values[i])
 	}
 	last := len(key) - 1
-	condition := compare(last, ">")
+	condition := compare(last, end)
 	for i := last - 1; i >= 0; i-- {
-		condition = fmt.Sprintf("%s AND (%s OR %s)", compare(i, ">="), compare(i, ">"), condition)
+		condition = fmt.Sprintf("%s AND (%s OR %s)", compare(i, beyond+"="), compare(i, beyond), condition)
 	}
 	return condition
 }
