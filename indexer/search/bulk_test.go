@@ -340,6 +340,18 @@ func TestWriteOverTheServersLimit(t *testing.T) {
 					if n := len(s.Documents(t, index)); n != 3999 {
 						t.Errorf("%d documents, want 3999", n)
 					}
+					// Batches are cut by what was found out, the second one by what the first one has.
+					var failed int64
+					for range 2 {
+						before := w.Stats().Failed.Load()
+						if err := w.Write(searchtest.Within(t, time.Minute), ops[41:]); err != nil {
+							t.Fatal(err)
+						}
+						failed = w.Stats().Failed.Load() - before
+					}
+					if failed > 0 {
+						t.Errorf("%d requests failed, of %d bytes at most", failed, w.Pace().Bytes)
+					}
 				})
 			}
 		})

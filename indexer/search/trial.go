@@ -27,7 +27,7 @@ type trial struct {
 }
 
 const (
-	firstTrial = 8   // batches before the first trial: connections are new, and the server is cold
+	firstTrial = 24  // batches before the first trial: the server is cold, and a short run is not worth it
 	firstPause = 16  // batches between two trials when none was won lately
 	lastPause  = 256 // the same, after doubling; a trial in vain costs a batch or two
 	minPairs   = 2
