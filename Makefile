@@ -60,8 +60,11 @@ fmt: ## gofmt, go mod tidy, go fix
 	go mod tidy
 	go fix -stringsbuilder=false ./...
 
-bench: ## throughput beside a plain bulk load, memory and latency; ARGS='-runs 1 -only backfill'
-	go run ./bench $(ARGS)
+# A commit that make bench has take turns with this tree: make bench BASE=main ARGS='-sink -short'
+BASE ?=
+
+bench: ## each workload beside its limits; ARGS='-sink -short -only catchup', BASE=a commit to compare with
+	go run ./bench $(if $(BASE),-base $(BASE)) $(ARGS)
 
 clean: ## remove what the build made; downloads of servers stay in the cache
 	rm -rf bin dist

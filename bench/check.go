@@ -7,11 +7,11 @@ import (
 	"strings"
 )
 
-// check compares an index with the table, document by document, byte by byte.
-func check(ctx context.Context, s *search, d *dataset, index string) error {
+// check compares an index with a table, document by document, byte by byte.
+func check(ctx context.Context, s *search, t *table, index string) error {
 	seed := maphash.MakeSeed()
-	want := make(map[string]uint64, d.rows)
-	err := d.all(ctx, func(doc document) error {
+	want := make(map[string]uint64)
+	err := t.all(ctx, func(doc document) error {
 		want[doc.id] = maphash.Bytes(seed, doc.body)
 		return nil
 	})

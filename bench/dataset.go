@@ -2,28 +2,18 @@ package main
 
 import (
 	"context"
-	"database/sql"
-	"errors"
 	"fmt"
 	"io"
 	"maps"
 	"math/rand/v2"
-	"slices"
 	"time"
 
-	"github.com/jackc/pglogrepl"
 	"github.com/jackc/pgx/v5"
-
-	"tidemark/mapping"
-	"tidemark/mapping/catalog"
 )
 
-// A dataset is the table, and the documents that its rows ought to become.
+// A dataset is the plain table, and what it is changed by.
 type dataset struct {
-	conn  *pgx.Conn
-	table *catalog.Table
-	plan  *mapping.Plan
-	list  string // select list, in the order that plan expects
+	*table
 	rows  int
 	bytes int64 // of the rows in COPY's text form
 
@@ -33,36 +23,31 @@ type dataset struct {
 	ed   int
 }
 
-// sessionSettings have values read as the tool reads them.
+// sessionSettings have values read as the tool reads them. What is committed is on disk when the
+// log is next flushed, at the latest by the checkpoint before the tool is started.
 var sessionSettings = map[string]string{
 	"TimeZone": "UTC", "DateStyle": "ISO, YMD", "IntervalStyle": "postgres", "extra_float_digits": "1", "bytea_output": "hex",
+	"synchronous_commit": "off",
 }
 
-// newDataset makes and fills the table. ix says what documents look like.
-func newDataset(ctx context.Context, url string, ix *mapping.Index, rows int) (*dataset, error) {
+// connect opens a session for the bench's own statements.
+func connect(ctx context.Context, url string) (*pgx.Conn, error) {
 	config, err := pgx.ParseConfig(url)
 	if err != nil {
 		return nil, err
 	}
 	maps.Copy(config.RuntimeParams, sessionSettings)
-	d := &dataset{rows: rows}
-	if d.conn, err = pgx.ConnectConfig(ctx, config); err != nil {
-		return nil, err
-	}
-	if err := d.fill(ctx, url, ix); err != nil {
-		return nil, errors.Join(err, d.close(ctx))
-	}
-	return d, nil
+	return pgx.ConnectConfig(ctx, config)
 }
 
-func (d *dataset) close(ctx context.Context) error { return d.conn.Close(context.WithoutCancel(ctx)) }
-
-func (d *dataset) fill(ctx context.Context, url string, ix *mapping.Index) error {
-	if _, err := d.conn.Exec(ctx, createTable); err != nil {
-		return err
+// newDataset makes the table, and a copy of it that reset takes the rows from.
+func newDataset(ctx context.Context, conn *pgx.Conn, rows int) (*dataset, error) {
+	d := &dataset{rows: rows}
+	if _, err := conn.Exec(ctx, createTable); err != nil {
+		return nil, err
 	}
-	if _, err := d.conn.Exec(ctx, "create unlogged table seed (like items)"); err != nil {
-		return err
+	if _, err := conn.Exec(ctx, "create unlogged table seed (like items)"); err != nil {
+		return nil, err
 	}
 	from, to := io.Pipe()
 	go func() {
@@ -81,37 +66,12 @@ func (d *dataset) fill(ctx context.Context, url string, ix *mapping.Index) error
 		}
 		to.Close()
 	}()
-	if _, err := d.conn.PgConn().CopyFrom(ctx, from, "copy seed from stdin"); err != nil {
+	if _, err := conn.PgConn().CopyFrom(ctx, from, "copy seed from stdin"); err != nil {
 		from.CloseWithError(err)
-		return err
+		return nil, err
 	}
-	db, err := sql.Open("pgx", url)
-	if err != nil {
-		return err
-	}
-	defer db.Close()
-	if d.table, err = catalog.LoadTable(ctx, db, "public", "items"); err != nil {
-		return err
-	}
-	selection, err := ix.Sources[0].Select(d.tables())
-	if err != nil {
-		return err
-	}
-	// The size of a row that is too large is no column of the table, and no row here is.
-	columns := slices.DeleteFunc(selection.Names, func(name string) bool { return d.table.Column(name) == nil })
-	if d.plan, err = mapping.Compile(ix.Sources[0], d.table, columns); err != nil {
-		return err
-	}
-	for i, c := range columns {
-		if i > 0 {
-			d.list += ", "
-		}
-		d.list += "items." + catalog.QuoteIdent(c)
-	}
-	return d.reset(ctx)
+	return d, nil
 }
-
-func (d *dataset) tables() catalog.Tables { return catalog.Tables{d.table.TableName(): d.table} }
 
 // reset puts the table back to what it was in the beginning.
 func (d *dataset) reset(ctx context.Context) error {
@@ -129,51 +89,6 @@ func (d *dataset) reset(ctx context.Context) error {
 	}
 	d.next, d.ed = int64(d.rows)+1, 0
 	return nil
-}
-
-// A document is what a row becomes.
-type document struct {
-	id   string
-	body []byte // valid until the next one
-}
-
-// documents calls f with what a query's rows, which have d.list, become.
-func (d *dataset) documents(ctx context.Context, f func(document) error, query string, args ...any) error {
-	rows, err := d.conn.Query(ctx, query, append([]any{pgx.QueryResultFormats{pgx.TextFormatCode}}, args...)...)
-	if err != nil {
-		return err
-	}
-	defer rows.Close()
-	var tuple pglogrepl.TupleData
-	var body []byte
-	for rows.Next() {
-		values := rows.RawValues()
-		for len(tuple.Columns) < len(values) {
-			tuple.Columns = append(tuple.Columns, new(pglogrepl.TupleDataColumn))
-		}
-		for i, v := range values {
-			*tuple.Columns[i] = pglogrepl.TupleDataColumn{DataType: pglogrepl.TupleDataTypeText, Data: v}
-			if v == nil {
-				tuple.Columns[i].DataType = pglogrepl.TupleDataTypeNull
-			}
-		}
-		id, ok := d.plan.ID(&tuple)
-		if !ok {
-			return errors.New("a row has no key")
-		}
-		if body, err = d.plan.AppendDocument(body[:0], &tuple); err != nil {
-			return err
-		}
-		if err := f(document{id, body}); err != nil {
-			return err
-		}
-	}
-	return rows.Err()
-}
-
-// all calls f with the document of every row of the table.
-func (d *dataset) all(ctx context.Context, f func(document) error) error {
-	return d.documents(ctx, f, "select "+d.list+" from items order by id")
 }
 
 // take removes n ids from those that live and returns them.
@@ -197,41 +112,89 @@ const (
 		as n (id, sku, title, description, status, category, price, stock, rating, active, tags, attributes, created, updated) returning `
 )
 
-// change commits n changes in transactions of 100: 60 updates, 30 inserts, 10 deletes.
-// It calls stored and deleted with what each ought to do to the index, in this order,
-// and with the number of its transaction.
-func (d *dataset) change(ctx context.Context, n int, stored func(tx int, doc document) error, deleted func(tx int, id string) error) error {
-	for tx := 1; n > 0; tx++ {
-		size := min(n, 100)
-		n -= size
-		updates, inserts := size*60/100, size*30/100
-		t, err := d.conn.Begin(ctx)
-		if err != nil {
+// A division is how the changes of one are divided.
+type division struct{ updates, inserts, deletes int }
+
+// mixed gives the divisions of transactions of 100: 60 updates, 30 inserts, 10 deletes.
+func mixed(int) division { return division{60, 30, 10} }
+
+// alone gives the same, of transactions of one change each.
+func alone(tx int) division {
+	switch tx % 10 {
+	case 9:
+		return division{deletes: 1}
+	case 2, 5, 8:
+		return division{inserts: 1}
+	}
+	return division{updates: 1}
+}
+
+// change commits at least n changes in transactions that of divides. It notes in what what each
+// ought to do to the index, in this order, and returns how many they are.
+func (d *dataset) change(ctx context.Context, n int, of func(tx int) division, what *operations) (changes int, err error) {
+	for tx := 0; changes < n; tx++ {
+		size := of(tx)
+		changes += size.updates + size.inserts + size.deletes
+		if err := d.inTransaction(ctx, size, what); err != nil {
+			return changes, err
+		}
+	}
+	return changes, nil
+}
+
+func (d *dataset) inTransaction(ctx context.Context, size division, what *operations) error {
+	single := size.updates+size.inserts+size.deletes == 1 // its statement is one
+	if !single {
+		if _, err := d.conn.Exec(ctx, "begin"); err != nil {
 			return err
 		}
-		store := func(doc document) error { return stored(tx, doc) }
-		ids := d.take(updates)
-		if err := d.update(ctx, ids, store); err != nil {
+	}
+	what.next()
+	if size.updates > 0 {
+		ids := d.take(size.updates)
+		if err := d.update(ctx, ids, what.store); err != nil {
 			return err
 		}
 		d.live = append(d.live, ids...)
-		if err := d.insert(ctx, inserts, store); err != nil {
+	}
+	if size.inserts > 0 {
+		if err := d.insert(ctx, size.inserts, what.store); err != nil {
 			return err
 		}
-		gone := d.take(size - updates - inserts)
-		if _, err := t.Exec(ctx, "delete from items where id = any($1)", gone); err != nil {
+	}
+	if size.deletes > 0 {
+		gone := d.take(size.deletes)
+		if _, err := d.conn.Exec(ctx, "delete from items where id = any($1)", gone); err != nil {
 			return err
 		}
 		for _, id := range gone {
-			if err := deleted(tx, fmt.Sprint(id)); err != nil {
+			if err := what.delete(fmt.Sprint(id)); err != nil {
 				return err
 			}
 		}
-		if err := t.Commit(ctx); err != nil {
+	}
+	if !single {
+		if _, err := d.conn.Exec(ctx, "commit"); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// updateOf commits n updates of rows by turns, in transactions of 100.
+func (d *dataset) updateOf(ctx context.Context, n int, rows []int64, what *operations) (changes int, err error) {
+	for at := 0; changes < n; at += 100 {
+		ids := make([]int64, 0, 100)
+		for i := range 100 {
+			ids = append(ids, rows[(at+i)%len(rows)])
+		}
+		what.next()
+		if err := d.update(ctx, ids, what.store); err != nil {
+			return changes, err
+		}
+		changes += len(ids)
+	}
+	return changes, nil
 }
 
 func (d *dataset) update(ctx context.Context, ids []int64, f func(document) error) error {
@@ -269,8 +232,12 @@ func (d *dataset) insert(ctx context.Context, n int, f func(document) error) err
 		args.prices, args.stocks, args.ratings, args.actives, args.tags, args.attributes, args.created, args.updated)
 }
 
-// updateAll changes every row in one transaction.
-func (d *dataset) updateAll(ctx context.Context) (rows int, err error) {
-	tag, err := d.conn.Exec(ctx, "update items set price = price + 1, stock = stock + 1")
-	return int(tag.RowsAffected()), err
+// updateAll changes every row of a table in one transaction.
+func (t *table) updateAll(ctx context.Context, set string, what *operations) (changes int, err error) {
+	tag, err := t.conn.Exec(ctx, "update "+t.name+" set "+set)
+	if err != nil {
+		return 0, err
+	}
+	what.next()
+	return int(tag.RowsAffected()), t.all(ctx, what.store)
 }

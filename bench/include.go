@@ -1,113 +1,155 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"hash/maphash"
-	"os"
-	"path/filepath"
-
-	"tidemark/mapping"
+	"strings"
 )
 
 const (
-	reviewsPerItem = 3
+	reviewsPerItem = 20
 	// One row in as many has reviews: the documents are larger.
-	itemsPerGoods = 3
+	itemsPerGoods = 20
 )
 
 // includeTables makes a table of rows that have related rows.
 const includeTables = `
-	create table goods (like items including all);
-	insert into goods select * from items order by id limit %d;
-	create table reviews (id bigint primary key, goods_id bigint not null, author text not null, stars integer not null, body text not null, created_at timestamptz not null);
-	insert into reviews select row_number() over (), g.id, 'author ' || g.id %% 1000, 1 + (g.id + n) %% 5, substr(g.description, 1, 120), g.created_at + n * interval '1 hour'
-		from goods g, generate_series(1, %d) n;
+	create table goods (id bigint primary key, sku text not null, title text not null, price numeric(10,2) not null, stock integer not null, created_at timestamptz not null);
+	insert into goods select n, 'SKU-' || n, md5(n::text) || ' ' || md5((n + 1)::text), (n %% 100000)::numeric / 100, n %% 1000, timestamptz '2026-01-01 00:00:00Z' + n * interval '37 seconds'
+		from generate_series(1, %d) n;
+	create table reviews (id bigint primary key, goods_id bigint not null, author text not null, stars integer not null, body text not null);
+	insert into reviews select (g.id - 1) * %[2]d + n, g.id, 'author ' || g.id %% 1000, 1 + (g.id + n) %% 5, md5(g.id::text) || ' ' || md5(n::text) || ' ' || md5((g.id + n)::text)
+		from goods g, generate_series(1, %[2]d) n;
 	create index on reviews (goods_id);
 	alter table reviews replica identity full;
 	vacuum (analyze) goods;
 	vacuum (analyze) reviews`
 
 // includeQuery gives what the documents ought to be.
-const includeQuery = `select g.id::text, (to_jsonb(g) - 'created_at' - 'updated_at' || jsonb_build_object(
-		'created_at', (to_jsonb(g.created_at at time zone 'UTC') #>> '{}') || 'Z', 'updated_at', (to_jsonb(g.updated_at at time zone 'UTC') #>> '{}') || 'Z',
+const includeQuery = `select g.id::text, (to_jsonb(g) - 'created_at' || jsonb_build_object(
+		'created_at', (to_jsonb(g.created_at at time zone 'UTC') #>> '{}') || 'Z',
 		'reviews', (select jsonb_agg(jsonb_build_object('author', r.author, 'stars', r.stars, 'body', r.body) order by r.id) from reviews r where r.goods_id = g.id)))::text
 	from goods g`
 
-// include has an index filled whose documents hold several related rows each. What it is
-// compared with is the filling of the plain table, by bytes of documents in a second.
-func (b *bench) include(ctx context.Context, flat float64) (err error) {
-	n := b.o.rows / itemsPerGoods
-	b.tell("making %d rows with %d related rows each", n, reviewsPerItem)
-	// Several statements in one, of which vacuum wants to be alone.
-	for _, statement := range splitStatements(fmt.Sprintf(includeTables, n, reviewsPerItem)) {
-		if _, err := b.data.conn.Exec(ctx, statement); err != nil {
+// includeRows gives the rows and their related ones as cheaply as one query can.
+const includeRows = `select g.*, (select json_agg(json_build_object('author', r.author, 'stars', r.stars, 'body', r.body) order by r.id) from reviews r where r.goods_id = g.id)
+	from goods g`
+
+// includeIndex is the YAML of the index.
+const includeIndex = `table: public.goods
+include:
+  reviews: {table: public.reviews, on: {id: goods_id}, many: object, order_by: id, fields: [author, stars, body]}`
+
+// include has an index filled whose documents hold related rows, and changes one of those in each
+// document. Beside the limits it is compared with the filling of the plain table, by bytes of
+// documents in a second.
+func (b *bench) include(ctx context.Context, n int) (err error) {
+	rows := max(100, b.o.rows/itemsPerGoods)
+	b.tell("making %d rows with %d related rows each", rows, reviewsPerItem)
+	for statement := range strings.SplitSeq(fmt.Sprintf(includeTables, rows, reviewsPerItem), ";") {
+		if _, err := b.conn.Exec(ctx, statement); err != nil {
 			return fmt.Errorf("%s: %w", statement, err)
 		}
 	}
-	t := *b.tool
-	t.file, t.index = filepath.Join(b.folder, "include.yaml"), b.servers.name+"-goods"
-	slot := b.servers.name + "_include"
-	yaml := fmt.Sprintf(`postgres: {url: %q, slot: %s, publication: bench_include, control_schema: bench_include}
-search: {urls: [%q], bulk: {requests: %d}}
-admin: {listen: "127.0.0.1:0"}
-indices:
-  %s:
-    table: public.goods
-    settings: {refresh_interval: 1s}
-    include:
-      reviews: {table: public.reviews, on: {id: goods_id}, many: object, order_by: id, fields: [author, stars, body]}
-`, b.servers.url, slot, b.search.url, b.o.requests, t.index)
-	if err := os.WriteFile(t.file, []byte(yaml), 0o600); err != nil {
+	tools, err := b.newTools(include, includeIndex)
+	if err != nil {
 		return err
 	}
-	if t.config, err = mapping.Read(t.file); err != nil {
-		return err
-	}
+	plain := b.plain(include)
 	defer func() {
-		end := context.WithoutCancel(ctx)
-		err = errors.Join(err, dropSlot(end, b.data.conn, slot), b.search.drop(end, t.index))
+		_, dropped := b.conn.Exec(context.WithoutCancel(ctx), "drop table goods, reviews")
+		err = errors.Join(err, b.remove(ctx, tools, plain), dropped)
 	}()
-	if err := b.awaitIdle(ctx); err != nil {
-		return err
-	}
-	b.tell("filling an index with related rows")
-	u, _, err := t.once(ctx, include)
+	tables, err := loadTables(ctx, tools[0].config, "goods", "reviews")
 	if err != nil {
 		return err
 	}
-	bytes, err := b.checkInclude(ctx, t.index, n)
+	body, err := tools[0].config.Indices[0].Body(tables)
 	if err != nil {
 		return err
 	}
-	speed := float64(bytes) / u.Wall.Seconds()
-	b.report.add(include, fmt.Sprintf("documents of %d bytes", bytes/int64(n)), "documents/s", rate(n, u.Wall))
-	b.report.add(include, "documents in bytes", "MB/s", speed/1e6)
-	if flat > 0 {
-		b.report.add(include, "to the backfill of a plain table, by bytes", "%", 100*speed/flat)
+	f := filling{
+		step: include, what: "documents", n: rows, query: includeRows, plain: plain, body: body,
+		check: func(index string) error { return b.checkInclude(ctx, index, rows) },
 	}
-	b.usage(include, "documents", n, u)
-	return nil
-}
-
-// splitStatements parts statements that have no semicolon inside.
-func splitStatements(text string) (statements []string) {
-	start := 0
-	for i := range len(text) {
-		if text[i] == ';' {
-			statements = append(statements, text[start:i])
-			start = i + 1
+	if plain != "" {
+		if f.rows, err = newBulkFile(b.folder, include, b.o.batch); err != nil {
+			return err
+		}
+		defer f.rows.close()
+	}
+	err = b.included(ctx, func(doc document) error {
+		f.bytes += int64(len(doc.body))
+		if f.rows == nil {
+			return nil
+		}
+		return f.rows.store(1, doc)
+	})
+	if err != nil {
+		return err
+	}
+	used, err := b.fill(ctx, n, f, tools)
+	if err != nil {
+		return err
+	}
+	for _, t := range tools {
+		if flat := b.flat[t.build]; flat > 0 {
+			b.report.of(include, "", t.name).add(bytesRatio, "%", 100*float64(f.bytes)/used[t].filling.Seconds()/flat)
 		}
 	}
-	return append(statements, text[start:])
+	c := catching{
+		step: include, series: "updates of related rows", first: 1, plain: plain, check: f.check,
+		commit: func(what *operations) (int, error) { return b.updateReviews(ctx, rows, what) },
+	}
+	_, _, err = b.catchUp(ctx, n, c, tools)
+	return err
 }
 
-// checkInclude compares the index with what Postgres makes of the rows by itself, and
-// returns the size of all documents.
-func (b *bench) checkInclude(ctx context.Context, index string, n int) (bytes int64, err error) {
-	b.tell("comparing index and tables")
+// updateReviews changes a review of each row, in transactions of 100.
+func (b *bench) updateReviews(ctx context.Context, rows int, what *operations) (changes int, err error) {
+	what.next()
+	for first := 1; first <= rows; first += 100 {
+		tag, err := b.conn.Exec(ctx, "update reviews set stars = stars % 5 + 1 where id in (select (g - 1) * $3::bigint + 1 from generate_series($1::bigint, $2) g)",
+			first, min(first+99, rows), reviewsPerItem)
+		if err != nil {
+			return changes, err
+		}
+		changes += int(tag.RowsAffected())
+	}
+	return changes, b.included(ctx, what.store)
+}
+
+// included calls f with what Postgres makes of the rows by itself.
+func (b *bench) included(ctx context.Context, f func(document) error) error {
+	rows, err := b.conn.Query(ctx, includeQuery)
+	if err != nil {
+		return err
+	}
+	defer rows.Close()
+	var compact bytes.Buffer
+	for rows.Next() {
+		var id string
+		var body []byte
+		if err := rows.Scan(&id, &body); err != nil {
+			return err
+		}
+		compact.Reset()
+		if err := json.Compact(&compact, body); err != nil {
+			return err
+		}
+		if err := f(document{id, compact.Bytes()}); err != nil {
+			return err
+		}
+	}
+	return rows.Err()
+}
+
+// checkInclude compares an index with what Postgres makes of the rows by itself.
+func (b *bench) checkInclude(ctx context.Context, index string, n int) error {
 	seed := maphash.MakeSeed()
 	sum := func(text []byte) (uint64, error) { // of what it says, however it is written
 		var value any
@@ -118,25 +160,15 @@ func (b *bench) checkInclude(ctx context.Context, index string, n int) (bytes in
 		return maphash.Bytes(seed, text), err
 	}
 	want := make(map[string]uint64, n)
-	rows, err := b.data.conn.Query(ctx, includeQuery)
+	err := b.included(ctx, func(doc document) (err error) {
+		want[doc.id], err = sum(doc.body)
+		return err
+	})
 	if err != nil {
-		return 0, err
-	}
-	defer rows.Close()
-	for rows.Next() {
-		var id, document string
-		if err := rows.Scan(&id, &document); err != nil {
-			return 0, err
-		}
-		if want[id], err = sum([]byte(document)); err != nil {
-			return 0, err
-		}
-	}
-	if err := rows.Err(); err != nil {
-		return 0, err
+		return err
 	}
 	if len(want) != n {
-		return 0, fmt.Errorf("there are %d rows, and not %d", len(want), n)
+		return fmt.Errorf("there are %d rows, and not %d", len(want), n)
 	}
 	err = b.search.each(ctx, index, func(id string, source []byte) error {
 		got, err := sum(source)
@@ -147,11 +179,10 @@ func (b *bench) checkInclude(ctx context.Context, index string, n int) (bytes in
 			return fmt.Errorf("document %s is not what it ought to be: %s", id, source)
 		}
 		delete(want, id)
-		bytes += int64(len(source))
 		return nil
 	})
 	if err == nil && len(want) > 0 {
 		err = fmt.Errorf("%d documents are missing", len(want))
 	}
-	return bytes, err
+	return err
 }

@@ -18,6 +18,32 @@ import (
 // requestBytes bounds a request of the plain load.
 const requestBytes = 8 << 20
 
+// operations are what changes ought to do to an index.
+type operations struct {
+	file    *bulkFile // for a plain load, or nil
+	version int       // of the transaction under way; the rows were stored with 1
+	changed map[string]bool
+}
+
+// next begins another transaction.
+func (o *operations) next() { o.version++ }
+
+func (o *operations) store(doc document) error {
+	o.changed[doc.id] = true
+	if o.file == nil {
+		return nil
+	}
+	return o.file.store(o.version, doc)
+}
+
+func (o *operations) delete(id string) error {
+	o.changed[id] = true
+	if o.file == nil {
+		return nil
+	}
+	return o.file.delete(o.version, id)
+}
+
 // bulkFile holds ready-made bulk requests. It is a file so that this process stays
 // small beside the tool; it is read from the system's cache.
 type bulkFile struct {

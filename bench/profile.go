@@ -24,7 +24,7 @@ func (t *tool) inside(ctx context.Context, step string, log io.Writer) (usage, e
 		return usage{}, err
 	}
 	defer f.Close()
-	logger := slog.New(slog.NewJSONHandler(log, nil))
+	logger := slog.New(slog.NewJSONHandler(log, &slog.HandlerOptions{ReplaceAttr: durationsAsText}))
 	runtime.GC()
 	begin, before := time.Now(), processorTime()
 	if err := pprof.StartCPUProfile(f); err != nil {
@@ -32,7 +32,7 @@ func (t *tool) inside(ctx context.Context, step string, log io.Writer) (usage, e
 	}
 	err = t.service(ctx, logger)
 	pprof.StopCPUProfile()
-	return usage{Wall: time.Since(begin), CPU: processorTime() - before}, err
+	return usage{Begin: begin, Wall: time.Since(begin), CPU: processorTime() - before}, err
 }
 
 func (t *tool) service(ctx context.Context, logger *slog.Logger) error {
@@ -51,4 +51,12 @@ func processorTime() time.Duration {
 		return 0
 	}
 	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+}
+
+// durationsAsText has durations in a log look as in that of the binary.
+func durationsAsText(_ []string, a slog.Attr) slog.Attr {
+	if a.Value.Kind() == slog.KindDuration {
+		a.Value = slog.StringValue(a.Value.Duration().String())
+	}
+	return a
 }

@@ -19,6 +19,8 @@ import (
 // A figure is one thing measured, once in each run.
 type figure struct {
 	Step   string    `json:"step"`
+	Build  string    `json:"build"`  // whose it is; "" is a limit's
+	Series string    `json:"series"` // within the step, such as the updates of hot rows; "": there is one
 	Name   string    `json:"name"`
 	Unit   string    `json:"unit"`
 	Runs   []float64 `json:"runs"`
@@ -35,11 +37,16 @@ type machine struct {
 	Postgres  string `json:"postgres"`
 	Search    string `json:"search"`
 	Servers   string `json:"servers"`
+	Busy      int    `json:"busy"` // busy loops beside
 }
 
 func (m machine) String() string {
-	return fmt.Sprintf("%d cores (%s), %s, %s, tidemark %s; Postgres %s, %s; %s",
+	text := fmt.Sprintf("%d cores (%s), %s, %s, tidemark %s; Postgres %s, %s; %s",
 		m.Cores, m.Processor, m.System, m.Go, m.Tidemark, m.Postgres, m.Search, m.Servers)
+	if m.Busy > 0 {
+		text += fmt.Sprintf("; beside %d busy loops", m.Busy)
+	}
+	return text
 }
 
 func thisMachine() machine {
@@ -60,46 +67,98 @@ func thisMachine() machine {
 
 // A report is what is told in the end.
 type report struct {
-	Time    time.Time `json:"time"`
-	Machine machine   `json:"machine"`
-	Data    string    `json:"data"`
-	Figures []*figure `json:"figures"`
+	Time     time.Time   `json:"time"`
+	Machine  machine     `json:"machine"`
+	Data     string      `json:"data"`
+	Figures  []*figure   `json:"figures"`
+	Compared []*compared `json:"compared,omitempty"`
+}
+
+// A series is where the figures of one build, or of the limits, go in one step. A step may have
+// several, which have names.
+type series struct {
+	report            *report
+	step, name, build string
+}
+
+// of gives a series of a build. The limits' build is "".
+func (r *report) of(step, name, build string) *series {
+	return &series{report: r, step: step, name: name, build: build}
 }
 
 // add notes what one run gave.
-func (r *report) add(step, name, unit string, value float64) {
-	i := slices.IndexFunc(r.Figures, func(f *figure) bool { return f.Step == step && f.Name == name })
-	if i < 0 {
-		i = len(r.Figures)
-		r.Figures = append(r.Figures, &figure{Step: step, Name: name, Unit: unit})
+func (s *series) add(name, unit string, value float64) {
+	f := s.find(name)
+	if f == nil {
+		f = &figure{Step: s.step, Build: s.build, Series: s.name, Name: name, Unit: unit}
+		s.report.Figures = append(s.report.Figures, f)
 	}
-	f := r.Figures[i]
 	f.Runs = append(f.Runs, value)
 	sorted := slices.Sorted(slices.Values(f.Runs))
 	f.Median = (sorted[(len(sorted)-1)/2] + sorted[len(sorted)/2]) / 2
 }
 
-// print writes the report as a table: medians, and what they are the medians of.
-func (r *report) print(w io.Writer) error {
-	fmt.Fprintf(w, "\n%s\n%s\n\n", r.Machine, r.Data)
-	step := ""
-	for _, f := range r.Figures {
-		line := fmt.Sprintf("  %-52s %10s", f.Name+", "+f.Unit, number(f.Median, f.Unit))
-		if len(f.Runs) > 1 {
-			line += "  of"
-			for _, v := range f.Runs {
-				line += fmt.Sprintf(" %8s", number(v, f.Unit))
-			}
-		}
-		if f.Step != step {
-			step = f.Step
-			line = step + "\n" + line
-		}
-		if _, err := fmt.Fprintln(w, line); err != nil {
-			return err
+// usage notes what a run of the tool took for n rows, changes or documents.
+func (s *series) usage(n int, u usage) {
+	s.add("processor time per 100,000", "s", per100k(u.CPU.Seconds(), n))
+	s.add("bulk requests per 100,000", "", per100k(float64(u.written.requests), n))
+	if u.Memory > 0 {
+		s.add("peak memory", "MB", float64(u.Memory)/1e6)
+	}
+}
+
+func per100k(v float64, n int) float64 { return v * 1e5 / float64(n) }
+
+// find returns a figure, or nil.
+func (s *series) find(name string) *figure {
+	for _, f := range s.report.Figures {
+		if f.Step == s.step && f.Series == s.name && f.Build == s.build && f.Name == name {
+			return f
 		}
 	}
 	return nil
+}
+
+// title is what a figure is called within its step.
+func (f *figure) title() string {
+	name := f.Name
+	if f.Series != "" {
+		name = f.Series + ": " + name
+	}
+	if f.Unit != "" {
+		name += ", " + f.Unit
+	}
+	return name
+}
+
+// print writes the report as a table: medians, and what they are the medians of.
+func (r *report) print(w io.Writer) error {
+	var text strings.Builder
+	fmt.Fprintf(&text, "\n%s\n%s\n", r.Machine, r.Data)
+	for _, step := range steps {
+		head := "\n" + step + "\n"
+		for _, f := range r.Figures {
+			if f.Step != step {
+				continue
+			}
+			whose := f.Build
+			if whose == "" {
+				whose = "limit"
+			}
+			fmt.Fprintf(&text, "%s  %-80s %10s", head, whose+": "+f.title(), number(f.Median, f.Unit))
+			head = ""
+			if len(f.Runs) > 1 {
+				text.WriteString("  of")
+				for _, v := range f.Runs {
+					fmt.Fprintf(&text, " %8s", number(v, f.Unit))
+				}
+			}
+			text.WriteByte('\n')
+		}
+	}
+	r.printCompared(&text)
+	_, err := io.WriteString(w, text.String())
+	return err
 }
 
 // number writes a figure with three digits that count.

@@ -14,8 +14,9 @@ import (
 
 // search is a search server, spoken to as plainly as can be.
 type search struct {
-	url    string
-	client *http.Client
+	url         string
+	client      *http.Client
+	countsTasks bool // and not bulk requests, see written
 }
 
 func newSearch(url string) *search {
@@ -54,7 +55,7 @@ func (s *search) call(ctx context.Context, method, path string, body []byte, out
 	return json.Unmarshal(text, out)
 }
 
-// version is the server's product and version.
+// version is the server's product and version, which is asked for before anything else.
 func (s *search) version(ctx context.Context) (string, error) {
 	var root struct {
 		Version struct{ Number, Distribution string }
@@ -63,7 +64,7 @@ func (s *search) version(ctx context.Context) (string, error) {
 		return "", err
 	}
 	name := "Elasticsearch"
-	if root.Version.Distribution == "opensearch" {
+	if s.countsTasks = root.Version.Distribution == "opensearch"; s.countsTasks {
 		name = "OpenSearch"
 	}
 	return name + " " + root.Version.Number, nil

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"slices"
@@ -22,6 +23,7 @@ type sink struct {
 	stored atomic.Int64 // operations
 	held   atomic.Int64 // documents that were stored since the last index was made
 	calls  atomic.Int64 // bulk requests
+	marked atomic.Int64 // documents that have the mark
 	server http.Server
 	served chan error
 
@@ -29,6 +31,8 @@ type sink struct {
 
 	mu      sync.Mutex
 	indices map[string]*sinkIndex
+	stocks  map[string]int64 // of documents, by id; nil: they are not wanted
+	mark    []byte           // nil: not looked for
 }
 
 // A sinkIndex is what a sink keeps of an index.
@@ -100,6 +104,8 @@ func (s *sink) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			i.meta = body.Meta
 		}
 		io.WriteString(w, `{"acknowledged":true}`)
+	case strings.HasPrefix(rest, "_doc/"):
+		fmt.Fprintf(w, `{"_source":{"stock":%d}}`, s.stocks[strings.TrimPrefix(rest, "_doc/")])
 	case rest == "_count":
 		fmt.Fprintf(w, `{"count":%d,"_shards":{"failed":0}}`, s.held.Load())
 	case r.Method == http.MethodGet && name == "_alias":
@@ -155,6 +161,87 @@ func (s *sink) answer(w http.ResponseWriter, wild bool, which func(string, *sink
 	_ = json.NewEncoder(w).Encode(found)
 }
 
+// keep has the sink keep of each document the value of its field stock from now on.
+func (s *sink) keep() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.stocks = make(map[string]int64)
+}
+
+// count has the sink keep the same, and count the documents that hold mark.
+func (s *sink) count(mark string) {
+	s.keep()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.mark = []byte(mark)
+	s.marked.Store(0)
+}
+
+// pass has the sink pass over all of a document again.
+func (s *sink) pass() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.stocks, s.mark = nil, nil
+}
+
+var (
+	stockField = []byte(`"stock":`)
+	idField    = []byte(`"_id":"`)
+)
+
+// A sight is what is kept of the documents of one request until it is answered.
+type sight struct {
+	mark   []byte
+	id     string
+	stocks map[string]int64
+	marked int64
+}
+
+// sight returns nil where nothing of documents is wanted.
+func (s *sink) sight() *sight {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.stocks == nil {
+		return nil
+	}
+	return &sight{mark: s.mark, stocks: make(map[string]int64)}
+}
+
+// action takes the line of an action.
+func (s *sight) action(line []byte) {
+	if _, rest, ok := bytes.Cut(line, idField); ok {
+		id, _, _ := bytes.Cut(rest, []byte(`"`))
+		s.id = string(id)
+	}
+}
+
+// document takes the first piece of a document, which is all of it in the workloads that look.
+func (s *sight) document(piece []byte) {
+	if _, rest, ok := bytes.Cut(piece, stockField); ok {
+		var stock int64
+		for _, c := range rest {
+			if c < '0' || c > '9' {
+				break
+			}
+			stock = 10*stock + int64(c-'0')
+		}
+		s.stocks[s.id] = stock
+	}
+	if s.mark != nil && bytes.Contains(piece, s.mark) {
+		s.marked++
+	}
+}
+
+// readable makes what was seen readable, since the request is answered now.
+func (s *sink) readable(seen *sight) {
+	s.marked.Add(seen.marked)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.stocks != nil {
+		maps.Copy(s.stocks, seen.stocks)
+	}
+}
+
 var deleteAction = []byte(`{"delete":{"_id":`)
 
 // bulk answers each action line.
@@ -163,6 +250,7 @@ func (s *sink) bulk(w http.ResponseWriter, r *http.Request) {
 	lines := s.readers.Get().(*bufio.Reader)
 	defer s.readers.Put(lines)
 	lines.Reset(r.Body)
+	seen := s.sight()
 	document, begins := false, true // what the next line is; whether it is at its beginning
 	n, stored := int64(0), int64(0)
 	for {
@@ -171,6 +259,9 @@ func (s *sink) bulk(w http.ResponseWriter, r *http.Request) {
 		case !begins || len(piece) == 0:
 		case document:
 			document = false
+			if seen != nil {
+				seen.document(piece)
+			}
 		case bytes.HasPrefix(piece, deleteAction):
 			answer = append(answer, `{"delete":{"status":200}},`...)
 			n++
@@ -178,6 +269,9 @@ func (s *sink) bulk(w http.ResponseWriter, r *http.Request) {
 			answer = append(answer, `{"index":{"status":201}},`...)
 			document = true
 			n, stored = n+1, stored+1
+			if seen != nil {
+				seen.action(piece)
+			}
 		}
 		begins = err == nil
 		if err != nil && !errors.Is(err, bufio.ErrBufferFull) {
@@ -187,6 +281,9 @@ func (s *sink) bulk(w http.ResponseWriter, r *http.Request) {
 	s.stored.Add(n)
 	s.held.Add(stored)
 	s.calls.Add(1)
+	if seen != nil {
+		s.readable(seen)
+	}
 	answer = append(bytes.TrimSuffix(answer, []byte(",")), "]}"...)
 	_, _ = w.Write(answer)
 }

@@ -8,73 +8,109 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"time"
 
+	"github.com/jackc/pgx/v5"
+
 	"tidemark/mapping"
 )
 
-// A tool is the binary and its mapping.
+// A tool is a build with a mapping of one index, and a slot, publication and control schema of
+// its own. So the tools of two builds follow the same tables, and catch up with the same changes.
 type tool struct {
-	binary, file string
-	config       *mapping.Config
-	index        string    // the alias
-	log          io.Writer // copy of the log, or nil
-	profile      string    // folder; "" has the binary run
+	*build
+	file    string
+	config  *mapping.Config
+	id      string    // slot, publication and control schema
+	index   string    // the alias
+	log     io.Writer // copy of the log, or nil
+	profile string    // folder; "" has the binary run
+	servers *servers
 }
 
-// newTool builds the binary and writes the mapping into folder.
-func newTool(ctx context.Context, folder string, s *servers, o options, log io.Writer) (*tool, error) {
-	t := &tool{binary: filepath.Join(folder, "tidemark"), file: filepath.Join(folder, "bench.yaml"), index: s.name + "-items", profile: o.profile}
-	if o.verbose {
-		t.log = log
+// newTools makes a tool of each build. index is the YAML of the index, without a name and not
+// indented.
+func (b *bench) newTools(what, index string) ([]*tool, error) {
+	var tools []*tool
+	for _, build := range b.builds {
+		t, err := b.newTool(build, what, index)
+		if err != nil {
+			return nil, err
+		}
+		tools = append(tools, t)
 	}
-	yaml := fmt.Sprintf(`postgres:
-  url: %s
-  slot: %s
+	return tools, nil
+}
+
+func (b *bench) newTool(build *build, what, index string) (*tool, error) {
+	s := b.servers
+	t := &tool{
+		build: build, id: s.name + "_" + what + "_" + build.letter, index: s.name + "-" + what + "-" + build.letter, profile: b.o.profile, servers: s,
+	}
+	t.file = filepath.Join(b.folder, t.id+".yaml")
+	if b.o.verbose {
+		t.log = b.told
+	}
+	if b.o.reindex != "" {
+		index += "\nreindex: " + b.o.reindex
+	}
+	bulk := ""
+	if b.o.bulk != "" {
+		bulk = "\n  bulk: " + b.o.bulk
+	}
+	yaml := fmt.Sprintf(`postgres: {url: %q, slot: %[2]s, publication: %[2]s, control_schema: %[2]s}
 search:
-  urls: [%s]
-  bulk: {requests: %d}
-admin: {listen: 127.0.0.1:0}
+  urls: [%q]%s
+admin: {listen: "127.0.0.1:0"}
+verify: {every: "off"}  # a comparison of its own would be measured as well
 indices:
   %s:
-    table: public.items
     settings: {refresh_interval: 1s}  # without it nobody refreshes an index that is not searched
-`, s.url, s.name, s.search.url, o.requests, t.index)
-	if err := os.WriteFile(t.file, []byte(yaml), 0o600); err != nil {
-		return nil, err
+    %s
+`, s.url, t.id, s.search.url, bulk, t.index, strings.ReplaceAll(strings.TrimSpace(index), "\n", "\n    "))
+	err := os.WriteFile(t.file, []byte(yaml), 0o600)
+	if err == nil {
+		t.config, err = mapping.Read(t.file)
 	}
-	var err error
-	if t.config, err = mapping.Read(t.file); err != nil {
-		return nil, err
+	return t, err
+}
+
+// remove removes what the tool has made on the servers.
+func (t *tool) remove(ctx context.Context, conn *pgx.Conn) error {
+	if err := t.servers.search.drop(ctx, t.index); err != nil {
+		return err
 	}
-	if t.profile != "" {
-		return t, os.MkdirAll(t.profile, 0o755)
+	if err := dropSlot(ctx, conn, t.id); err != nil {
+		return err
 	}
-	build := exec.CommandContext(ctx, "go", "build", "-o", t.binary, "tidemark")
-	if out, err := build.CombinedOutput(); err != nil {
-		return nil, fmt.Errorf("build the tool: %w: %s", err, out)
+	for _, statement := range []string{"drop publication if exists %s", "drop schema if exists %s cascade"} {
+		if _, err := conn.Exec(ctx, fmt.Sprintf(statement, pgx.Identifier{t.id}.Sanitize())); err != nil {
+			return err
+		}
 	}
-	return t, nil
+	return nil
 }
 
 // onceLimit bounds one run --once.
 const onceLimit = 15 * time.Minute
 
-// once has the tool catch up and leave. The time of the filling alone is 0 where there
-// was nothing to fill.
-func (t *tool) once(ctx context.Context, step string) (u usage, filling time.Duration, err error) {
+// once has the tool catch up and leave.
+func (t *tool) once(ctx context.Context, step string) (u usage, err error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, onceLimit, fmt.Errorf("tidemark run --once takes more than %s", onceLimit))
 	defer cancel()
+	before, err := t.servers.written(ctx, t.index)
+	if err != nil {
+		return u, err
+	}
 	var log bytes.Buffer
 	if t.profile != "" {
 		u, err = t.inside(ctx, step, &log)
 	} else {
 		var p *process
 		if p, err = t.start(&log, "--once"); err != nil {
-			return u, 0, err
+			return u, err
 		}
 		u, err = p.wait(ctx)
 	}
@@ -82,9 +118,15 @@ func (t *tool) once(ctx context.Context, step string) (u usage, filling time.Dur
 		err = errors.New(u.Failed)
 	}
 	if err != nil {
-		return u, 0, fmt.Errorf("tidemark run --once: %w: %s", err, tail(log.Bytes()))
+		return u, fmt.Errorf("%s run --once: %w: %s", t.name, err, tail(log.Bytes()))
 	}
-	return u, fillingTime(log.Bytes()), nil
+	u.filling, u.following = times(log.Bytes(), u.Begin.Add(u.Wall))
+	if u.following <= 0 {
+		return u, fmt.Errorf("%s run --once: its log does not say when it began to follow the slot: %s", t.name, tail(log.Bytes()))
+	}
+	after, err := t.servers.written(ctx, t.index)
+	u.written = after.since(before)
+	return u, err
 }
 
 // start starts the tool.
@@ -95,17 +137,29 @@ func (t *tool) start(log io.Writer, args ...string) (*process, error) {
 	return start(log, append([]string{t.binary, "run", "-c", t.file}, args...)...)
 }
 
-// fillingTime finds in the log how long the filling of the index took.
-func fillingTime(log []byte) time.Duration {
+// times finds in a log how long the filling of the index took, 0 where there was nothing to
+// fill, and how long it was from the first message of the slot until end.
+func times(log []byte, end time.Time) (filling, following time.Duration) {
 	for line := range strings.Lines(string(log)) {
-		var l struct{ Msg, Index, Took string }
-		if json.Unmarshal([]byte(line), &l) == nil && l.Msg == "done" && l.Index != "" {
-			if took, err := time.ParseDuration(l.Took); err == nil {
-				return took
+		var l struct {
+			Time             time.Time
+			Msg, Index, Took string
+		}
+		if json.Unmarshal([]byte(line), &l) != nil {
+			continue
+		}
+		switch l.Msg {
+		case "done":
+			if took, err := time.ParseDuration(l.Took); err == nil && l.Index != "" {
+				filling = took
+			}
+		case "following the slot":
+			if following == 0 {
+				following = end.Sub(l.Time)
 			}
 		}
 	}
-	return 0
+	return filling, following
 }
 
 func tail(log []byte) []byte {

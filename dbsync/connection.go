@@ -93,7 +93,7 @@ func (s *Syncer) tryConnect(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	system, err := pglogrepl.IdentifySystem(begin, conn)
+	system, err := pglogrepl.IdentifySystem(begin, conn.PgConn)
 	if err != nil {
 		conn.Close(context.WithoutCancel(ctx))
 		return fmt.Errorf("identify the database system: %w", err)
@@ -110,7 +110,7 @@ func (s *Syncer) tryConnect(ctx context.Context) error {
 		conn.Close(context.WithoutCancel(ctx))
 		return &SetBackError{Slot: s.slot, Reason: fmt.Sprintf("everything up to %s was received and stored, and the log ends at %s", q.position(), system.XLogPos)}
 	}
-	st, err := startStream(begin, conn, streamOptions{slot: s.slot, publication: s.publication, messages: s.eventTriggers, known: slot.confirmed, queue: q, groups: s.batchBounds(), notes: s, log: s.log})
+	st, err := startStream(begin, conn, streamOptions{slot: s.slot, publication: s.publication, messages: s.eventTriggers, known: slot.confirmed, queue: q, groups: s.batchBounds(), awaited: s.windows.awaited, notes: s, log: s.log})
 	if err != nil {
 		// It may have been dropped or invalidated since it was looked at, which says more.
 		if _, now := s.slotNow(ctx); IsPermanent(now) {
@@ -210,7 +210,7 @@ func (s *Syncer) queue() *queue {
 
 func (s *Syncer) newQueue(position pglogrepl.LSN) *queue {
 	most := s.batchBounds()
-	return newQueue(bounds{queueBatches * most.messages, queueBatches * most.bytes}, position)
+	return newQueue(bounds{queueBatches * most.messages, (queueBatches - 1) * most.bytes}, position)
 }
 
 // batchBounds are those of the messages of one batch, beyond which it has no more than the rest of

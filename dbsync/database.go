@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"slices"
 	"time"
 
@@ -44,14 +45,24 @@ func openDB(cfg *pgx.ConnConfig) *sql.DB {
 	return db
 }
 
+// A replicationConn is a replication connection.
+type replicationConn struct {
+	*pgconn.PgConn
+	in *valueCutter // that it is read through
+}
+
 // connectReplication opens a replication connection. maxRow is that of WithMaxRowBytes, 0: none.
-func connectReplication(ctx context.Context, cfg *pgx.ConnConfig, maxRow int) (*pgconn.PgConn, error) {
+func connectReplication(ctx context.Context, cfg *pgx.ConnConfig, maxRow int) (*replicationConn, error) {
 	c := cfg.Config.Copy()
 	c.MaxProtocolMessageBodyLen = 0
-	if maxRow > 0 {
-		c.BuildFrontend = func(r io.Reader, w io.Writer) *pgproto3.Frontend {
-			return pgproto3.NewFrontend(newValueCutter(r, cutBytes), w)
-		}
+	limit := cutBytes
+	if maxRow == 0 {
+		limit = math.MaxInt
+	}
+	var in *valueCutter
+	c.BuildFrontend = func(r io.Reader, w io.Writer) *pgproto3.Frontend {
+		in = newValueCutter(r, limit) // of the connection that is made last
+		return pgproto3.NewFrontend(in, w)
 	}
 	c.RuntimeParams["replication"] = "database"
 	// The default of the server may be off, or shorter than a full queue takes.
@@ -65,7 +76,7 @@ func connectReplication(ctx context.Context, cfg *pgx.ConnConfig, maxRow int) (*
 		}
 		return nil, fmt.Errorf("connect for replication: %w", err)
 	}
-	return conn, nil
+	return &replicationConn{conn, in}, nil
 }
 
 // quoteIdent quotes an identifier.

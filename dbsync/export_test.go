@@ -9,6 +9,11 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
+const (
+	BatchPatience = batchPatience
+	ReceiveGap    = receiveGap
+)
+
 // SetTrackerLimit bounds the keys that are remembered.
 func (s *Syncer) SetTrackerLimit(keys int) {
 	s.tracker.mu.Lock()
@@ -52,7 +57,11 @@ func ConnectReplication(ctx context.Context, connStr string) (*pgconn.PgConn, er
 	if err != nil {
 		return nil, err
 	}
-	return connectReplication(ctx, cfg, 0)
+	conn, err := connectReplication(ctx, cfg, 0)
+	if err != nil {
+		return nil, err
+	}
+	return conn.PgConn, nil
 }
 
 // SetSilence sets how long a connection may be silent before the server is asked for its process,

@@ -473,3 +473,62 @@ func TestConnectionEndsWhileItBegins(t *testing.T) {
 		t.Errorf("OnSlot was called %d times", calls)
 	}
 }
+
+// batchTimes has a Syncer's store note when each batch is written, and returns a function that
+// returns how many there were up to when the stream was idle, and how long that took.
+func batchTimes(t *testing.T, s *syncer) (stop func() (batches int, took time.Duration)) {
+	t.Helper()
+	var mu sync.Mutex
+	var times []time.Time
+	s.store.before = func(context.Context, []dbsync.Operation) error {
+		mu.Lock()
+		defer mu.Unlock()
+		times = append(times, time.Now())
+		return nil
+	}
+	return func() (int, time.Duration) {
+		s.check(t, "t")
+		mu.Lock()
+		defer mu.Unlock()
+		return len(times), times[len(times)-1].Sub(times[0])
+	}
+}
+
+// Small transactions that wait in the log share batches, which are full, or have waited to be.
+func TestBatchesFill(t *testing.T) {
+	t.Parallel()
+	s := newSyncer(t, newDatabase(t, table(0)), "t")
+	const transactions = 5000
+	s.db.Exec(t, fmt.Sprintf("CREATE PROCEDURE fill() LANGUAGE plpgsql AS $$ BEGIN FOR i IN 1..%d LOOP INSERT INTO t VALUES (i, 'a'); COMMIT; END LOOP; END $$", transactions), "CALL fill()")
+	s.MaxMessagesToRead = 3000
+	stop := batchTimes(t, s)
+	s.run(t)
+	batches, took := stop()
+	// Begin, insert and commit of each; the last batch need not be full.
+	full := 3*transactions/s.MaxMessagesToRead + 1
+	if got := s.Status(); got.Changes != transactions || got.Batches != int64(batches) {
+		t.Errorf("the status says %d changes in %d batches, there were %d and %d", got.Changes, got.Batches, transactions, batches)
+	}
+	if most := full + int(took/dbsync.BatchPatience); batches > most {
+		t.Errorf("%d batches within %s, want at most %d", batches, took, most)
+	}
+}
+
+// Changes that come one by one, faster than it is worth to write each by itself, share batches.
+func TestChangesShareBatches(t *testing.T) {
+	t.Parallel()
+	s := newSyncer(t, newDatabase(t, table(1)), "t")
+	stop := batchTimes(t, s)
+	s.run(t)
+	s.settle(t)
+	session := newSession(t, s.db)
+	begun, changes := time.Now(), 0
+	for ; time.Since(begun) < 50*dbsync.ReceiveGap || changes < 100; changes++ {
+		session.exec(fmt.Sprintf("UPDATE t SET v = '%d'", changes))
+	}
+	batches, took := stop()
+	t.Logf("%d changes, %d batches within %s", changes, batches, took)
+	if most := 3 + int(took/dbsync.ReceiveGap); batches > most {
+		t.Errorf("%d changes came in %d batches within %s, want at most %d", changes, batches, took, most)
+	}
+}

@@ -1,7 +1,6 @@
 package dbsync
 
 import (
-	"slices"
 	"testing"
 
 	"github.com/jackc/pglogrepl"
@@ -82,24 +81,41 @@ func TestWholeGroups(t *testing.T) {
 		q := newQueue(bounds{queueBatches * max.messages, queueBatches * max.bytes}, 0)
 		pushed, taken := 0, 0
 		for taken < len(all) {
-			var batch []message
+			var g gathered
 			cursor := q.head()
-			for len(batch) == 0 || !batch[len(batch)-1].endsGroup() {
-				have := len(batch)
-				var err error
-				if batch, err = q.peekGroups(cursor, max, batch); err != nil {
+			for len(g.msgs) == 0 {
+				if err := q.peekGroups(cursor, max, &g); err != nil {
 					t.Fatal(err)
 				}
-				if len(batch) > have {
-					continue
+				if len(g.msgs) > 0 {
+					break
 				}
 				if pushed == len(all) || !q.fits(len(all[pushed].data)) {
-					t.Fatalf("%d messages of the batch are there, %d in the queue, and no more is taken", len(batch), q.length())
+					t.Fatalf("no group is whole, %d messages are in the queue, and no more is taken", q.length())
 				}
 				if err := q.push(t.Context(), all[pushed]); err != nil {
 					t.Fatal(err)
 				}
 				pushed++
+			}
+			// More may join it later.
+			for range rapid.IntRange(0, 10).Draw(t, "later") {
+				if pushed < len(all) && q.fits(len(all[pushed].data)) {
+					if err := q.push(t.Context(), all[pushed]); err != nil {
+						t.Fatal(err)
+					}
+					pushed++
+				}
+			}
+			if err := q.peekGroups(cursor, max, &g); err != nil {
+				t.Fatal(err)
+			}
+			batch, bytes := g.msgs, 0
+			for i := range batch {
+				bytes += len(batch[i].data)
+			}
+			if bytes != g.bytes || !batch[len(batch)-1].endsGroup() {
+				t.Fatalf("%d messages of %d bytes were gathered, and %d counted; the last one is %+v", len(batch), bytes, g.bytes, batch[len(batch)-1])
 			}
 			for i := range batch {
 				if want := &all[taken+i]; batch[i].group != want.group || batch[i].kind != want.kind {
@@ -107,9 +123,15 @@ func TestWholeGroups(t *testing.T) {
 				}
 			}
 			// Before the last group there was room.
-			before := slices.IndexFunc(batch, func(m message) bool { return m.endsGroup() }) + 1
-			if before > 0 && before < len(batch) && before > max.messages {
-				t.Fatalf("%d messages are one group, and more joined them", before)
+			before, size := 0, 0
+			for i, n := 0, 0; i < len(batch)-1; i++ {
+				n += len(batch[i].data)
+				if batch[i].endsGroup() {
+					before, size = i+1, n
+				}
+			}
+			if before > 0 && (before >= max.messages || size >= max.bytes) {
+				t.Fatalf("%d messages of %d bytes fill a batch, and another group joined them", before, size)
 			}
 			if err := q.forward(len(batch)); err != nil {
 				t.Fatal(err)

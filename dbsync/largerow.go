@@ -106,6 +106,9 @@ func (c *valueCutter) Read(p []byte) (n int, err error) {
 	return n, nil
 }
 
+// buffered returns how many bytes can be read without waiting, of one message or of several.
+func (c *valueCutter) buffered() int { return len(c.out) + c.in.Buffered() }
+
 // begin looks at the next message, and cuts it if it is a large one.
 func (c *valueCutter) begin() error {
 	header, err := c.in.Peek(frameHeader)

@@ -20,6 +20,7 @@ type message struct {
 
 	group uint32 // of its transaction, see grouper
 	last  bool   // it is the last one of its group
+	slab  *slab  // that data is in; nil: in storage of its own
 }
 
 // endsGroup reports whether a batch may end after m.
@@ -41,13 +42,23 @@ type queue struct {
 	err      error  // why nothing comes any more
 	full     bool   // the reader waits for room
 	short    bool   // who works on the messages has all of them, and waits for the rest of a group
+	atEnd    bool   // the server has nothing more to send for now: it has said so after the last message
 	openTx   bool   // the last message forwarded lies inside a transaction
 	stored   pglogrepl.LSN
 	reported pglogrepl.LSN // newest keepalive: nothing before it is still to be sent
 
-	arrived chan struct{} // a message, a keepalive or an error came; capacity 1
+	arrived chan struct{} // messages, a keepalive or an error came, see announce; capacity 1
 	space   chan struct{} // something was released; capacity 1
 	moved   chan struct{} // the position moved by what was stored; capacity 1
+}
+
+// gathered are the messages of a batch, whole groups of them.
+type gathered struct {
+	msgs  []message
+	bytes int // of their data
+
+	full  bool // there is no room for more, here or in the queue
+	atEnd bool // nothing follows, and the server has said that it has nothing more to send for now
 }
 
 // bounds are of a number of messages, and of the bytes of their data.
@@ -68,7 +79,8 @@ func signal(c chan struct{}) {
 	}
 }
 
-// push appends m, and waits while the queue is full. A message larger than the
+// push appends m, and waits while the queue is full. Who works on the messages is told by announce,
+// so that not every message wakes somebody. A message larger than the
 // bound is taken when the queue holds no other data, so every message passes, and
 // one that somebody waits for to have the rest of a group is always taken. When the
 // queue has ended, m is dropped.
@@ -82,13 +94,13 @@ func (q *queue) push(ctx context.Context, m message) error {
 		if q.fits(len(m.data)) {
 			q.msgs = append(q.msgs, m)
 			q.bytes += len(m.data)
-			q.full, q.short = false, q.short && !m.endsGroup()
+			q.full, q.short, q.atEnd = false, q.short && !m.endsGroup(), false
 			q.mu.Unlock()
-			signal(q.arrived)
 			return nil
 		}
 		q.full = true
 		q.mu.Unlock()
+		q.announce()
 		select {
 		case <-q.space:
 		case <-ctx.Done():
@@ -96,6 +108,9 @@ func (q *queue) push(ctx context.Context, m message) error {
 		}
 	}
 }
+
+// announce tells who works on the messages that there are new ones.
+func (q *queue) announce() { signal(q.arrived) }
 
 // fits reports whether a message of n bytes has room. mu is held.
 func (q *queue) fits(n int) bool {
@@ -109,13 +124,17 @@ func (q *queue) isFull() bool {
 	return q.full
 }
 
-// keepalive notes that the server has sent everything before end.
-func (q *queue) keepalive(end pglogrepl.LSN) {
+// keepalive notes that the server has sent everything before end. drained says that what it has sent
+// after that has not come yet.
+func (q *queue) keepalive(end pglogrepl.LSN, drained bool) {
 	q.mu.Lock()
 	q.reported = max(q.reported, end)
+	q.atEnd = drained
 	q.idle()
 	q.mu.Unlock()
-	signal(q.arrived)
+	if drained {
+		q.announce()
+	}
 }
 
 // idle keeps the position at the server's while nothing waits to be stored. A
@@ -167,45 +186,48 @@ func (q *queue) peek(from uint64, max bounds, out []message) ([]message, error) 
 	return out, nil
 }
 
-// peekGroups is peek for who works on whole groups. out is what it has of them, from the sequence
-// number from on, and gets more of it: within max, and beyond as far as the group goes that has
-// begun.
-func (q *queue) peekGroups(from uint64, max bounds, out []message) ([]message, error) {
+// peekGroups adds to g what follows it in the queue, where g begins at the sequence number from:
+// whole groups, within max, but one at least. A group that is larger, or for which the queue has no
+// room, is waited for: the rest of it is always taken. ended is why no more is received, nil while
+// more may be.
+func (q *queue) peekGroups(from uint64, max bounds, g *gathered) (ended error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	bytes := 0
-	for i := range out {
-		bytes += len(out[i].data)
-	}
-	rest := q.rest(from + uint64(len(out)))
+	rest := q.rest(from + uint64(len(g.msgs)))
+	whole, bytes := 0, g.bytes
+	g.full = false
 	for i := range rest {
-		if n := len(out); n > 0 && out[n-1].endsGroup() && (n >= max.messages || bytes+len(rest[i].data) > max.bytes) {
+		if n := len(g.msgs) + i; whole == i && n > 0 && (n >= max.messages || bytes+len(rest[i].data) > max.bytes) {
+			g.full = true
 			break
 		}
 		bytes += len(rest[i].data)
-		out = append(out, rest[i])
+		if rest[i].endsGroup() {
+			whole, g.bytes = i+1, bytes
+		}
 	}
-	if n := len(out); n > 0 && !out[n-1].endsGroup() {
+	g.msgs = append(g.msgs, rest[:whole]...)
+	if len(g.msgs) == 0 && len(rest) > 0 {
 		q.short = true
 		signal(q.space)
 	}
-	if len(rest) == 0 && q.err != nil {
-		return out, q.err
-	}
-	return out, nil
+	g.full = g.full || q.full || len(g.msgs) >= max.messages || g.bytes >= max.bytes
+	g.atEnd = q.atEnd && whole == len(rest)
+	return q.err
 }
 
 // rest returns the messages from sequence number from on. mu is held.
 func (q *queue) rest(from uint64) []message { return q.msgs[min(int(from-q.first), len(q.msgs)):] }
 
-// release lets go of the data of the n messages from sequence number from on. They
-// are translated; what is left of them is their place, until they are forwarded.
+// release lets go of the data of the n messages from sequence number from on, which is written over
+// from then on. They are translated; what is left of them is their place, until they are forwarded.
 func (q *queue) release(from uint64, n int) {
 	q.mu.Lock()
 	msgs := q.msgs[from-q.first:][:n]
 	for i := range msgs {
 		q.bytes -= len(msgs[i].data)
-		msgs[i].data = nil
+		msgs[i].slab.drop()
+		msgs[i].data, msgs[i].slab = nil, nil
 	}
 	q.mu.Unlock()
 	signal(q.space)
@@ -298,29 +320,4 @@ func newMessage(lsn pglogrepl.LSN, xid uint32, data []byte) (message, error) {
 		}
 	}
 	return m, nil
-}
-
-// slabs gives out byte slices cut from larger ones, so that a message costs no
-// allocation of its own. A slab is freed when nothing of it is in use.
-type slabs struct{ rest []byte }
-
-const slabSize = 64 << 10
-
-// copy returns a copy of data.
-func (s *slabs) copy(data []byte) []byte {
-	dst := s.alloc(len(data))
-	copy(dst, data)
-	return dst
-}
-
-func (s *slabs) alloc(n int) []byte {
-	if n > slabSize/4 {
-		return make([]byte, n)
-	}
-	if n > len(s.rest) {
-		s.rest = make([]byte, slabSize)
-	}
-	dst := s.rest[:n:n]
-	s.rest = s.rest[n:]
-	return dst
 }

@@ -4,9 +4,7 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
-	"fmt"
 	"slices"
-	"strings"
 	"testing"
 	"time"
 
@@ -84,31 +82,31 @@ func TestQueuePosition(t *testing.T) {
 		}
 	}
 	position(100)
-	q.keepalive(150)
+	q.keepalive(150, true)
 	position(150)
-	q.keepalive(120) // an older one
+	q.keepalive(120, true) // an older one
 	position(150)
 
 	push(beginMessage(160, 190, 1), insertMessage(170, 1, 10), insertMessage(180, 1, 10), commitMessage(190, 200, 1))
-	q.keepalive(300)
+	q.keepalive(300, true)
 	position(150) // what waits is not stored
 	forward(2)
 	position(150) // inside a transaction
-	q.keepalive(310)
+	q.keepalive(310, true)
 	forward(1)
 	position(150)
 	forward(1)
 	position(310) // all is stored
 
 	push(beginMessage(320, 330, 2), commitMessage(330, 340, 2), beginMessage(350, 380, 3))
-	q.keepalive(400)
+	q.keepalive(400, true)
 	forward(2)
 	position(340) // the next transaction waits
 	forward(1)
 	if q.length() != 0 {
 		t.Errorf("%d messages wait", q.length())
 	}
-	q.keepalive(410)
+	q.keepalive(410, true)
 	position(340) // nothing waits, but the transaction is open
 	push(commitMessage(380, 390, 3))
 	forward(1)
@@ -229,7 +227,7 @@ func TestQueueIsASlice(t *testing.T) {
 			},
 			"keepalive": func(t *rapid.T) {
 				lsn += 5
-				q.keepalive(lsn)
+				q.keepalive(lsn, true)
 			},
 			"release": func(t *rapid.T) {
 				from := max(released, forwarded)
@@ -297,20 +295,4 @@ func lastEnd(forwarded []message, q *queue) pglogrepl.LSN {
 		}
 	}
 	return bound
-}
-
-func TestSlabs(t *testing.T) {
-	var s slabs
-	var got [][]byte
-	for i := range 1000 {
-		got = append(got, s.copy([]byte(strings.Repeat(fmt.Sprint(i%10), i*7%40_000))))
-	}
-	for i, b := range got {
-		if string(b) != strings.Repeat(fmt.Sprint(i%10), i*7%40_000) {
-			t.Fatalf("copy %d was overwritten", i)
-		}
-		if cap(b) != len(b) {
-			t.Fatalf("copy %d has room to append over its neighbour", i)
-		}
-	}
 }

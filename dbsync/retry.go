@@ -13,7 +13,7 @@ import (
 func retry[T any](ctx context.Context, s *Syncer, what string, f func() (T, error)) (T, error) {
 	trouble := s.troubles.watch(what)
 	defer trouble.over()
-	pause := newPauses()
+	var pause *backoff.ExponentialBackOff
 	for {
 		v, err := f()
 		if err == nil || IsPermanent(err) {
@@ -23,6 +23,9 @@ func retry[T any](ctx context.Context, s *Syncer, what string, f func() (T, erro
 			return v, fmt.Errorf("%s: %w", what, context.Cause(ctx))
 		}
 		trouble.again(err)
+		if pause == nil {
+			pause = newPauses()
+		}
 		d := pause.NextBackOff()
 		s.log.Warn(what+" failed, trying again", "error", err, "next_in", d.Round(time.Millisecond))
 		select {

@@ -55,7 +55,7 @@ func (s *Syncer) identify(ctx context.Context) error {
 		return err
 	}
 	defer conn.Close(context.WithoutCancel(ctx))
-	system, err := pglogrepl.IdentifySystem(ctx, conn)
+	system, err := pglogrepl.IdentifySystem(ctx, conn.PgConn)
 	if err != nil {
 		return fmt.Errorf("identify the database system: %w", err)
 	}

@@ -38,6 +38,10 @@ type Status struct {
 	// Troubles are what fails again and again without coming further, the oldest first.
 	Troubles []Trouble
 
+	// Changes of rows are stored, and came to so many Batches that had something to store, since the
+	// Syncer was made. Changes that come to nothing, or that another one has replaced, count too.
+	Changes, Batches int64
+
 	// Messages were received and are not forwarded; Bytes of them are held in memory.
 	Messages, Bytes int
 }
@@ -52,6 +56,7 @@ func (s *Syncer) Status() Status {
 		status.Connected = true
 		status.Confirmed = pglogrepl.LSN(st.confirmed.Load())
 	}
+	status.Changes, status.Batches = s.changes.Load(), s.batches.Load()
 	if us := s.newest.Load(); us != 0 {
 		status.NewestCommit = time.UnixMicro(us)
 	}

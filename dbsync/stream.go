@@ -33,6 +33,9 @@ const (
 	// costs one update in the control schema.
 	confirmInterval = time.Second
 
+	// announceEvery is how many messages are received at most before who works on them is told.
+	announceEvery = 256
+
 	// writeTimeout bounds the sending of a status.
 	writeTimeout = 20 * time.Second
 
@@ -54,6 +57,7 @@ type stream struct {
 	streamOptions
 	conn    net.Conn
 	front   *pgproto3.Frontend
+	in      *valueCutter // that front reads from
 	cancel  context.CancelCauseFunc
 	workers conc.WaitGroup
 
@@ -72,19 +76,20 @@ type streamOptions struct {
 	known             pglogrepl.LSN // up to which the server knows that everything is stored
 	queue             *queue        // the stream begins at its position
 	groups            bounds        // of one group of changes
+	awaited           func() bool   // whether somebody waits for a place in the stream
 	notes             notes
 	log               *slog.Logger
 }
 
 // startStream begins to receive from a slot. It takes conn over. The caller closes the stream.
-func startStream(ctx context.Context, conn *pgconn.PgConn, o streamOptions) (*stream, error) {
+func startStream(ctx context.Context, conn *replicationConn, o streamOptions) (*stream, error) {
 	args := []string{"proto_version '1'", fmt.Sprintf("publication_names '%s'", quotePublication(o.publication))}
 	if o.messages {
 		args = append(args, "messages 'true'")
 	}
 	// What is stored already and was not confirmed is skipped: the server takes the later
 	// one of this position and its own.
-	err := pglogrepl.StartReplication(ctx, conn, o.slot, o.queue.position(), pglogrepl.StartReplicationOptions{Mode: pglogrepl.LogicalReplication, PluginArgs: args})
+	err := pglogrepl.StartReplication(ctx, conn.PgConn, o.slot, o.queue.position(), pglogrepl.StartReplicationOptions{Mode: pglogrepl.LogicalReplication, PluginArgs: args})
 	if err != nil {
 		conn.Close(context.WithoutCancel(ctx))
 		return nil, fmt.Errorf("start replication from slot %s: %w", o.slot, err)
@@ -100,7 +105,7 @@ func startStream(ctx context.Context, conn *pgconn.PgConn, o streamOptions) (*st
 		return nil, fmt.Errorf("start replication from slot %s: %w", o.slot, err)
 	}
 	run, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
-	s := &stream{streamOptions: o, conn: hijacked.Conn, front: hijacked.Frontend, pid: hijacked.PID, cancel: cancel, flush: make(chan chan error), ended: run.Done()}
+	s := &stream{streamOptions: o, conn: hijacked.Conn, front: hijacked.Frontend, in: conn.in, pid: hijacked.PID, cancel: cancel, flush: make(chan chan error), ended: run.Done()}
 	// Not more than that: what was stored over an earlier connection is noted before the
 	// server is told.
 	s.confirmed.Store(uint64(o.known))
@@ -165,10 +170,19 @@ func (s *stream) alive() bool {
 
 // read puts what the server sends into the queue, until the connection ends.
 func (s *stream) read(ctx context.Context) error {
-	var slabs slabs
+	var storage messageStorage
+	defer storage.close()
 	var xid uint32
 	groups := grouper{max: s.groups}
+	unannounced := 0 // messages that are in the queue
+	pace := newPace()
+	defer pace.stop()
 	for {
+		if s.drained() {
+			if err := pace.wait(ctx, s.awaited); err != nil {
+				return err
+			}
+		}
 		received, err := s.front.Receive()
 		s.received.Add(1)
 		if err != nil {
@@ -209,7 +223,8 @@ func (s *stream) read(ctx context.Context) error {
 			if err != nil {
 				return fmt.Errorf("read the replication stream: %w", err)
 			}
-			s.queue.keepalive(k.ServerWALEnd)
+			s.queue.keepalive(k.ServerWALEnd, s.drained())
+			pace.atEnd()
 			if k.ReplyRequested {
 				if err := s.sendStatus(noReply); err != nil {
 					return err
@@ -220,20 +235,32 @@ func (s *stream) read(ctx context.Context) error {
 			if err != nil {
 				return fmt.Errorf("read the replication stream: %w", err)
 			}
-			m, err := newMessage(x.WALStart, xid, slabs.copy(x.WALData))
+			data, slab := storage.copy(x.WALData)
+			m, err := newMessage(x.WALStart, xid, data)
+			m.slab = slab
 			if err != nil {
 				return fmt.Errorf("read the replication stream at %s: %w", x.WALStart, err)
 			}
 			xid = m.xid
+			pace.received()
 			groups.add(&m)
 			if err := s.queue.push(ctx, m); err != nil {
 				return err
+			}
+			// Nothing can be done with a part of a group, and while more is there to be read the next
+			// message may as well be the one that tells.
+			if unannounced++; m.endsGroup() && s.drained() || unannounced >= announceEvery {
+				s.queue.announce()
+				unannounced = 0
 			}
 		default:
 			return fmt.Errorf("read the replication stream: message of unknown kind %q", data[0])
 		}
 	}
 }
+
+// drained reports whether nothing is there to be read without waiting.
+func (s *stream) drained() bool { return s.front.ReadBufferLen()+s.in.buffered() == 0 }
 
 // An undecodableError is what Postgres says when it can make no message of a change. Nothing that
 // is asked for is wrong, so it is tried again, whatever the state: memory may suffice next time,

@@ -108,6 +108,8 @@ type Syncer struct {
 	walEnd     atomic.Uint64
 	noted      atomic.Uint64 // up to where the control schema's note of the slot is known to have been, an LSN; 0: not known
 	newest     atomic.Int64  // see Status.NewestCommit, in microseconds since 1970; 0: none
+	changes    atomic.Int64  // see Status.Changes
+	batches    atomic.Int64
 
 	publishing     sync.Mutex  // for tables and published while running
 	columnsPending atomic.Bool // see ColumnsPending
@@ -137,7 +139,7 @@ const (
 	// batchBytes is how many bytes of messages a batch has before nothing more joins it.
 	batchBytes = 4 << 20
 	// queueBatches is how many batches of messages may be received and not forwarded: one
-	// being written, one translated, one being received.
+	// being written, one translated, one being received. What is written has given back its bytes.
 	queueBatches = 3
 	// setupTimeout bounds what NewSyncer waits for, but for the making of the slot.
 	setupTimeout = 30 * time.Second
@@ -426,9 +428,9 @@ func (s *Syncer) look(ctx context.Context) error {
 }
 
 // follow is the main loop: what is received is translated and written, and then the slot
-// moves. The next batch grows while one is being written, and starts writing when that one
-// is stored, so operations on one document never overtake each other. An idle system thus
-// writes a change at once, and a busy one large batches.
+// moves. The next batch grows while one is being written, and is written after that one,
+// so operations on one document never overtake each other. When it is written, see
+// [openBatch].
 func (s *Syncer) follow(run context.Context) (err error) {
 	q := s.queue()
 	w := newWriter(run, s, q)
@@ -445,22 +447,10 @@ func (s *Syncer) follow(run context.Context) (err error) {
 	s.tx = nil
 	building, spare := NewBatch(), NewBatch()
 	cursor := q.head()
-	var msgs []message
+	var g gathered
 	for {
-		msgs, err = s.next(run, q, w, cursor, msgs[:0])
-		if err != nil {
-			return err
-		}
-		s.building = building
-		t, err := s.translate(run, msgs, translation{tx: s.tx})
-		// A group is written whole. What else arrives while the batch before is being written
-		// joins this one.
-		for have := 0; err == nil && !t.stop && have < len(msgs); {
-			have = len(msgs)
-			if msgs, err = s.arrives(run, q, w, cursor, &t, msgs); err == nil && have < len(msgs) {
-				t, err = s.translate(run, msgs, t)
-			}
-		}
+		s.building, g = building, gathered{msgs: g.msgs[:0]}
+		t, err := s.gather(run, q, w, cursor, &g)
 		if err != nil {
 			return err
 		}
@@ -482,66 +472,57 @@ func (s *Syncer) follow(run context.Context) (err error) {
 	}
 }
 
-// next waits until there are messages from the sequence number cursor on.
-func (s *Syncer) next(run context.Context, q *queue, w *writer, cursor uint64, msgs []message) ([]message, error) {
-	delay := s.DelayBetweenPeekRetries
+// gather translates the messages of a batch from the sequence number cursor on as they come, and
+// returns when the batch is to be written. With an error it must not be.
+func (s *Syncer) gather(run context.Context, q *queue, w *writer, cursor uint64, g *gathered) (t translation, err error) {
+	t.tx = s.tx
+	var begun time.Time
+	idle := s.DelayBetweenPeekRetries
+	timer := time.NewTimer(forever)
+	defer timer.Stop()
 	for {
-		if run.Err() != nil {
-			return nil, context.Cause(run)
+		have := len(g.msgs)
+		var ended error
+		if !t.cut {
+			ended = q.peekGroups(cursor, s.batchBounds(), g)
 		}
-		msgs, err := q.peekGroups(cursor, s.batchBounds(), msgs)
-		if err != nil || len(msgs) > 0 {
-			return msgs, err
-		}
-		select {
-		case <-run.Done():
-		case <-q.arrived:
-		case <-w.failed:
-			return nil, w.wait()
-		case <-time.After(delay):
-			delay = min(time.Duration(float32(delay)*max(s.TimerDelayBackoffFactor, 1)), s.MaxDelayBetweenEmptyPeeks)
-		}
-	}
-}
-
-// arrives returns msgs, those of a batch from the sequence number cursor on of which t is what they
-// came to, with more of them at the end: the rest of a group that has begun, however long that
-// takes, and what comes while another batch is being written, as far as there is room. The same
-// msgs: the batch is to be written. With an error it must not be: a group of it is not whole.
-func (s *Syncer) arrives(run context.Context, q *queue, w *writer, cursor uint64, t *translation, msgs []message) ([]message, error) {
-	whole, room, written := msgs[t.messages-1].endsGroup(), s.batchBounds(), w.written
-	if t.cut {
-		room = bounds{}
-	}
-	if !whole {
-		written = nil
-	}
-	have, bytes := len(msgs), 0
-	for i := range msgs {
-		bytes += len(msgs[i].data)
-	}
-	for !whole || have < room.messages && bytes < room.bytes && w.writing() {
-		var err error
-		if msgs, err = q.peekGroups(cursor, room, msgs); len(msgs) > have {
-			return msgs, nil
-		}
-		switch {
-		case err != nil && whole:
-			return msgs, nil // next returns the error again
-		case err != nil:
-			return nil, err
-		}
-		select {
-		case <-run.Done():
-			if !whole {
-				return nil, context.Cause(run)
+		if len(g.msgs) > have {
+			if t, err = s.translate(run, g.msgs, t); err != nil || t.stop {
+				return t, err
 			}
-			return msgs, nil
-		case <-w.failed:
-			return nil, w.wait()
-		case <-written:
-		case <-q.arrived:
+		}
+		stopped := run.Done()
+		if run.Err() != nil {
+			ended, stopped = context.Cause(run), nil
+		}
+		b := openBatch{begun: len(g.msgs) > 0, writing: w.writing(), full: g.full || t.cut || ended != nil, free: len(s.building.ops) == 0, atEnd: g.atEnd}
+		switch {
+		case !b.begun && ended != nil:
+			return t, ended
+		case b.begun && begun.IsZero():
+			begun = time.Now()
+		case b.begun:
+			b.age = time.Since(begun)
+		}
+		wait, arrived := b.wait(), q.arrived
+		switch {
+		case wait == 0:
+			return t, nil
+		case !b.begun:
+			wait = idle
+		case b.full:
+			arrived = nil
+		}
+		timer.Reset(wait)
+		select {
+		case <-stopped:
+		case <-arrived:
+		case err, ok := <-w.busy:
+			if err := w.ended(err, ok); err != nil {
+				return t, err
+			}
+		case <-timer.C:
+			idle = min(time.Duration(float32(idle)*max(s.TimerDelayBackoffFactor, 1)), s.MaxDelayBetweenEmptyPeeks)
 		}
 	}
-	return msgs, nil
 }

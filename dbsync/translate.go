@@ -14,6 +14,7 @@ import (
 type translation struct {
 	tx       *pglogrepl.BeginMessage // that the first message is inside of, nil for none
 	messages int                     // how many were translated
+	changes  int                     // of rows, among them
 	stop     bool                    // the handler wants to end
 	cut      bool                    // the rows of a window have filled the batch, which ends with the group
 	handed   []*Window               // whose rows are in the batch
@@ -110,6 +111,7 @@ func (s *Syncer) handle(run context.Context, idx int, m *message, t *translation
 		if s.isWatermarks(r) {
 			return s.handleWatermark(msg.Tuple, r, t)
 		}
+		t.changes++
 		s.touch(r, msg.Tuple)
 		return false, h.HandleInsertMessage(idx, msg, r, s.GetTableInfo(msg.RelationID))
 	case *pglogrepl.UpdateMessage:
@@ -120,6 +122,7 @@ func (s *Syncer) handle(run context.Context, idx int, m *message, t *translation
 		if s.isWatermarks(r) {
 			return s.handleWatermark(msg.NewTuple, r, t)
 		}
+		t.changes++
 		s.touch(r, msg.OldTuple)
 		s.touch(r, msg.NewTuple)
 		return false, h.HandleUpdateMessage(idx, msg, r, s.GetTableInfo(msg.RelationID))
@@ -128,6 +131,7 @@ func (s *Syncer) handle(run context.Context, idx int, m *message, t *translation
 		if err != nil || s.isWatermarks(r) {
 			return false, err
 		}
+		t.changes++
 		s.touch(r, msg.OldTuple)
 		return false, h.HandleDeleteMessage(idx, msg, r, s.GetTableInfo(msg.RelationID))
 	case *pglogrepl.TruncateMessage:

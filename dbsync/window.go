@@ -307,6 +307,13 @@ func (r *windows) add(w *Window) {
 	r.open[w.id] = w
 }
 
+// awaited reports whether somebody waits for a place in the stream.
+func (r *windows) awaited() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return len(r.open)+len(r.marks) > 0
+}
+
 func (r *windows) remove(w *Window) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -17,13 +17,19 @@ type writer struct {
 	ctx     context.Context // outlives the run by stopGrace, and ends with the stream
 	cancel  context.CancelCauseFunc
 	workers conc.WaitGroup
-	busy    chan error    // the result of the batch under way, nil when there is none
-	written chan struct{} // closed when that result is there
-	failed  chan struct{} // closed when a batch could not be stored
+	jobs    chan job
+	results chan error
+	busy    chan error // results while a batch is under way, or nil
+}
+
+// A job is a batch to be written, and the translation that it came from.
+type job struct {
+	batch *Batch
+	t     translation
 }
 
 func newWriter(run context.Context, s *Syncer, q *queue) *writer {
-	w := &writer{syncer: s, queue: q, failed: make(chan struct{})}
+	w := &writer{syncer: s, queue: q, jobs: make(chan job, 1), results: make(chan error, 1)}
 	w.ctx, w.cancel = context.WithCancelCause(context.WithoutCancel(run))
 	ended := s.streamEnded()
 	w.workers.Go(func() {
@@ -41,6 +47,12 @@ func newWriter(run context.Context, s *Syncer, q *queue) *writer {
 			}
 		}
 	})
+	w.workers.Go(func() {
+		defer close(w.results)
+		for j := range w.jobs {
+			w.results <- w.write(j.batch, j.t)
+		}
+	})
 	return w
 }
 
@@ -49,30 +61,12 @@ var errStreamEnded = errors.New("the replication stream ended")
 
 // start begins to write what the translation gave. None may be under way.
 func (w *writer) start(b *Batch, t translation) {
-	done, written := make(chan error, 1), make(chan struct{})
-	w.busy, w.written = done, written
-	w.workers.Go(func() {
-		defer close(written)
-		err := w.write(b, t)
-		if err != nil {
-			close(w.failed)
-		}
-		done <- err
-	})
+	w.busy = w.results
+	w.jobs <- job{b, t}
 }
 
 // writing reports whether a batch is under way.
-func (w *writer) writing() bool {
-	if w.busy == nil {
-		return false
-	}
-	select {
-	case <-w.written:
-		return false
-	default:
-		return true
-	}
-}
+func (w *writer) writing() bool { return w.busy != nil && len(w.busy) == 0 }
 
 // write stores a batch, however often it takes, and forwards the slot.
 func (w *writer) write(b *Batch, t translation) error {
@@ -87,6 +81,10 @@ func (w *writer) write(b *Batch, t translation) error {
 	if err := w.queue.forward(t.messages); err != nil {
 		return err
 	}
+	if len(b.ops) > 0 {
+		s.batches.Add(1)
+	}
+	s.changes.Add(int64(t.changes))
 	b.reset()
 	if !t.newest.IsZero() {
 		s.newest.Store(t.newest.UnixMicro())
@@ -105,14 +103,24 @@ func (w *writer) wait() error {
 	if w.busy == nil {
 		return nil
 	}
-	err := <-w.busy
+	err, ok := <-w.busy
+	return w.ended(err, ok)
+}
+
+// ended takes up what was received from busy: the result of a batch. Not ok: the goroutine that
+// writes has panicked, and finish goes on with that.
+func (w *writer) ended(result error, ok bool) error {
 	w.busy = nil
-	return err
+	if !ok {
+		return errors.New("the writing of a batch was broken off")
+	}
+	return result
 }
 
 // finish waits for the batch under way and ends the writer.
 func (w *writer) finish() error {
 	err := w.wait()
+	close(w.jobs)
 	w.cancel(errStopped)
 	w.workers.Wait()
 	return err

@@ -454,10 +454,8 @@ func (b *Bulk) exchange(ctx context.Context, p part) (outcome, error) {
 		}
 	}
 	out.answer.operations, out.answer.bytes, out.answer.stored = len(p.ops), p.bytes, err == nil && len(out.left) == 0
-	if r.idle() {
-		r.reset()
-		b.pool.Put(r)
-	}
+	r.reset()
+	b.pool.Put(r)
 	return out, nil
 }
 

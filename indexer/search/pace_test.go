@@ -116,6 +116,29 @@ func TestPaceFindsTheBest(t *testing.T) {
 	}
 }
 
+// Where more requests at a time are not faster there are not more, however much chance has a say.
+func TestPaceAsksForNoMore(t *testing.T) {
+	const runs, batches = 200, 1000
+	flat := curve{{1, .9}, {2, 1}, {16, 1}}
+	requests, most := 0, 0
+	for seed := range runs {
+		m := model{speed: flat, noise: .1, random: rand.New(rand.NewPCG(uint64(seed), 1))}
+		p := newPace(16, defaultBytes)
+		for range batches {
+			m.write(&p)
+			requests += p.requests.now
+		}
+		if p.requests.now > 2*startRequests {
+			most++
+		}
+	}
+	mean := float64(requests) / (runs * batches)
+	t.Logf("%.2f at a time, more than twice as many as at first in %d of %d runs", mean, most, runs)
+	if mean > startRequests || most > runs/20 {
+		t.Errorf("%.2f at a time, more than twice as many as at first in %d of %d runs", mean, most, runs)
+	}
+}
+
 // Where the server becomes another one in the middle, no fixed number is as good.
 func TestPaceFollowsAChange(t *testing.T) {
 	const runs, batches = 50, 200

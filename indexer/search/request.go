@@ -4,12 +4,13 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"math"
 	"net/http"
 	"strconv"
-	"sync/atomic"
+	"sync"
 
 	"github.com/klauspost/compress/gzip"
 
@@ -21,28 +22,28 @@ import (
 // left out and positions stay those of the operations.
 const bulkFilter = "?filter_path=errors,items.*.status,items.*.error"
 
-// A bulkRequest is the storage of one request and its answer, used again and again.
+// A bulkRequest is the storage of one request and its answer, used again and again. Its body is
+// text with documents in between, which stay where they are: a batch is not to be held twice, and
+// one huge document even less.
 type bulkRequest struct {
-	body    bytes.Buffer // as sent, but for large
-	large   []document   // that are sent from where they are: one huge document is not to be held twice
-	size    int          // bytes of body and large
-	gzip    *gzip.Writer // nil: sent as it is
-	line    []byte       // one action line, or what has gathered for the gzip writer
-	raw     int          // bytes before compression
-	answer  bytes.Buffer
-	items   []item
-	readers atomic.Int32 // of body, not yet closed by the HTTP transport
+	text      []byte     // what is sent, but for documents: action lines, or everything compressed
+	documents []document // by at
+	size      int        // bytes of text and documents
+	gzip      *gzip.Writer
+	plain     []byte // what has gathered for the gzip writer
+	raw       int    // bytes before compression
+	answer    bytes.Buffer
+	items     []item
+	readers   []*bodyReader // of text and documents, since the request was sent
 }
 
-// A document is sent in front of what body has from at on.
+// A document is sent in front of what text has from at on.
 type document struct {
 	at   int
 	body []byte
 }
 
-// largeDocument is the size from which on a document is not copied. Who has read it for the HTTP
-// transport may hold it after the answer; storage of that size is not used again, see
-// [dbsync.Operation].
+// largeDocument is the size from which on a document is compressed by itself, and not copied before.
 const largeDocument = 1 << 20
 
 func newBulkRequest(level int) *bulkRequest {
@@ -52,6 +53,12 @@ func newBulkRequest(level int) *bulkRequest {
 		r.gzip, _ = gzip.NewWriterLevel(io.Discard, level)
 	}
 	return r
+}
+
+// Write appends what the gzip writer gives.
+func (r *bulkRequest) Write(p []byte) (int, error) {
+	r.text = append(r.text, p...)
+	return len(p), nil
 }
 
 // gatherBytes is how much is put together before the gzip writer is called: it looks
@@ -64,58 +71,49 @@ func (r *bulkRequest) encode(p part) error {
 	r.reset()
 	ops := p.ops
 	if r.gzip == nil {
-		left := p.bytes
 		for i := range ops {
-			if n := len(ops[i].Body); n > largeDocument {
-				left -= n
+			r.text = appendAction(r.text, &ops[i], p.index == "")
+			if ops[i].Kind == dbsync.Store {
+				r.documents = append(r.documents, document{len(r.text), ops[i].Body})
+				r.size += len(ops[i].Body)
+				r.text = append(r.text, '\n')
 			}
 		}
-		r.body.Grow(max(left, 0))
-		for i := range ops {
-			r.line = appendAction(r.line[:0], &ops[i], p.index == "")
-			r.body.Write(r.line) // a bytes.Buffer gives no error
-			if ops[i].Kind != dbsync.Store {
-				continue
-			}
-			if body := ops[i].Body; len(body) > largeDocument {
-				r.large = append(r.large, document{r.body.Len(), body})
-				r.size += len(body)
-			} else {
-				r.body.Write(body)
-			}
-			r.body.WriteByte('\n')
-		}
-		r.size += r.body.Len()
+		r.size += len(r.text)
 		r.raw = r.size
 		return nil
 	}
-	r.gzip.Reset(&r.body)
-	r.line = r.line[:0]
+	r.gzip.Reset(r)
 	for i := range ops {
-		r.line = appendAction(r.line, &ops[i], p.index == "")
+		r.plain = appendAction(r.plain, &ops[i], p.index == "")
 		if ops[i].Kind == dbsync.Store {
 			if body := ops[i].Body; len(body) > largeDocument {
-				if err := r.compress(r.line, body); err != nil {
+				if err := r.compress(r.plain, body); err != nil {
 					return err
 				}
-				r.line = r.line[:0]
+				r.plain = r.plain[:0]
 			} else {
-				r.line = append(r.line, body...)
+				r.plain = append(r.plain, body...)
 			}
-			r.line = append(r.line, '\n')
+			r.plain = append(r.plain, '\n')
 		}
-		if len(r.line) < gatherBytes && i < len(ops)-1 {
+		if len(r.plain) < gatherBytes && i < len(ops)-1 {
 			continue
 		}
-		if err := r.compress(r.line); err != nil {
+		if err := r.compress(r.plain); err != nil {
 			return err
 		}
-		r.line = r.line[:0]
+		r.plain = r.plain[:0]
 	}
+	return r.compressed()
+}
+
+// compressed ends the compressed body.
+func (r *bulkRequest) compressed() error {
 	if err := r.gzip.Close(); err != nil {
 		return fmt.Errorf("compress a bulk request: %w", err)
 	}
-	r.size = r.body.Len()
+	r.size = len(r.text)
 	return nil
 }
 
@@ -143,26 +141,21 @@ func (r *bulkRequest) encodeProbe(op *dbsync.Operation) error {
 func (r *bulkRequest) encodeLines(lines []byte) error {
 	r.reset()
 	if r.gzip == nil {
-		r.body.Write(lines)
+		r.text = append(r.text, lines...)
 		r.raw, r.size = len(lines), len(lines)
 		return nil
 	}
-	r.gzip.Reset(&r.body)
+	r.gzip.Reset(r)
 	if err := r.compress(lines); err != nil {
 		return err
 	}
-	if err := r.gzip.Close(); err != nil {
-		return fmt.Errorf("compress a bulk request: %w", err)
-	}
-	r.size = r.body.Len()
-	return nil
+	return r.compressed()
 }
 
 // reset empties the request, which then holds no document.
 func (r *bulkRequest) reset() {
-	clear(r.large)
-	r.large = r.large[:0]
-	r.body.Reset()
+	clear(r.documents)
+	r.documents, r.text, r.plain = r.documents[:0], r.text[:0], r.plain[:0]
 	r.raw, r.size = 0, 0
 }
 
@@ -190,44 +183,80 @@ func appendAction(dst []byte, op *dbsync.Operation, withIndex bool) []byte {
 	return append(dst, ",\"version_type\":\"external_gte\"}}\n"...)
 }
 
-// A bodyReader is one reading of a request's body. The HTTP transport may still read
-// it after the answer came, until it calls Close.
+// A bodyReader is one reading of a request's body. The HTTP transport may go on reading after the
+// answer came; once the reader is closed, by whoever is first, it gets nothing more.
 type bodyReader struct {
-	io.Reader
-	readers *atomic.Int32
-	closed  atomic.Bool
+	mu        sync.Mutex
+	text      []byte     // that is not read yet
+	from      int        // where that is in the request's
+	documents []document // that are not read yet
+	read      int        // bytes of the first of them
+	closed    bool
 }
 
 func (r *bulkRequest) newReader() *bodyReader {
-	b := &bodyReader{readers: &r.readers}
-	r.readers.Add(1)
-	if body := r.body.Bytes(); len(r.large) == 0 {
-		b.Reader = bytes.NewReader(body)
-	} else {
-		var pieces []io.Reader
-		from := 0
-		for _, d := range r.large {
-			pieces = append(pieces, bytes.NewReader(body[from:d.at]), bytes.NewReader(d.body))
-			from = d.at
-		}
-		b.Reader = io.MultiReader(append(pieces, bytes.NewReader(body[from:]))...)
-	}
+	b := &bodyReader{text: r.text, documents: r.documents}
+	r.readers = append(r.readers, b)
 	return b
 }
 
-func (b *bodyReader) Close() error {
-	if b.closed.CompareAndSwap(false, true) {
-		b.readers.Add(-1)
+func (b *bodyReader) Read(p []byte) (n int, err error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.closed {
+		return 0, errRequestOver
 	}
+	for n < len(p) {
+		next := len(b.text)
+		if len(b.documents) > 0 {
+			next = b.documents[0].at - b.from
+		}
+		switch {
+		case next > 0:
+			k := copy(p[n:], b.text[:next])
+			b.text, b.from, n = b.text[k:], b.from+k, n+k
+		case len(b.documents) > 0:
+			body := b.documents[0].body
+			k := copy(p[n:], body[b.read:])
+			b.read, n = b.read+k, n+k
+			if b.read == len(body) {
+				b.documents, b.read = b.documents[1:], 0
+			}
+		case n == 0:
+			return 0, io.EOF
+		default:
+			return n, nil
+		}
+	}
+	return n, nil
+}
+
+// errRequestOver is what is read of the body of a request that is over.
+var errRequestOver = errors.New("the request is over")
+
+func (b *bodyReader) Close() error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.closed, b.text, b.documents = true, nil, nil
 	return nil
+}
+
+// close ends all readings: what text and documents are in is written over after that.
+func (r *bulkRequest) close() {
+	for _, b := range r.readers {
+		b.Close()
+	}
+	clear(r.readers)
+	r.readers = r.readers[:0]
 }
 
 // send sends the encoded body and reads the answer for n operations into r.items. The
 // error is a *ServerError for an answer other than 2xx, and a *LostError when there
-// was none that can be used.
+// was none that can be used. After it nobody reads the documents any more.
 func (r *bulkRequest) send(ctx context.Context, c *Client, path string, n int) error {
 	attempt, cancel := context.WithTimeout(ctx, c.timeout)
 	defer cancel()
+	defer r.close()
 	body := r.newReader()
 	req, err := http.NewRequestWithContext(attempt, http.MethodPost, path, body)
 	if err != nil {
@@ -264,6 +293,3 @@ func (r *bulkRequest) send(ctx context.Context, c *Client, path string, n int) e
 	}
 	return nil
 }
-
-// idle reports whether nobody reads the body any more, so that it may be used again.
-func (r *bulkRequest) idle() bool { return r.readers.Load() == 0 }

@@ -53,10 +53,17 @@ func TestEncodeLargeDocuments(t *testing.T) {
 					t.Errorf("%s, level %d: %d bytes became %d, %d were said", name, level, len(want), len(got), r.raw)
 				}
 			}
-			if level == noCompression && r.body.Cap() > largeDocument {
+			reader := r.newReader()
+			if r.close(); len(r.readers) > 0 {
+				t.Errorf("%s: readers are kept", name)
+			}
+			if n, err := reader.Read(make([]byte, 10)); n > 0 || err == nil {
+				t.Errorf("%s: %d bytes were read after the request, %v", name, n, err)
+			}
+			if cap(r.text) > largeDocument || cap(r.plain) > largeDocument {
 				t.Errorf("%s: a large document was copied", name)
 			}
-			if r.reset(); r.large != nil && cap(r.large) > 0 && r.large[:1][0].body != nil {
+			if r.reset(); cap(r.documents) > 0 && r.documents[:1][0].body != nil {
 				t.Errorf("%s: the request holds a document after it", name)
 			}
 		}

@@ -36,7 +36,7 @@ const (
 	clearFrom    = 2.0  // standard errors: a difference is clear
 	firstSpread  = 0.01 // variance of pairs: they differ by a tenth or so
 	spreadWeight = 8    // pairs: how much the trials before count
-	leastGain    = 0.02 // log of a gain that is worth a change
+	leastGain    = 0.05 // log of a gain that more requests have to bring: each costs the server something, such as writing its log to disk
 	mostGain     = 1.0  // log; a pair that differs by more says no more than that
 
 	usually = 16   // batches over which the usual rate is a mean
@@ -125,7 +125,12 @@ func (t *trial) measured(now, requests int, rate float64) int {
 	// A few pairs may be alike by chance, so those of the trials before count, too.
 	spread := (spreadWeight*t.spread + max(0, t.squares-n*mean*mean)) / (spreadWeight + n - 1)
 	unsure := clearFrom * math.Sqrt(spread/n)
-	won, lost := mean > leastGain && mean > unsure, mean+unsure < leastGain || t.pairs == maxPairs
+	// Each request costs the server something, so that more of them have to bring more than chance.
+	worth := 0.0
+	if t.other > now {
+		worth = leastGain
+	}
+	won, lost := mean-unsure > worth, mean+unsure < worth || t.pairs == maxPairs
 	if won || lost {
 		t.spread = spread
 	}

@@ -24,6 +24,8 @@ var (
 	commitMetric    = metric("newest_commit_timestamp_seconds", "When the newest transaction that is stored was committed, by the clock of Postgres.")
 
 	queueMessagesMetric = metric("queue_messages", "Changes that were received and are not confirmed.")
+	changesMetric       = metric("changes_total", "Changes of rows that the stream has brought and that are stored.")
+	batchesMetric       = metric("batches_total", "Batches that these were written in.")
 	queueBytesMetric    = metric("queue_bytes", "Memory that these changes take.")
 
 	stateMetric        = metric("index_state", "1 for the state that the index is in, 0 for the others.", "index", "state")
@@ -86,6 +88,8 @@ func (c collector) Collect(to chan<- prometheus.Metric) {
 	if !s.NewestCommit.IsZero() {
 		gauge(commitMetric, seconds(s.NewestCommit))
 	}
+	counter(changesMetric, s.Changes)
+	counter(batchesMetric, s.Batches)
 	gauge(queueMessagesMetric, float64(s.QueueMessages))
 	gauge(queueBytesMetric, float64(s.QueueBytes))
 

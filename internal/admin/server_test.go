@@ -49,7 +49,7 @@ func working() Status {
 	return Status{
 		Version: "1.2.3", Product: "OpenSearch 3.3.2", Slot: "shop", Connected: true,
 		Confirmed: 0x100, WALEnd: 0x180, NewestCommit: time.UnixMilli(1_769_860_800_250),
-		QueueMessages: 3, QueueBytes: 4096,
+		QueueMessages: 3, QueueBytes: 4096, Changes: 500, Batches: 5,
 		Indices: []Index{{Name: "products", Physical: "products-20260131t120000z", State: Live, RowsDone: 42, RowsExpected: -1, DeadLetters: 2}},
 		Bulk: Bulk{Stored: 10, Deleted: 4, Superseded: 3, Refused: 2, Retried: 7, Requests: 6, FailedRequests: 1, Rejected: 5, RequestsAtATime: 4, RequestBytes: 8 << 20,
 			Bytes: 1000, RawBytes: 9000, Duration: 1500 * time.Millisecond},
@@ -183,7 +183,7 @@ func TestMetrics(t *testing.T) {
 		"tidemark_healthy 1", "tidemark_ready 0", "tidemark_connected 1",
 		"tidemark_confirmed_position_bytes 256", "tidemark_server_position_bytes 384", "tidemark_lag_bytes 128",
 		"tidemark_newest_commit_timestamp_seconds 1.76986080025e+09",
-		"tidemark_queue_messages 3", "tidemark_queue_bytes 4096",
+		"tidemark_changes_total 500", "tidemark_batches_total 5", "tidemark_queue_messages 3", "tidemark_queue_bytes 4096",
 		`tidemark_index_state{index="products",state="live"} 1`, `tidemark_index_state{index="products",state="rebuilding"} 0`,
 		`tidemark_index_state{index="orders",state="backfilling"} 1`,
 		`tidemark_index_rows_done{index="products"} 42`, `tidemark_index_rows_expected{index="orders"} 50`,

@@ -28,6 +28,7 @@ type Status struct {
 	NewestCommit time.Time     // when the newest transaction that is stored was committed; zero: none since the start
 
 	QueueMessages, QueueBytes int64 // received and not confirmed
+	Changes, Batches          int64 // stored, see [dbsync.Status]
 
 	// ReadyWhileUnproven has an index that may differ from its tables be no reason against being
 	// ready.

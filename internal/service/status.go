@@ -25,7 +25,7 @@ func (s *Service) Status() admin.Status {
 		Product:   s.found.Client.Product().String(),
 		Slot:      s.config.Postgres.Slot,
 		Connected: stream.Connected, Confirmed: stream.Position, WALEnd: stream.WALEnd, NewestCommit: stream.NewestCommit,
-		QueueMessages: int64(stream.Messages), QueueBytes: int64(stream.Bytes),
+		QueueMessages: int64(stream.Messages), QueueBytes: int64(stream.Bytes), Changes: stream.Changes, Batches: stream.Batches,
 	}
 	if failure := s.failure.Load(); failure != nil {
 		status.Failure = dbsync.WithoutValues(*failure)
