@@ -55,26 +55,32 @@ type batch struct {
 func (p *pace) begin(worth int) batch {
 	p.begun++
 	p.writing++
-	b := batch{requests: p.requests.now, bytes: p.bytes.now, worth: worth, number: p.begun, alone: p.writing == 1}
+	b := batch{requests: min(p.requests.now, worth), bytes: p.bytes.now, worth: worth, number: p.begun, alone: p.writing == 1}
 	p.trying = 0
-	if b.alone && worth >= b.requests && !p.requests.hasFallen() {
+	if b.alone && p.enough(worth) && !p.requests.hasFallen() {
 		b.requests = p.trial.number(b.requests, p.requests.most, worth)
 		p.trying = b.requests
 	}
 	return b
 }
 
+// enough reports whether a batch that could be cut into so many requests says anything about their number.
+func (p *pace) enough(worth int) bool { return 2*worth >= p.requests.now }
+
 // end ends a batch. A batch that is stored without anything being sent twice says how fast the
-// server is, if no other was under way at the same time and there was enough for all requests.
+// server is, if no other was under way at the same time and there was enough for all requests, or nearly.
 func (p *pace) end(b batch, bytes int, took time.Duration, smooth bool) {
 	p.writing--
 	p.trying = 0
 	switch {
-	case !smooth || !b.alone || b.number != p.begun || b.worth < b.requests || took <= 0:
+	case !smooth || !b.alone || b.number != p.begun || !p.enough(b.worth) || bytes <= 0 || took <= 0:
 	case p.requests.hasFallen():
 		p.requests.take()
 	default:
-		p.requests.now = p.trial.measured(p.requests.now, b.requests, float64(bytes)/took.Seconds())
+		used := min(p.requests.now, b.worth)
+		if n := p.trial.measured(used, b.requests, float64(bytes)/took.Seconds()); n != used {
+			p.requests.now = n
+		}
 	}
 }
 

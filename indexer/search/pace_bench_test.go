@@ -86,9 +86,9 @@ func (s *sizing) String() string {
 // "steady" is a server as it is. In the others it changes after a third of the batches, and is as
 // it was after two thirds: in "slow" each request takes as long as its bytes do at 4 MB/s, however many there
 // are; in "rejecting" it takes two requests at a time, and answers others with 429.
-// SIZING_ROUNDS is how many batches each writes (default 120).
+// SIZING_ROUNDS is how many batches each writes (default 150).
 func BenchmarkSizing(b *testing.B) {
-	rounds := 120
+	rounds := 150
 	if text := os.Getenv("SIZING_ROUNDS"); text != "" {
 		var err error
 		if rounds, err = strconv.Atoi(text); err != nil {

@@ -1,6 +1,7 @@
 package search
 
 import (
+	"cmp"
 	"math"
 	"math/rand/v2"
 	"testing"
@@ -14,6 +15,7 @@ import (
 // A model is a server as a pace sees it.
 type model struct {
 	speed  curve
+	worth  int     // how many requests a batch can be cut into; 0: 16
 	places int     // requests at a time; further ones are rejected; 0: no bound
 	noise  float64 // standard deviation of the log of a batch's time
 	random *rand.Rand
@@ -50,9 +52,9 @@ func (c curve) best() (most float64) {
 
 const modelBatch = 4 << 20 // bytes
 
-// write writes a batch that is worth 16 requests.
+// write writes a batch.
 func (m *model) write(p *pace) {
-	b := p.begin(16)
+	b := p.begin(cmp.Or(m.worth, 16))
 	by := p.pass()
 	took := 1 / m.speed.at(b.requests)
 	smooth := true
@@ -208,6 +210,22 @@ func TestPaceUnderRejections(t *testing.T) {
 				t.Fatalf("%d places: %d at a time 500 batches after the server takes all, want %d", places, p.requests.now, before)
 			}
 			m.write(&p)
+		}
+	}
+}
+
+// Batches that are not enough for all requests at a time have their number become less, too, and
+// those that are small say nothing.
+func TestPaceOfSmallerBatches(t *testing.T) {
+	for _, test := range []struct{ worth, least, most int }{{12, 1, 3}, {8, 1, 3}, {7, 16, 16}, {1, 16, 16}} {
+		m := model{speed: oneCore, noise: .05, worth: test.worth, random: rand.New(rand.NewPCG(1, 1))}
+		p := newPace(16, defaultBytes)
+		p.requests.now = 16
+		for range 500 {
+			m.write(&p)
+		}
+		if n := p.requests.now; n < test.least || n > test.most {
+			t.Errorf("batches worth %d: %d at a time, want %d to %d", test.worth, n, test.least, test.most)
 		}
 	}
 }
