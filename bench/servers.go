@@ -14,9 +14,10 @@ import (
 	"tidemark/testenv"
 )
 
-// postgresSettings are near those of production: what a commit promises is on disk.
+// postgresSettings are near those of production: what a commit promises is on disk. But tables are
+// vacuumed when they have been filled, and not in whatever step it is that autovacuum would choose.
 var postgresSettings = map[string]string{
-	"fsync": "on", "full_page_writes": "on", "synchronous_commit": "on",
+	"autovacuum": "off", "fsync": "on", "full_page_writes": "on", "synchronous_commit": "on",
 	"shared_buffers": "256MB", "max_wal_size": "4GB",
 }
 
@@ -49,7 +50,7 @@ func startServers(ctx context.Context, o options) (s *servers, err error) {
 		}
 		s.closers = append(s.closers, p.Close)
 		s.admin = p.URL("postgres")
-		s.told = "fsync on, full_page_writes on"
+		s.told = "fsync on, full_page_writes on, autovacuum off"
 	}
 	if o.sink {
 		sink, err := startSink()
