@@ -121,9 +121,10 @@ type Search struct {
 	MaxDocumentBytes int
 }
 
-// Bulk bounds the requests that write documents.
+// Bulk bounds the requests that write documents. Within the bounds the number and the size of them follow the
+// cluster's answers.
 type Bulk struct {
-	Requests  int // at the same time, 1 to 64; default 4
+	Requests  int // at the same time, 1 to 64; default 16
 	Bytes     int // of one request before compression, 64 KiB to 90 MiB; default 8 MiB. A larger document goes alone
 	Documents int // of one request, 1 to 100,000; default 5,000
 

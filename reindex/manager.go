@@ -27,6 +27,7 @@ import (
 type Options struct {
 	Syncer      *dbsync.Syncer
 	Client      *search.Client
+	Bulk        *search.Bulk // that the stream is written by; repairs are counted among its requests
 	DeadLetters *control.DeadLetters
 	Alarm       *retry.Alarm
 	States      *control.States

@@ -179,7 +179,7 @@ func (r *rig) open(t testing.TB, o options) (*process, error) {
 				o.altered(p.manager)
 			}
 		}})
-	p.manager = New(Options{Syncer: p.syncer, Client: client, DeadLetters: p.dead, Alarm: alarm, States: p.states,
+	p.manager = New(Options{Syncer: p.syncer, Client: client, Bulk: bulk, DeadLetters: p.dead, Alarm: alarm, States: p.states,
 		Requests: control.NewRequests(p.syncer.DB(), c.Postgres.ControlSchema, c.Postgres.Slot), Keep: p.handler.Add,
 		Markings: control.NewMarkings(p.syncer.DB(), c.Postgres.ControlSchema), RebuildSetBack: o.rebuildSetBack,
 		Proofs: control.NewProofs(p.syncer.DB(), c.Postgres.ControlSchema), Recoveries: control.NewRecoveries(p.syncer.DB(), c.Postgres.ControlSchema), Verify: o.verify,

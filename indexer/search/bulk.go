@@ -12,6 +12,7 @@ import (
 	"net/url"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/cenkalti/backoff/v5"
@@ -24,9 +25,6 @@ import (
 )
 
 const (
-	// A request is worth splitting for the sake of concurrency from twice this on.
-	minOperations = 500
-
 	// A connection that the server closes again and again while it answers everything
 	// else says "too large" from this size on: a server that limits the decompressed
 	// size may close the connection without the 413.
@@ -52,9 +50,15 @@ const (
 // BulkOptions says how operations are written. A zero number means the default; a
 // number out of bounds is refused by [NewBulk], see package limit.
 type BulkOptions struct {
-	Requests  int // concurrent requests (default 4, at most 64)
+	// What the server is given at the most. It is given less where it answers that it is too much, and
+	// where it is not faster with more; [Bulk.Pace] says how much at the moment.
+	Requests  int // concurrent requests (default 16, at most 64)
 	Bytes     int // of one request before compression (default 8 MiB, 64 KiB to 90 MiB); a larger document goes alone
 	Documents int // of one request (default 5000, at most 100,000)
+
+	// Beside, if given, is a Bulk of the same cluster whose requests these are counted among: both
+	// together are held to its bounds, and what the server answers to one concerns both.
+	Beside *Bulk
 
 	Compression Compression
 
@@ -102,9 +106,9 @@ type Bulk struct {
 	client *Client
 	o      BulkOptions
 	level  int
-	slots  chan struct{} // one per request under way
-	pool   sync.Pool     // of *bulkRequest
-	places sync.Pool     // of *[]place, see survey
+	gate   *gate
+	pool   sync.Pool // of *bulkRequest
+	places sync.Pool // of *[]place, see survey
 	stats  Stats
 	health health
 
@@ -148,7 +152,10 @@ func NewBulk(c *Client, o BulkOptions) (*Bulk, error) {
 	if o.Alarm == nil {
 		o.Alarm = retry.NewAlarm(o.Logger)
 	}
-	b := &Bulk{client: c, o: o, level: fastCompression, slots: make(chan struct{}, o.Requests), health: newHealth()}
+	b := &Bulk{client: c, o: o, level: fastCompression, gate: newGate(o.Requests, o.Bytes), health: newHealth()}
+	if o.Beside != nil {
+		b.gate = o.Beside.gate
+	}
 	switch o.Compression {
 	case CompressAuto:
 		if loopback(c.addresses) {
@@ -171,6 +178,9 @@ func (b *Bulk) Alarm() *retry.Alarm { return b.o.Alarm }
 // Stats returns the counters, which go on counting.
 func (b *Bulk) Stats() *Stats { return &b.stats }
 
+// Pace returns how much the server is given at the moment.
+func (b *Bulk) Pace() Pace { return b.gate.now() }
+
 // Write writes ops, at most one per document, and returns nil when each of them is
 // stored, has found a newer version, or was taken by OnRefused. Whatever may be over
 // some time is waited for, without end and with the alarm raised. It returns an error
@@ -180,35 +190,55 @@ func (b *Bulk) Write(ctx context.Context, ops []dbsync.Operation) error {
 	if len(ops) == 0 {
 		return nil
 	}
-	parts, refused, err := b.cut(ops)
+	w, err := b.begin(ops)
 	if err != nil {
 		return err
 	}
-	if len(refused) > 0 {
-		if err := b.refuse(ctx, refused); err != nil {
+	defer b.end(w)
+	if len(w.refused) > 0 {
+		if err := b.refuse(ctx, w.refused); err != nil {
 			return err
 		}
 	}
-	if len(parts) == 1 {
-		return b.writePart(ctx, parts[0])
+	if len(w.parts) == 1 {
+		return b.writePart(ctx, w.parts[0], &w.rough)
 	}
 	p := pool.New().WithMaxGoroutines(b.o.Requests).WithContext(ctx).WithCancelOnError().WithFirstError()
-	for _, part := range parts {
-		p.Go(func(ctx context.Context) error { return b.writePart(ctx, part) })
+	for _, part := range w.parts {
+		p.Go(func(ctx context.Context) error { return b.writePart(ctx, part, &w.rough) })
 	}
 	return p.Wait()
 }
 
-// cut returns ops in parts of one request each, and those that no request may have.
-func (b *Bulk) cut(ops []dbsync.Operation) (parts []part, refused []Refused, err error) {
+// A writing is one call of Write.
+type writing struct {
+	batch   batch
+	parts   []part    // of one request each
+	refused []Refused // what no request may have
+	bytes   int       // of all parts
+	began   time.Time
+	rough   atomic.Bool // something was sent twice, or refused: how long it took says nothing
+}
+
+// begin begins to write ops.
+func (b *Bulk) begin(ops []dbsync.Operation) (*writing, error) {
 	places := b.places.Get().(*[]place)
 	defer b.places.Put(places)
 	s := survey{places: (*places)[:0]}
 	if err := s.look(ops); err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	*places = s.places
-	return s.split(&b.o), s.refused, nil
+	w := &writing{batch: b.gate.begin(s.worth()), refused: s.refused, bytes: s.bytes}
+	w.parts = s.split(w.batch.requests, min(w.batch.bytes, b.o.Bytes), b.o.Documents)
+	w.rough.Store(len(w.refused) > 0)
+	w.began = time.Now()
+	return w, nil
+}
+
+// end ends it, however it went.
+func (b *Bulk) end(w *writing) {
+	b.gate.end(w.batch, w.bytes, time.Since(w.began), !w.rough.Load())
 }
 
 // An outcome is what one request came to.
@@ -222,7 +252,9 @@ type outcome struct {
 	suspect    bool                    // what came may be due to one of the documents, and not to how many there are
 	status     int                     // of what is suspect; 0: no answer came
 	wait       bool                    // left is to be sent after a pause
+	less       bool                    // without one, as less is asked for from here on: it waits at the gate
 	retryAfter time.Duration
+	answer     answer
 	failure    string       // what to tell when it goes on like this; empty when the request went through
 	said       string       // failure with all that the server said, which may quote a document; empty: failure has it
 	broken     error        // the connection broke
@@ -265,8 +297,8 @@ func (p *piece) left(ops []dbsync.Operation) piece {
 
 // writePart writes what fits one request. It sends again what is left: in halves where the request
 // as a whole is the trouble, or has been refused as often as that raises the alarm. One document
-// that alone is refused lets the others go first.
-func (b *Bulk) writePart(ctx context.Context, p part) error {
+// that alone is refused lets the others go first. It sets rough where not all was stored at once.
+func (b *Bulk) writePart(ctx context.Context, p part, rough *atomic.Bool) error {
 	w := &waiting{alarm: b.o.Alarm, pause: retry.NewBackoff(b.o.MinBackoff, b.o.MaxBackoff)}
 	defer w.release()
 	pieces := []piece{{part: p}} // the last one is sent next; grows by one with each halving
@@ -306,7 +338,11 @@ func (b *Bulk) writePart(ctx context.Context, p part) error {
 			err = b.refuse(ctx, out.refused)
 		}
 		if err != nil {
+			rough.Store(true)
 			return err
+		}
+		if len(out.left) > 0 || len(out.refused) > 0 {
+			rough.Store(true)
 		}
 		w.show(out, len(at.ops))
 		if len(out.left) < len(at.ops) {
@@ -332,7 +368,7 @@ func (b *Bulk) writePart(ctx context.Context, p part) error {
 		if later {
 			pieces = slices.Insert(pieces[:last], 0, next)
 		}
-		if out.wait {
+		if out.wait && !out.less {
 			if err := w.wait(ctx, out.retryAfter); err != nil {
 				return notDone(err, pieces...)
 			}
@@ -363,14 +399,25 @@ func (b *Bulk) refuse(ctx context.Context, refused []Refused) error {
 	return nil
 }
 
-// attempt sends one request and judges what comes back. Its error means that ctx ended.
+// attempt sends one request when the gate lets it, and judges what comes back. Its error means that
+// ctx ended.
 func (b *Bulk) attempt(ctx context.Context, p part) (outcome, error) {
-	select {
-	case b.slots <- struct{}{}:
-		defer func() { <-b.slots }()
-	case <-ctx.Done():
-		return outcome{}, notDone(context.Cause(ctx), piece{part: p})
+	v, err := b.gate.enter(ctx, p.bytes)
+	if err != nil {
+		return outcome{}, notDone(err, piece{part: p})
 	}
+	out, err := b.exchange(ctx, p)
+	var after time.Duration
+	if out.answer.rejected {
+		b.stats.Rejected.Add(1)
+		after = out.retryAfter
+	}
+	out.less = b.gate.leave(v, out.answer, after) && after == 0
+	return out, err
+}
+
+// exchange sends one request and judges what comes back. Its error means that ctx ended.
+func (b *Bulk) exchange(ctx context.Context, p part) (outcome, error) {
 	r := b.pool.Get().(*bulkRequest)
 	if err := r.encode(p); err != nil {
 		return outcome{}, err
@@ -393,6 +440,7 @@ func (b *Bulk) attempt(ctx context.Context, p part) (outcome, error) {
 	switch server, answered := errors.AsType[*ServerError](err); {
 	case err == nil:
 		out = b.judgeItems(p.ops, r.items)
+		out.answer.slow = took > b.client.timeout/slowPart
 	case answered:
 		out = b.judgeRequest(p.ops, server)
 	default:
@@ -402,13 +450,18 @@ func (b *Bulk) attempt(ctx context.Context, p part) (outcome, error) {
 			out.broken, out.overloaded, out.suspect = nil, false, false
 		} else if took >= b.client.timeout {
 			// Perhaps it is more than the server can do in that time.
-			out.halve, out.broken = true, nil
+			out.halve, out.broken, out.answer.late = true, nil, true
 		}
 	}
+	out.answer.operations, out.answer.bytes, out.answer.stored = len(p.ops), p.bytes, err == nil && len(out.left) == 0
 	r.reset()
 	b.pool.Put(r)
 	return out, nil
 }
+
+// slowPart is which part of the request's time limit an answer may take before requests are made
+// smaller: the next one may take longer, and one that is not answered in time is lost time.
+const slowPart = 4
 
 // isUnanswered reports whether a request that was sent may have had its effect, or may still have it.
 func isUnanswered(ctx context.Context, err error) bool {
@@ -476,6 +529,7 @@ func (b *Bulk) judgeItems(ops []dbsync.Operation, items []item) outcome {
 		default: // busy, lostAnswer
 			out.left, out.wait, out.overloaded = append(out.left, *op), true, true
 			out.suspect, out.status = out.suspect || it.Status != http.StatusTooManyRequests, it.Status
+			out.answer.rejected = out.answer.rejected || it.Status == http.StatusTooManyRequests
 			if out.failure == "" {
 				failure := fmt.Sprintf("search server %s: item of index %s answered with %d %s: ", b.client.where(), op.Index, it.Status, it.kind())
 				out.failure, out.said = failure+withheld(it.Error.text()), failure+it.Error.text()
@@ -494,12 +548,12 @@ func (b *Bulk) judgeRequest(ops []dbsync.Operation, answer *ServerError) outcome
 	out := outcome{left: ops, retryAfter: answer.After}
 	switch kind := judgeAnswer(answer); {
 	case (kind == tooLarge || kind == malformed) && len(ops) > 1:
-		out.halve = true
+		out.halve, out.answer.tooLarge = true, kind == tooLarge
 	case kind == tooLarge:
 		return refuseOne(&ops[0], answer)
 	case kind == busy:
 		out.wait, out.overloaded, out.suspect = true, true, answer.Status != http.StatusTooManyRequests
-		out.status = answer.Status
+		out.status, out.answer.rejected = answer.Status, answer.Status == http.StatusTooManyRequests
 		out.failure = fmt.Sprintf("search server %s: %v", b.client.where(), answer)
 		if answer.Type != "" { // the search server itself, which has the documents
 			out.said = out.failure
@@ -562,6 +616,7 @@ func (b *Bulk) suspectSize(ctx context.Context, p *piece, out *outcome) {
 	p.broken = 0
 	if len(p.ops) > 1 {
 		out.halve = true
+		b.gate.tooLarge(p.bytes)
 		return
 	}
 	*out = refuseOne(&p.ops[0], &ServerError{

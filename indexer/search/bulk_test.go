@@ -340,6 +340,18 @@ func TestWriteOverTheServersLimit(t *testing.T) {
 					if n := len(s.Documents(t, index)); n != 3999 {
 						t.Errorf("%d documents, want 3999", n)
 					}
+					// Batches are cut by what was found out, the second one by what the first one has.
+					var failed int64
+					for range 2 {
+						before := w.Stats().Failed.Load()
+						if err := w.Write(searchtest.Within(t, time.Minute), ops[41:]); err != nil {
+							t.Fatal(err)
+						}
+						failed = w.Stats().Failed.Load() - before
+					}
+					if failed > 0 {
+						t.Errorf("%d requests failed, of %d bytes at most", failed, w.Pace().Bytes)
+					}
 				})
 			}
 		})
@@ -451,4 +463,92 @@ func TestNewBulkRefuses(t *testing.T) {
 			t.Errorf("NewBulk: %v, want %q", err, want)
 		}
 	}
+}
+
+// What a server rejects goes again at once where less is asked for since, and is counted.
+func TestWriteAsksForLess(t *testing.T) {
+	searchtest.EachEngine(t, func(t *testing.T, s *testenv.SearchServer) {
+		proxy := s.NewProxy(t)
+		_, index := searchtest.NewIndex(t, s, searchtest.ProductMapping)
+		w := searchtest.NewWriter(t, searchtest.Connect(t, proxy.URL), search.BulkOptions{MinBackoff: time.Hour, MaxBackoff: time.Hour})
+		if got := w.Pace(); got.Requests != 4 || got.Bytes != 8<<20 {
+			t.Errorf("begins with %+v", got)
+		}
+		proxy.Inject(testenv.Answer(429, 1, testenv.Bulk))
+		if err := w.Write(searchtest.Within(t, time.Minute), searchtest.Products(index, 10)); err != nil {
+			t.Fatal(err)
+		}
+		if got := w.Pace(); got.Requests != 2 || w.Stats().Rejected.Load() != 1 {
+			t.Errorf("goes on with %+v, %d requests were rejected, want 2 and 1", got, w.Stats().Rejected.Load())
+		}
+	})
+}
+
+// A server whose queue is full rejects for real. It is given less, and then more again.
+func TestWriteFollowsTheQueue(t *testing.T) {
+	for _, engine := range testenv.Engines(t) {
+		t.Run(string(engine), func(t *testing.T) {
+			s := testenv.StartSearch(t, engine, testenv.SearchOptions{Heap: "512m", Settings: map[string]string{"node.processors": "1", "thread_pool.write.queue_size": "1"}})
+			ctx := searchtest.Within(t, 3*time.Minute)
+			_, index := searchtest.NewIndex(t, s, searchtest.ProductMapping)
+			w := searchtest.NewWriter(t, searchtest.Connect(t, s.URL), search.BulkOptions{})
+			written, low := 0, w.Pace().Requests
+			write := func() int {
+				ops := searchtest.Products(index, 4000)
+				for i := range ops {
+					ops[i].ID = fmt.Sprint(written)
+					written++
+				}
+				if err := w.Write(ctx, ops); err != nil {
+					t.Fatal(err)
+				}
+				return w.Pace().Requests
+			}
+			for w.Stats().Rejected.Load() == 0 || low >= 4 {
+				low = min(low, write())
+			}
+			for {
+				now := write()
+				if low = min(low, now); now > low {
+					break
+				}
+			}
+			w.WantRefused(t)
+			if n := len(s.Documents(t, index)); n != written {
+				t.Errorf("%d documents, want %d", n, written)
+			}
+			t.Logf("%d batches, %d of %d requests rejected", written/4000, w.Stats().Rejected.Load(), w.Stats().Requests.Load())
+		})
+	}
+}
+
+// Requests of a Bulk beside another one are counted among those of that one.
+func TestWriteBeside(t *testing.T) {
+	searchtest.EachEngine(t, func(t *testing.T, s *testenv.SearchServer) {
+		ctx := searchtest.Within(t, time.Minute)
+		proxy := s.NewProxy(t)
+		_, index := searchtest.NewIndex(t, s, searchtest.ProductMapping)
+		client := searchtest.Connect(t, proxy.URL)
+		first := searchtest.NewWriter(t, client, search.BulkOptions{Requests: 1})
+		second := searchtest.NewWriter(t, client, search.BulkOptions{Beside: first.Bulk})
+		seen := proxy.Inject(testenv.Watch(testenv.Bulk))
+		held := proxy.Inject(testenv.Hold(1, testenv.Bulk))
+		one := first.Start(ctx, []dbsync.Operation{searchtest.Store(index, "1", 1, `{"id":1}`)})
+		if err := held.Await(ctx, 1); err != nil {
+			t.Fatal(err)
+		}
+		two := second.Start(ctx, []dbsync.Operation{searchtest.Store(index, "2", 1, `{"id":2}`)})
+		if err := first.AwaitWaiting(ctx, 1); err != nil {
+			t.Fatal(err)
+		}
+		if n := seen.Hits(); n != 1 {
+			t.Errorf("%d requests were sent, want 1", n)
+		}
+		held.Lift()
+		for _, done := range []<-chan error{one, two} {
+			if err := <-done; err != nil {
+				t.Error(err)
+			}
+		}
+	})
 }

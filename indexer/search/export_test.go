@@ -2,8 +2,11 @@ package search
 
 import (
 	"context"
+	"math"
+	"sync/atomic"
 
 	"tidemark/dbsync"
+	"tidemark/indexer/retry"
 )
 
 const (
@@ -13,7 +16,7 @@ const (
 
 // WritePart writes ops by one request, where Write might make several.
 func (b *Bulk) WritePart(ctx context.Context, ops []dbsync.Operation) error {
-	return b.writePart(ctx, partOf(ops))
+	return b.writePart(ctx, partOf(ops), new(atomic.Bool))
 }
 
 // NewEncoder returns what makes the bodies of bulk requests in the same storage, and returns
@@ -28,9 +31,29 @@ func NewEncoder(level int) func(ops []dbsync.Operation) (raw, sent int, err erro
 
 // Cut cuts ops into the parts of bulk requests, as Write does before it encodes them.
 func (b *Bulk) Cut(ops []dbsync.Operation) error {
-	_, _, err := b.cut(ops)
+	w, err := b.begin(ops)
+	if err == nil {
+		b.end(w)
+	}
 	return err
 }
 
 // VersionOf returns the version of an operation.
 func VersionOf(op dbsync.Operation) (int64, error) { return version(&op) }
+
+// Fix has b go on with as many requests at a time as its options allow.
+func (b *Bulk) Fix() { b.gate.pace.fix(b.o.Requests) }
+
+// fix has p go on with n requests at a time.
+func (p *pace) fix(n int) {
+	p.requests = window{now: n, least: n, most: n, before: n, patience: math.MaxInt}
+}
+
+// AwaitWaiting waits until so many requests wait for their turn.
+func (b *Bulk) AwaitWaiting(ctx context.Context, n int) error {
+	return retry.Poll(ctx, func() (bool, error) {
+		b.gate.mu.Lock()
+		defer b.gate.mu.Unlock()
+		return b.gate.waiting.Len() == n, nil
+	})
+}

@@ -73,17 +73,29 @@ func (s *survey) look(ops []dbsync.Operation) error {
 	return nil
 }
 
-// split cuts the operations into what is sent in one request each: within the limits, and
-// from a certain size on in equal shares for all concurrent requests.
-func (s *survey) split(o *BulkOptions) []part {
+// A request is worth its own overhead, for the sake of concurrency, from so many operations or bytes
+// on.
+const (
+	minOperations = 500
+	minBytes      = 512 << 10
+)
+
+// worth returns into how many requests the operations can be cut that are worth it, at least 1.
+func (s *survey) worth() int {
+	return max(1, min(len(s.ops), max(len(s.ops)/minOperations, s.bytes/minBytes)))
+}
+
+// split cuts the operations into what is sent in one request each: of so many bytes and
+// documents at most, and from a certain size on in equal shares for so many requests at a time.
+func (s *survey) split(requests, most, documents int) []part {
 	count := len(s.ops)
 	if count == 0 {
 		return nil
 	}
-	n := max(ceil(count, o.Documents), ceil(s.bytes, o.Bytes))
-	if shares := min(o.Requests, count/minOperations); n < shares {
+	n := max(ceil(count, documents), ceil(s.bytes, most))
+	if shares := min(requests, s.worth()); n < shares {
 		n = shares
-	} else if rounds := ceil(n, o.Requests) * o.Requests; n > 1 && count/rounds >= minOperations {
+	} else if rounds := ceil(n, requests) * requests; n > 1 && rounds <= s.worth() {
 		n = rounds // the last round is as full as the others
 	}
 	target := ceil(s.bytes, n)
@@ -98,7 +110,7 @@ func (s *survey) split(o *BulkOptions) []part {
 		start, bytes, mixed = end, 0, false
 	}
 	for i, p := range s.places {
-		if i > start && (bytes+p.bytes > o.Bytes || i-start >= o.Documents || bytes >= target) {
+		if i > start && (bytes+p.bytes > most || i-start >= documents || bytes >= target) {
 			cut(i)
 		}
 		bytes += p.bytes

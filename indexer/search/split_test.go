@@ -61,7 +61,7 @@ func partsOf(t rapid.TB, b *Bulk, ops []dbsync.Operation) []part {
 	if err := s.look(ops); err != nil || len(s.refused) > 0 {
 		t.Fatalf("%v, %d operations are refused", err, len(s.refused))
 	}
-	return s.split(&b.o)
+	return s.split(b.o.Requests, b.o.Bytes, b.o.Documents)
 }
 
 // What cannot be sent is taken out, and what is handed in stays as it is.
@@ -84,7 +84,7 @@ func TestSurveyRefuses(t *testing.T) {
 			t.Fatal(err)
 		}
 		var got, gone []string
-		for _, part := range s.split(&BulkOptions{Requests: 2, Bytes: 1000, Documents: 3}) {
+		for _, part := range s.split(2, 1000, 3) {
 			for _, op := range part.ops {
 				got = append(got, op.ID)
 			}

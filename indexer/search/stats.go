@@ -15,6 +15,7 @@ type Stats struct {
 	Retried    atomic.Int64 // operations sent again, each time they are
 	Requests   atomic.Int64 // bulk requests sent, whatever came back
 	Failed     atomic.Int64 // of these, the ones without a 2xx answer
+	Rejected   atomic.Int64 // requests that were answered with 429, as a whole or for some of their operations
 	Bytes      atomic.Int64 // bytes of their bodies as sent
 	RawBytes   atomic.Int64 // bytes of their bodies before compression
 }

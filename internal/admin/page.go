@@ -11,6 +11,7 @@ type page struct {
 	Slot    slotPage    `json:"slot"`
 	Indices []IndexPage `json:"indices"`
 	Alarms  []alarmPage `json:"alarms"`
+	Bulk    bulkPage    `json:"bulk"`
 
 	Problems []string `json:"problems"` // what waits for somebody, and holds nothing back
 }
@@ -51,6 +52,13 @@ func (p *IndexPage) Expect(rowsPerSecond float64) {
 	}
 }
 
+// A bulkPage is how much the search server is given.
+type bulkPage struct {
+	Requests         int   `json:"requests"` // at a time, at the moment
+	RequestBytes     int   `json:"request_bytes"`
+	RejectedRequests int64 `json:"rejected_requests"` // since the start of the process
+}
+
 type alarmPage struct {
 	Reason string    `json:"reason"`
 	Text   string    `json:"text"`
@@ -62,6 +70,7 @@ func (s *Status) page() page {
 		Version: s.Version, Product: s.Product, Failure: s.Failure,
 		Slot:    slotPage{Name: s.Slot, Connected: s.Connected, ConfirmedPosition: s.Confirmed.String()},
 		Indices: []IndexPage{}, Alarms: []alarmPage{}, Problems: []string{},
+		Bulk: bulkPage{Requests: s.Bulk.RequestsAtATime, RequestBytes: s.Bulk.RequestBytes, RejectedRequests: s.Bulk.Rejected},
 	}
 	if lag, known := s.Lag(); known {
 		p.Slot.LagBytes = &lag

@@ -51,7 +51,7 @@ func working() Status {
 		Confirmed: 0x100, WALEnd: 0x180, NewestCommit: time.UnixMilli(1_769_860_800_250),
 		QueueMessages: 3, QueueBytes: 4096, Changes: 500, Batches: 5,
 		Indices: []Index{{Name: "products", Physical: "products-20260131t120000z", State: Live, RowsDone: 42, RowsExpected: -1, DeadLetters: 2}},
-		Bulk: Bulk{Stored: 10, Deleted: 4, Superseded: 3, Refused: 2, Retried: 7, Requests: 6, FailedRequests: 1,
+		Bulk: Bulk{Stored: 10, Deleted: 4, Superseded: 3, Refused: 2, Retried: 7, Requests: 6, FailedRequests: 1, Rejected: 5, RequestsAtATime: 4, RequestBytes: 8 << 20,
 			Bytes: 1000, RawBytes: 9000, Duration: 1500 * time.Millisecond},
 	}
 }
@@ -197,6 +197,7 @@ func TestMetrics(t *testing.T) {
 		`tidemark_bulk_documents_total{result="stored"} 10`, `tidemark_bulk_documents_total{result="deleted"} 4`,
 		`tidemark_bulk_documents_total{result="superseded"} 3`, `tidemark_bulk_documents_total{result="refused"} 2`,
 		"tidemark_bulk_retries_total 7", "tidemark_bulk_requests_total 6", "tidemark_bulk_failed_requests_total 1",
+		"tidemark_bulk_rejected_requests_total 5", "tidemark_bulk_requests_at_a_time 4", "tidemark_bulk_request_max_bytes 8.388608e+06",
 		"tidemark_bulk_sent_bytes_total 1000", "tidemark_bulk_uncompressed_bytes_total 9000", "tidemark_bulk_request_seconds_total 1.5",
 		"go_goroutines ", "process_start_time_seconds ",
 	} {
@@ -248,13 +249,13 @@ func TestStatus(t *testing.T) {
 		`"slot":{"name":"shop","connected":true,"confirmed_position":"0/100","lag_bytes":128,"newest_commit_at":"2026-01-31T12:00:00.25Z"},` +
 		`"indices":[{"index":"products","state":"live","physical":"products-20260131t120000z","dead_letters":2,"rows_done":42},` +
 		`{"index":"orders","state":"backfilling","building":"orders-20260131t120000z","dead_letters":0,"rows_done":5,"rows_expected":50,"rows_per_second":2.5,"remaining_seconds":18}],` +
-		`"alarms":[{"reason":"no answer","text":"start it","since":"2026-01-31T12:01:40Z"}],"problems":[]}` + "\n"
+		`"alarms":[{"reason":"no answer","text":"start it","since":"2026-01-31T12:01:40Z"}],"bulk":{"requests":4,"request_bytes":8388608,"rejected_requests":5},"problems":[]}` + "\n"
 	if status != http.StatusOK || body != want {
 		t.Errorf("%d\n%s\nwant\n%s", status, body, want)
 	}
 
 	src.set(func(s *Status) { *s = Status{Slot: "shop"} })
-	if _, body = get(t, start(t, src)+"/status"); !strings.Contains(body, `"indices":[],"alarms":[],"problems":[]`) || strings.Contains(body, "lag_bytes") {
+	if _, body = get(t, start(t, src)+"/status"); !strings.Contains(body, `"indices":[],"alarms":[],"bulk":{"requests":0,"request_bytes":0,"rejected_requests":0},"problems":[]`) || strings.Contains(body, "lag_bytes") {
 		t.Errorf("before anything is known: %s", body)
 	}
 }

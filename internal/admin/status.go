@@ -76,7 +76,7 @@ type Alarm struct {
 	Since time.Time
 }
 
-// Bulk counts what was written since the start. Every number only grows.
+// Bulk counts what was written since the start, and says how it is. The counts only grow.
 type Bulk struct {
 	Stored, Deleted int64 // documents
 	Superseded      int64 // operations that found a newer version
@@ -84,9 +84,12 @@ type Bulk struct {
 	Retried         int64 // operations sent again
 	Requests        int64
 	FailedRequests  int64         // of these, the ones without a 2xx answer
+	Rejected        int64         // requests that the server had no room for, or not for some of their operations: 429
 	Bytes           int64         // of bodies as sent
 	RawBytes        int64         // of bodies before compression
 	Duration        time.Duration // of all requests together
+
+	RequestsAtATime, RequestBytes int // how many requests go at a time at the moment, and how large one may be
 }
 
 // Lag is how much of the log is not stored yet, in bytes; false while the server's

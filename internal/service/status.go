@@ -46,11 +46,12 @@ func (s *Service) Status() admin.Status {
 	for _, trouble := range stream.Troubles {
 		status.Alarms = append(status.Alarms, admin.Alarm{Key: trouble.What, Text: fmt.Sprintf("failed %d times in a row: %s", trouble.Times, trouble.Err), Since: trouble.Since})
 	}
-	counts := s.bulk.Stats()
+	counts, pace := s.bulk.Stats(), s.bulk.Pace()
 	status.Bulk = admin.Bulk{
 		Stored: counts.Stored.Load(), Deleted: counts.Deleted.Load(), Superseded: counts.Superseded.Load(),
 		Refused: counts.Refused.Load(), Retried: counts.Retried.Load(),
-		Requests: counts.Requests.Load(), FailedRequests: counts.Failed.Load(),
+		Requests: counts.Requests.Load(), FailedRequests: counts.Failed.Load(), Rejected: counts.Rejected.Load(),
+		RequestsAtATime: pace.Requests, RequestBytes: pace.Bytes,
 		Bytes: counts.Bytes.Load(), RawBytes: counts.RawBytes.Load(),
 		Duration: time.Duration(s.bulkTime.Load()),
 	}

@@ -4,9 +4,10 @@ package limit
 
 import "time"
 
-// Requests at a time.
+// Requests at a time at the most. How many there are follows the server: more than a batch can be cut into are
+// never asked for, which is about the default.
 const (
-	DefaultRequests = 4
+	DefaultRequests = 16
 	MaxRequests     = 64
 )
 

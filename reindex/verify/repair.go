@@ -66,7 +66,7 @@ func (v *verifier) remove(ctx context.Context, ops []dbsync.Operation) (refused 
 	if len(ops) == 0 {
 		return refused, nil
 	}
-	bulk, err := search.NewBulk(v.o.Client, search.BulkOptions{Alarm: v.alarm, Logger: v.o.Logger,
+	bulk, err := search.NewBulk(v.o.Client, search.BulkOptions{Beside: v.o.Bulk, Alarm: v.alarm, Logger: v.o.Logger,
 		OnRefused: func(_ context.Context, ops []search.Refused) error {
 			for _, r := range ops {
 				refused[location{r.Operation.ID, r.Operation.Routing}] = r.Err

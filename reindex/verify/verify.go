@@ -44,6 +44,9 @@ type Options struct {
 	// without a row are removed.
 	Repair bool
 
+	// Bulk, if given, is the one whose requests those of Repair are counted among.
+	Bulk *search.Bulk
+
 	// Alarm shows what is tried again; nil: it is only logged.
 	Alarm *retry.Alarm
 
