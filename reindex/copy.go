@@ -27,6 +27,11 @@ func (m *Manager) copyRows(ctx context.Context, rows *indexer.Pager, note func(*
 		return err
 	}
 	defer release()
+	done, err := m.keysInUse.use(ctx, rows.Plan.Source.Table, rows.Key)
+	if err != nil {
+		return err
+	}
+	defer done()
 	limit := indexer.Limiter(rows.Plan.Source.Index.Reindex.MaxRowsPerSecond)
 	advance := func(c *chunk) error {
 		if c == nil {

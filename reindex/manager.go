@@ -34,6 +34,7 @@ type Options struct {
 	Proofs      *control.Proofs
 	Markings    *control.Markings
 	Recoveries  *control.Recoveries
+	FanOuts     *control.FanOuts
 	Documents   []*indexer.Documents // one for each index, in the order of the file
 	Catalog     *indexer.Catalog
 	Schema      string // the control schema
@@ -84,9 +85,11 @@ type Manager struct {
 	indices []*index // in the order of the file
 	byName  map[string]*index
 
-	working *semaphore.Weighted // held by what works on an index, parallel at a time
-	readers readers             // one of each table
-	begun   chan struct{}       // closed when Begin has succeeded
+	working   *semaphore.Weighted // held by what works on an index, parallel at a time
+	readers   readers             // one of each table
+	fanOuts   *fanOuts
+	keysInUse keysInUse     // of each table
+	begun     chan struct{} // closed when Begin has succeeded
 
 	owner   search.Owner // who we are; set by Begin
 	marking sync.Mutex   // held by who compares or renews marks
@@ -114,7 +117,7 @@ func New(o Options) *Manager {
 		o.Progress = verify.NoProgress{}
 	}
 	m := &Manager{o: o, byName: make(map[string]*index), working: semaphore.NewWeighted(parallel), begun: make(chan struct{}),
-		serveWake: newSignal(), lookWake: newSignal(), proofWake: newSignal(),
+		fanOuts: newFanOuts(), serveWake: newSignal(), lookWake: newSignal(), proofWake: newSignal(),
 		recoveryWake: newSignal(), recoveries: newRecoveries()}
 	for _, d := range o.Documents {
 		x := &index{Index: d.Index, documents: d, planned: make(map[string]bool), proof: control.Proof{Index: d.Index.Name}}
