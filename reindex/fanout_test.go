@@ -15,6 +15,7 @@ import (
 	"tidemark/mapping"
 	"tidemark/mapping/catalog"
 	"tidemark/reindex/control"
+	"tidemark/reindex/verify"
 	"tidemark/testenv"
 )
 
@@ -387,4 +388,41 @@ func TestKeysInUse(t *testing.T) {
 	second()
 	(<-other)()
 	use(ctx, table, "a", "b")()
+}
+
+// TestFanOutIsVerifiedLater compares an index while documents are to be stored again: those are looked at
+// when that is done.
+func TestFanOutIsVerifiedLater(t *testing.T) {
+	t.Parallel()
+	f := newFanned(t, 300, "")
+	p := f.start(t, options{fanOut: 100}) // which does nothing of what is asked for
+	p.complete(t)
+	st := f.state(t, "p")
+	f.put(t, http.MethodPut, "/"+st.Live.Physical+"/_doc/7?refresh", `{"id": 7, "c": 1, "name": "before", "owners": []}`)
+	f.db.Exec(t, `UPDATE c SET name = 'uno' WHERE id = 1`)
+	await(t, "it is asked for", func() bool { return len(f.open(t)) == 1 })
+	config := f.config(t)
+	verified := make(chan error, 1)
+	go func() {
+		result, err := verify.Run(t.Context(), config.Indices[0], verify.Options{DB: p.syncer.DB(), Client: p.manager.o.Client, Schema: mapping.DefaultControlSchema, Slot: f.slot,
+			Tables: p.manager.o.Catalog.Tables(), Progress: verify.NoProgress{}, Logger: p.manager.o.Logger, Found: func(verify.Difference) error { return nil }})
+		if err == nil && (result.Rows != 320 || result.Differences() > 0) {
+			err = fmt.Errorf("%+v", result)
+		}
+		verified <- err
+	}()
+	select {
+	case err := <-verified:
+		t.Fatalf("it was compared while documents were to be stored again: %v", err)
+	case <-time.After(2 * time.Second):
+	}
+	serve, end := context.WithCancel(t.Context())
+	served := make(chan error, 1)
+	go func() { served <- p.manager.Serve(serve) }()
+	if err := <-verified; err != nil {
+		t.Error(err)
+	}
+	f.awaitNone(t)
+	end()
+	<-served
 }
