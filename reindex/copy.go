@@ -27,11 +27,6 @@ func (m *Manager) copyRows(ctx context.Context, rows *indexer.Pager, note func(*
 		return err
 	}
 	defer release()
-	done, err := m.keysInUse.use(ctx, rows.Plan.Source.Table, rows.Key)
-	if err != nil {
-		return err
-	}
-	defer done()
 	limit := indexer.Limiter(rows.Plan.Source.Index.Reindex.MaxRowsPerSecond)
 	advance := func(c *chunk) error {
 		if c == nil {
@@ -68,6 +63,11 @@ func (m *Manager) copyRows(ctx context.Context, rows *indexer.Pager, note func(*
 // openWindow reads the next chunk. A table that was altered meanwhile is read as it is now; a
 // row that Postgres can make no document of becomes a dead letter.
 func (m *Manager) openWindow(ctx context.Context, rows *indexer.Pager) (*dbsync.Window, error) {
+	done, err := m.keysInUse.use(ctx, rows.Plan.Source.Table, rows.Key)
+	if err != nil {
+		return nil, err
+	}
+	defer done()
 	sel, loaded, refusing := rows.Next(), false, false
 	for {
 		w, err := m.o.Syncer.OpenWindow(ctx, sel)

@@ -439,7 +439,7 @@ func (m *Manager) storeKeys(ctx context.Context, plan *indexer.RowPlan, keys [][
 	for more := true; more; {
 		rows.MaxRows = min(most, bound)
 		rows.NextRows = min(rows.NextRows, rows.MaxRows)
-		w, err := m.openKeyed(ctx, rows)
+		w, err := m.openWindow(ctx, rows)
 		if err != nil {
 			return 0, err
 		}
@@ -470,16 +470,6 @@ func (m *Manager) storeKeys(ctx context.Context, plan *indexer.RowPlan, keys [][
 func paced(n, bound int, took time.Duration) int {
 	fitting := int(int64(n) * int64(fanOutTime) / max(int64(took), 1))
 	return max(leastFanOutRows, min(fitting, 2*bound, mostFanOutRows))
-}
-
-// openKeyed is openWindow, beside those of a backfill of the same table.
-func (m *Manager) openKeyed(ctx context.Context, rows *indexer.Pager) (*dbsync.Window, error) {
-	done, err := m.keysInUse.use(ctx, rows.Plan.Source.Table, rows.Key)
-	if err != nil {
-		return nil, err
-	}
-	defer done()
-	return m.openWindow(ctx, rows)
 }
 
 // keysInUse says by which key the rows of each table are remembered that change while windows are

@@ -85,11 +85,12 @@ type Manager struct {
 	indices []*index // in the order of the file
 	byName  map[string]*index
 
-	working   *semaphore.Weighted // held by what works on an index, parallel at a time
-	readers   readers             // one of each table
+	working *semaphore.Weighted // held by what works on an index, parallel at a time
+	readers readers             // one of each table
+	begun   chan struct{}       // closed when Begin has succeeded
+
 	fanOuts   *fanOuts
-	keysInUse keysInUse     // of each table
-	begun     chan struct{} // closed when Begin has succeeded
+	keysInUse keysInUse
 
 	owner   search.Owner // who we are; set by Begin
 	marking sync.Mutex   // held by who compares or renews marks
