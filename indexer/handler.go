@@ -73,8 +73,8 @@ type Handler struct {
 	merged    pglogrepl.TupleData // see merge
 }
 
-// HandlerOptions says what a Handler works with. All of it is required but Altered, Missed, Doubted,
-// Announced and Tied.
+// HandlerOptions says what a Handler works with. All of it is required but FanOut, Altered, Missed,
+// Doubted, Announced and Tied; Defer is, where related rows may be in more than FanOut documents.
 type HandlerOptions struct {
 	Syncer    *dbsync.Syncer
 	Documents []*Documents
@@ -82,6 +82,16 @@ type HandlerOptions struct {
 	Client    *search.Client
 	Bulk      *search.Bulk
 	Logger    *slog.Logger
+
+	// FanOut is how many documents of a source the changes of related rows in one batch may concern
+	// so that the batch waits for them; 0: [limit.DefaultFanOut]. It waits for as many as there are such
+	// rows, too, where these are more. Their keys are held at a time.
+	FanOut int
+
+	// Defer is called before documents are left as they are that the changes of a batch concern, since
+	// they are more than FanOut. When it returns nil it is noted for good that they are to be stored
+	// again. nil: such a change is an error.
+	Defer func(ctx context.Context, f *FanOut) error
 
 	// Altered is called when the stream describes a table that is not what it was before.
 	// It must not wait for the stream.

@@ -2,6 +2,7 @@ package indexer
 
 import (
 	"context"
+	"database/sql"
 	"errors"
 	"fmt"
 	"strings"
@@ -24,14 +25,14 @@ func IsRefusedValue(err error) bool {
 
 // refusedKeys returns which of the keys, given as one list of texts for each of some columns, have
 // a text that is no value of its column's type.
-func (h *Handler) refusedKeys(ctx context.Context, t *catalog.Table, columns []string, keys [][][]byte) (refused map[int]bool, err error) {
+func refusedKeys(ctx context.Context, db *sql.DB, t *catalog.Table, columns []string, keys [][][]byte) (refused map[int]bool, err error) {
 	refused = make(map[int]bool)
 	for i, name := range columns {
 		c := t.Column(name)
 		if c == nil {
 			return nil, &dbsync.PermanentError{Err: fmt.Errorf("table %s has no column %s", t.TableName(), catalog.QuoteIdent(name))}
 		}
-		texts, err := h.refusedTexts(ctx, c.Type, keys[i])
+		texts, err := refusedTexts(ctx, db, c.Type, keys[i])
 		if err != nil {
 			return nil, fmt.Errorf("look for values of %s that are none of type %s: %w", catalog.QuoteIdent(name), c.Type.Name, err)
 		}
@@ -45,9 +46,9 @@ func (h *Handler) refusedKeys(ctx context.Context, t *catalog.Table, columns []s
 }
 
 // refusedTexts returns which texts are no values of a type.
-func (h *Handler) refusedTexts(ctx context.Context, typ *catalog.Type, texts [][]byte) (refused map[string]bool, err error) {
+func refusedTexts(ctx context.Context, db *sql.DB, typ *catalog.Type, texts [][]byte) (refused map[string]bool, err error) {
 	query := fmt.Sprintf("SELECT pg_catalog.count(v::%s) FROM pg_catalog.unnest($1::pg_catalog.text[]) AS k(v)", typ.Root().Name)
-	err = dbsync.WithConn(ctx, h.o.Syncer.DB(), func(conn *pgx.Conn) error {
+	err = dbsync.WithConn(ctx, db, func(conn *pgx.Conn) error {
 		refused, err = findRefused(texts, func(some [][]byte) (bool, error) {
 			err := conn.PgConn().ExecParams(ctx, query, [][]byte{value.TextArray(some)}, nil, nil, nil).Read().Err
 			if IsRefusedValue(err) {

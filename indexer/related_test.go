@@ -396,7 +396,7 @@ func TestRelatedGoneMeanwhile(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	reader := &rowReader{handler: s.handler, plan: plan}
+	reader := s.handler.newRowReader(plan, nil)
 	for what, ids := range map[changed][]string{aRelatedRow: {"1", "98"}, itself: {"99"}} {
 		var ops []dbsync.Operation
 		for _, id := range ids {

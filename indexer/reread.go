@@ -22,15 +22,10 @@ const (
 	firstRereadKeys = 64
 	maxRereadKeys   = 2000
 	rereadBytes     = 4 << 20
-
-	// findKeys is how many keys of documents whose related rows changed are held at a time.
-	// Each page searches anew, so a change that concerns more of them costs that again.
-	findKeys = 10_000
 )
 
 // reread reads the rows of one source again and writes their documents: those that changed
-// themselves, and those that related rows which changed are in, page by page in the order
-// of the key. A key that gives no row any more is a deletion; if the row is there under
+// themselves, and those that related rows which changed are in, see rereadRelated. A key that gives no row any more is a deletion; if the row is there under
 // another key, that change is in the stream. A row that is there with another routing leaves
 // the document of the routing that the operation has: it has moved since, which is in the
 // stream as well, or it is another row, which got the key in the same transaction.
@@ -42,7 +37,7 @@ func (h *Handler) reread(ctx context.Context, w *rereads, visible []uint32) erro
 	if err != nil {
 		return err
 	}
-	r := &rowReader{handler: h, plan: plan, visible: visible}
+	r := h.newRowReader(plan, visible)
 	direct := make(map[string]bool, len(w.direct))
 	for i := range w.direct {
 		op := &w.direct[i]
@@ -54,88 +49,7 @@ func (h *Handler) reread(ctx context.Context, w *rereads, visible []uint32) erro
 	if err := r.write(ctx, w.direct, itself); err != nil || len(w.lookups) == 0 {
 		return err
 	}
-	lookups, targets := w.lookupsByPath()
-	for searches := []relatedSearch{{lookups: lookups}}; len(searches) > 0; {
-		last := len(searches) - 1
-		s := searches[last]
-		keys, err := r.find(ctx, s.lookups, s.after)
-		if dbsync.IsRowError(err) {
-			if searches, err = r.narrow(ctx, searches, err); err != nil {
-				return err
-			}
-			continue
-		}
-		if err != nil {
-			return err
-		}
-		if searches[last].failed = (repeated{}); len(keys) == findKeys {
-			searches[last].after = keys[len(keys)-1]
-		} else {
-			searches = searches[:last]
-		}
-		var ops []dbsync.Operation
-		for _, key := range keys {
-			id := r.plan.Plan.IDOf(key)
-			if direct[id] {
-				continue // its document is as new
-			}
-			for _, target := range targets {
-				ops = append(ops, dbsync.Operation{Kind: dbsync.Reread, Index: target.Alias, ID: id, Version: w.latest.Version, Group: w.latest.Group, Base: target.Base, Key: key})
-			}
-		}
-		if err := r.write(ctx, ops, aRelatedRow); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// A relatedSearch is for the keys of documents that rows of related tables are in.
-type relatedSearch struct {
-	lookups []mapping.Lookup
-	after   [][]byte // the last key that was found and dealt with; nil: none was
-	failed  repeated
-}
-
-// narrow takes up that the last one of some searches failed at rows. It is done in halves, each
-// from where it was. Where it is for one row alone, and fails again and again, what documents that
-// row leads to is not known: the index is unproven from then on, and compared with its tables.
-func (r *rowReader) narrow(ctx context.Context, searches []relatedSearch, err error) ([]relatedSearch, error) {
-	last := len(searches) - 1
-	s := &searches[last]
-	if first, second := halves(s.lookups); second != nil {
-		return append(searches[:last], relatedSearch{lookups: second, after: s.after}, relatedSearch{lookups: first, after: s.after}), nil
-	}
-	if enough, ended := s.failed.again(ctx, err); ended != nil || !enough {
-		return searches, ended
-	}
-	if r.handler.o.Doubted == nil {
-		return nil, err
-	}
-	of := "a table that was truncated"
-	if len(s.lookups) > 0 {
-		of = "a row of " + s.lookups[0].Path.Table().String() + " that changed"
-	}
-	if err := r.handler.o.Doubted(ctx, r.plan.Documents, fmt.Sprintf("the documents of %s were not found: %s", of, dbsync.WithoutValues(err))); err != nil {
-		return nil, err
-	}
-	return searches[:last], nil
-}
-
-// halves returns lookups in two parts; second is nil where they are for one row, or for all.
-func halves(lookups []mapping.Lookup) (first, second []mapping.Lookup) {
-	if n := len(lookups); n > 1 {
-		return lookups[:n/2], lookups[n/2:]
-	}
-	if len(lookups) == 0 || len(lookups[0].Keys) == 0 || len(lookups[0].Keys[0]) < 2 {
-		return lookups, nil
-	}
-	a, b := lookups[0], lookups[0]
-	a.Keys, b.Keys = make([][][]byte, len(a.Keys)), make([][][]byte, len(b.Keys))
-	for i, values := range lookups[0].Keys {
-		a.Keys[i], b.Keys[i] = values[:len(values)/2], values[len(values)/2:]
-	}
-	return []mapping.Lookup{a}, []mapping.Lookup{b}
+	return h.rereadRelated(ctx, r, w, direct)
 }
 
 // lookupsByPath puts together what is looked up by one path, each row once however many
@@ -179,9 +93,16 @@ func (w *rereads) lookupsByPath() (lookups []mapping.Lookup, targets []Target) {
 
 // A rowReader reads rows of one source again and writes their documents.
 type rowReader struct {
+	*Finder
 	handler *Handler
-	plan    *RowPlan // for the tables as they were last seen
-	visible []uint32 // the transactions that what is read must show
+}
+
+// newRowReader makes one for a plan. What it reads shows the transactions visible.
+func (h *Handler) newRowReader(plan *RowPlan, visible []uint32) *rowReader {
+	read := func(ctx context.Context, tables []string, f func(*pgconn.PgConn) error) error {
+		return h.o.Syncer.ReadVisible(ctx, visible, tables, f)
+	}
+	return &rowReader{handler: h, Finder: &Finder{Syncer: h.o.Syncer, Catalog: h.o.Catalog, Plan: plan, Read: read}}
 }
 
 // A changed says what has changed that a row is read again for.
@@ -197,74 +118,6 @@ const (
 	aRelatedRow
 )
 
-// find returns the keys of the rows whose documents are concerned by lookups, a page of
-// them after the key after. What it costs does not depend on how many lookups there are, but
-// on how many rows they find.
-func (r *rowReader) find(ctx context.Context, lookups []mapping.Lookup, after [][]byte) (keys [][][]byte, err error) {
-	search := func() error {
-		query, args, err := r.plan.Source.Find(r.handler.o.Catalog.Tables(), lookups, after, findKeys)
-		if err != nil {
-			return &dbsync.PermanentError{Err: err}
-		}
-		keys = nil
-		return r.handler.o.Syncer.ReadVisible(ctx, r.visible, r.plan.Selection.Locks, func(conn *pgconn.PgConn) error {
-			result := conn.ExecParams(ctx, query, args, nil, nil, nil)
-			for result.NextRow() {
-				values := make([][]byte, len(result.Values()))
-				for i, v := range result.Values() {
-					values[i] = slices.Clone(v)
-				}
-				keys = append(keys, values)
-			}
-			_, err := result.Close()
-			return dbsync.AtRows(err)
-		})
-	}
-	for {
-		err := r.withPlan(ctx, IsRefusedStatement, search)
-		if err == nil {
-			return keys, nil
-		}
-		dropped := false
-		if IsRefusedValue(err) {
-			var failed error
-			if dropped, failed = r.dropRefused(ctx, lookups); failed != nil {
-				err = failed
-			}
-		}
-		if !dropped {
-			return nil, fmt.Errorf("find the documents of %s whose related rows changed: %w", r.plan.Source.Name(), err)
-		}
-	}
-}
-
-// dropRefused takes rows out of lookups that have a value which the type of its column does not
-// take: nothing is equal to it. It reports whether there was one.
-func (r *rowReader) dropRefused(ctx context.Context, lookups []mapping.Lookup) (dropped bool, err error) {
-	tables := r.handler.o.Catalog.Tables()
-	for i := range lookups {
-		l := &lookups[i]
-		refused, err := r.handler.refusedKeys(ctx, tables[l.Path.Table()], l.Path.Columns(), l.Keys)
-		if err != nil {
-			return false, err
-		}
-		if len(refused) == 0 {
-			continue
-		}
-		dropped = true
-		kept := make([][][]byte, len(l.Keys))
-		for j, values := range l.Keys {
-			for k, v := range values {
-				if !refused[k] {
-					kept[j] = append(kept[j], v)
-				}
-			}
-		}
-		l.Keys = kept
-	}
-	return dropped, nil
-}
-
 // write reads rows again and writes their documents, in pieces that are bounded in bytes.
 func (r *rowReader) write(ctx context.Context, ops []dbsync.Operation, what changed) error {
 	n := firstRereadKeys
@@ -277,13 +130,13 @@ func (r *rowReader) write(ctx context.Context, ops []dbsync.Operation, what chan
 		}
 		var now current
 		err := r.withPlan(ctx, stale, func() (err error) {
-			now, err = r.read(ctx, r.plan, ops[:n], what)
+			now, err = r.read(ctx, r.Plan, ops[:n], what)
 			return err
 		})
 		if IsRefusedValue(err) && (suspicion.rows == 0 || n == 1) {
 			kept, failed := r.deleteRefused(ctx, ops[:n], what)
 			if failed != nil {
-				return fmt.Errorf("delete documents of %s: %w", r.plan.Table.TableName(), failed)
+				return fmt.Errorf("delete documents of %s: %w", r.Plan.Table.TableName(), failed)
 			}
 			if len(kept) < n {
 				suspicion.Clear()
@@ -303,7 +156,7 @@ func (r *rowReader) write(ctx context.Context, ops []dbsync.Operation, what chan
 			}
 		}
 		if err != nil {
-			return fmt.Errorf("read %d rows of %s again: %w", n, r.plan.Table.TableName(), err)
+			return fmt.Errorf("read %d rows of %s again: %w", n, r.Plan.Table.TableName(), err)
 		}
 		if err := r.handler.o.Bulk.Write(ctx, now.made); err != nil {
 			return err
@@ -322,7 +175,7 @@ func (r *rowReader) write(ctx context.Context, ops []dbsync.Operation, what chan
 // refuse has operations on one row refused because of why, which no document can be made for. Of
 // the row its key and routing are read alone: it may be gone, or routed otherwise, by now.
 func (r *rowReader) refuse(ctx context.Context, ops []dbsync.Operation, what changed, why error) (current, error) {
-	now, err := r.read(ctx, r.plan.Refusing(why), ops, what)
+	now, err := r.read(ctx, r.Plan.Refusing(why), ops, what)
 	if !dbsync.IsRowError(err) {
 		return now, err
 	}
@@ -337,14 +190,14 @@ func (r *rowReader) refuse(ctx context.Context, ops []dbsync.Operation, what cha
 // deleteRefused deletes the documents whose key has a value that the type of its column does not
 // take, as no row has it: the type is another one since. It returns the other operations.
 func (r *rowReader) deleteRefused(ctx context.Context, ops []dbsync.Operation, what changed) (kept []dbsync.Operation, err error) {
-	columns := r.plan.Source.KeyColumns(r.plan.Table)
+	columns := r.Plan.Source.KeyColumns(r.Plan.Table)
 	keys := make([][][]byte, len(columns))
 	for i := range ops {
 		for j, v := range ops[i].Key {
 			keys[j] = append(keys[j], v)
 		}
 	}
-	refused, err := r.handler.refusedKeys(ctx, r.plan.Table, columns, keys)
+	refused, err := refusedKeys(ctx, r.Syncer.DB(), r.Plan.Table, columns, keys)
 	if err != nil {
 		return nil, err
 	}
@@ -358,22 +211,6 @@ func (r *rowReader) deleteRefused(ctx context.Context, ops []dbsync.Operation, w
 		}
 	}
 	return kept, r.handler.o.Bulk.Write(ctx, gone)
-}
-
-// withPlan calls f, which uses the plan. After an error that stale reports, tables may have been
-// altered since the stream described them: they are looked up, and f is called once more, with
-// the plan for what they are now.
-func (r *rowReader) withPlan(ctx context.Context, stale func(error) bool, f func() error) error {
-	err := f()
-	if !stale(err) {
-		return err
-	}
-	plan, err := r.handler.o.Catalog.Reload(ctx, r.handler.o.Syncer.DB(), r.plan)
-	if err != nil {
-		return err
-	}
-	r.plan = plan
-	return f()
 }
 
 // current is what operations have become by the rows as they are now.
@@ -423,7 +260,7 @@ func (r *rowReader) read(ctx context.Context, plan *RowPlan, ops []dbsync.Operat
 		wanted[op.ID] = append(wanted[op.ID], op)
 	}
 	query, args := KeysQuery(plan, keys)
-	err = r.handler.o.Syncer.ReadVisible(ctx, r.visible, plan.Selection.Locks, func(conn *pgconn.PgConn) error {
+	err = r.Read(ctx, plan.Selection.Locks, func(conn *pgconn.PgConn) error {
 		result := conn.ExecParams(ctx, query, args, nil, nil, nil)
 		var failed error
 		bytes := 0

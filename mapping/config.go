@@ -18,6 +18,7 @@ type Config struct {
 	Admin      Admin
 	OnError    OnError
 	OnSlotLost OnSlotLost
+	Indexer    Indexer
 	Verify     Verify
 	Indices    []*Index // in the order of the file; at least one
 
@@ -131,6 +132,13 @@ type Bulk struct {
 	// PoisonAfter is how long a document is tried that the cluster answers with 5xx, or not at all,
 	// while it takes others, before it is a dead letter: 1 s to 24 h; default 10 min. 0: without end.
 	PoisonAfter time.Duration
+}
+
+// Indexer says how changes become documents.
+type Indexer struct {
+	// FanOut is how many documents the changes of related rows may concern so that the stream waits
+	// for them, 1 to 100,000; default 10,000. What concerns more is noted, and worked off beside it.
+	FanOut int
 }
 
 // Admin is the server of the status page, metrics and health.

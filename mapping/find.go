@@ -19,34 +19,22 @@ type Lookup struct {
 
 // Find returns the statement for the keys of the root rows that lookups ask for, each key
 // once, in the order of the key, and its parameters. No lookups at all ask for every row.
-// after is the key that the answer begins after, nil for the first one.
+// after is the key that the answer begins after, nil for the first one. What it costs depends on
+// how many rows lookups ask for, whatever limit is.
 func (s *Source) Find(tables catalog.Tables, lookups []Lookup, after [][]byte, limit int) (query string, args [][]byte, err error) {
 	t := tables[s.Table]
 	key := s.KeyColumns(t)
-	var found []string
-	for _, l := range lookups {
-		part, err := l.find(t, key, tables, len(args)+1)
-		if err != nil {
-			return "", nil, fmt.Errorf("index %s: %w", s.Name(), err)
-		}
-		found = append(found, part)
-		for _, values := range l.Keys {
-			args = append(args, value.TextArray(values))
-		}
+	from, alias, args, err := s.findAll(tables, lookups)
+	if err != nil {
+		return "", nil, err
 	}
-	from, alias, distinct := t.From(), Root, ""
-	if len(found) > 0 {
-		from, alias, distinct = "("+strings.Join(found, " UNION ALL ")+")", "f", "DISTINCT "
+	distinct := "DISTINCT "
+	if len(lookups) == 0 || len(lookups) == 1 && lookups[0].isOfOneRow() {
+		distinct = "" // each row is found once
 	}
-	names := make([]string, len(key))
-	for i, name := range key {
-		names[i] = catalog.ColumnRef(alias, name)
-	}
+	names := columnRefs(alias, key)
 	page := s.PageColumns(t)
-	order := make([]string, len(page))
-	for i, name := range page {
-		order[i] = catalog.ColumnRef(alias, name)
-	}
+	order := columnRefs(alias, page)
 	where := ""
 	if after != nil {
 		where = " WHERE " + t.After(alias, page, len(args)+1)
@@ -56,6 +44,54 @@ func (s *Source) Find(tables catalog.Tables, lookups []Lookup, after [][]byte, l
 	}
 	return fmt.Sprintf("SELECT %s%s FROM %s %s%s ORDER BY %s LIMIT %d",
 		distinct, strings.Join(names, ", "), from, alias, where, strings.Join(order, ", "), limit), args, nil
+}
+
+// isOfOneRow reports whether the lookup is of one row, and leads to root rows without detours.
+func (l *Lookup) isOfOneRow() bool {
+	return len(l.Path.Hops) == 1 && len(l.Keys) > 0 && len(l.Keys[0]) == 1
+}
+
+// FindSome returns the statement for limit keys of the root rows that lookups ask for, whichever are
+// found first, in the order of the key, and its parameters. One that is found by several ways comes
+// several times; in return it costs no more than to find so many. No lookups at all ask for every row.
+func (s *Source) FindSome(tables catalog.Tables, lookups []Lookup, limit int) (query string, args [][]byte, err error) {
+	from, alias, args, err := s.findAll(tables, lookups)
+	if err != nil {
+		return "", nil, err
+	}
+	t := tables[s.Table]
+	key := s.KeyColumns(t)
+	return fmt.Sprintf("SELECT * FROM (SELECT %s FROM %s %s LIMIT %d) s ORDER BY %s",
+		strings.Join(columnRefs(alias, key), ", "), from, alias, limit, strings.Join(columnRefs("s", s.PageColumns(t)), ", ")), args, nil
+}
+
+// findAll returns what has the key columns of the root rows that lookups ask for, and the
+// parameters of that.
+func (s *Source) findAll(tables catalog.Tables, lookups []Lookup) (from, alias string, args [][]byte, err error) {
+	t := tables[s.Table]
+	if len(lookups) == 0 {
+		return t.From(), Root, nil, nil
+	}
+	var found []string
+	for _, l := range lookups {
+		part, err := l.find(t, s.KeyColumns(t), tables, len(args)+1)
+		if err != nil {
+			return "", "", nil, fmt.Errorf("index %s: %w", s.Name(), err)
+		}
+		found = append(found, part)
+		for _, values := range l.Keys {
+			args = append(args, value.TextArray(values))
+		}
+	}
+	return "(" + strings.Join(found, " UNION ALL ") + ")", "f", args, nil
+}
+
+func columnRefs(table string, columns []string) []string {
+	refs := make([]string, len(columns))
+	for i, name := range columns {
+		refs[i] = catalog.ColumnRef(table, name)
+	}
+	return refs
 }
 
 // find returns the statement for the keys that one lookup asks for.

@@ -2,6 +2,7 @@ package mapping
 
 import (
 	"slices"
+	"strings"
 
 	"tidemark/mapping/catalog"
 )
@@ -85,6 +86,26 @@ type Hop struct {
 	On       []Pair            // columns of the table that it comes from, and of the one that it arrives at
 	uses     *Include          // that the table is read for
 	link     bool              // as the table that links two others
+}
+
+// String says which tables the path leads through, and by which columns: shop.reviews(id=product_id)
+// shop.users(author_id=id). Two paths of a source that say the same find the same rows.
+func (p *Path) String() string {
+	var b strings.Builder
+	for i, hop := range p.Hops {
+		if i > 0 {
+			b.WriteByte(' ')
+		}
+		b.WriteString(catalog.QuoteIdent(hop.Table.Schema) + "." + catalog.QuoteIdent(hop.Table.Name))
+		if hop.Children {
+			b.WriteByte('*')
+		}
+		for j, pair := range hop.On {
+			b.WriteString([]string{"(", ","}[min(j, 1)] + catalog.QuoteIdent(pair.Near) + "=" + catalog.QuoteIdent(pair.Far))
+		}
+		b.WriteByte(')')
+	}
+	return b.String()
 }
 
 // Table returns the table that the path arrives at.

@@ -52,6 +52,7 @@ func Parse(name string, text []byte, lookupEnv func(string) (string, bool)) (*Co
 		Admin:      Admin{Listen: DefaultListen},
 		OnError:    OnErrorDeadLetter,
 		OnSlotLost: OnSlotLostStop,
+		Indexer:    Indexer{FanOut: limit.DefaultFanOut},
 		Verify:     Verify{Every: DefaultVerifyEvery, RowsPerSecond: DefaultVerifyRowsPerSecond, OnDifference: OnDifferenceRepair, ReadyWhileUnproven: true},
 	}
 	if root := r.tree(text); root != nil {
@@ -75,6 +76,7 @@ func (r *reader) config(root *yaml.Node, c *Config) {
 		"admin":        func(n *yaml.Node, path string) { r.admin(n, path, &c.Admin) },
 		"on_error":     choice(r, &c.OnError, OnErrorDeadLetter, OnErrorStop),
 		"on_slot_lost": choice(r, &c.OnSlotLost, OnSlotLostStop, OnSlotLostReindex),
+		"indexer":      func(n *yaml.Node, path string) { r.indexer(n, path, &c.Indexer) },
 		"verify":       func(n *yaml.Node, path string) { r.verify(n, path, &c.Verify) },
 		"indices":      func(n *yaml.Node, path string) { r.indices(n, path, c) },
 	})

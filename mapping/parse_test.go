@@ -186,6 +186,7 @@ indices:
 		Admin:      Admin{Listen: "127.0.0.1:9630"},
 		OnError:    OnErrorDeadLetter,
 		OnSlotLost: OnSlotLostStop,
+		Indexer:    Indexer{FanOut: 10_000},
 		Verify:     Verify{Every: 24 * time.Hour, RowsPerSecond: 2000, OnDifference: OnDifferenceRepair, ReadyWhileUnproven: true},
 		Indices: []*Index{
 			indexOf(Index{Name: "a", Settings: settings, Reindex: Reindex{Chunk: 10000}, MaxDocumentBytes: 2 << 20},

@@ -178,6 +178,12 @@ func (r *reader) admin(n *yaml.Node, path string, a *Admin) {
 	})
 }
 
+func (r *reader) indexer(n *yaml.Node, path string, i *Indexer) {
+	r.object(n, path, map[string]keyReader{
+		"fan_out": r.integer(&i.FanOut, 1, limit.MaxFanOut),
+	})
+}
+
 func (r *reader) verify(n *yaml.Node, path string, v *Verify) {
 	r.object(n, path, map[string]keyReader{
 		"every":                r.interval(&v.Every, time.Second, 8760*time.Hour),

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"slices"
 	"strings"
 	"testing"
 
@@ -398,6 +399,54 @@ func TestFind(t *testing.T) {
 		}
 		if got := strings.Join(got, ", "); got != tt.want {
 			t.Errorf("%s: got %s, want %s\n%s", tt.name, got, tt.want, query)
+		}
+		if tt.after != nil || tt.limit < 10 {
+			continue
+		}
+		// Those that are found first are the same, each as often as it is found.
+		if query, args, err = source.FindSome(tables, tt.lookups, 10); err != nil {
+			t.Fatalf("%s: %v", tt.name, err)
+		}
+		some := conn.ExecParams(t.Context(), query, args, nil, nil, nil).Read()
+		if some.Err != nil {
+			t.Fatalf("%s: %v\n%s", tt.name, some.Err, query)
+		}
+		var each []string
+		for _, row := range some.Rows {
+			each = append(each, string(bytes.Join(row, []byte(" "))))
+		}
+		if got := strings.Join(slices.Compact(each), ", "); got != tt.want {
+			t.Errorf("%s: some of them: got %s, want %s\n%s", tt.name, got, tt.want, query)
+		}
+		if query, args, err = source.FindSome(tables, tt.lookups, 1); err != nil {
+			t.Fatalf("%s: %v", tt.name, err)
+		}
+		if one := conn.ExecParams(t.Context(), query, args, nil, nil, nil).Read(); one.Err != nil || len(one.Rows) != min(1, len(each)) {
+			t.Errorf("%s: one of them: got %d rows, %v\n%s", tt.name, len(one.Rows), one.Err, query)
+		}
+	}
+}
+
+// The text of a path stands for it outside of the process: it must not become another one, and those of
+// different ways must differ.
+func TestPathText(t *testing.T) {
+	path := func(hops ...mapping.Hop) string { return (&mapping.Path{Hops: hops}).String() }
+	hop := func(schema, table string, on ...string) mapping.Hop {
+		h := mapping.Hop{Table: catalog.TableName{Schema: schema, Name: table}}
+		for i := 0; i < len(on); i += 2 {
+			h.On = append(h.On, mapping.Pair{Near: on[i], Far: on[i+1]})
+		}
+		return h
+	}
+	children := hop("public", "c", "a", "b")
+	children.Children = true
+	for want, got := range map[string]string{
+		`"public"."c"("c"="id")`:                                    path(hop("public", "c", "c", "id")),
+		`"public"."l"("id"="p","x"="y") "Other"."t"("t a""g"="id")`: path(hop("public", "l", "id", "p", "x", "y"), hop("Other", "t", `t a"g`, "id")),
+		`"public"."c"*("a"="b")`:                                    path(children),
+	} {
+		if got != want {
+			t.Errorf("got %s, want %s", got, want)
 		}
 	}
 }

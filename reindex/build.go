@@ -83,6 +83,7 @@ func (m *Manager) build(ctx context.Context, x *index, st control.State, why, ge
 	}
 	m.o.Logger.Info("made a physical index for a backfill", "index", x.Name, "physical", name, "why", why, "rows", st.Total)
 	if abandoned != "" {
+		m.fanOuts.giveUp(abandoned)
 		if err := m.drop(ctx, x.Name, abandoned); err != nil {
 			return control.State{}, err
 		}

@@ -201,6 +201,11 @@ func (c *copier) note(ctx context.Context, s *span, note func(*chunk) error) err
 // openWindow reads the next chunk. A table that was altered meanwhile is read as it is now; a
 // row that Postgres can make no document of becomes a dead letter.
 func (m *Manager) openWindow(ctx context.Context, rows *indexer.Pager) (*dbsync.Window, error) {
+	done, err := m.keysInUse.use(ctx, rows.Plan.Source.Table, rows.Key)
+	if err != nil {
+		return nil, err
+	}
+	defer done()
 	sel, loaded, refusing := rows.Next(), false, false
 	for {
 		w, err := m.o.Syncer.OpenWindow(ctx, sel)

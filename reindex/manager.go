@@ -35,6 +35,7 @@ type Options struct {
 	Proofs      *control.Proofs
 	Markings    *control.Markings
 	Recoveries  *control.Recoveries
+	FanOuts     *control.FanOuts
 	Documents   []*indexer.Documents // one for each index, in the order of the file
 	Catalog     *indexer.Catalog
 	Schema      string // the control schema
@@ -89,6 +90,9 @@ type Manager struct {
 	places  tablePlaces         // one reader of each
 	begun   chan struct{}       // closed when Begin has succeeded
 
+	fanOuts   *fanOuts
+	keysInUse keysInUse
+
 	owner   search.Owner // who we are; set by Begin
 	marking sync.Mutex   // held by who compares or renews marks
 
@@ -115,7 +119,7 @@ func New(o Options) *Manager {
 		o.Progress = verify.NoProgress{}
 	}
 	m := &Manager{o: o, byName: make(map[string]*index), working: semaphore.NewWeighted(parallel), begun: make(chan struct{}),
-		serveWake: newSignal(), lookWake: newSignal(), proofWake: newSignal(),
+		fanOuts: newFanOuts(), serveWake: newSignal(), lookWake: newSignal(), proofWake: newSignal(),
 		recoveryWake: newSignal(), recoveries: newRecoveries()}
 	for _, d := range o.Documents {
 		x := &index{Index: d.Index, documents: d, planned: make(map[string]bool), proof: control.Proof{Index: d.Index.Name}}

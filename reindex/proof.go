@@ -122,12 +122,13 @@ func (m *Manager) noteProof(x *index, note func() (control.Proof, error)) error 
 	return err
 }
 
-// A walkTrouble is how often walks of an index have failed in a row.
+// A walkTrouble is how often walks of an index, or passes of fan-outs, have failed in a row.
 type walkTrouble struct {
 	failures int
 	pause    interface{ NextBackOff() time.Duration }
 	until    time.Time   // no walk begins before
 	hold     *retry.Hold // of the alarm, from the third failure on
+	last     error
 }
 
 // end says that a walk was possible.

@@ -114,6 +114,7 @@ type options struct {
 	serve      bool                                 // do what is asked for, too
 	partitions time.Duration                        // how often they are looked at
 	verify     mapping.Verify                       // how indices are compared with their tables
+	fanOut     int                                  // how many documents the stream waits for
 	adopt      bool                                 // take over what is somebody else's
 
 	rebuildSetBack bool             // see Options
@@ -167,7 +168,8 @@ func (r *rig) open(t testing.TB, o options) (*process, error) {
 		t.Fatal(err)
 	}
 	known := indexer.NewCatalog(tables, c.Postgres.Publication)
-	p.handler = indexer.NewHandler(indexer.HandlerOptions{Syncer: p.syncer, Documents: p.documents, Catalog: known, Client: client, Bulk: bulk, Logger: log,
+	p.handler = indexer.NewHandler(indexer.HandlerOptions{Syncer: p.syncer, Documents: p.documents, Catalog: known, Client: client, Bulk: bulk, Logger: log, FanOut: o.fanOut,
+		Defer: func(ctx context.Context, f *indexer.FanOut) error { return p.manager.Defer(ctx, f) },
 		Missed: func(ctx context.Context, d *indexer.Documents, why *indexer.UnfitError) error {
 			return p.manager.Missed(ctx, d, why)
 		},
@@ -182,7 +184,7 @@ func (r *rig) open(t testing.TB, o options) (*process, error) {
 	p.manager = New(Options{Syncer: p.syncer, Client: client, Bulk: bulk, DeadLetters: p.dead, Alarm: alarm, States: p.states,
 		Requests: control.NewRequests(p.syncer.DB(), c.Postgres.ControlSchema, c.Postgres.Slot), Keep: p.handler.Add,
 		Markings: control.NewMarkings(p.syncer.DB(), c.Postgres.ControlSchema), RebuildSetBack: o.rebuildSetBack,
-		Proofs: control.NewProofs(p.syncer.DB(), c.Postgres.ControlSchema), Recoveries: control.NewRecoveries(p.syncer.DB(), c.Postgres.ControlSchema), Verify: o.verify,
+		Proofs: control.NewProofs(p.syncer.DB(), c.Postgres.ControlSchema), Recoveries: control.NewRecoveries(p.syncer.DB(), c.Postgres.ControlSchema), FanOuts: control.NewFanOuts(p.syncer.DB(), c.Postgres.ControlSchema, c.Postgres.Slot), Verify: o.verify,
 		Schema: c.Postgres.ControlSchema, Slot: c.Postgres.Slot, Interval: o.partitions, Publication: c.Postgres.Publication,
 		Documents: p.documents, Catalog: known, Logger: log, Rebuild: o.rebuild, Progress: hooks(o)})
 	p.syncer.MessageHandler, p.syncer.Batcher = p.handler, dbsync.OperationsOnly(p.handler)

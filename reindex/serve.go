@@ -46,7 +46,8 @@ const (
 func (m *Manager) Serve(ctx context.Context) error { return m.serve(ctx, untilStopped) }
 
 // ServeUntilIdle does what Serve does, until Run and all that was asked for are done,
-// and every index that was unproven was compared with its tables.
+// every index that was unproven was compared with its tables, and the indices have everything that
+// was committed before that.
 func (m *Manager) ServeUntilIdle(ctx context.Context) error { return m.serve(ctx, untilIdle) }
 
 func (m *Manager) serve(ctx context.Context, end until) error {
@@ -62,6 +63,7 @@ func (m *Manager) serve(ctx context.Context, end until) error {
 	watchers.Go(func() { stop(m.o.Requests.Listen(ctx, m.o.Alarm, m.serveWake.raise)) })
 	watchers.Go(func() { stop(m.watch(ctx)) })
 	watchers.Go(func() { stop(m.walkAll(ctx, end)) })
+	watchers.Go(func() { stop(m.fanOutAll(ctx)) })
 	watchers.Go(func() { stop(m.guard(ctx)) })
 	watchers.Go(func() { stop(m.watchRecoveries(ctx)) })
 	return m.dispatch(ctx, end)
@@ -104,8 +106,14 @@ func (m *Manager) dispatch(ctx context.Context, end until) error {
 				free <- x
 			})
 		}
-		if end == untilIdle && idle {
-			return m.failures()
+		if end != untilIdle || !idle || m.owesFanOuts() {
+			continue
+		}
+		if err := m.o.Syncer.Barrier(ctx); err != nil {
+			return err
+		}
+		if !m.owesFanOuts() { // of what was committed meanwhile
+			return errors.Join(m.failures(), m.stuckFanOuts())
 		}
 	}
 }

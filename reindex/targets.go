@@ -22,7 +22,9 @@ type oldDocuments struct {
 func (m *Manager) enter(x *index, st control.State) error {
 	x.set(st)
 	m.proofWake.raise()
-	return m.route(x, &st)
+	err := m.route(x, &st)
+	m.keepPasses(x, &st)
+	return err
 }
 
 // route says where documents are written to: those of the index in use by the mapping that

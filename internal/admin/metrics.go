@@ -42,6 +42,10 @@ var (
 	foundMetric     = metric("index_differences_found_total", "Documents that were found to differ from their rows.", "index")
 	repairedMetric  = metric("index_differences_repaired_total", "Of these, those that were made anew.", "index")
 
+	fanOutsMetric      = metric("index_fan_outs", "Related rows that changed and whose documents are not all stored again yet.", "index")
+	fanOutSinceMetric  = metric("index_fan_out_since_timestamp_seconds", "When the first of these rows was found to be in too many documents for the stream to wait; absent if there is none.", "index")
+	fanOutStoredMetric = metric("index_fan_out_documents", "Documents that the passes under way have stored again.", "index")
+
 	alarmsMetric = metric("alarms", "Reasons that hold writing back at the moment.")
 	alarmMetric  = metric("alarm_since_timestamp_seconds", "When the reason came up.", "reason")
 
@@ -108,6 +112,11 @@ func (c collector) Collect(to chan<- prometheus.Metric) {
 			gauge(remainingMetric, float64(*left), ix.Name)
 		}
 		gauge(deadLettersMetric, float64(ix.DeadLetters), ix.Name)
+		gauge(fanOutsMetric, float64(ix.FanOut.Related), ix.Name)
+		gauge(fanOutStoredMetric, float64(ix.FanOut.Stored), ix.Name)
+		if !ix.FanOut.Since.IsZero() {
+			gauge(fanOutSinceMetric, seconds(ix.FanOut.Since), ix.Name)
+		}
 		ix.Proof.collect(ix.Name, gauge, counter)
 	}
 	gauge(alarmsMetric, float64(len(s.Alarms)))

@@ -1,6 +1,10 @@
 package admin
 
-import "time"
+import (
+	"time"
+
+	"tidemark/reindex/control"
+)
 
 // A page is what /status answers. docs/reindex.md describes it, and what tidemark status --json
 // prints beside it: what is the same in both has the same key.
@@ -37,7 +41,24 @@ type IndexPage struct {
 	RowsPerSecond    float64 `json:"rows_per_second,omitempty"`
 	RemainingSeconds *int64  `json:"remaining_seconds,omitempty"`
 
-	Proof *ProofPage `json:"proof,omitempty"`
+	Proof  *ProofPage  `json:"proof,omitempty"`
+	FanOut *FanOutPage `json:"fan_out,omitempty"` // absent where nothing is to be stored again
+}
+
+// A FanOutPage is what has to be stored again of an index, since related rows have changed that are
+// in very many documents.
+type FanOutPage struct {
+	RelatedRows     int64     `json:"related_rows"` // whose documents are not all stored
+	Since           time.Time `json:"since"`
+	DocumentsStored int64     `json:"documents_stored"` // by the passes under way
+}
+
+// NewFanOutPage returns what is said of s, nil where there is nothing.
+func NewFanOutPage(s control.FanOutSum) *FanOutPage {
+	if s.Related == 0 {
+		return nil
+	}
+	return &FanOutPage{RelatedRows: s.Related, Since: s.Since.UTC(), DocumentsStored: s.Stored}
 }
 
 // Expect has the backfill under way go on at so many rows a second.
@@ -92,7 +113,7 @@ func (s *Status) page() page {
 }
 
 func (i *Index) page() IndexPage {
-	p := IndexPage{Index: i.Name, State: i.State, Physical: i.Physical, Building: i.Building, DeadLetters: i.DeadLetters, RowsDone: i.RowsDone, Proof: i.Proof.Page()}
+	p := IndexPage{Index: i.Name, State: i.State, Physical: i.Physical, Building: i.Building, DeadLetters: i.DeadLetters, RowsDone: i.RowsDone, Proof: i.Proof.Page(), FanOut: NewFanOutPage(i.FanOut)}
 	if i.RowsExpected >= 0 {
 		p.RowsExpected = &i.RowsExpected
 	}

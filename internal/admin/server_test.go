@@ -171,6 +171,7 @@ func TestMetrics(t *testing.T) {
 		s.Indices = append(s.Indices, Index{Name: "orders", Building: "orders-20260131t120000z", State: Backfilling, RowsDone: 5, RowsExpected: 50, RowsPerSecond: 2.5})
 		s.Indices[0].Proof = Proof{Found: 12, Repaired: 9, Proof: control.Proof{Index: "products", Last: control.Walk{Number: 1, BeganAt: time.Unix(1_769_860_000, 0), FinishedAt: time.Unix(1_769_861_000, 0), Found: 3, Repaired: 3},
 			Walk: control.Walk{Number: 2, BeganAt: time.Unix(1_769_862_000, 0), Rows: 30, Documents: 20, Total: 200}}}
+		s.Indices[0].FanOut = control.FanOutSum{Related: 3, Since: time.Unix(1_769_860_900, 0), Stored: 500}
 		s.Indices[1].Proof = unproven
 		s.Indices[1].Proof.Last = control.Walk{Number: 1, BeganAt: time.Unix(1_769_860_000, 0), FinishedAt: time.Unix(1_769_861_000, 0), Found: 3, Repaired: 1}
 	})
@@ -193,6 +194,8 @@ func TestMetrics(t *testing.T) {
 		`tidemark_index_different_documents{index="products"} 0`, `tidemark_index_different_documents{index="orders"} 2`,
 		`tidemark_index_differences_found_total{index="products"} 12`, `tidemark_index_differences_repaired_total{index="products"} 9`,
 		`tidemark_index_unproven_since_timestamp_seconds{index="orders"} 1.7698609e+09`,
+		`tidemark_index_fan_outs{index="products"} 3`, `tidemark_index_fan_outs{index="orders"} 0`, `tidemark_index_fan_out_documents{index="products"} 500`,
+		`tidemark_index_fan_out_since_timestamp_seconds{index="products"} 1.7698609e+09`,
 		"tidemark_alarms 1", `tidemark_alarm_since_timestamp_seconds{reason="no answer"} 1.7698609e+09`,
 		`tidemark_bulk_documents_total{result="stored"} 10`, `tidemark_bulk_documents_total{result="deleted"} 4`,
 		`tidemark_bulk_documents_total{result="superseded"} 3`, `tidemark_bulk_documents_total{result="refused"} 2`,
@@ -210,7 +213,7 @@ func TestMetrics(t *testing.T) {
 			t.Errorf("%s is shown of an index that has none", name)
 		}
 	}
-	for _, absent := range []string{`proven_timestamp_seconds{index="orders"}`, `unproven_since_timestamp_seconds{index="products"}`, `compared_ratio{index="orders"}`} {
+	for _, absent := range []string{`proven_timestamp_seconds{index="orders"}`, `unproven_since_timestamp_seconds{index="products"}`, `compared_ratio{index="orders"}`, `fan_out_since_timestamp_seconds{index="orders"}`} {
 		if strings.Contains(body, "tidemark_index_"+absent) {
 			t.Errorf("%s is shown", absent)
 		}
@@ -243,11 +246,12 @@ func TestStatus(t *testing.T) {
 	src.set(func(s *Status) {
 		s.Alarms = []Alarm{{Key: "no answer", Text: "start it", Since: time.Unix(1_769_860_900, 0).UTC()}}
 		s.Indices = append(s.Indices, Index{Name: "orders", Building: "orders-20260131t120000z", State: Backfilling, RowsDone: 5, RowsExpected: 50, RowsPerSecond: 2.5})
+		s.Indices[0].FanOut = control.FanOutSum{Related: 3, Since: time.Unix(1_769_860_900, 0), Stored: 500}
 	})
 	status, body := get(t, start(t, src)+"/status")
 	const want = `{"version":"1.2.3","product":"OpenSearch 3.3.2","failure":"",` +
 		`"slot":{"name":"shop","connected":true,"confirmed_position":"0/100","lag_bytes":128,"newest_commit_at":"2026-01-31T12:00:00.25Z"},` +
-		`"indices":[{"index":"products","state":"live","physical":"products-20260131t120000z","dead_letters":2,"rows_done":42},` +
+		`"indices":[{"index":"products","state":"live","physical":"products-20260131t120000z","dead_letters":2,"rows_done":42,"fan_out":{"related_rows":3,"since":"2026-01-31T12:01:40Z","documents_stored":500}},` +
 		`{"index":"orders","state":"backfilling","building":"orders-20260131t120000z","dead_letters":0,"rows_done":5,"rows_expected":50,"rows_per_second":2.5,"remaining_seconds":18}],` +
 		`"alarms":[{"reason":"no answer","text":"start it","since":"2026-01-31T12:01:40Z"}],"bulk":{"requests":4,"request_bytes":8388608,"rejected_requests":5},"problems":[]}` + "\n"
 	if status != http.StatusOK || body != want {

@@ -5,6 +5,8 @@ import (
 	"time"
 
 	"github.com/jackc/pglogrepl"
+
+	"tidemark/reindex/control"
 )
 
 // A Source says what the process is doing. Status is called for each request, by several
@@ -54,6 +56,9 @@ type Index struct {
 	RowsPerSecond float64
 
 	Proof Proof
+
+	// FanOut is what is stored again beside the stream, since related rows have changed.
+	FanOut control.FanOutSum
 }
 
 // A State says what is done with an index.

@@ -227,6 +227,12 @@ func (r *statusReport) readIndices(ctx context.Context, config *mapping.Config, 
 			return err
 		}
 	}
+	var fanOuts []control.FanOutStatus
+	if found.FanOuts {
+		if fanOuts, err = control.NewFanOuts(db, config.Postgres.ControlSchema, config.Postgres.Slot).Open(ctx); err != nil {
+			return err
+		}
+	}
 	var now time.Time // by the clock that wrote the states
 	if err := db.QueryRowContext(ctx, `SELECT pg_catalog.now()`).Scan(&now); err != nil {
 		return fmt.Errorf("read the clock of Postgres: %w", err)
@@ -246,6 +252,7 @@ func (r *statusReport) readIndices(ctx context.Context, config *mapping.Config, 
 			}
 			r.prove(&s, admin.Proof{Proof: proof.Of(st), FilledAt: st.FinishedAt})
 		}
+		s.FanOut = admin.NewFanOutPage(control.SumFanOuts(fanOuts, ix.Name))
 		if s.State == admin.Incomplete {
 			r.Problems = append(r.Problems, fmt.Sprintf("index %s misses changes until another physical index is filled, by tidemark run", ix.Name))
 		}

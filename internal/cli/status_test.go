@@ -47,6 +47,10 @@ products: the mapping or its tables differ from those of the index: the next sta
 	if got := string(r.table()); got != table {
 		t.Errorf("got\n%s\nwant\n%s", got, table)
 	}
+	r.Indices[1].FanOut = &admin.FanOutPage{RelatedRows: 2, Since: time.Date(2026, 11, 27, 2, 13, 0, 0, time.Local), DocumentsStored: 12_000}
+	if got := string(r.table()); !strings.Contains(got, rebuilt+"\nproducts: the documents of 2 related rows are stored again beside the stream since 2026-11-27 02:13:00, 12000 of them so far\n") {
+		t.Errorf("documents that are stored again:\n%s", got)
+	}
 	at := time.Date(2026, 11, 27, 2, 13, 0, 0, time.Local)
 	r.prove(&r.Indices[1], admin.Proof{Proof: control.Proof{Index: "products", Last: control.Walk{Number: 1, BeganAt: at, FinishedAt: at.Add(time.Hour), Rows: 1_000_000, Documents: 1_000_000}}})
 	if first := "products: equal to its tables as of 2026-11-27 02:13 (1,000,000 rows and 1,000,000 documents compared, 0 differences)\n\nslot shop: "; !strings.HasPrefix(string(r.table()), first) || len(r.Problems) > 0 {

@@ -63,6 +63,9 @@ func (r *statusReport) table() []byte {
 			}
 			fmt.Fprintf(&b, "\n%s: backfill of %s%s: %s\n", ix.Index, ix.Building, next, ix.progress())
 		}
+		if f := ix.FanOut; f != nil {
+			fmt.Fprintf(&b, "\n%s: the documents of %d related rows are stored again beside the stream since %s, %d of them so far\n", ix.Index, f.RelatedRows, f.Since.Local().Format(time.DateTime), f.DocumentsStored)
+		}
 		if ix.Mapping == "differs" {
 			fmt.Fprintf(&b, "\n%s: the mapping or its tables differ from those of the index: the next start sees to it, tidemark check says how\n", ix.Index)
 		}

@@ -154,7 +154,8 @@ func (s *Service) open(ctx context.Context) (err error) {
 	s.catalog = indexer.NewCatalog(s.found.Tables, c.Postgres.Publication)
 	s.handler = indexer.NewHandler(indexer.HandlerOptions{
 		Syncer: s.syncer, Documents: documents, Catalog: s.catalog, Client: client, Bulk: s.bulk, Logger: log,
-		Altered: s.altered,
+		Altered: s.altered, FanOut: c.Indexer.FanOut,
+		Defer: func(ctx context.Context, f *indexer.FanOut) error { return s.manager.Defer(ctx, f) },
 		Missed: func(ctx context.Context, d *indexer.Documents, why *indexer.UnfitError) error {
 			return s.manager.Missed(ctx, d, why)
 		},
@@ -168,7 +169,7 @@ func (s *Service) open(ctx context.Context) (err error) {
 		},
 	})
 	s.manager = reindex.New(reindex.Options{
-		Syncer: s.syncer, Client: client, Bulk: s.bulk, DeadLetters: s.dead, Alarm: s.alarm, States: states, Requests: requests, Proofs: control.NewProofs(s.syncer.DB(), c.Postgres.ControlSchema), Recoveries: control.NewRecoveries(s.syncer.DB(), c.Postgres.ControlSchema), Verify: c.Verify, Keep: s.handler.Add,
+		Syncer: s.syncer, Client: client, Bulk: s.bulk, DeadLetters: s.dead, Alarm: s.alarm, States: states, Requests: requests, Proofs: control.NewProofs(s.syncer.DB(), c.Postgres.ControlSchema), Recoveries: control.NewRecoveries(s.syncer.DB(), c.Postgres.ControlSchema), FanOuts: control.NewFanOuts(s.syncer.DB(), c.Postgres.ControlSchema, c.Postgres.Slot), Verify: c.Verify, Keep: s.handler.Add,
 		Schema: c.Postgres.ControlSchema, Slot: c.Postgres.Slot, Publication: c.Postgres.Publication, Columns: c.Postgres.PublishColumns, Changed: s.recheck,
 		Documents: documents, Catalog: s.catalog, Logger: log,
 		Rebuild: func(name string) bool {
@@ -253,10 +254,8 @@ func (s *Service) run(ctx context.Context) error {
 			serve = s.manager.ServeUntilIdle
 		}
 		err := serve(run)
-		if err == nil { // Once is fulfilled, but for what was committed meanwhile
-			if err = s.syncer.Barrier(run); err == nil {
-				err = errDone
-			}
+		if err == nil { // Once is fulfilled
+			err = errDone
 		}
 		end(err)
 	})

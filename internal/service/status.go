@@ -68,7 +68,7 @@ func (s *Service) indexStatus(name string) admin.Index {
 	if st.Building.Physical != "" {
 		status.RowsPerSecond = s.o.Display.RowsPerSecond(name)
 	}
-	status.Physical = st.Live.Physical
+	status.Physical, status.FanOut = st.Live.Physical, s.manager.FanOut(name)
 	if st.Live.Physical != "" {
 		proof := s.manager.Proof(name)
 		status.Proof = admin.Proof{Proof: proof.Proof, FilledAt: st.FinishedAt, Found: proof.Found, Repaired: proof.Repaired}

@@ -1,4 +1,4 @@
-// Package limit has the bounds of bulk requests and documents: the YAML is held against them when it is read,
+// Package limit has the bounds of bulk requests, documents and fan-outs: the YAML is held against them when it is read,
 // and a client when it is made. What the one accepts the other must not refuse.
 package limit
 
@@ -44,4 +44,11 @@ const (
 	DefaultPoisonAfter = 10 * time.Minute
 	MinPoisonAfter     = time.Second
 	MaxPoisonAfter     = 24 * time.Hour
+)
+
+// Documents that the changes of related rows in a batch may concern so that the batch waits for them.
+// Their keys are held at a time.
+const (
+	DefaultFanOut = 10_000
+	MaxFanOut     = 100_000
 )

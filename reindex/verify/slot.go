@@ -31,6 +31,8 @@ type Slot struct {
 	db         *sql.DB
 	name       string
 	requests   *control.Requests
+	fanOuts    *control.FanOuts
+	physical   string // whose documents are looked at; "": none are
 	watermarks string // the table, quoted, with the schema
 	marker     string // our row in it
 	marked     bool   // it may be there
@@ -42,7 +44,7 @@ type Slot struct {
 
 // OpenSlot returns the slot of this name, whose instance has its tables in the control schema.
 func OpenSlot(ctx context.Context, db *sql.DB, schema, name string) (*Slot, error) {
-	s := &Slot{db: db, name: name, requests: control.NewRequests(db, schema, name), marker: "verify " + name,
+	s := &Slot{db: db, name: name, requests: control.NewRequests(db, schema, name), fanOuts: control.NewFanOuts(db, schema, name), marker: "verify " + name,
 		watermarks: catalog.QuoteIdent(schema) + "." + catalog.QuoteIdent(dbsync.DEFAULT_DBSYNC_WM_TABLENAME)}
 	var standbys string
 	if err := db.QueryRowContext(ctx, `SELECT pg_catalog.current_setting('synchronous_standby_names')`).Scan(&standbys); err != nil {
@@ -105,8 +107,47 @@ func (s *Slot) awaitNow(ctx context.Context) error {
 	return s.await(ctx, end)
 }
 
-// await waits until everything up to a position is stored.
+// await waits until everything up to a position is stored, also the documents that changes of
+// related rows concern and that the stream does not wait for.
 func (s *Slot) await(ctx context.Context, end pglogrepl.LSN) error {
+	if err := s.awaitPosition(ctx, end); err != nil || s.physical == "" {
+		return err
+	}
+	// What these changes concern is noted before the slot moves past them.
+	newest, err := s.fanOuts.Newest(ctx, s.physical)
+	if err != nil || newest == 0 {
+		return err
+	}
+	var last string
+	moved, active := time.Now(), time.Now()
+	return retry.Poll(ctx, func() (bool, error) {
+		left, progress, err := s.fanOuts.Left(ctx, s.physical, newest)
+		if err != nil || left == 0 {
+			return true, err
+		}
+		_, isActive, err := s.position(ctx)
+		if err != nil {
+			return true, err
+		}
+		now := time.Now()
+		if progress != last {
+			last, moved = progress, now
+		}
+		if isActive {
+			active = now
+		}
+		switch {
+		case now.Sub(active) > idlePatience:
+			return false, fmt.Errorf("nobody follows slot %s any more", s.name)
+		case now.Sub(moved) > slotPatience:
+			return false, fmt.Errorf("the documents of %d related rows that changed are not stored again since %s; hint: see in the log of the instance that follows slot %s what it waits for", left, slotPatience, s.name)
+		}
+		return false, nil
+	})
+}
+
+// awaitPosition waits until the slot stands at a position.
+func (s *Slot) awaitPosition(ctx context.Context, end pglogrepl.LSN) error {
 	if _, err := s.mark(ctx); err != nil {
 		return err
 	}

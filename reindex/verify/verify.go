@@ -227,8 +227,11 @@ func newVerifier(ctx context.Context, ix *mapping.Index, o Options) (*verifier, 
 		v.at = w.At
 		v.setNoted()
 	}
-	v.slot, err = OpenSlot(ctx, o.DB, o.Schema, o.Slot)
-	return v, err
+	if v.slot, err = OpenSlot(ctx, o.DB, o.Schema, o.Slot); err != nil {
+		return nil, err
+	}
+	v.slot.physical = v.physical
+	return v, nil
 }
 
 // storedFormOf returns what of documents of ix can be read again. Elasticsearch gives vectors

@@ -97,12 +97,12 @@ func (s *stage) atRest(ctx context.Context, end string) (physical []string, err 
 	for _, ix := range indices {
 		names = append(names, ix.name)
 	}
-	var complete, open int
+	var complete, open, deferred int
 	var unproven string
 	err = s.query(ctx, `SELECT (SELECT count(*) FROM dbsync_ctrl.indices WHERE name = ANY($1) AND live <> '' AND building = ''),
-		(SELECT count(*) FROM dbsync_ctrl.requests WHERE phase IN ('waiting', 'running')),
+		(SELECT count(*) FROM dbsync_ctrl.requests WHERE phase IN ('waiting', 'running')), (SELECT count(*) FROM dbsync_ctrl.fan_outs),
 		coalesce((SELECT string_agg(p.index_name || ': ' || p.unproven_why, ', ') FROM dbsync_ctrl.proofs p JOIN dbsync_ctrl.indices i ON i.name = p.index_name
-			WHERE p.unproven_since IS NOT NULL AND (p.physical = i.live OR p.unproven_noted >= i.started_at)), '')`, []any{names}, &complete, &open, &unproven)
+			WHERE p.unproven_since IS NOT NULL AND (p.physical = i.live OR p.unproven_noted >= i.started_at)), '')`, []any{names}, &complete, &open, &deferred, &unproven)
 	switch {
 	case err != nil:
 		return nil, err
@@ -110,6 +110,8 @@ func (s *stage) atRest(ctx context.Context, end string) (physical []string, err 
 		return nil, fmt.Errorf("%d of %d indices are complete", complete, len(indices))
 	case open > 0:
 		return nil, fmt.Errorf("%d requests are not done", open)
+	case deferred > 0:
+		return nil, fmt.Errorf("the documents of %d related rows are to be stored again", deferred)
 	}
 	all, err := s.search.Indices(ctx, "*")
 	if err != nil {
