@@ -95,6 +95,7 @@ func TestPaceFindsTheBest(t *testing.T) {
 		{"two cores", twoCores, .1, 300, .97},
 		{"two cores, much noise", twoCores, .3, 300, .93},
 		{"two cores, for long", twoCores, .1, 5000, .98},
+		{"two cores, much noise, for long", twoCores, .3, 5000, .95},
 		{"one core", oneCore, .1, 1000, .95},
 		{"many slow nodes", slowNodes, .1, 1000, .95},
 	} {
@@ -143,7 +144,7 @@ func TestPaceAsksForNoMore(t *testing.T) {
 
 // Where the server becomes another one in the middle, no fixed number is as good.
 func TestPaceFollowsAChange(t *testing.T) {
-	const runs, batches = 50, 200
+	const runs, batches = 50, 400
 	time := func(p *pace, m model) float64 {
 		for i := range 3 * batches {
 			m.speed = twoCores
@@ -227,6 +228,28 @@ func TestPaceOfSmallerBatches(t *testing.T) {
 		if n := p.requests.now; n < test.least || n > test.most {
 			t.Errorf("batches worth %d: %d at a time, want %d to %d", test.worth, n, test.least, test.most)
 		}
+	}
+}
+
+// Batches that are written beside each other, or of which something was sent twice, do not say how
+// fast the server is.
+func TestPaceMeasuresWhatIsAlone(t *testing.T) {
+	p := newPace(16, defaultBytes)
+	for range 100 {
+		first := p.begin(16)
+		second := p.begin(16)
+		p.end(first, modelBatch, time.Second, true)
+		third := p.begin(16)
+		p.end(second, modelBatch, time.Second, true)
+		p.end(third, modelBatch, time.Second, true)
+		p.end(p.begin(16), modelBatch, time.Second, false)
+	}
+	if p.trial != newTrial() {
+		t.Errorf("%+v", p.trial)
+	}
+	p.end(p.begin(16), modelBatch, time.Second, true)
+	if p.trial == newTrial() {
+		t.Error("a batch that was alone said nothing")
 	}
 }
 

@@ -41,7 +41,7 @@ const (
 
 	usually = 16   // batches over which the usual rate is a mean
 	oddFrom = 0.25 // log: the server is a quarter faster or slower
-	oddFor  = 4    // batches in a row, and it is not by chance
+	oddFor  = 6    // batches in a row, and it is not by chance
 )
 
 func newTrial() trial { return trial{wait: firstTrial, spread: firstSpread} }
