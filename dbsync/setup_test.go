@@ -308,6 +308,7 @@ func TestRights(t *testing.T) {
 	db.Exec(t, sql, "GRANT SELECT ON t TO "+role)
 	s.open(t)
 	s.run(t)
+	defer s.Stop() // before the role is taken away
 	s.stored(t, s.window(t, s.selectT(t, "SELECT * FROM t")))
 	s.check(t, "t")
 }
@@ -329,6 +330,7 @@ func TestRowSecurity(t *testing.T) {
 	s := &syncer{db: db, slot: admin.slot, store: newStore(), opts: append(options(t, db, "t"), dbsync.WithPGConnStr(u.String()))}
 	s.open(t)
 	s.run(t)
+	defer s.Stop() // before the role is taken away
 	if _, err := s.OpenWindow(t.Context(), s.selectT(t, "SELECT * FROM t")); err == nil || !strings.Contains(err.Error(), "row-level security") {
 		t.Errorf("got %v", err)
 	}
