@@ -37,6 +37,7 @@ type openBatch struct {
 	free    bool          // nothing is to be stored
 	atEnd   bool          // the server has sent all that it has
 	age     time.Duration // since it was begun
+	most    time.Duration // that it is left open while the server has more to send: batchPatience
 }
 
 // wait returns after which time the batch is to be written if nothing else happens: 0 is at once.
@@ -47,7 +48,7 @@ func (b openBatch) wait() time.Duration {
 	case b.full || b.free || b.atEnd:
 		return 0
 	default:
-		return max(0, batchPatience-b.age)
+		return max(0, b.most-b.age)
 	}
 }
 

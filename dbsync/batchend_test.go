@@ -21,6 +21,7 @@ func TestOpenBatch(t *testing.T) {
 		{"more is coming still", openBatch{begun: true, age: batchPatience / 5}, batchPatience * 4 / 5},
 		{"more is coming for long", openBatch{begun: true, age: 2 * batchPatience}, 0},
 	} {
+		test.b.most = batchPatience
 		if got := test.b.wait(); got != test.want {
 			t.Errorf("%s: %s, want %s", test.name, got, test.want)
 		}

@@ -10,9 +10,11 @@ import (
 )
 
 const (
-	BatchPatience = batchPatience
-	ReceiveGap    = receiveGap
+	ReceiveGap = receiveGap
 )
+
+// SetPatience sets how long a batch is left open while the server has more to send.
+func (s *Syncer) SetPatience(d time.Duration) { s.patience = d }
 
 // SetTrackerLimit bounds the keys that are remembered.
 func (s *Syncer) SetTrackerLimit(keys int) {

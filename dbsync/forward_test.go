@@ -494,23 +494,51 @@ func batchTimes(t *testing.T, s *syncer) (stop func() (batches int, took time.Du
 	}
 }
 
-// Small transactions that wait in the log share batches, which are full, or have waited to be.
+// Small transactions that wait in the log share batches, all of which are full, but for the last.
 func TestBatchesFill(t *testing.T) {
 	t.Parallel()
 	s := newSyncer(t, newDatabase(t, table(0)), "t")
 	const transactions = 5000
 	s.db.Exec(t, fmt.Sprintf("CREATE PROCEDURE fill() LANGUAGE plpgsql AS $$ BEGIN FOR i IN 1..%d LOOP INSERT INTO t VALUES (i, 'a'); COMMIT; END LOOP; END $$", transactions), "CALL fill()")
 	s.MaxMessagesToRead = 3000
+	s.SetPatience(time.Hour)
 	stop := batchTimes(t, s)
 	s.run(t)
-	batches, took := stop()
-	// Begin, insert and commit of each; the last batch need not be full.
-	full := 3*transactions/s.MaxMessagesToRead + 1
+	batches, _ := stop()
 	if got := s.Status(); got.Changes != transactions || got.Batches != int64(batches) {
 		t.Errorf("the status says %d changes in %d batches, there were %d and %d", got.Changes, got.Batches, transactions, batches)
 	}
-	if most := full + int(took/dbsync.BatchPatience); batches > most {
-		t.Errorf("%d batches within %s, want at most %d", batches, took, most)
+	// Begin, insert and commit of each.
+	if want := 3*transactions/s.MaxMessagesToRead + 1; batches > want {
+		t.Errorf("%d batches, want %d", batches, want)
+	}
+}
+
+// A change that comes alone is written when the server says that this was all, and waits for nothing
+// else.
+func TestLoneChange(t *testing.T) {
+	t.Parallel()
+	s := newSyncer(t, newDatabase(t, table(1)), "t")
+	s.SetPatience(time.Hour)
+	s.run(t)
+	for i := range 5 {
+		s.db.Exec(t, fmt.Sprintf("UPDATE t SET v = 'lone %d'", i))
+		await(t, "the change", func() bool { return s.store.value("1") == fmt.Sprintf("lone %d", i) })
+	}
+}
+
+// What the server sends without end is written meanwhile.
+func TestPatience(t *testing.T) {
+	t.Parallel()
+	s := newSyncer(t, newDatabase(t, table(1)+"; CREATE TABLE other (n int)"), "t")
+	const batch = 1_000_000
+	s.MaxMessagesToRead = batch
+	s.SetPatience(0)
+	stop := batchTimes(t, s)
+	s.db.Exec(t, "CREATE PROCEDURE fill() LANGUAGE plpgsql AS $$ BEGIN FOR i IN 1..5000 LOOP UPDATE t SET v = i; COMMIT; END LOOP; END $$", "CALL fill()")
+	s.run(t)
+	if batches, _ := stop(); batches < 2 {
+		t.Errorf("%d batches, want each read of the stream written", batches)
 	}
 }
 

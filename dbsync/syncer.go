@@ -86,6 +86,7 @@ type Syncer struct {
 	eventTriggers                         bool          // see WithEventTriggers
 	maxRow                                int           // see WithMaxRowBytes; 0: as large as Postgres makes them
 	slotTimeout                           time.Duration // 0: none
+	patience                              time.Duration // see batchPatience
 	onSlot                                func(context.Context) error
 
 	// Written by setup and by connect, which do not run at the same time.
@@ -190,6 +191,7 @@ func openSyncer(opts []SyncerOpt) (*Syncer, error) {
 		MaxDelayBetweenEmptyPeeks: 60 * time.Second,
 		MaxMessagesToRead:         8192,
 
+		patience:  batchPatience,
 		log:       slog.New(slog.DiscardHandler),
 		relations: newRelations(),
 		tracker:   newTracker(),
@@ -495,7 +497,7 @@ func (s *Syncer) gather(run context.Context, q *queue, w *writer, cursor uint64,
 		if run.Err() != nil {
 			ended, stopped = context.Cause(run), nil
 		}
-		b := openBatch{begun: len(g.msgs) > 0, writing: w.writing(), full: g.full || t.cut || ended != nil, free: len(s.building.ops) == 0, atEnd: g.atEnd}
+		b := openBatch{begun: len(g.msgs) > 0, writing: w.writing(), full: g.full || t.cut || ended != nil, free: len(s.building.ops) == 0, atEnd: g.atEnd, most: s.patience}
 		switch {
 		case !b.begun && ended != nil:
 			return t, ended
