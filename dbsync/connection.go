@@ -210,7 +210,7 @@ func (s *Syncer) queue() *queue {
 
 func (s *Syncer) newQueue(position pglogrepl.LSN) *queue {
 	most := s.batchBounds()
-	return newQueue(bounds{queueBatches * most.messages, (queueBatches - 1) * most.bytes}, position)
+	return newQueue(bounds{queueBatches * most.messages, most.bytes + readAhead}, position)
 }
 
 // batchBounds are those of the messages of one batch, beyond which it has no more than the rest of

@@ -23,7 +23,7 @@ const (
 //
 // It is the way to the raw stream, for use without Run: while the Syncer runs it returns
 // an error. What can be peeked at is bounded by three times MaxMessagesToRead messages and
-// 8 MiB.
+// 6 MiB.
 func (s *Syncer) GetMessages(numMessages int, consume bool, out []PGMSG) (msgs []PGMSG, err error) {
 	return s.getMessages(context.Background(), numMessages, consume, out)
 }

@@ -140,8 +140,11 @@ const (
 	// batchBytes is how many bytes of messages a batch has before nothing more joins it.
 	batchBytes = 4 << 20
 	// queueBatches is how many batches of messages may be received and not forwarded: one
-	// being written, one translated, one being received. What is written has given back its bytes.
+	// being written, one translated, one being received.
 	queueBatches = 3
+	// readAhead is how many bytes of messages may be received beside those of the batch that is being
+	// translated. What is written has given back its bytes.
+	readAhead = 2 << 20
 	// setupTimeout bounds what NewSyncer waits for, but for the making of the slot.
 	setupTimeout = 30 * time.Second
 	// stopGrace is how long the batch under way may take after the end was asked for.
