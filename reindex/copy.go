@@ -87,8 +87,11 @@ func readersOf(o *mapping.Reindex) int {
 	}
 	// Two, even where there is one core: the reading waits for Postgres, for watermarks, and for what
 	// was read before to be written.
-	return min(max(runtime.GOMAXPROCS(0), 2), 4)
+	return min(max(cores, 2), 4)
 }
+
+// cores are those that this process may use: when it has little to do it runs on one.
+var cores = runtime.GOMAXPROCS(0)
 
 // A copier has the rows of one table read and written.
 type copier struct {
