@@ -394,6 +394,7 @@ func TestPublicationIsPutRight(t *testing.T) {
 				s.open(t)
 				if when == "running" {
 					s.run(t)
+					await(t, "it has the slot", func() bool { return s.Status().Connected }) // the inspection looks for that
 				}
 				before := members(t, db, "dbsync_mypub")
 				if changed, err := s.Publish(t.Context(), everything...); err != nil || changed {
