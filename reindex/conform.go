@@ -65,6 +65,12 @@ func (m *Manager) conformOnce(ctx context.Context, x *index, strayed bool) error
 			return err
 		}
 		m.release(x)
+		// The index was held until here, and documents were written nowhere. Rows that changed before
+		// are read after this.
+		st := x.state()
+		if err := m.route(x, &st); err != nil {
+			return err
+		}
 		return m.backfill(ctx, x)
 	}
 	if m.release(x) && need.Compare == "" {

@@ -98,6 +98,27 @@ func TestMissedIsNoted(t *testing.T) {
 	r.check(t, "t")
 }
 
+// What changes while an index that was held is built anew goes to the new one, also where its rows
+// have been read already.
+func TestHeldIndexIsFollowedWhileBuilt(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, `PREFIXt: {table: t, `+slow+`}`, tableT, rowsT(100))
+	p := r.start(t, options{serve: true, partitions: never})
+	p.complete(t)
+	_, before := r.physical(t, "t")
+	r.db.Exec(t, `ALTER TABLE t RENAME TO z`, `UPDATE z SET v = 'away' WHERE id = 7`)
+	await(t, "that changes are missed is noted", func() bool { return r.state(t, "t").Incomplete() })
+	r.db.Exec(t, `ALTER TABLE z RENAME TO t`, `UPDATE t SET v = 'back' WHERE id = 8`)
+	r.building(t, "t")
+	r.db.Exec(t, `UPDATE t SET v = 'meanwhile' WHERE id = 1`, `DELETE FROM t WHERE id = 2`, `INSERT INTO t VALUES (0, 'new')`)
+	await(t, "the new index is in use", func() bool {
+		_, now := r.physical(t, "t")
+		return now != before && r.state(t, "t").Building.Physical == ""
+	})
+	p.settle(t)
+	r.check(t, "t")
+}
+
 // A rebuild because changes are missing cannot be gone back from: the index in use is not what it
 // should be, also for the process that comes when the rebuild was given up in between.
 func TestStaleIndexIsNotGoneBackTo(t *testing.T) {
