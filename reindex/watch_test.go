@@ -103,7 +103,7 @@ func TestMissedIsNoted(t *testing.T) {
 func TestHeldIndexIsFollowedWhileBuilt(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, `PREFIXt: {table: t, `+slow+`}`, tableT, rowsT(100))
-	p := r.start(t, options{serve: true, partitions: never})
+	p := r.start(t, options{serve: true})
 	p.complete(t)
 	_, before := r.physical(t, "t")
 	r.db.Exec(t, `ALTER TABLE t RENAME TO z`, `UPDATE z SET v = 'away' WHERE id = 7`)
