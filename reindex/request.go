@@ -15,7 +15,7 @@ import (
 func (m *Manager) openRequests(ctx context.Context) (map[*index][]*control.Request, error) {
 	var all []*control.Request
 	err := m.retry(ctx, "look for requests", func(ctx context.Context) (err error) {
-		all, err = m.o.Requests.Open(ctx)
+		all, err = m.o.Control.Requests().Open(ctx)
 		return err
 	})
 	if err != nil {
@@ -65,7 +65,7 @@ func (m *Manager) cancelRebuild(ctx context.Context, x *index, q *control.Reques
 // beginRequest notes that a request is being worked on, and reports whether it is still open.
 func (m *Manager) beginRequest(ctx context.Context, q *control.Request) (open bool, err error) {
 	err = m.retry(ctx, fmt.Sprintf("begin request %d", q.ID), func(ctx context.Context) (err error) {
-		open, err = m.o.Requests.Begin(ctx, q.ID)
+		open, err = m.o.Control.Requests().Begin(ctx, q.ID)
 		return err
 	})
 	return open, err
@@ -82,13 +82,13 @@ func (m *Manager) endRequest(ctx context.Context, q *control.Request, outcome er
 		m.o.Logger.Error("a request failed", "request", q.ID, "kind", q.Kind, "index", q.Index, "error", outcome)
 	}
 	return m.retry(ctx, fmt.Sprintf("note the end of request %d", q.ID), func(ctx context.Context) error {
-		return m.o.Requests.End(ctx, q.ID, phase, message)
+		return m.o.Control.Requests().End(ctx, q.ID, phase, message)
 	})
 }
 
 // ask makes a request of this instance's own, and waits until its worker has done it.
 func (m *Manager) ask(ctx context.Context, q *control.Request) error {
-	id, err := m.o.Requests.Add(ctx, q)
+	id, err := m.o.Control.Requests().Add(ctx, q)
 	if err != nil {
 		return err
 	}
@@ -101,5 +101,5 @@ func (m *Manager) ask(ctx context.Context, q *control.Request) error {
 
 // awaitRequest waits until a request has ended. It is this instance that does it.
 func (m *Manager) awaitRequest(ctx context.Context, id int64) (*control.Request, error) {
-	return m.o.Requests.Await(ctx, id, func(*control.Request) error { return nil })
+	return m.o.Control.Requests().Await(ctx, id, func(*control.Request) error { return nil })
 }

@@ -22,7 +22,7 @@ import (
 // requests are those of the rig's slot.
 func (r *rig) requests(t testing.TB) *control.Requests {
 	t.Helper()
-	return control.NewRequests(r.db.DB, mapping.DefaultControlSchema, r.db.Unique("slot"))
+	return r.schema().Requests()
 }
 
 // ask makes a request and returns its number.
@@ -62,7 +62,7 @@ func TestRequestsOfOtherSlots(t *testing.T) {
 	t.Parallel()
 	db := testenv.NewDatabase(t)
 	db.Exec(t, `CREATE SCHEMA dbsync_ctrl`)
-	mine, other := control.NewRequests(db.DB, mapping.DefaultControlSchema, "mine"), control.NewRequests(db.DB, mapping.DefaultControlSchema, "other")
+	mine, other := control.Open(db.DB, mapping.DefaultControlSchema, "mine").Requests(), control.Open(db.DB, mapping.DefaultControlSchema, "other").Requests()
 	ctx := t.Context()
 	if err := control.Migrate(ctx, db.DB, mapping.DefaultControlSchema, slog.New(slog.DiscardHandler)); err != nil {
 		t.Fatal(err)

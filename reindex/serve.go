@@ -60,7 +60,7 @@ func (m *Manager) serve(ctx context.Context, end until) error {
 	var watchers conc.WaitGroup
 	defer watchers.Wait()
 	defer stop(nil)
-	watchers.Go(func() { stop(m.o.Requests.Listen(ctx, m.o.Alarm, m.serveWake.raise)) })
+	watchers.Go(func() { stop(m.o.Control.Requests().Listen(ctx, m.o.Alarm, m.serveWake.raise)) })
 	watchers.Go(func() { stop(m.watch(ctx)) })
 	watchers.Go(func() { stop(m.walkAll(ctx, end)) })
 	watchers.Go(func() { stop(m.fanOutAll(ctx)) })
