@@ -125,7 +125,7 @@ func (s *sharedServer[S]) close() error {
 var (
 	sharedPostgres sharedServer[*Postgres]
 	sharedSearch   = map[Engine]*sharedServer[*SearchServer]{
-		OpenSearch3: {}, Elasticsearch8: {}, Elasticsearch7: {},
+		OpenSearch3: {}, OpenSearch2: {}, OpenSearch1: {}, Elasticsearch9: {}, Elasticsearch8: {}, Elasticsearch7: {},
 	}
 )
 
