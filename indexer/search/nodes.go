@@ -73,8 +73,8 @@ func (n *nodes) pool(connections []*elastictransport.Connection, _ elastictransp
 
 // close ends the probes.
 func (n *nodes) close() {
-	n.end()
-	n.mu.Lock() // no probe begins after this
+	n.mu.Lock()
+	n.end() // no probe begins after this
 	n.mu.Unlock()
 	n.probes.Wait()
 }
