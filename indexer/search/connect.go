@@ -46,7 +46,7 @@ func Connect(ctx context.Context, o Options) (*Client, error) {
 		}
 		failure := connectError(c.where(), err)
 		pause := wait.NextBackOff()
-		if failure.Configuration() && !failure.mayPass() || time.Now().Add(pause).After(deadline) {
+		if failure.Configuration() || time.Now().Add(pause).After(deadline) {
 			c.Close()
 			return nil, failure
 		}
@@ -97,11 +97,11 @@ func (e *severalClustersError) Error() string {
 type ConnectKind int
 
 const (
-	Unreachable    ConnectKind = iota // no answer, or none but 5xx
+	Unreachable    ConnectKind = iota // no answer, or none but 5xx, or nothing to sign requests with
 	BadOptions                        // the options contradict themselves, or a file cannot be read
 	BadCredentials                    // 401 or 403
 	BadCertificate                    // TLS cannot be agreed on, or a certificate is not trusted: the server's here, or ours there
-	BadProxy                          // the proxy on the way to the cluster lets nobody through, or is not there
+	BadProxy                          // the proxy on the way to the cluster wants another user or password
 	UnknownProduct                    // what answers is neither OpenSearch nor Elasticsearch, or a release that cannot be used
 )
 
@@ -128,15 +128,11 @@ func (e *ConnectError) Unwrap() error { return e.Err }
 // a server that may just not be up.
 func (e *ConnectError) Configuration() bool { return e.Kind != Unreachable }
 
-// mayPass reports whether what looks like a mistake in the configuration may be none: the service
-// that gives credentials out may not be up yet.
-func (e *ConnectError) mayPass() bool {
-	_, unsigned := errors.AsType[*CredentialsError](e.Err)
-	return unsigned
-}
-
 // Permanent marks it for dbsync.IsPermanent.
 func (e *ConnectError) Permanent() bool { return e.Configuration() }
+
+// proxyKeys say which proxy is used.
+const proxyKeys = "search.proxy_url, or HTTPS_PROXY and HTTP_PROXY where it is not given; NO_PROXY names the hosts that are reached without"
 
 func connectError(urls string, err error) *ConnectError {
 	e := &ConnectError{URLs: urls, Err: err}
@@ -149,9 +145,10 @@ func connectError(urls string, err error) *ConnectError {
 	case isSeveralClusters(err):
 		e.Kind, e.Hint = BadOptions, "name the nodes of one cluster in search.urls"
 	case unsigned:
-		e.Kind, e.Hint = BadCredentials, "give AWS credentials by the environment, the shared files, or the role of the instance or container, and where search.aws.role is set let them assume it"
-	case answered && server.Status == http.StatusProxyAuthRequired, isProxyError(err):
-		e.Kind, e.Hint = BadProxy, "correct search.proxy_url, or HTTPS_PROXY and HTTP_PROXY where it is not given; NO_PROXY names the hosts that are reached without"
+		// The service that gives them out may be away, as a cluster may.
+		e.Kind, e.Hint = Unreachable, "give AWS credentials by the environment, the shared files, or the role of the instance or container, and where search.aws.role is set let them assume it"
+	case answered && server.Status == http.StatusProxyAuthRequired, isProxyRefusal(err):
+		e.Kind, e.Hint = BadProxy, "correct user and password in "+proxyKeys
 	case isCertificateRefused(err):
 		e.AboutClient = true
 		e.Kind, e.Hint = BadCertificate, "set search.cert_file and search.key_file to a certificate that the cluster trusts, and that is still valid"
@@ -161,6 +158,8 @@ func connectError(urls string, err error) *ConnectError {
 		e.Kind, e.Hint = BadCredentials, "grant the user the cluster privilege monitor, and write and manage on the indices; on AWS, es:ESHttp* to the role in the access policy of the domain"
 	case isTLSError(err):
 		e.Kind, e.Hint = BadCertificate, "set search.ca_file to the certificate authority of the cluster, use a host name that is in its certificate, and http:// or https:// as the cluster listens"
+	case isProxyAway(err):
+		e.Kind, e.Hint = Unreachable, "start the proxy, or correct "+proxyKeys
 	case errors.Is(err, errUnknownProduct), answered && server.Permanent():
 		e.Kind, e.Hint = UnknownProduct, "set search.urls to the REST port of OpenSearch, or of Elasticsearch 7.17 or newer"
 	case isSyntaxError(err):

@@ -149,12 +149,15 @@ func isCertificateRefused(err error) bool {
 	return ok && strings.Contains(what, "certificate") // required, bad, expired, revoked, unknown, unsupported, unknown authority
 }
 
-// isProxyError reports whether the way to the server's address failed at the proxy before it. The
-// transport has only texts where the proxy answers otherwise than 200.
-func isProxyError(err error) bool {
-	if op, ok := errors.AsType[*net.OpError](err); ok && (op.Op == "proxyconnect" || op.Op == "socks connect") {
-		return true
-	}
+// isProxyAway reports whether the proxy on the way to the cluster could not be reached.
+func isProxyAway(err error) bool {
+	op, ok := errors.AsType[*net.OpError](err)
+	return ok && (op.Op == "proxyconnect" || op.Op == "socks connect")
+}
+
+// isProxyRefusal reports whether a proxy wants to know who asks before it opens a connection. The
+// transport has only a text for it.
+func isProxyRefusal(err error) bool {
 	return strings.HasSuffix(err.Error(), http.StatusText(http.StatusProxyAuthRequired))
 }
 

@@ -105,7 +105,7 @@ func TestProxy(t *testing.T) {
 				t.Errorf("the proxy has led to %q, not to %s", p.Hosts(), host)
 			}
 			o.ProxyURL = "http://127.0.0.1:1"
-			mustFail(t, o, search.BadProxy, "proxyconnect")
+			mustFail(t, o, search.Unreachable, "start the proxy")
 		}
 	})
 }
