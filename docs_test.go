@@ -278,7 +278,9 @@ func checkMapping(text string) (part bool, err error) {
 		}
 	}
 	give("postgres", "url", "postgres://localhost/x")
-	give("search", "urls", []string{"http://localhost:9200"})
+	if of, ok := file["search"].(map[string]any); !ok || of["cloud_id"] == nil {
+		give("search", "urls", []string{"http://localhost:9200"})
+	}
 	give("indices", "one-more", map[string]any{"table": "t"})
 	whole, err := yaml.Marshal(file)
 	if err == nil {

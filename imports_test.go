@@ -129,6 +129,7 @@ var soleImporters = map[string]string{
 	"gopkg.in/yaml.v3":                             "mapping",
 	"github.com/expr-lang/expr":                    "mapping/expr",
 	"github.com/elastic/go-elasticsearch/v8/esapi": "indexer/search",
+	"github.com/aws/aws-sdk-go-v2":                 "indexer/search",
 }
 
 // TestImports holds every import of the module against the list of arrows.
