@@ -91,7 +91,10 @@ var arrows = map[string]map[string]string{
 	"internal/version":  {},
 	"internal/logging":  {"dbsync": "errors without the values of rows"},
 	"internal/progress": {},
-	"internal/admin":    {"indexer/retry": "pauses while another process has the address", "reindex/control": "what is proven of an index, and what is to be stored again"},
+	"internal/admin": {
+		"indexer/retry": "pauses while another process has the address", "reindex/control": "what is proven of an index, and what is to be stored again",
+		"mapping": "admin.token, which is not shown however it is printed",
+	},
 	"internal/draft":    {"mapping…": "init writes a mapping, which is checked as any other"},
 	"internal/prepare": {
 		"dbsync": "what a Syncer would find and make", "mapping…": "the file against the catalog",
