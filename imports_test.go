@@ -114,6 +114,7 @@ var arrows = map[string]map[string]string{
 
 	// For tests, the demo and benchmarks.
 	"testenv":                   {},
+	"testenv/browser":           {"testenv": "a test without a browser is skipped, or fails"},
 	"testenv/chaos":             {"testenv": "servers, faults, the checker"},
 	"testenv/demo":              {"testenv": "servers"},
 	"testenv/servers":           {"testenv": "servers"},
@@ -128,6 +129,7 @@ var arrows = map[string]map[string]string{
 
 // soleImporters have one package each that imports them: what is ours is not made of their types.
 var soleImporters = map[string]string{
+	"github.com/chromedp/chromedp":                 "testenv/browser",
 	"github.com/Shopify/toxiproxy/v2":              "testenv/chaos",
 	"gopkg.in/yaml.v3":                             "mapping",
 	"github.com/expr-lang/expr":                    "mapping/expr",

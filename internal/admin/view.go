@@ -2,6 +2,7 @@ package admin
 
 import (
 	"bytes"
+	"cmp"
 	"embed"
 	"fmt"
 	"html/template"
@@ -184,6 +185,9 @@ func (e Event) Mark() string {
 	}
 	return "info"
 }
+
+// Why is the reason that an event gives, "" for none.
+func (e Event) Why() string { return cmp.Or(e.attribute("error"), e.attribute("reason")) }
 
 // What is what an alarm says without its hint.
 func (a alarmPage) What() string { what, _ := cutHint(a.Text); return what }
