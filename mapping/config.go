@@ -175,7 +175,14 @@ type Indexer struct {
 // Admin is the server of the status page, metrics and health.
 type Admin struct {
 	Listen string // host:port; default 127.0.0.1:9630
+
+	// Token is what somebody has to know who asks for something at the server: a rebuild, a
+	// comparison, dead letters. MinTokenLength characters at least; nothing: nobody may.
+	Token Secret
 }
+
+// MinTokenLength is how many characters admin.token has at least.
+const MinTokenLength = 16
 
 // Verify says how a running instance compares its indices with their tables, again and again.
 type Verify struct {

@@ -44,7 +44,7 @@ func env(pairs ...string) func(string) (string, bool) {
 }
 
 // exampleEnv has what the example asks for.
-var exampleEnv = env("DATABASE_URL", "postgres://u:hunter2@db/shop", "SEARCH_API_KEY", "hunter3")
+var exampleEnv = env("DATABASE_URL", "postgres://u:hunter2@db/shop", "SEARCH_API_KEY", "hunter3", "ADMIN_TOKEN", "hunter8-hunter8-hunter8")
 
 // exampleDir makes the files that the example names, and gives the example's text
 // with /run/secrets moved there, and a name for it in the same folder.
@@ -215,6 +215,7 @@ func TestDefaultsAreWhatTheExampleSays(t *testing.T) {
 	}
 	for _, c := range []*Config{bare, full} { // what has no default
 		c.Search = Search{URLs: c.Search.URLs, Bulk: c.Search.Bulk, MaxDocumentBytes: c.Search.MaxDocumentBytes}
+		c.Admin.Token = Secret{}
 		c.Indices = c.Indices[:1]
 		ix := c.Indices[0]
 		ix.Settings, ix.Mappings = nil, nil

@@ -13,6 +13,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"gopkg.in/yaml.v3"
 
@@ -339,7 +340,8 @@ func (r *reader) bulk(n *yaml.Node, path string, b *Bulk) {
 }
 
 func (r *reader) admin(n *yaml.Node, path string, a *Admin) {
-	r.object(n, path, map[string]keyReader{
+	given := r.object(n, path, map[string]keyReader{
+		"token": r.secret(&a.Token),
 		"listen": r.checked(&a.Listen, func(text string) error {
 			if _, port, err := net.SplitHostPort(text); err != nil || port != "0" && !validPort(port) {
 				return errors.New("want HOST:PORT, or :PORT for all addresses")
@@ -347,6 +349,9 @@ func (r *reader) admin(n *yaml.Node, path string, a *Admin) {
 			return nil
 		}, "listen: "+DefaultListen),
 	})
+	if token := given["token"]; token != nil && !r.broken[token] && utf8.RuneCountInString(a.Token.Reveal()) < MinTokenLength {
+		r.problem(token, "token: ${file:/run/secrets/tidemark-token}, made by: openssl rand -hex 32", "%s.token: want %d characters or more, so that nobody guesses it", path, MinTokenLength)
+	}
 }
 
 func (r *reader) indexer(n *yaml.Node, path string, i *Indexer) {

@@ -51,8 +51,7 @@ type slotStatus struct {
 
 type indexStatus struct {
 	admin.IndexPage
-	Documents *int64 `json:"documents,omitempty"` // that searchers see
-	Mapping   string `json:"mapping"`             // same, differs, unknown
+	Mapping string `json:"mapping"` // same, differs, unknown
 
 	summary string // of what is proven
 }
