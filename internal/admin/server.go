@@ -1,7 +1,7 @@
 // Package admin serves what operators and their tools ask the process: metrics for
 // Prometheus, how far the indices are, and whether it is healthy and ready. There is no authentication, so it
 // listens on the loopback address unless the mapping file says otherwise, only reads, and
-// shows no secrets.
+// shows no secrets. /wait answers when what was committed is in the indices.
 package admin
 
 import (
@@ -101,6 +101,7 @@ func New(listen string, source Source, log *slog.Logger) *Server {
 		s := source.Status()
 		writeJSON(w, http.StatusOK, s.page())
 	})
+	mux.HandleFunc("GET /wait", waitHandler(source))
 	mux.HandleFunc("GET /", notFound)
 	return &Server{address: listen, log: log, http: http.Server{
 		Handler:           mux,
@@ -148,6 +149,7 @@ func (s *Server) awaitAddress(ctx context.Context) (net.Listener, error) {
 
 // serve answers on l until ctx is done.
 func (s *Server) serve(ctx context.Context, l net.Listener) error {
+	s.http.BaseContext = func(net.Listener) context.Context { return ctx } // what waits ends with the server
 	served := make(chan error, 1)
 	go func() { served <- s.http.Serve(l) }()
 	select {
@@ -165,7 +167,7 @@ func (s *Server) serve(ctx context.Context, l net.Listener) error {
 	return nil
 }
 
-var paths = []string{"/healthz", "/metrics", "/readyz", "/status"}
+var paths = []string{"/healthz", "/metrics", "/readyz", "/status", "/wait"}
 
 // answer reports whether there are reasons against it: 200 if not, else 503.
 func answer(w http.ResponseWriter, what string, reasons []string) {

@@ -18,6 +18,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/jackc/pglogrepl"
 	"github.com/prometheus/client_golang/prometheus/testutil/promlint"
 	"go.uber.org/goleak"
 
@@ -30,12 +31,22 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 type source struct {
 	mu     sync.Mutex
 	status Status
+
+	await func(ctx context.Context, w Wait) (pglogrepl.LSN, error)
 }
 
 func (s *source) Status() Status {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.status
+}
+
+// Await is fulfilled at once, unless the test says how.
+func (s *source) Await(ctx context.Context, w Wait) (pglogrepl.LSN, error) {
+	if s.await == nil {
+		return s.Status().Confirmed, nil
+	}
+	return s.await(ctx, w)
 }
 
 func (s *source) set(change func(*Status)) {
@@ -469,3 +480,5 @@ func TestShutdownLetsARequestEnd(t *testing.T) {
 type statusFunc func() Status
 
 func (f statusFunc) Status() Status { return f() }
+
+func (f statusFunc) Await(context.Context, Wait) (pglogrepl.LSN, error) { return 0, nil }

@@ -335,10 +335,9 @@ func (r *statusReport) readRequests(ctx context.Context, config *mapping.Config,
 // readCluster counts the documents that searchers see. A cluster that does not answer
 // leaves that out.
 func (r *statusReport) readCluster(ctx context.Context, config *mapping.Config, log *slog.Logger) {
-	client, err := search.Connect(ctx, search.Options{
-		URLs: config.Search.URLs, User: config.Search.User, Password: config.Search.Password.Reveal(), APIKey: config.Search.APIKey.Reveal(),
-		CAFile: config.Search.CAFile, StartTimeout: clusterPatience, Logger: log,
-	})
+	options := prepare.SearchOptions(config, log)
+	options.StartTimeout = clusterPatience
+	client, err := search.Connect(ctx, options)
 	if err != nil {
 		r.Notes = append(r.Notes, "documents are not counted: "+err.Error())
 		return

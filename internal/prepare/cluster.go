@@ -17,18 +17,23 @@ import (
 	"tidemark/reindex/control"
 )
 
+// SearchOptions are the options by which the cluster of c is connected to.
+func SearchOptions(c *mapping.Config, log *slog.Logger) search.Options {
+	return search.Options{
+		URLs:     c.Search.URLs,
+		User:     c.Search.User,
+		Password: c.Search.Password.Reveal(),
+		APIKey:   c.Search.APIKey.Reveal(),
+		CAFile:   c.Search.CAFile,
+		Logger:   log,
+	}
+}
+
 // cluster connects to the cluster and looks whether the names of the indices are free.
 func (p *Prepared) cluster(ctx context.Context, c *mapping.Config, log *slog.Logger, patience time.Duration) error {
-	client, err := search.Connect(ctx, search.Options{
-		URLs:         c.Search.URLs,
-		User:         c.Search.User,
-		Password:     c.Search.Password.Reveal(),
-		APIKey:       c.Search.APIKey.Reveal(),
-		CAFile:       c.Search.CAFile,
-		StartTimeout: patience,
-		Adopt:        p.adopt,
-		Logger:       log,
-	})
+	options := SearchOptions(c, log)
+	options.StartTimeout, options.Adopt = patience, p.adopt
+	client, err := search.Connect(ctx, options)
 	if failure, ok := errors.AsType[*search.ConnectError](err); ok && failure.Configuration() {
 		return mapping.Problems{connectClusterProblem(c, failure)}
 	}

@@ -60,6 +60,7 @@ type Service struct {
 	alarm   *retry.Alarm
 	dead    *control.DeadLetters
 	catalog *indexer.Catalog
+	marks   *marks
 	counters
 }
 
@@ -84,7 +85,7 @@ func Run(ctx context.Context, c *mapping.Config, found *prepare.Prepared, o Opti
 			return err
 		}
 	}
-	s := &Service{o: o, config: c, found: found, counters: counters{recount: make(chan struct{}, 1)}}
+	s := &Service{o: o, config: c, found: found, marks: newMarks(), counters: counters{recount: make(chan struct{}, 1)}}
 	if err := s.open(ctx); err != nil {
 		return err
 	}
@@ -266,6 +267,7 @@ func (s *Service) run(ctx context.Context) error {
 			}
 		})
 	}
+	parts.Go(func() { s.marks.run(run, s.syncer.Barrier) })
 	parts.Go(func() { s.countLetters(run) })
 	parts.Go(func() { limitProcessors(run) })
 	parts.Wait()
