@@ -45,16 +45,8 @@ func Parse(name string, text []byte, lookupEnv func(string) (string, bool)) (*Co
 		broken:   make(map[*yaml.Node]bool),
 		places:   make(places),
 	}
-	c := &Config{
-		File:       name,
-		Postgres:   Postgres{Slot: DefaultSlot, Publication: DefaultPublication, ControlSchema: DefaultControlSchema, PublishColumns: PublishColumnsAuto},
-		Search:     Search{Bulk: Bulk{Requests: limit.DefaultRequests, Bytes: limit.DefaultBytes, Documents: limit.DefaultDocuments, PoisonAfter: limit.DefaultPoisonAfter}, MaxDocumentBytes: limit.DefaultDocumentBytes},
-		Admin:      Admin{Listen: DefaultListen},
-		OnError:    OnErrorDeadLetter,
-		OnSlotLost: OnSlotLostStop,
-		Indexer:    Indexer{FanOut: limit.DefaultFanOut},
-		Verify:     Verify{Every: DefaultVerifyEvery, RowsPerSecond: DefaultVerifyRowsPerSecond, OnDifference: OnDifferenceRepair, ReadyWhileUnproven: true},
-	}
+	c := defaults()
+	c.File = name
 	if root := r.tree(text); root != nil {
 		r.config(root, c)
 	}
@@ -69,6 +61,19 @@ func Parse(name string, text []byte, lookupEnv func(string) (string, bool)) (*Co
 	return c, nil
 }
 
+// defaults is what a file says that says nothing.
+func defaults() *Config {
+	return &Config{
+		Postgres:   Postgres{Slot: DefaultSlot, Publication: DefaultPublication, ControlSchema: DefaultControlSchema, PublishColumns: PublishColumnsAuto},
+		Search:     Search{Bulk: Bulk{Requests: limit.DefaultRequests, Bytes: limit.DefaultBytes, Documents: limit.DefaultDocuments, PoisonAfter: limit.DefaultPoisonAfter}, MaxDocumentBytes: limit.DefaultDocumentBytes},
+		Admin:      Admin{Listen: DefaultListen},
+		OnError:    OnErrorDeadLetter,
+		OnSlotLost: OnSlotLostStop,
+		Indexer:    Indexer{FanOut: limit.DefaultFanOut},
+		Verify:     Verify{Every: DefaultVerifyEvery, RowsPerSecond: DefaultVerifyRowsPerSecond, OnDifference: OnDifferenceRepair, ReadyWhileUnproven: true},
+	}
+}
+
 func (r *reader) config(root *yaml.Node, c *Config) {
 	given := r.object(root, "", map[string]keyReader{
 		"postgres":     func(n *yaml.Node, path string) { r.postgres(n, path, &c.Postgres) },
@@ -80,6 +85,7 @@ func (r *reader) config(root *yaml.Node, c *Config) {
 		"verify":       func(n *yaml.Node, path string) { r.verify(n, path, &c.Verify) },
 		"indices":      func(n *yaml.Node, path string) { r.indices(n, path, c) },
 	})
+	r.require("search", "indices")
 	if root.Kind != yaml.MappingNode && !isNull(root) {
 		return // reported as such
 	}

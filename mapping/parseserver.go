@@ -20,13 +20,13 @@ const maxCAFile = 1 << 20
 
 func (r *reader) postgres(n *yaml.Node, path string, p *Postgres) {
 	given := r.object(n, path, map[string]keyReader{
-		"url":            func(n *yaml.Node, path string) { r.postgresURL(n, path, &p.URL) },
+		"url":            r.described(func(n *yaml.Node, path string) { r.postgresURL(n, path, &p.URL) }, func(s *schema) { s.Type = "string" }),
 		"host":           r.text(&p.Host),
 		"port":           r.integer(&p.Port, 1, 65535),
 		"database":       r.text(&p.Database),
 		"user":           r.text(&p.User),
 		"password":       r.secret(&p.Password),
-		"sslmode":        r.checked(&p.SSLMode, checkSSLMode, "sslmode: verify-full"),
+		"sslmode":        r.described(r.checked(&p.SSLMode, checkSSLMode, "sslmode: verify-full"), func(s *schema) { s.words(sslModes) }),
 		"slot":           r.checked(&p.Slot, checkSlotName, "slot: "+DefaultSlot),
 		"publication":    r.checked(&p.Publication, catalog.CheckIdent, "publication: "+DefaultPublication),
 		"control_schema": r.checked(&p.ControlSchema, checkSchema, "control_schema: "+DefaultControlSchema),
@@ -97,6 +97,7 @@ func (r *reader) search(n *yaml.Node, path string, s *Search) {
 		"bulk":               func(n *yaml.Node, path string) { r.bulk(n, path, &s.Bulk) },
 		"max_document_bytes": r.size(&s.MaxDocumentBytes, limit.MinDocumentBytes, limit.MaxDocumentBytes, "a row of twice the size is the largest that Postgres can send"),
 	})
+	r.require("urls")
 	if given["urls"] == nil && (n.Kind == yaml.MappingNode || isNull(n)) {
 		r.problem(n, "urls: [https://localhost:9200]", "%s.urls is missing: the cluster to write to", path)
 	}

@@ -58,7 +58,7 @@ func newRoot(stderr io.Writer) (root *cobra.Command, reached *bool) {
 			return &usageError{err: errors.New("no command is given"), help: c.CommandPath()}
 		},
 	}
-	root.AddCommand(newRun(stderr), newReindex(stderr), newStatus(stderr), newCheck(stderr), newInit(stderr), newVerify(stderr), newWait(stderr), newPreview(stderr), newDeadLetters(stderr), newVersion())
+	root.AddCommand(newRun(stderr), newReindex(stderr), newStatus(stderr), newCheck(stderr), newInit(stderr), newVerify(stderr), newWait(stderr), newPreview(stderr), newDeadLetters(stderr), newSchema(), newVersion())
 	return root, reached
 }
 
