@@ -1,14 +1,32 @@
 package main
 
 import (
+	"encoding/json"
 	"errors"
+	"go/parser"
+	"go/token"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
+
+	"gopkg.in/yaml.v3"
+
+	"tidemark/mapping"
 )
+
+// manual returns the pages of the manual.
+func manual(t *testing.T) []string {
+	t.Helper()
+	pages, err := filepath.Glob("docs/*.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return append(pages, "README.md", "CONTRIBUTING.md", "SECURITY.md", "deploy/README.md")
+}
 
 // namedFile finds files and folders of the tree that the manual names in code spans.
 var namedFile = regexp.MustCompile("`((?:dbsync|mapping|indexer|reindex|internal|testenv|bench|deploy|docs)/[A-Za-z0-9_./*-]*)`")
@@ -19,13 +37,8 @@ var link = regexp.MustCompile(`\]\(([^)#:]+)(?:#[^)]*)?\)`)
 // TestDocsNameWhatIsThere makes sure that files which are named in the manual exist: a reader
 // who is sent to one finds it.
 func TestDocsNameWhatIsThere(t *testing.T) {
-	pages, err := filepath.Glob("docs/*.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	pages = append(pages, "README.md", "CONTRIBUTING.md", "CHANGELOG.md", "deploy/README.md")
 	named := 0
-	for _, page := range pages {
+	for _, page := range append(manual(t), "CHANGELOG.md") {
 		text, err := os.ReadFile(page)
 		if err != nil {
 			t.Fatal(err)
@@ -147,4 +160,129 @@ func TestEveryStatementIsDocumented(t *testing.T) {
 			t.Errorf("docs/schema-changes.md says nothing of %s", s)
 		}
 	}
+}
+
+// TestEveryPageIsInTheManual makes sure that a reader finds each page from the first one.
+func TestEveryPageIsInTheManual(t *testing.T) {
+	contents, err := os.ReadFile("docs/README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, page := range manual(t) {
+		if name, ok := strings.CutPrefix(page, "docs/"); ok && name != "README.md" && !strings.Contains(string(contents), "("+name+")") {
+			t.Errorf("docs/README.md does not lead to %s", page)
+		}
+	}
+}
+
+// anchor finds links to a part of a page.
+var anchor = regexp.MustCompile(`\]\(([^)#:]*)#([^)]*)\)`)
+
+// title finds the headings of a page.
+var title = regexp.MustCompile(`(?m)^#+ (.*)$`)
+
+// TestDocsLinkToHeadings makes sure that a link to a part of a page leads to a heading.
+func TestDocsLinkToHeadings(t *testing.T) {
+	notInAnchors := regexp.MustCompile(`[^\p{L}\p{N} _-]`)
+	for _, page := range manual(t) {
+		text, err := os.ReadFile(page)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range anchor.FindAllSubmatch(text, -1) {
+			to := page
+			if len(m[1]) > 0 {
+				to = filepath.Join(filepath.Dir(page), string(m[1]))
+			}
+			target, err := os.ReadFile(to)
+			if err != nil {
+				t.Errorf("%s: %v", page, err)
+				continue
+			}
+			var anchors []string
+			for _, h := range title.FindAllSubmatch(target, -1) {
+				anchors = append(anchors, strings.ReplaceAll(notInAnchors.ReplaceAllString(strings.ToLower(string(h[1])), ""), " ", "-"))
+			}
+			if !slices.Contains(anchors, string(m[2])) {
+				t.Errorf("%s links to %s#%s, which is no heading there", page, to, m[2])
+			}
+		}
+	}
+}
+
+// code finds blocks of code with their language.
+var code = regexp.MustCompile("(?ms)^( *)```(\\w+)\n(.*?)^ *```$")
+
+// TestCodeOfTheManual makes sure that what a reader copies from the manual is taken: YAML is a mapping
+// file or a part of one, JSON is JSON, Go is Go. The recipes of the cookbook are run besides.
+func TestCodeOfTheManual(t *testing.T) {
+	mappings := 0
+	for _, page := range manual(t) {
+		text, err := os.ReadFile(page)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range code.FindAllSubmatch(text, -1) {
+			language, block := string(m[2]), strings.ReplaceAll("\n"+string(m[3]), "\n"+string(m[1]), "\n")
+			err := error(nil)
+			switch language {
+			case "yaml":
+				var part bool
+				if part, err = checkMapping(block); part {
+					mappings++
+				}
+			case "json":
+				var v any
+				err = json.Unmarshal([]byte(block), &v)
+			case "go":
+				_, err = parser.ParseFile(token.NewFileSet(), "", "package p\nfunc _() {\n"+block+"}", 0)
+			}
+			if err != nil {
+				t.Errorf("%s: %s that nobody can use: %v\n%s", page, language, err, block)
+			}
+		}
+	}
+	if mappings < 30 {
+		t.Errorf("the manual has %d mapping files and parts of them: has its form changed?", mappings)
+	}
+}
+
+// secretFile finds values that are read from files.
+var secretFile = regexp.MustCompile(`\$\{file:[^}]*\}`)
+
+// checkMapping reads a mapping file, or a part of one, which it makes whole. part is false for YAML of
+// something else.
+func checkMapping(text string) (part bool, err error) {
+	var file map[string]any
+	if yaml.Unmarshal([]byte(secretFile.ReplaceAllString(text, "secret")), &file) != nil || len(file) == 0 {
+		return false, nil // a list, as of alerts
+	}
+	if file["fields"] != nil { // of an index
+		file["table"] = "t"
+		file = map[string]any{"indices": map[string]any{"t": file}}
+	}
+	known := []string{"postgres", "search", "indices", "admin", "verify", "indexer", "on_error", "on_slot_lost"}
+	for key := range file {
+		if !slices.Contains(known, key) {
+			return false, nil
+		}
+	}
+	give := func(section, key string, value any) {
+		if file[section] == nil {
+			file[section] = make(map[string]any)
+		}
+		if of, ok := file[section].(map[string]any); ok && of[key] == nil {
+			of[key] = value
+		}
+	}
+	give("postgres", "url", "postgres://localhost/x")
+	give("search", "urls", []string{"http://localhost:9200"})
+	give("indices", "one-more", map[string]any{"table": "t"})
+	whole, err := yaml.Marshal(file)
+	if err == nil {
+		_, err = mapping.Parse("manual.yaml", whole, func(name string) (string, bool) {
+			return map[bool]string{true: "https://localhost:9200", false: "postgres://localhost/x"}[strings.Contains(name, "SEARCH")], true
+		})
+	}
+	return true, err
 }

@@ -17,7 +17,7 @@ func (m *Manager) backfill(ctx context.Context, x *index) error {
 	bar := m.o.Progress.Begin(st.Name, verify.Rows{Stored: st.Done, Estimated: st.Total})
 	defer bar.Stop()
 	if err := m.retry(ctx, "note that the backfill of "+st.Building.Physical+" goes on", func(ctx context.Context) error {
-		return m.o.States.Resume(ctx, &st)
+		return m.o.Control.States().Resume(ctx, &st)
 	}); err != nil {
 		return err
 	}
@@ -61,7 +61,7 @@ func (m *Manager) backfillSource(ctx context.Context, x *index, st *control.Stat
 		rows := int64(c.window.Len())
 		st.Done += rows
 		if err := m.retry(ctx, "note the progress of "+st.Building.Physical, func(ctx context.Context) error {
-			return m.o.States.Advance(ctx, st)
+			return m.o.Control.States().Advance(ctx, st)
 		}); err != nil {
 			return err
 		}
@@ -77,7 +77,7 @@ func (m *Manager) abandon(ctx context.Context, x *index) error {
 	st := x.state()
 	building := st.Building.Physical
 	if err := m.retry(ctx, "note that "+building+" is given up", func(ctx context.Context) error {
-		return m.o.States.Abandon(ctx, &st)
+		return m.o.Control.States().Abandon(ctx, &st)
 	}); err != nil {
 		return err
 	}

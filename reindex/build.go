@@ -62,7 +62,7 @@ func (m *Manager) build(ctx context.Context, x *index, st control.State, why, ge
 	if err := m.o.Syncer.HoldsSlot(ctx); err != nil {
 		return control.State{}, err
 	}
-	if err := m.o.States.Begin(ctx, &st, known); err != nil {
+	if err := m.o.Control.States().Begin(ctx, &st, known); err != nil {
 		return control.State{}, err
 	}
 	body, err := x.Body(tables)
@@ -74,7 +74,7 @@ func (m *Manager) build(ctx context.Context, x *index, st control.State, why, ge
 	}
 	if err := m.make(ctx, x, name, st.Building.Fingerprint, body); err != nil {
 		if is[*search.OwnerError](err) { // somebody else has begun at the same time
-			return control.State{}, errors.Join(err, m.o.States.Abandon(ctx, &st))
+			return control.State{}, errors.Join(err, m.o.Control.States().Abandon(ctx, &st))
 		}
 		if isRefusedMapping(err) { // it will never be there, and is not to be waited for
 			err = errors.Join(err, m.refuse(ctx, x, &st))
@@ -95,13 +95,13 @@ func (m *Manager) build(ctx context.Context, x *index, st control.State, why, ge
 // documents as the tables have them now, which are others than it was made for: it is not gone
 // back to, also where a table becomes again what it was.
 func (m *Manager) refuse(ctx context.Context, x *index, st *control.State) error {
-	if err := m.o.States.Abandon(ctx, st); err != nil {
+	if err := m.o.Control.States().Abandon(ctx, st); err != nil {
 		return err
 	}
 	st.NotBuilding()
 	st.Live.Fingerprint = ""
 	if st.Live.Physical != "" {
-		if err := m.o.States.Adopt(ctx, st); err != nil {
+		if err := m.o.Control.States().Adopt(ctx, st); err != nil {
 			return err
 		}
 	}
@@ -173,6 +173,9 @@ func (m *Manager) buildBeside(ctx context.Context, x *index, why string) error {
 		if st, err = m.build(ctx, x, st, why, generation); err != nil {
 			return err
 		}
+		// If it was held, documents were written nowhere until here. Rows that changed before are read
+		// after this.
+		m.release(x)
 		return m.enter(x, st)
 	})
 	if err != nil && missed {
@@ -227,7 +230,7 @@ func (m *Manager) drop(ctx context.Context, index, physical string) error {
 	if err := m.o.Client.DropIndex(ctx, physical, m.owner); err != nil {
 		return err
 	}
-	if err := m.o.Markings.Forget(ctx, physical); err != nil {
+	if err := m.o.Control.Markings().Forget(ctx, physical); err != nil {
 		return err
 	}
 	if x := m.byName[index]; x != nil {

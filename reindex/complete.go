@@ -54,7 +54,7 @@ func (m *Manager) complete(ctx context.Context, x *index, st *control.State) err
 		return err
 	}
 	if err := m.retry(ctx, "note that "+st.Building.Physical+" is complete", func(ctx context.Context) error {
-		return m.o.States.Finish(ctx, st)
+		return m.o.Control.States().Finish(ctx, st)
 	}); err != nil {
 		return err
 	}

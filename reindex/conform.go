@@ -29,16 +29,9 @@ func (m *Manager) conform(ctx context.Context, x *index) error {
 }
 
 func (m *Manager) conformOnce(ctx context.Context, x *index, strayed bool) error {
-	var need Need
 	tables := m.o.Catalog.Present()
 	st := x.state()
-	err := m.retry(ctx, "look what index "+x.Name+" needs", func(ctx context.Context) error {
-		generation, err := m.generation(ctx, x)
-		if err == nil {
-			need, err = NeedOf(ctx, m.o.Client, x.Index, &st, tables, generation)
-		}
-		return err
-	})
+	need, err := m.needNow(ctx, x, &st, tables)
 	if err != nil {
 		return err
 	}
@@ -62,13 +55,6 @@ func (m *Manager) conformOnce(ctx context.Context, x *index, strayed bool) error
 	}
 	if need.Backfill != "" {
 		if err := m.buildBeside(ctx, x, need.Backfill); err != nil {
-			return err
-		}
-		m.release(x)
-		// The index was held until here, and documents were written nowhere. Rows that changed before
-		// are read after this.
-		st := x.state()
-		if err := m.route(x, &st); err != nil {
 			return err
 		}
 		return m.backfill(ctx, x)
@@ -102,11 +88,23 @@ func (m *Manager) conformOnce(ctx context.Context, x *index, strayed bool) error
 	if st.Live.Mapping, st.Live.Tables, err = encode(x.Index, tables); err != nil {
 		return err
 	}
-	if err := m.retry(ctx, "note what the tables of "+x.Name+" are", func(ctx context.Context) error { return m.o.States.Adopt(ctx, &st) }); err != nil {
+	if err := m.retry(ctx, "note what the tables of "+x.Name+" are", func(ctx context.Context) error { return m.o.Control.States().Adopt(ctx, &st) }); err != nil {
 		return err
 	}
 	x.set(st)
 	return nil
+}
+
+// needNow returns what an index needs while it is followed.
+func (m *Manager) needNow(ctx context.Context, x *index, st *control.State, tables catalog.Tables) (need Need, err error) {
+	err = m.retry(ctx, "look what index "+x.Name+" needs", func(ctx context.Context) error {
+		generation, err := m.generation(ctx, x)
+		if err == nil {
+			need, err = NeedOf(ctx, m.o.Client, x.Index, st, tables, generation)
+		}
+		return err
+	})
+	return need, err
 }
 
 // refreshAll stores the documents of all rows again, since values in them differ.
@@ -149,7 +147,7 @@ func (m *Manager) grow(ctx context.Context, x *index, st control.State, tables c
 		if err := m.o.Client.PutMapping(ctx, st.Live.Physical, fields); err != nil {
 			return err
 		}
-		return m.o.States.Adopt(ctx, &st)
+		return m.o.Control.States().Adopt(ctx, &st)
 	})
 	if err != nil {
 		return control.State{}, err

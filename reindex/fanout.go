@@ -103,7 +103,7 @@ func (m *Manager) Defer(ctx context.Context, f *indexer.FanOut) error {
 	if err := m.o.Syncer.HoldsSlot(ctx); err != nil {
 		return err
 	}
-	if err := m.o.FanOuts.Ask(ctx, asked); err != nil {
+	if err := m.o.Control.FanOuts().Ask(ctx, asked); err != nil {
 		return err
 	}
 	m.o.Logger.Info("a change concerns so many documents that they are stored again beside the stream", "index", x.Name, "source", f.Source.Table.String(), "rows", len(asked))
@@ -120,7 +120,7 @@ func (m *Manager) forgetFanOuts(ctx context.Context) error {
 	for _, x := range m.indices {
 		names = append(names, x.Name)
 	}
-	return m.o.FanOuts.Forget(ctx, names)
+	return m.o.Control.FanOuts().Forget(ctx, names)
 }
 
 // readFanOuts reads what is not done.
@@ -128,7 +128,7 @@ func (m *Manager) readFanOuts(ctx context.Context) error {
 	m.fanOuts.mu.Lock()
 	m.fanOuts.asked = false // what is asked for from here on may not be read
 	m.fanOuts.mu.Unlock()
-	open, err := m.o.FanOuts.Open(ctx)
+	open, err := m.o.Control.FanOuts().Open(ctx)
 	m.fanOuts.mu.Lock()
 	defer m.fanOuts.mu.Unlock()
 	if err != nil {
@@ -348,7 +348,7 @@ func (m *Manager) storeAgain(ctx context.Context, x *index, group control.FanOut
 		if err := m.o.Syncer.HoldsSlot(ctx); err != nil {
 			return err
 		}
-		pass, err = m.o.FanOuts.Begin(ctx, group, m.fanOuts.runner)
+		pass, err = m.o.Control.FanOuts().Begin(ctx, group, m.fanOuts.runner)
 		return err
 	})
 	if err != nil || pass == nil {
@@ -366,7 +366,7 @@ func (m *Manager) storeAgain(ctx context.Context, x *index, group control.FanOut
 		if err := doubt(ctx, "rows changed that were in documents by a mapping which is not known any more"); err != nil {
 			return err
 		}
-		return m.retry(ctx, "forget the documents of a mapping that is not known any more", func(ctx context.Context) error { return m.o.FanOuts.Drop(ctx, group) })
+		return m.retry(ctx, "forget the documents of a mapping that is not known any more", func(ctx context.Context) error { return m.o.Control.FanOuts().Drop(ctx, group) })
 	}
 	plan, err := indexer.NewRowPlan(documents, documents.Index.Sources[i], m.o.Catalog.Tables(), target)
 	if err != nil {
@@ -399,7 +399,7 @@ func (m *Manager) storeAgain(ctx context.Context, x *index, group control.FanOut
 			}
 			pass.Stored += int64(rows)
 			m.fanOuts.advance(pass)
-			return m.retry(ctx, "note which documents of "+group.Index+" are stored again", func(ctx context.Context) error { return m.o.FanOuts.Advance(ctx, pass) })
+			return m.retry(ctx, "note which documents of "+group.Index+" are stored again", func(ctx context.Context) error { return m.o.Control.FanOuts().Advance(ctx, pass) })
 		})
 		if err != nil {
 			return err
@@ -410,7 +410,7 @@ func (m *Manager) storeAgain(ctx context.Context, x *index, group control.FanOut
 		if err := m.o.Syncer.HoldsSlot(ctx); err != nil {
 			return err
 		}
-		return m.o.FanOuts.End(ctx, pass)
+		return m.o.Control.FanOuts().End(ctx, pass)
 	})
 }
 

@@ -49,7 +49,7 @@ func (f *fanned) awaitFanned(t *testing.T) {
 
 // fanOuts are those of the rig's slot.
 func (r *rig) fanOuts() *control.FanOuts {
-	return control.NewFanOuts(r.db.DB, mapping.DefaultControlSchema, r.slot)
+	return control.Open(r.db.DB, mapping.DefaultControlSchema, r.slot).FanOuts()
 }
 
 // open returns what is not done.

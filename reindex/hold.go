@@ -45,7 +45,7 @@ func (m *Manager) Doubted(ctx context.Context, d *indexer.Documents, why string)
 // whatever process comes builds it anew. A crash before costs nothing: it has missed none yet.
 func (m *Manager) hold(ctx context.Context, x *index, why string) error {
 	if !x.hasMissed() {
-		if err := m.o.States.Miss(ctx, x.Name); err != nil {
+		if err := m.o.Control.States().Miss(ctx, x.Name); err != nil {
 			return err
 		}
 		x.setMissed(true)
@@ -60,6 +60,19 @@ func (m *Manager) hold(ctx context.Context, x *index, why string) error {
 	}
 	m.raise(x, why)
 	return nil
+}
+
+// checkHeld returns an error if the index is held, and no documents can be made of its tables yet.
+func (m *Manager) checkHeld(ctx context.Context, x *index) error {
+	if !x.isHeld() {
+		return nil
+	}
+	st := x.state()
+	need, err := m.needNow(ctx, x, &st, m.o.Catalog.Present())
+	if err == nil && need.Hold != "" {
+		err = fmt.Errorf("no documents can be made of its tables: %s; it is built anew when they can", need.Hold)
+	}
+	return err
 }
 
 // fail notes that work on an index failed. It is tried again when the pause is over.

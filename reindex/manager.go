@@ -30,16 +30,9 @@ type Options struct {
 	Bulk        *search.Bulk // that the stream is written by; repairs are counted among its requests
 	DeadLetters *control.DeadLetters
 	Alarm       *retry.Alarm
-	States      *control.States
-	Requests    *control.Requests
-	Proofs      *control.Proofs
-	Markings    *control.Markings
-	Recoveries  *control.Recoveries
-	FanOuts     *control.FanOuts
+	Control     *control.Schema
 	Documents   []*indexer.Documents // one for each index, in the order of the file
 	Catalog     *indexer.Catalog
-	Schema      string // the control schema
-	Slot        string
 	Publication string
 	Columns     mapping.PublishColumns // of which tables the publication names columns
 	Logger      *slog.Logger
@@ -158,6 +151,9 @@ func (m *Manager) Incomplete(name string) bool {
 // is called again when a connection to the slot was made anew, and makes sure then that
 // no other process has worked on the indices meanwhile.
 func (m *Manager) Begin(ctx context.Context) error {
+	if err := m.o.Control.BeginEpoch(ctx); err != nil {
+		return err
+	}
 	if m.hasBegun() {
 		if err := m.checkOurs(ctx); err != nil {
 			return err
@@ -227,7 +223,7 @@ func (m *Manager) hasBegun() bool {
 // checkOurs makes sure that no other process has worked on the indices.
 func (m *Manager) checkOurs(ctx context.Context) error {
 	for _, x := range m.indices {
-		noted, err := m.o.States.Read(ctx, x.Name)
+		noted, err := m.o.Control.States().Read(ctx, x.Name)
 		if err != nil {
 			return err
 		}
@@ -245,14 +241,14 @@ func (m *Manager) forgetOthers(ctx context.Context) error {
 	for _, x := range m.indices {
 		kept = append(kept, x.Name)
 	}
-	forgotten, err := m.o.States.Forget(ctx, m.o.Syncer.Generation(), kept)
+	forgotten, err := m.o.Control.States().Forget(ctx, m.o.Syncer.Generation(), kept)
 	for _, name := range forgotten {
 		m.o.Logger.Warn("an index is not in the mapping any more and is not kept; its physical indices stay", "index", name)
 	}
 	if err != nil {
 		return err
 	}
-	return m.o.Proofs.Forget(ctx, forgotten)
+	return m.o.Control.Proofs().Forget(ctx, forgotten)
 }
 
 // begin makes sure that the index has a physical index, complete or to be backfilled, and

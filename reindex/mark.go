@@ -22,7 +22,7 @@ const markInterval = time.Minute
 // setBack returns the error that says that a physical index has a mark which the control schema never
 // noted: the database was set back to an earlier state, or this one is a copy of it that goes on beside it.
 func (m *Manager) setBack(index, physical string) error {
-	return &dbsync.SetBackError{Slot: m.o.Slot, Reason: fmt.Sprintf("%s of index %s has a mark that the control schema, which names it, never noted; or this is a copy of the database that keeps it", physical, index)}
+	return &dbsync.SetBackError{Slot: m.o.Control.Slot(), Reason: fmt.Sprintf("%s of index %s has a mark that the control schema, which names it, never noted; or this is a copy of the database that keeps it", physical, index)}
 }
 
 // joinSides compares the marks of all indices at the start, has those built anew that were set back,
@@ -63,7 +63,7 @@ func (m *Manager) joinSides(ctx context.Context, all map[*index]*claimed) error 
 	for _, x := range m.indices {
 		c := all[x]
 		if back != nil && c.noted != nil {
-			if err := m.o.States.Miss(ctx, x.Name); err != nil {
+			if err := m.o.Control.States().Miss(ctx, x.Name); err != nil {
 				return err
 			}
 			c.noted.Live.Generation, c.noted.Building.Generation = "", ""
@@ -87,7 +87,7 @@ func (m *Manager) stamp(ctx context.Context, x *index, c *claimed) error {
 		noted[v.Physical] = true
 		k := c.claim.Markings[v.Physical]
 		if k.Physical == "" { // the row of it is gone
-			added, err := m.o.Markings.Add(ctx, x.Name, v.Physical)
+			added, err := m.o.Control.Markings().Add(ctx, x.Name, v.Physical)
 			if err != nil {
 				return err
 			}
@@ -122,7 +122,7 @@ func (m *Manager) stampOf(st *control.State, physical string) (fingerprint, posi
 func (m *Manager) renew(ctx context.Context, x *index, i *search.IndexInfo, fingerprint, position string) error {
 	was := x.markings()[i.Name]
 	note := func(now control.Marking) error {
-		if err := m.o.Markings.Note(ctx, x.Name, was, now); err != nil {
+		if err := m.o.Control.Markings().Note(ctx, x.Name, was, now); err != nil {
 			return err
 		}
 		now.At = time.Now()
@@ -177,7 +177,7 @@ func (x *index) isUnrenewed() bool {
 
 // spoil notes that a physical index was set back, so that it misses changes.
 func (m *Manager) spoil(ctx context.Context, x *index, physical string) error {
-	if err := m.o.States.Spoil(ctx, x.Name, physical); err != nil {
+	if err := m.o.Control.States().Spoil(ctx, x.Name, physical); err != nil {
 		return err
 	}
 	m.o.Logger.Warn("a physical index is not the one that it was: it was restored from a snapshot, or made again; another one is built", "index", x.Name, "physical", physical)
@@ -314,7 +314,7 @@ func (m *Manager) judgeMark(ctx context.Context, x *index, i *search.IndexInfo) 
 		}
 		return m.unprove(ctx, x, "its mark was taken away: somebody has replaced its _meta")
 	}
-	noted, err := m.o.Markings.Read(ctx, x.Name)
+	noted, err := m.o.Control.Markings().Read(ctx, x.Name)
 	if err != nil {
 		return err
 	}
@@ -336,7 +336,7 @@ func (m *Manager) judgeMark(ctx context.Context, x *index, i *search.IndexInfo) 
 // them, and renews the marks.
 func (m *Manager) rejoin(ctx context.Context) error {
 	for _, x := range m.indices {
-		noted, err := m.o.Markings.Read(ctx, x.Name)
+		noted, err := m.o.Control.Markings().Read(ctx, x.Name)
 		if err != nil {
 			return err
 		}

@@ -111,7 +111,7 @@ type claimed struct {
 // names it, or with --adopt is not gone on with.
 func (m *Manager) claim(ctx context.Context) (map[*index]*claimed, error) {
 	system, _ := m.o.Syncer.System()
-	owner, err := control.ReadOwner(ctx, m.o.Syncer.DB(), system, m.o.Schema, m.o.Slot)
+	owner, err := control.ReadOwner(ctx, m.o.Syncer.DB(), system, m.o.Control.Name(), m.o.Control.Slot())
 	if err != nil {
 		return nil, err
 	}
@@ -120,10 +120,10 @@ func (m *Manager) claim(ctx context.Context) (map[*index]*claimed, error) {
 	var refused []error
 	for _, x := range m.indices {
 		c := &claimed{claim: Claim{Owner: owner, Unstamped: m.o.Unstamped}}
-		if c.noted, err = m.o.States.Read(ctx, x.Name); err != nil {
+		if c.noted, err = m.o.Control.States().Read(ctx, x.Name); err != nil {
 			return nil, err
 		}
-		if c.claim.Markings, err = m.o.Markings.Read(ctx, x.Name); err != nil {
+		if c.claim.Markings, err = m.o.Control.Markings().Read(ctx, x.Name); err != nil {
 			return nil, err
 		}
 		if c.standing, err = m.o.Client.Standing(ctx, x.Name); err != nil {
@@ -180,7 +180,7 @@ func (m *Manager) claimName(ctx context.Context, x *index) error {
 // make makes a physical index with our stamp in it. Where somebody else has begun to build an index
 // of the name at the same time, both see that, and what was made is removed.
 func (m *Manager) make(ctx context.Context, x *index, physical, fingerprint string, body []byte) error {
-	k, err := m.o.Markings.Add(ctx, x.Name, physical)
+	k, err := m.o.Control.Markings().Add(ctx, x.Name, physical)
 	if err != nil {
 		return err
 	}
@@ -202,12 +202,12 @@ func (m *Manager) make(ctx context.Context, x *index, physical, fingerprint stri
 	if !m.o.Client.Adopts() {
 		claim := Claim{Owner: m.owner, Markings: x.markings(), Unstamped: m.o.Unstamped}
 		if err := standing.CheckOwner(m.owner, claim.ours); err != nil {
-			return errors.Join(err, m.o.Client.DropIndex(ctx, physical, m.owner), m.o.Markings.Forget(ctx, physical))
+			return errors.Join(err, m.o.Client.DropIndex(ctx, physical, m.owner), m.o.Control.Markings().Forget(ctx, physical))
 		}
 	}
 	now := k
 	now.Incarnation = made.Incarnation
-	if err := m.o.Markings.Note(ctx, x.Name, k, now); err != nil {
+	if err := m.o.Control.Markings().Note(ctx, x.Name, k, now); err != nil {
 		return err
 	}
 	x.setMarking(now)

@@ -263,7 +263,7 @@ func (m *Manager) applyPartitions(ctx context.Context, x *index) (partitionOutco
 // another one is in use by now, nothing is noted: that one has its own.
 func (m *Manager) notePartitions(ctx context.Context, x *index, st *control.State, now string) (partitionOutcome, error) {
 	st.Live.Partitions = now
-	if err := m.o.States.NotePartitions(ctx, st); err != nil {
+	if err := m.o.Control.States().NotePartitions(ctx, st); err != nil {
 		if _, taken := errors.AsType[*control.TakenOverError](err); taken {
 			return partitionsApplied, nil
 		}
@@ -311,7 +311,7 @@ func (m *Manager) applyLeaves(ctx context.Context, x *index, table *catalog.Tabl
 // removeRowless lists the documents of an index and removes those that have no row.
 func (m *Manager) removeRowless(ctx context.Context, x *index, tables catalog.Tables) error {
 	// A refresh that read the rows before they were gone must not store them afterwards.
-	open, err := m.o.Requests.Open(ctx)
+	open, err := m.o.Control.Requests().Open(ctx)
 	if err != nil {
 		return err
 	}
@@ -328,7 +328,7 @@ func (m *Manager) removeRowless(ctx context.Context, x *index, tables catalog.Ta
 		return err
 	}
 	v, err := verify.Run(ctx, x.Index, verify.Options{
-		DB: m.o.Syncer.DB(), Client: m.o.Client, Bulk: m.o.Bulk, Schema: m.o.Schema, Slot: m.o.Slot, Tables: tables, Logger: m.o.Logger,
+		DB: m.o.Syncer.DB(), Client: m.o.Client, Bulk: m.o.Bulk, Schema: m.o.Control.Name(), Slot: m.o.Control.Slot(), Tables: tables, Logger: m.o.Logger,
 		Listed: true, Repair: true, Progress: verify.NoProgress{}, Found: func(verify.Difference) error { return nil },
 	})
 	if err != nil {

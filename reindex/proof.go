@@ -69,7 +69,7 @@ func (m *Manager) Proof(name string) ProofStatus {
 func (m *Manager) unprove(ctx context.Context, x *index, why string) error {
 	err := m.noteProof(x, func() (control.Proof, error) {
 		st := x.state()
-		return m.o.Proofs.Unprove(ctx, &st, why)
+		return m.o.Control.Proofs().Unprove(ctx, &st, why)
 	})
 	if err != nil {
 		return err
@@ -95,9 +95,9 @@ func (m *Manager) Tied(ctx context.Context) error {
 // any more, as they were switched off, is given up.
 func (m *Manager) beginProof(ctx context.Context, x *index) error {
 	return m.noteProof(x, func() (control.Proof, error) {
-		p, err := m.o.Proofs.Read(ctx, x.Name)
+		p, err := m.o.Control.Proofs().Read(ctx, x.Name)
 		if err == nil && p.Walk.UnderWay() && !p.IsUnproven() && m.o.Verify.Every == 0 {
-			p, err = m.o.Proofs.GiveUp(ctx, x.Name, &p.Walk)
+			p, err = m.o.Control.Proofs().GiveUp(ctx, x.Name, &p.Walk)
 		}
 		return p, err
 	})
@@ -105,7 +105,7 @@ func (m *Manager) beginProof(ctx context.Context, x *index) error {
 
 // readProof reads what was noted of an index.
 func (m *Manager) readProof(ctx context.Context, x *index) error {
-	return m.noteProof(x, func() (control.Proof, error) { return m.o.Proofs.Read(ctx, x.Name) })
+	return m.noteProof(x, func() (control.Proof, error) { return m.o.Control.Proofs().Read(ctx, x.Name) })
 }
 
 // noteProof calls what changes or reads the note of an index in the control schema, and has what
@@ -322,7 +322,7 @@ func (m *Manager) walkOn(ctx context.Context, x *index, end until, st *control.S
 	} else {
 		total := verify.EstimateTotal(ctx, m.o.Client, x.Index, tables, st.Live.Physical)
 		err := m.noteProof(x, func() (_ control.Proof, err error) {
-			p, err = m.o.Proofs.Begin(ctx, st, total)
+			p, err = m.o.Control.Proofs().Begin(ctx, st, total)
 			return p, err
 		})
 		if err != nil {
@@ -333,7 +333,7 @@ func (m *Manager) walkOn(ctx context.Context, x *index, end until, st *control.S
 	m.o.Logger.Info(what, "index", x.Name, "physical", p.Physical, "walk", at.Number, "phase", at.Phase, "rows", at.Rows, "documents", at.Documents, "why", p.Unproven.Why)
 	found := differenceLog{m: m, x: x}
 	_, err := verify.Run(ctx, x.Index, verify.Options{
-		DB: m.o.Syncer.DB(), Client: m.o.Client, Bulk: m.o.Bulk, Schema: m.o.Schema, Slot: m.o.Slot, Tables: tables, Logger: m.o.Logger, Alarm: m.o.Alarm,
+		DB: m.o.Syncer.DB(), Client: m.o.Client, Bulk: m.o.Bulk, Schema: m.o.Control.Name(), Slot: m.o.Control.Slot(), Tables: tables, Logger: m.o.Logger, Alarm: m.o.Alarm,
 		Progress: verify.NoProgress{}, Repair: m.o.Verify.OnDifference != mapping.OnDifferenceReport, Found: found.add,
 		Walk: &verify.Walk{Physical: p.Physical, At: at, RowsPerSecond: pace, Note: func(ctx context.Context, now control.Walk) error {
 			at = now
@@ -351,7 +351,7 @@ func (m *Manager) walkOn(ctx context.Context, x *index, end until, st *control.S
 		}
 	}
 	err = m.noteProof(x, func() (_ control.Proof, err error) {
-		p, err = m.o.Proofs.Finish(ctx, x.Name, &at)
+		p, err = m.o.Control.Proofs().Finish(ctx, x.Name, &at)
 		return p, err
 	})
 	if err != nil {
@@ -368,7 +368,7 @@ func (m *Manager) noteWalk(ctx context.Context, x *index, at *control.Walk) erro
 	x.noting.Lock()
 	defer x.noting.Unlock()
 	err := retry.Do(ctx, m.o.Alarm, "note how far index "+x.Name+" is compared", func(ctx context.Context) error {
-		return m.o.Proofs.Advance(ctx, x.Name, at)
+		return m.o.Control.Proofs().Advance(ctx, x.Name, at)
 	})
 	if err != nil {
 		return err
@@ -387,7 +387,7 @@ func (m *Manager) rebuildInstead(ctx context.Context, x *index, why error) error
 		return nil
 	}
 	m.o.Logger.Error("an index differs so much from its tables that it is rebuilt", "index", x.Name, "error", why)
-	_, err := m.o.Requests.Add(ctx, &control.Request{Kind: control.KindReindex, Index: x.Name})
+	_, err := m.o.Control.Requests().Add(ctx, &control.Request{Kind: control.KindReindex, Index: x.Name})
 	return err
 }
 

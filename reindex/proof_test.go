@@ -77,7 +77,7 @@ func TestWalkDue(t *testing.T) {
 // proof reads what the control schema has of an index.
 func (r *rig) proof(t testing.TB, index string) control.Proof {
 	t.Helper()
-	p, err := control.NewProofs(r.db.DB, mapping.DefaultControlSchema).Read(t.Context(), r.prefix+index)
+	p, err := r.schema().Proofs().Read(t.Context(), r.prefix+index)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -210,7 +210,7 @@ func TestWalkGoesOn(t *testing.T) {
 	r := newRig(t, `PREFIXt: {table: t}`, tableT, rowsT(rows))
 	p := r.start(t, options{serve: true})
 	p.complete(t)
-	proofs := control.NewProofs(r.db.DB, mapping.DefaultControlSchema)
+	proofs := r.schema().Proofs()
 	begin := func(cursor, key []string) {
 		t.Helper()
 		st := r.state(t, "t")
@@ -309,7 +309,7 @@ func TestTooDifferentIsRebuilt(t *testing.T) {
 	r.crashAll(t)
 	r.differ(t)
 	before := r.state(t, "t")
-	proofs := control.NewProofs(r.db.DB, mapping.DefaultControlSchema)
+	proofs := r.schema().Proofs()
 	noted, err := proofs.Begin(t.Context(), before, 1000)
 	if err != nil {
 		t.Fatal(err)
@@ -338,7 +338,7 @@ func TestWalkIsGivenUp(t *testing.T) {
 	r := newRig(t, `PREFIXt: {table: t}`, tableT, rowsT(10))
 	r.start(t, options{}).complete(t)
 	r.crashAll(t)
-	if _, err := control.NewProofs(r.db.DB, mapping.DefaultControlSchema).Begin(t.Context(), r.state(t, "t"), 20); err != nil {
+	if _, err := r.schema().Proofs().Begin(t.Context(), r.state(t, "t"), 20); err != nil {
 		t.Fatal(err)
 	}
 	p := r.start(t, options{serve: true})
@@ -387,7 +387,7 @@ func TestServeUntilIdleCompares(t *testing.T) {
 	first.complete(t)
 	r.crashAll(t)
 	r.differ(t)
-	if _, err := control.NewProofs(r.db.DB, mapping.DefaultControlSchema).Unprove(t.Context(), r.state(t, "t"), "because"); err != nil {
+	if _, err := r.schema().Proofs().Unprove(t.Context(), r.state(t, "t"), "because"); err != nil {
 		t.Fatal(err)
 	}
 	for range 2 {

@@ -14,7 +14,9 @@ func (m *Manager) rebuild(ctx context.Context, x *index, q *control.Request) err
 	if q.Phase == control.PhaseRunning && st.FinishedAt.After(q.CreatedAt) && !st.StartedAt.Before(q.CreatedAt) {
 		return nil
 	}
-	x.startRebuild()
+	if err := m.checkHeld(ctx, x); err != nil {
+		return err
+	}
 	err := m.buildBeside(ctx, x, "it was asked for")
 	if err == nil {
 		err = m.backfill(ctx, x)

@@ -135,7 +135,7 @@ func (m *Manager) lookAtRecoveries(ctx context.Context) error {
 		if !old {
 			continue
 		}
-		if err := m.o.Recoveries.Keep(ctx, x.Name, current); err != nil {
+		if err := m.o.Control.Recoveries().Keep(ctx, x.Name, current); err != nil {
 			failed = errors.Join(failed, err)
 			continue
 		}
@@ -156,7 +156,7 @@ func (m *Manager) lookAtShards(ctx context.Context, x *index, physical string) (
 	}()
 	noted, changed := m.recoveries.noted[physical], false
 	if noted == nil {
-		if noted, err = m.o.Recoveries.Read(ctx, x.Name, physical); err != nil {
+		if noted, err = m.o.Control.Recoveries().Read(ctx, x.Name, physical); err != nil {
 			return err
 		}
 		if noted.Open { // the process before may have left a request without an answer when it was killed
@@ -181,7 +181,7 @@ func (m *Manager) lookAtShards(ctx context.Context, x *index, physical string) (
 	}
 	next.NotedAt = time.Now()
 	if changed || altered || why != "" {
-		if err := m.o.Recoveries.Note(ctx, &next); err != nil {
+		if err := m.o.Control.Recoveries().Note(ctx, &next); err != nil {
 			return err
 		}
 	}
@@ -261,7 +261,7 @@ func (m *Manager) End(ctx context.Context) error {
 			r.UnansweredAt = at
 		}
 		r.Open = false
-		if err := m.o.Recoveries.Note(ctx, r); err != nil {
+		if err := m.o.Control.Recoveries().Note(ctx, r); err != nil {
 			return err
 		}
 	}

@@ -15,6 +15,9 @@ func (m *Manager) refresh(ctx context.Context, x *index, q *control.Request) err
 	if len(sources) == 0 {
 		return fmt.Errorf("the running mapping has no documents of %s in index %s", q.Source, x.Name)
 	}
+	if x.isHeld() {
+		return fmt.Errorf("no documents are stored in index %s now, see its alarm; when they are again it is built anew, which stores these", x.Name)
+	}
 	var done int64 // rows of all sources
 	for _, s := range sources {
 		rows, err := m.refreshedRows(x, s, q)
@@ -23,7 +26,7 @@ func (m *Manager) refresh(ctx context.Context, x *index, q *control.Request) err
 		}
 		err = m.copyRows(ctx, rows, func(c *chunk) error {
 			done += int64(c.window.Len())
-			return m.retry(ctx, "note the progress of a refresh", func(ctx context.Context) error { return m.o.Requests.Advance(ctx, q.ID, done) })
+			return m.retry(ctx, "note the progress of a refresh", func(ctx context.Context) error { return m.o.Control.Requests().Advance(ctx, q.ID, done) })
 		})
 		if err != nil {
 			return err

@@ -15,7 +15,7 @@ import (
 func (m *Manager) openRequests(ctx context.Context) (map[*index][]*control.Request, error) {
 	var all []*control.Request
 	err := m.retry(ctx, "look for requests", func(ctx context.Context) (err error) {
-		all, err = m.o.Requests.Open(ctx)
+		all, err = m.o.Control.Requests().Open(ctx)
 		return err
 	})
 	if err != nil {
@@ -50,11 +50,23 @@ func (m *Manager) cancelRebuild(ctx context.Context, x *index, q *control.Reques
 	// What an earlier process has begun, and Run was going on with, is no worker's to end.
 	resumed := outcome == nil && !x.isRunDone()
 	for _, other := range before {
-		if other.Kind != control.KindReindex || other.Phase != control.PhaseWaiting && !resumed {
+		switch {
+		case other.Kind != control.KindReindex || other.Phase != control.PhaseWaiting && !resumed:
 			left = append(left, other)
 			continue
+		case resumed:
+			err = m.endRequest(ctx, other, errCancelled)
+		default:
+			waited := false
+			err = m.retry(ctx, fmt.Sprintf("cancel request %d", other.ID), func(ctx context.Context) (err error) {
+				waited, err = m.o.Control.Requests().CancelWaiting(ctx, other.ID)
+				return err
+			})
+			if err == nil && !waited { // a worker has begun with it just now, or it has ended
+				return append(before, q), nil
+			}
 		}
-		if err := m.endRequest(ctx, other, errCancelled); err != nil {
+		if err != nil {
 			return nil, err
 		}
 		outcome = nil
@@ -65,7 +77,7 @@ func (m *Manager) cancelRebuild(ctx context.Context, x *index, q *control.Reques
 // beginRequest notes that a request is being worked on, and reports whether it is still open.
 func (m *Manager) beginRequest(ctx context.Context, q *control.Request) (open bool, err error) {
 	err = m.retry(ctx, fmt.Sprintf("begin request %d", q.ID), func(ctx context.Context) (err error) {
-		open, err = m.o.Requests.Begin(ctx, q.ID)
+		open, err = m.o.Control.Requests().Begin(ctx, q.ID)
 		return err
 	})
 	return open, err
@@ -82,13 +94,13 @@ func (m *Manager) endRequest(ctx context.Context, q *control.Request, outcome er
 		m.o.Logger.Error("a request failed", "request", q.ID, "kind", q.Kind, "index", q.Index, "error", outcome)
 	}
 	return m.retry(ctx, fmt.Sprintf("note the end of request %d", q.ID), func(ctx context.Context) error {
-		return m.o.Requests.End(ctx, q.ID, phase, message)
+		return m.o.Control.Requests().End(ctx, q.ID, phase, message)
 	})
 }
 
 // ask makes a request of this instance's own, and waits until its worker has done it.
 func (m *Manager) ask(ctx context.Context, q *control.Request) error {
-	id, err := m.o.Requests.Add(ctx, q)
+	id, err := m.o.Control.Requests().Add(ctx, q)
 	if err != nil {
 		return err
 	}
@@ -101,5 +113,5 @@ func (m *Manager) ask(ctx context.Context, q *control.Request) error {
 
 // awaitRequest waits until a request has ended. It is this instance that does it.
 func (m *Manager) awaitRequest(ctx context.Context, id int64) (*control.Request, error) {
-	return m.o.Requests.Await(ctx, id, func(*control.Request) error { return nil })
+	return m.o.Control.Requests().Await(ctx, id, func(*control.Request) error { return nil })
 }

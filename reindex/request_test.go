@@ -22,7 +22,7 @@ import (
 // requests are those of the rig's slot.
 func (r *rig) requests(t testing.TB) *control.Requests {
 	t.Helper()
-	return control.NewRequests(r.db.DB, mapping.DefaultControlSchema, r.db.Unique("slot"))
+	return r.schema().Requests()
 }
 
 // ask makes a request and returns its number.
@@ -62,7 +62,7 @@ func TestRequestsOfOtherSlots(t *testing.T) {
 	t.Parallel()
 	db := testenv.NewDatabase(t)
 	db.Exec(t, `CREATE SCHEMA dbsync_ctrl`)
-	mine, other := control.NewRequests(db.DB, mapping.DefaultControlSchema, "mine"), control.NewRequests(db.DB, mapping.DefaultControlSchema, "other")
+	mine, other := control.Open(db.DB, mapping.DefaultControlSchema, "mine").Requests(), control.Open(db.DB, mapping.DefaultControlSchema, "other").Requests()
 	ctx := t.Context()
 	if err := control.Migrate(ctx, db.DB, mapping.DefaultControlSchema, slog.New(slog.DiscardHandler)); err != nil {
 		t.Fatal(err)
@@ -258,6 +258,28 @@ func TestCancel(t *testing.T) {
 	p = r.start(t, options{serve: true})
 	p.complete(t)
 	given(p)
+}
+
+// TestCancelOfWhatHasJustBegun asks to cancel a rebuild that a worker has begun with since the requests
+// were read: it is not said to be cancelled, and is looked at again.
+func TestCancelOfWhatHasJustBegun(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, `PREFIXt: {table: t}`, tableT, rowsT(20))
+	p := r.start(t, options{}) // nobody serves requests
+	p.complete(t)
+	x := p.manager.indices[0]
+	id, cancel := r.ask(t, control.Request{Kind: control.KindReindex, Index: "t"}), r.ask(t, control.Request{Kind: control.KindCancel, Index: "t"})
+	read, q := r.request(t, id), r.request(t, cancel)
+	r.db.Exec(t, fmt.Sprintf(`UPDATE dbsync_ctrl.requests SET phase = 'running' WHERE id = %d`, id))
+	left, err := p.manager.cancelRebuild(t.Context(), x, q, []*control.Request{read})
+	if err != nil || len(left) != 2 || r.request(t, id).Phase != control.PhaseRunning || r.request(t, cancel).Phase != control.PhaseWaiting {
+		t.Errorf("%d requests are left, %v; the rebuild is %s, its cancellation %s", len(left), err, r.request(t, id).Phase, r.request(t, cancel).Phase)
+	}
+	r.db.Exec(t, fmt.Sprintf(`UPDATE dbsync_ctrl.requests SET phase = 'waiting' WHERE id = %d`, id))
+	left, err = p.manager.cancelRebuild(t.Context(), x, q, []*control.Request{read})
+	if err != nil || len(left) != 0 || r.request(t, id).Phase != control.PhaseCancelled || r.request(t, cancel).Phase != control.PhaseDone {
+		t.Errorf("%d requests are left, %v; the rebuild is %s, its cancellation %s", len(left), err, r.request(t, id).Phase, r.request(t, cancel).Phase)
+	}
 }
 
 // TestCancelAmidABatch gives up a rebuild while a batch with changes for it is being

@@ -158,8 +158,8 @@ func (r *rig) open(t testing.TB, o options) (*process, error) {
 	}
 	t.Cleanup(func() { p.syncer.Close() })
 	alarm := retry.NewAlarm(log)
-	p.dead = control.NewDeadLetters(p.syncer.DB(), c.Postgres.ControlSchema, alarm)
-	p.states = control.NewStates(p.syncer.DB(), c.Postgres.ControlSchema)
+	schema := control.Open(p.syncer.DB(), c.Postgres.ControlSchema, c.Postgres.Slot)
+	p.dead, p.states = schema.DeadLetters(alarm), schema.States()
 	if err := control.Migrate(ctx, p.syncer.DB(), c.Postgres.ControlSchema, log); err != nil {
 		t.Fatal(err)
 	}
@@ -181,11 +181,8 @@ func (r *rig) open(t testing.TB, o options) (*process, error) {
 				o.altered(p.manager)
 			}
 		}})
-	p.manager = New(Options{Syncer: p.syncer, Client: client, Bulk: bulk, DeadLetters: p.dead, Alarm: alarm, States: p.states,
-		Requests: control.NewRequests(p.syncer.DB(), c.Postgres.ControlSchema, c.Postgres.Slot), Keep: p.handler.Add,
-		Markings: control.NewMarkings(p.syncer.DB(), c.Postgres.ControlSchema), RebuildSetBack: o.rebuildSetBack,
-		Proofs: control.NewProofs(p.syncer.DB(), c.Postgres.ControlSchema), Recoveries: control.NewRecoveries(p.syncer.DB(), c.Postgres.ControlSchema), FanOuts: control.NewFanOuts(p.syncer.DB(), c.Postgres.ControlSchema, c.Postgres.Slot), Verify: o.verify,
-		Schema: c.Postgres.ControlSchema, Slot: c.Postgres.Slot, Interval: o.partitions, Publication: c.Postgres.Publication,
+	p.manager = New(Options{Syncer: p.syncer, Client: client, Bulk: bulk, DeadLetters: p.dead, Alarm: alarm, Control: schema, Keep: p.handler.Add,
+		RebuildSetBack: o.rebuildSetBack, Verify: o.verify, Interval: o.partitions, Publication: c.Postgres.Publication,
 		Documents: p.documents, Catalog: known, Logger: log, Rebuild: o.rebuild, Progress: hooks(o)})
 	p.syncer.MessageHandler, p.syncer.Batcher = p.handler, dbsync.OperationsOnly(p.handler)
 	return p, nil
@@ -201,6 +198,11 @@ func (r *rig) start(t testing.TB, o options) *process {
 	p.run(t)
 	r.running = append(r.running, p)
 	return p
+}
+
+// schema returns the control schema as somebody has it who does not follow the slot.
+func (r *rig) schema() *control.Schema {
+	return control.Open(r.db.DB, mapping.DefaultControlSchema, r.db.Unique("slot"))
 }
 
 // crashAll ends every process that still runs.
@@ -322,7 +324,7 @@ func (r *rig) physical(t testing.TB, index string) (all []string, live string) {
 // state reads what the control schema has of an index.
 func (r *rig) state(t testing.TB, index string) *control.State {
 	t.Helper()
-	st, err := control.NewStates(r.db.DB, mapping.DefaultControlSchema).Read(t.Context(), r.prefix+index)
+	st, err := r.schema().States().Read(t.Context(), r.prefix+index)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -415,7 +417,7 @@ func rowsT(n int) string {
 // dead puts a dead letter of a physical index into the control schema.
 func dead(t testing.TB, r *rig, physical string) {
 	t.Helper()
-	letters := control.NewDeadLetters(r.db.DB, mapping.DefaultControlSchema, retry.NewAlarm(slog.New(slog.DiscardHandler)))
+	letters := r.schema().DeadLetters(retry.NewAlarm(slog.New(slog.DiscardHandler)))
 	alias := strings.TrimRight(physical[:len(physical)-len("20260131t120000z")], "-")
 	op := dbsync.Operation{Index: search.WriteAlias(alias, physical), ID: "7", Version: 1, Body: []byte("{}")}
 	if err := letters.Keep(t.Context(), []search.Refused{{Operation: op, Err: &search.DocError{Index: op.Index, ID: op.ID, Status: 400}}}); err != nil {

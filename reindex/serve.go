@@ -60,7 +60,7 @@ func (m *Manager) serve(ctx context.Context, end until) error {
 	var watchers conc.WaitGroup
 	defer watchers.Wait()
 	defer stop(nil)
-	watchers.Go(func() { stop(m.o.Requests.Listen(ctx, m.o.Alarm, m.serveWake.raise)) })
+	watchers.Go(func() { stop(m.o.Control.Requests().Listen(ctx, m.o.Alarm, m.serveWake.raise)) })
 	watchers.Go(func() { stop(m.watch(ctx)) })
 	watchers.Go(func() { stop(m.walkAll(ctx, end)) })
 	watchers.Go(func() { stop(m.fanOutAll(ctx)) })
@@ -136,11 +136,15 @@ func (m *Manager) work(ctx context.Context, x *index, requests []*control.Reques
 	rebuilt := false // one rebuild serves all who have asked for it
 	var outcome error
 	for _, q := range requests {
+		if q.Kind == control.KindReindex {
+			x.startRebuild() // before it is noted that it has begun: who cancels it sees one or the other
+		}
 		open, err := m.beginRequest(ctx, q)
 		if err != nil {
 			return err
 		}
 		if !open {
+			x.endRebuild()
 			continue // it was cancelled
 		}
 		switch q.Kind {
@@ -150,6 +154,7 @@ func (m *Manager) work(ctx context.Context, x *index, requests []*control.Reques
 			if !rebuilt {
 				rebuilt, outcome = true, m.rebuild(ctx, x, q)
 			}
+			x.endRebuild()
 			err = outcome
 		default:
 			err = fmt.Errorf("this version does not know what %q is", q.Kind)

@@ -6,7 +6,6 @@ import (
 	"net/http"
 	"testing"
 
-	"tidemark/reindex/control"
 	"tidemark/reindex/verify"
 )
 
@@ -31,7 +30,7 @@ func TestSettings(t *testing.T) {
 	}
 	var during []string
 	p := r.start(t, options{begin: func(index string, _ verify.Rows) {
-		st, err := control.NewStates(r.db.DB, "dbsync_ctrl").Read(context.WithoutCancel(t.Context()), index)
+		st, err := r.schema().States().Read(context.WithoutCancel(t.Context()), index)
 		if err != nil {
 			t.Error(err)
 			return

@@ -19,8 +19,7 @@ type Wait struct {
 	Position func(ctx context.Context) error
 
 	Indices []string // names of the mapping
-	States  *control.States
-	FanOuts *control.FanOuts
+	Schema  *control.Schema
 
 	// Client, if given, has what is stored be visible to searches, too.
 	Client *search.Client
@@ -85,7 +84,7 @@ func (w *Wait) awaitIndex(ctx context.Context, name string) error {
 func (w *Wait) awaitLive(ctx context.Context, name string) (physical string, err error) {
 	missing := "what is known of it could not be read"
 	err = retry.Poll(ctx, func() (bool, error) {
-		st, err := w.States.Read(ctx, name)
+		st, err := w.Schema.States().Read(ctx, name)
 		switch {
 		case err != nil:
 			return false, err
@@ -104,13 +103,13 @@ func (w *Wait) awaitLive(ctx context.Context, name string) (physical string, err
 
 // awaitFanOuts waits until what was asked for by now of a physical index is stored again.
 func (w *Wait) awaitFanOuts(ctx context.Context, name, physical string) error {
-	newest, err := w.FanOuts.Newest(ctx, physical)
+	newest, err := w.Schema.FanOuts().Newest(ctx, physical)
 	if err != nil || newest == 0 {
 		return notYet(ctx, err, fmt.Sprintf("index %s: what is stored beside the stream is not known", name))
 	}
 	var left int64
 	err = retry.Poll(ctx, func() (bool, error) {
-		left, _, err = w.FanOuts.Left(ctx, physical, newest)
+		left, _, err = w.Schema.FanOuts().Left(ctx, physical, newest)
 		return left == 0, err
 	})
 	return notYet(ctx, err, fmt.Sprintf("index %s: the documents of %d related rows that changed are not all stored again", name, left))

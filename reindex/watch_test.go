@@ -119,6 +119,50 @@ func TestHeldIndexIsFollowedWhileBuilt(t *testing.T) {
 	r.check(t, "t")
 }
 
+// While no documents can be made of its tables, nothing that is asked of an index is said to be done.
+func TestHeldIndexIsAsked(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, `PREFIXt: {table: t}`, tableT, rowsT(20))
+	p := r.start(t, options{serve: true, partitions: never})
+	p.complete(t)
+	r.db.Exec(t, `ALTER TABLE t RENAME TO z`, `UPDATE z SET v = 'away' WHERE id = 7`)
+	await(t, "that changes are missed is noted", func() bool { return r.state(t, "t").Incomplete() })
+	r.ended(t, r.ask(t, control.Request{Kind: control.KindReindex, Index: "t"}), control.PhaseFailed, "no documents can be made of its tables")
+	r.ended(t, r.ask(t, control.Request{Kind: control.KindRefresh, Index: "t", Source: "public.t", Condition: "id = 7"}), control.PhaseFailed, "no documents are stored")
+	r.db.Exec(t, `ALTER TABLE z RENAME TO t`)
+	p.manager.Look()
+	await(t, "the index is built anew", func() bool { st := r.state(t, "t"); return !st.Incomplete() && st.Building.Physical == "" })
+	p.settle(t)
+	r.check(t, "t")
+}
+
+// What changes while an index that is held is rebuilt because somebody asks for that goes to the new
+// one.
+func TestHeldIndexIsFollowedWhileRebuilt(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, `PREFIXt: {table: t, `+slow+`}`, tableT, rowsT(100))
+	p := r.start(t, options{serve: true, partitions: never})
+	p.complete(t)
+	await(t, "the catalog was looked at", p.manager.looked.Load)
+	_, before := r.physical(t, "t")
+	if err := p.manager.hold(t.Context(), p.manager.indices[0], "a test"); err != nil { // nobody has looked yet whether it can be built
+		t.Fatal(err)
+	}
+	r.db.Exec(t, `UPDATE t SET v = 'held' WHERE id = 7`)
+	id := r.ask(t, control.Request{Kind: control.KindReindex, Index: "t"})
+	r.building(t, "t")
+	r.db.Exec(t, `UPDATE t SET v = 'meanwhile' WHERE id = 1`, `DELETE FROM t WHERE id = 2`, `INSERT INTO t VALUES (0, 'new')`)
+	r.ended(t, id, control.PhaseDone, "")
+	if _, now := r.physical(t, "t"); now == before {
+		t.Error("the index is not rebuilt")
+	}
+	if err := p.manager.failures(); err != nil {
+		t.Errorf("the alarm stays: %v", err)
+	}
+	p.settle(t)
+	r.check(t, "t")
+}
+
 // A rebuild because changes are missing cannot be gone back from: the index in use is not what it
 // should be, also for the process that comes when the rebuild was given up in between.
 func TestStaleIndexIsNotGoneBackTo(t *testing.T) {

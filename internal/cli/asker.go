@@ -40,11 +40,17 @@ type asker struct {
 	patience time.Duration // with the slot, see work
 }
 
+// openControl returns the control schema of a mapping file.
+func openControl(config *mapping.Config, db *sql.DB) *control.Schema {
+	return control.Open(db, config.Postgres.ControlSchema, config.Postgres.Slot)
+}
+
 func newAsker(config *mapping.Config, db *sql.DB, stdout io.Writer, log *slog.Logger, display *progress.Display) *asker {
+	schema := openControl(config, db)
 	return &asker{
 		config: config, db: db, slot: config.Postgres.Slot, stdout: stdout, log: log, display: display, patience: slotPatience,
-		requests: control.NewRequests(db, config.Postgres.ControlSchema, config.Postgres.Slot),
-		states:   control.NewStates(db, config.Postgres.ControlSchema),
+		requests: schema.Requests(),
+		states:   schema.States(),
 	}
 }
 

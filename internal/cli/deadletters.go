@@ -118,7 +118,7 @@ func (o *lettersOptions) open(ctx context.Context, config *mapping.Config, log *
 		return nil, nil, errors.Join(err, db.Close())
 	}
 	if found.Made {
-		letters = control.NewDeadLetters(db, config.Postgres.ControlSchema, retry.NewAlarm(log))
+		letters = openControl(config, db).DeadLetters(retry.NewAlarm(log))
 	}
 	return letters, db.Close, nil
 }

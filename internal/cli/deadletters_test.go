@@ -92,7 +92,7 @@ func TestDeadLetters(t *testing.T) {
 	// Those of an index that left the file are there all the same.
 	letter := search.Refused{Err: &search.DocError{Status: 400, Type: "not_sent", Reason: "a\ttab"}}
 	letter.Operation.Index, letter.Operation.ID, letter.Operation.Kind = "other-20260131T120000Z", strings.Repeat("long", 100), dbsync.Delete
-	kept := control.NewDeadLetters(d.DB, "dbsync_ctrl", nil)
+	kept := control.Open(d.DB, "dbsync_ctrl", "slot").DeadLetters(nil)
 	if err := kept.Keep(t.Context(), []search.Refused{letter}); err != nil {
 		t.Fatal(err)
 	}

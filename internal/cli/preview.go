@@ -148,7 +148,7 @@ func (o *previewOptions) run(ctx context.Context, name string, out, stderr io.Wr
 func previewTarget(ctx context.Context, db *sql.DB, c *mapping.Config) indexer.Target {
 	ix := c.Indices[0]
 	if found, err := control.Look(ctx, db, c.Postgres.ControlSchema); err == nil && found.Readable {
-		if st, err := control.NewStates(db, c.Postgres.ControlSchema).Read(ctx, ix.Name); err == nil && st != nil {
+		if st, err := openControl(c, db).States().Read(ctx, ix.Name); err == nil && st != nil {
 			live := st.Live
 			if live.Physical == "" {
 				live = st.Building

@@ -220,16 +220,17 @@ func (r *statusReport) readSlot(ctx context.Context, config *mapping.Config, db 
 
 // readIndices reads what the control schema has of each index, as far as it can be read.
 func (r *statusReport) readIndices(ctx context.Context, config *mapping.Config, db *sql.DB, found control.Condition, tables catalog.Tables) (err error) {
-	states, proofs := control.NewStates(db, config.Postgres.ControlSchema), control.NewProofs(db, config.Postgres.ControlSchema)
+	schema := openControl(config, db)
+	states, proofs := schema.States(), schema.Proofs()
 	var letters map[string]int64 // by write alias
 	if found.Made {
-		if letters, err = control.NewDeadLetters(db, config.Postgres.ControlSchema, nil).Counts(ctx, control.LetterFilter{}); err != nil {
+		if letters, err = schema.DeadLetters(nil).Counts(ctx, control.LetterFilter{}); err != nil {
 			return err
 		}
 	}
 	var fanOuts []control.FanOutStatus
 	if found.FanOuts {
-		if fanOuts, err = control.NewFanOuts(db, config.Postgres.ControlSchema, config.Postgres.Slot).Open(ctx); err != nil {
+		if fanOuts, err = schema.FanOuts().Open(ctx); err != nil {
 			return err
 		}
 	}
@@ -318,7 +319,7 @@ func statusOf(ix *mapping.Index, st *control.State, tables catalog.Tables, lette
 }
 
 func (r *statusReport) readRequests(ctx context.Context, config *mapping.Config, db *sql.DB) error {
-	recent, err := control.NewRequests(db, config.Postgres.ControlSchema, config.Postgres.Slot).Recent(ctx, shownRequests)
+	recent, err := openControl(config, db).Requests().Recent(ctx, shownRequests)
 	if err != nil {
 		return err
 	}

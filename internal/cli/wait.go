@@ -106,8 +106,7 @@ func (o *waitOptions) wait(ctx context.Context, config *mapping.Config, indices 
 			}
 			return slot.Await(ctx, at)
 		},
-		States:  control.NewStates(db, config.Postgres.ControlSchema),
-		FanOuts: control.NewFanOuts(db, config.Postgres.ControlSchema, config.Postgres.Slot),
+		Schema: openControl(config, db),
 	}
 	for _, ix := range indices {
 		wait.Indices = append(wait.Indices, ix.Name)

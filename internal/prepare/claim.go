@@ -17,7 +17,8 @@ func (p *Prepared) claim(ctx context.Context, c *mapping.Config, patience time.D
 	if err != nil {
 		return err
 	}
-	states, markings := control.NewStates(p.db, c.Postgres.ControlSchema), control.NewMarkings(p.db, c.Postgres.ControlSchema)
+	schema := control.Open(p.db, c.Postgres.ControlSchema, c.Postgres.Slot)
+	states, markings := schema.States(), schema.Markings()
 	p.Refused = make(map[string]error)
 	for _, ix := range c.Indices {
 		// An earlier version has put no stamps into indices: what has none counts as its.

@@ -143,7 +143,7 @@ func (p *Prepared) taken(ctx context.Context, c *mapping.Config, ix *mapping.Ind
 	if !p.Control.Readable {
 		return false, nil
 	}
-	st, err := control.NewStates(p.db, c.Postgres.ControlSchema).Read(ctx, ix.Name)
+	st, err := control.Open(p.db, c.Postgres.ControlSchema, c.Postgres.Slot).States().Read(ctx, ix.Name)
 	if err != nil || st == nil {
 		return false, err
 	}

@@ -145,9 +145,8 @@ func (s *Service) open(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	s.dead = control.NewDeadLetters(s.syncer.DB(), c.Postgres.ControlSchema, s.alarm)
-	states := control.NewStates(s.syncer.DB(), c.Postgres.ControlSchema)
-	requests := control.NewRequests(s.syncer.DB(), c.Postgres.ControlSchema, c.Postgres.Slot)
+	schema := control.Open(s.syncer.DB(), c.Postgres.ControlSchema, c.Postgres.Slot)
+	s.dead = schema.DeadLetters(s.alarm)
 	var documents []*indexer.Documents
 	for _, ix := range c.Indices {
 		documents = append(documents, &indexer.Documents{Index: ix})
@@ -170,14 +169,12 @@ func (s *Service) open(ctx context.Context) (err error) {
 		},
 	})
 	s.manager = reindex.New(reindex.Options{
-		Syncer: s.syncer, Client: client, Bulk: s.bulk, DeadLetters: s.dead, Alarm: s.alarm, States: states, Requests: requests, Proofs: control.NewProofs(s.syncer.DB(), c.Postgres.ControlSchema), Recoveries: control.NewRecoveries(s.syncer.DB(), c.Postgres.ControlSchema), FanOuts: control.NewFanOuts(s.syncer.DB(), c.Postgres.ControlSchema, c.Postgres.Slot), Verify: c.Verify, Keep: s.handler.Add,
-		Schema: c.Postgres.ControlSchema, Slot: c.Postgres.Slot, Publication: c.Postgres.Publication, Columns: c.Postgres.PublishColumns, Changed: s.recheck,
+		Syncer: s.syncer, Client: client, Bulk: s.bulk, DeadLetters: s.dead, Alarm: s.alarm, Control: schema, Verify: c.Verify, Keep: s.handler.Add, Publication: c.Postgres.Publication, Columns: c.Postgres.PublishColumns, Changed: s.recheck,
 		Documents: documents, Catalog: s.catalog, Logger: log,
 		Rebuild: func(name string) bool {
 			return slices.Contains(s.o.Reindex, name) || slices.Contains(s.o.Reindex, "all")
 		},
 		Progress:       Bars{s.o.Display},
-		Markings:       control.NewMarkings(s.syncer.DB(), c.Postgres.ControlSchema),
 		RebuildSetBack: c.OnSlotLost == mapping.OnSlotLostReindex || slices.Contains(s.o.Reindex, "all"),
 		Unstamped:      s.found.Control.Unnoted,
 	})

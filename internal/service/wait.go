@@ -18,8 +18,7 @@ import (
 func (s *Service) Await(ctx context.Context, w admin.Wait) (pglogrepl.LSN, error) {
 	wait := reindex.Wait{
 		Position: func(ctx context.Context) error { return s.awaitPosition(ctx, w.LSN) },
-		States:   control.NewStates(s.syncer.DB(), s.config.Postgres.ControlSchema),
-		FanOuts:  control.NewFanOuts(s.syncer.DB(), s.config.Postgres.ControlSchema, s.config.Postgres.Slot),
+		Schema:   control.Open(s.syncer.DB(), s.config.Postgres.ControlSchema, s.config.Postgres.Slot),
 	}
 	if w.Searchable {
 		wait.Client = s.found.Client

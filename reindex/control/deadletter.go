@@ -10,11 +10,11 @@ import (
 	"time"
 
 	"github.com/jackc/pglogrepl"
+	"github.com/jackc/pgx/v5"
 
 	"tidemark/dbsync"
 	"tidemark/indexer/retry"
 	"tidemark/indexer/search"
-	"tidemark/mapping/catalog"
 )
 
 const (
@@ -26,9 +26,9 @@ const (
 // DeadLetters keeps operations that the search server refuses for good, in a table of
 // the control schema. It is safe for concurrent use.
 type DeadLetters struct {
-	db    *sql.DB
-	table string // quoted, with the schema
-	alarm *retry.Alarm
+	schema *Schema
+	table  string
+	alarm  *retry.Alarm
 }
 
 // A DeadLetter is one refused operation.
@@ -47,27 +47,10 @@ type DeadLetter struct {
 	Attempts  int // how often the same version was refused
 }
 
-// NewDeadLetters returns the dead letters of a control schema. alarm shows when
+// DeadLetters returns the dead letters of a control schema. alarm shows when
 // Postgres does not take them.
-func NewDeadLetters(db *sql.DB, schema string, alarm *retry.Alarm) *DeadLetters {
-	return &DeadLetters{db: db, table: catalog.QuoteIdent(schema) + `."dead_letters"`, alarm: alarm}
-}
-
-// local runs f in a transaction whose commit waits for this server's disk, and not for a
-// standby: one that hangs must not stop what is ours.
-func (d *DeadLetters) local(ctx context.Context, f func(*sql.Tx) error) error {
-	tx, err := d.db.BeginTx(ctx, nil)
-	if err != nil {
-		return err
-	}
-	defer tx.Rollback() // after a commit it does nothing
-	if _, err := tx.ExecContext(ctx, `SET LOCAL synchronous_commit = local`); err != nil {
-		return err
-	}
-	if err := f(tx); err != nil {
-		return err
-	}
-	return tx.Commit()
+func (s *Schema) DeadLetters(alarm *retry.Alarm) *DeadLetters {
+	return &DeadLetters{schema: s, table: s.table("dead_letters"), alarm: alarm}
 }
 
 // Keep stores refused operations, durably when it returns nil. The same version of a
@@ -132,10 +115,8 @@ func (d *DeadLetters) keep(ctx context.Context, refused []search.Refused) error 
 	// A commit whose answer was lost is repeated, too, which costs a wrong number of attempts
 	// and nothing else.
 	return retry.Do(ctx, d.alarm, "Postgres does not take dead letters", func(ctx context.Context) error {
-		return d.local(ctx, func(tx *sql.Tx) error {
-			_, err := tx.ExecContext(ctx, statement, keys, indices, ids, routings, kinds, versions, statuses, types, reasons, documents)
-			return err
-		})
+		_, err := d.schema.exec(ctx, statement, keys, indices, ids, routings, kinds, versions, statuses, types, reasons, documents)
+		return err
 	})
 }
 
@@ -160,7 +141,7 @@ func storable(s string) string {
 // without any is not in it.
 func (d *DeadLetters) Counts(ctx context.Context, f LetterFilter) (map[string]int64, error) {
 	where, args := f.where()
-	rows, err := d.db.QueryContext(ctx, `SELECT index_name, count(*) FROM `+d.table+` WHERE `+where+` GROUP BY index_name`, args...)
+	rows, err := d.schema.db.QueryContext(ctx, `SELECT index_name, count(*) FROM `+d.table+` WHERE `+where+` GROUP BY index_name`, args...)
 	if err != nil {
 		return nil, fmt.Errorf("count dead letters: %w", err)
 	}
@@ -202,7 +183,7 @@ func (d *DeadLetters) List(ctx context.Context, f LetterFilter, limit int, bodie
 		document = `document`
 	}
 	where, args := f.where()
-	rows, err := d.db.QueryContext(ctx, `
+	rows, err := d.schema.db.QueryContext(ctx, `
 		SELECT id, index_name, doc_id, routing, operation = 'delete', version::text, status, type, reason, `+document+`, created_at, attempts
 		FROM `+d.table+` WHERE `+where+` ORDER BY id LIMIT $5`, append(args, limit)...)
 	if err != nil {
@@ -236,7 +217,7 @@ func (d *DeadLetters) List(ctx context.Context, f LetterFilter, limit int, bodie
 
 // Last returns the row of the newest dead letter, 0 if there is none.
 func (d *DeadLetters) Last(ctx context.Context) (row int64, err error) {
-	if err := d.db.QueryRowContext(ctx, `SELECT coalesce(max(id), 0) FROM `+d.table).Scan(&row); err != nil {
+	if err := d.schema.db.QueryRowContext(ctx, `SELECT coalesce(max(id), 0) FROM `+d.table).Scan(&row); err != nil {
 		return 0, fmt.Errorf("look for the newest dead letter: %w", err)
 	}
 	return row, nil
@@ -245,15 +226,7 @@ func (d *DeadLetters) Last(ctx context.Context) (row int64, err error) {
 // Drop deletes the dead letters that match the filter, and returns how many there were.
 func (d *DeadLetters) Drop(ctx context.Context, f LetterFilter) (n int64, err error) {
 	where, args := f.where()
-	err = d.local(ctx, func(tx *sql.Tx) error {
-		result, err := tx.ExecContext(ctx, `DELETE FROM `+d.table+` WHERE `+where, args...)
-		if err != nil {
-			return err
-		}
-		n, err = result.RowsAffected()
-		return err
-	})
-	if err != nil {
+	if n, err = d.schema.exec(ctx, `DELETE FROM `+d.table+` WHERE `+where, args...); err != nil {
 		return 0, fmt.Errorf("drop dead letters: %w", err)
 	}
 	return n, nil
@@ -262,12 +235,10 @@ func (d *DeadLetters) Drop(ctx context.Context, f LetterFilter) (n int64, err er
 // Resolve deletes the dead letters in these rows, whose documents were written again. It returns
 // how many of the documents were refused again: those have a newer dead letter.
 func (d *DeadLetters) Resolve(ctx context.Context, rows []int64) (again int64, err error) {
-	err = d.local(ctx, func(tx *sql.Tx) error {
-		// Both parts see the table as it was before.
-		return tx.QueryRowContext(ctx, `
-			WITH resolved AS (DELETE FROM `+d.table+` WHERE id = ANY ($1) RETURNING document_key)
-			SELECT count(DISTINCT d.document_key) FROM `+d.table+` d JOIN resolved USING (document_key) WHERE d.id <> ALL ($1)`, rows).Scan(&again)
-	})
+	// Both parts see the table as it was before.
+	err = d.schema.query(ctx, func(row pgx.Row) error { return row.Scan(&again) }, `
+		WITH resolved AS (DELETE FROM `+d.table+` WHERE id = ANY ($1) RETURNING document_key)
+		SELECT count(DISTINCT d.document_key) FROM `+d.table+` d JOIN resolved USING (document_key) WHERE d.id <> ALL ($1)`, rows)
 	if err != nil {
 		return 0, fmt.Errorf("drop dead letters whose documents were written again: %w", err)
 	}

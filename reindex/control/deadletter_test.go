@@ -29,7 +29,7 @@ func newDeadLetters(t *testing.T, db *sql.DB, schema string) *DeadLetters {
 	if err := Migrate(ctx, db, schema, searchtest.Logger(t)); err != nil {
 		t.Fatal(err)
 	}
-	return NewDeadLetters(db, schema, retry.NewAlarm(searchtest.Logger(t)))
+	return Open(db, schema, "slot").DeadLetters(retry.NewAlarm(searchtest.Logger(t)))
 }
 
 // letters returns how many dead letters there are.
@@ -136,7 +136,7 @@ func TestDeadLettersOutlastPostgres(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer db.Close()
-	d := NewDeadLetters(db, "ctrl", retry.NewAlarm(searchtest.Logger(t)))
+	d := Open(db, "ctrl", "slot").DeadLetters(retry.NewAlarm(searchtest.Logger(t)))
 	proxy.CutOff()
 	done := make(chan error, 1)
 	go func() { done <- d.Keep(ctx, []search.Refused{refusal(searchtest.Store("P", "1", 1, `{}`))}) }()
@@ -176,7 +176,7 @@ func TestDeadLettersOutlastPostgres(t *testing.T) {
 
 // The table is gone: repeating does not cure it, so Keep says so.
 func TestDeadLettersWithoutTable(t *testing.T) {
-	d := NewDeadLetters(testenv.NewDatabase(t).DB, "nowhere", retry.NewAlarm(searchtest.Logger(t)))
+	d := Open(testenv.NewDatabase(t).DB, "nowhere", "slot").DeadLetters(retry.NewAlarm(searchtest.Logger(t)))
 	err := d.Keep(searchtest.Within(t, time.Minute), []search.Refused{refusal(searchtest.Store("P", "1", 1, `{}`))})
 	if err == nil || !strings.Contains(err.Error(), "nowhere") {
 		t.Errorf("Keep: %v", err)

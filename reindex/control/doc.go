@@ -17,6 +17,11 @@
 //   - proofs has one row for each index of which there is something to say: when it was compared
 //     with its tables, how far the comparison under way is, and why it may differ. See [Proof]. The
 //     instance alone writes it.
+//   - fan_outs and fan_out_passes have the related rows that changed and whose documents are stored
+//     again beside the stream, and how far that is. See [FanOuts]. The instance alone writes them.
+//   - recoveries has how the shards of each physical index were recovered last. See [Recovery]. The
+//     instance alone writes it.
+//   - epochs has, for each slot, the number of the process that may write. See [Schema.BeginEpoch].
 //   - schema_version has the version of each part of the schema, see [dbsync.SchemaPart]. The part
 //     of this package is tidemark, that of the slot table dbsync.
 //

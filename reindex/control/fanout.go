@@ -3,7 +3,6 @@ package control
 import (
 	"context"
 	"crypto/sha256"
-	"database/sql"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -13,7 +12,6 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"tidemark/dbsync"
-	"tidemark/mapping/catalog"
 	"tidemark/mapping/value"
 )
 
@@ -25,16 +23,15 @@ import (
 // They are worked off by passes, of one physical index, source and path each. A pass takes what is
 // asked for when it begins; what is asked for again since needs another one, however often.
 type FanOuts struct {
-	db              *sql.DB
+	schema          *Schema
 	slot            string
-	fanOuts, passes string // tables, quoted, with the schema
+	fanOuts, passes string // tables
 	states          string // the one of States
 }
 
-// NewFanOuts returns those of a slot.
-func NewFanOuts(db *sql.DB, schema, slot string) *FanOuts {
-	s := catalog.QuoteIdent(schema)
-	return &FanOuts{db: db, slot: slot, fanOuts: s + `."fan_outs"`, passes: s + `."fan_out_passes"`, states: s + `."indices"`}
+// FanOuts returns those of the slot.
+func (s *Schema) FanOuts() *FanOuts {
+	return &FanOuts{schema: s, slot: s.slot, fanOuts: s.table("fan_outs"), passes: s.table("fan_out_passes"), states: s.table("indices")}
 }
 
 // A FanOutGroup is what one pass may take up together.
@@ -104,15 +101,13 @@ func (f *FanOuts) Ask(ctx context.Context, asked []FanOut) error {
 }
 
 // inTurn calls do in a transaction, one at a time of all that change the tables: a pass takes and
-// gives back many rows. Its commit waits for no standby.
+// gives back many rows.
 func (f *FanOuts) inTurn(ctx context.Context, what string, do func(tx pgx.Tx) error) error {
-	err := dbsync.WithConn(ctx, f.db, func(conn *pgx.Conn) error {
-		return pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) error {
-			if _, err := tx.Exec(ctx, `SET LOCAL synchronous_commit = local; LOCK TABLE `+f.fanOuts+` IN SHARE ROW EXCLUSIVE MODE`); err != nil {
-				return err
-			}
-			return do(tx)
-		})
+	err := f.schema.note(ctx, func(tx pgx.Tx) error {
+		if _, err := tx.Exec(ctx, `LOCK TABLE `+f.fanOuts+` IN SHARE ROW EXCLUSIVE MODE`); err != nil {
+			return err
+		}
+		return do(tx)
 	})
 	if err != nil {
 		return fmt.Errorf("%s: %w", what, err)
@@ -153,7 +148,7 @@ func SumFanOuts(open []FanOutStatus, index string) (s FanOutSum) {
 
 // Open returns what is not done, in the order in which it was asked for.
 func (f *FanOuts) Open(ctx context.Context) (open []FanOutStatus, err error) {
-	err = dbsync.WithConn(ctx, f.db, func(conn *pgx.Conn) error {
+	err = dbsync.WithConn(ctx, f.schema.db, func(conn *pgx.Conn) error {
 		rows, err := conn.Query(ctx, `SELECT f.index_name, f.physical, f.source, f.path, count(*), min(f.asked), min(f.asked_at), coalesce(min(p.rows_done), 0)
 			FROM `+f.fanOuts+` f LEFT JOIN `+f.passes+` p USING (slot, physical, source, path) WHERE f.slot = $1
 			GROUP BY f.index_name, f.physical, f.source, f.path ORDER BY min(f.asked)`, f.slot)
@@ -174,7 +169,7 @@ func (f *FanOuts) Open(ctx context.Context) (open []FanOutStatus, err error) {
 
 // Newest returns the number of what was asked for last of a physical index and is not done; 0: nothing is.
 func (f *FanOuts) Newest(ctx context.Context, physical string) (asked int64, err error) {
-	err = f.db.QueryRowContext(ctx, `SELECT coalesce(max(greatest(asked, again)), 0) FROM `+f.fanOuts+` WHERE slot = $1 AND physical = $2`, f.slot, physical).Scan(&asked)
+	err = f.schema.db.QueryRowContext(ctx, `SELECT coalesce(max(greatest(asked, again)), 0) FROM `+f.fanOuts+` WHERE slot = $1 AND physical = $2`, f.slot, physical).Scan(&asked)
 	if err != nil {
 		return 0, fmt.Errorf("read %s: %w", f.fanOuts, err)
 	}
@@ -184,7 +179,7 @@ func (f *FanOuts) Newest(ctx context.Context, physical string) (asked int64, err
 // Left returns how many related rows of a physical index there are of what was asked for up to a
 // number and is not done, and something that changes as long as it is worked on.
 func (f *FanOuts) Left(ctx context.Context, physical string, asked int64) (left int64, progress string, err error) {
-	err = f.db.QueryRowContext(ctx, `SELECT count(*), pg_catalog.format('%s %s', count(*), (SELECT pg_catalog.string_agg(p::text, ' ' ORDER BY p) FROM `+f.passes+` p WHERE p.slot = $1))
+	err = f.schema.db.QueryRowContext(ctx, `SELECT count(*), pg_catalog.format('%s %s', count(*), (SELECT pg_catalog.string_agg(p::text, ' ' ORDER BY p) FROM `+f.passes+` p WHERE p.slot = $1))
 		FROM `+f.fanOuts+` WHERE slot = $1 AND physical = $2 AND asked <= $3`, f.slot, physical, asked).Scan(&left, &progress)
 	if err != nil {
 		return 0, "", fmt.Errorf("read %s: %w", f.fanOuts, err)
@@ -251,12 +246,8 @@ func (f *FanOuts) Begin(ctx context.Context, g FanOutGroup, runner string) (p *F
 
 // Advance notes how far a pass is: everything up to its cursor is stored.
 func (f *FanOuts) Advance(ctx context.Context, p *FanOutPass) error {
-	result, err := f.db.ExecContext(ctx, `UPDATE `+f.passes+` SET cursor = $6, rows_done = $7 WHERE slot = $1 AND physical = $2 AND source = $3 AND path = $4 AND runner = $5`,
+	n, err := f.schema.exec(ctx, `UPDATE `+f.passes+` SET cursor = $6, rows_done = $7 WHERE slot = $1 AND physical = $2 AND source = $3 AND path = $4 AND runner = $5`,
 		f.slot, p.Physical, p.Source, p.Path, p.runner, p.Cursor, p.Stored)
-	n := int64(0)
-	if err == nil {
-		n, err = result.RowsAffected()
-	}
 	switch {
 	case err != nil:
 		return fmt.Errorf("note how far the documents of related rows of %s are stored again: %w", p.Index, err)

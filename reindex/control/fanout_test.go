@@ -25,7 +25,7 @@ func newFanOutTables(t *testing.T) (context.Context, *testenv.Database, *FanOuts
 	if err := Migrate(ctx, db.DB, "ctrl", slog.New(slog.DiscardHandler)); err != nil {
 		t.Fatal(err)
 	}
-	return ctx, db, NewFanOuts(db.DB, "ctrl", "mine")
+	return ctx, db, Open(db.DB, "ctrl", "mine").FanOuts()
 }
 
 var fanOutGroup = FanOutGroup{Index: "products", Physical: "products-1", Source: "public.p ", Path: `"public"."c"("c"="id")`}
@@ -164,7 +164,7 @@ func TestFanOutsAreTakenInPart(t *testing.T) {
 	if p := begin(t, ctx, f, every, "a"); p == nil || p.Keys != nil {
 		t.Errorf("every document: %+v", p)
 	}
-	other := NewFanOuts(db.DB, "ctrl", "other")
+	other := Open(db.DB, "ctrl", "other").FanOuts()
 	if got := related(t, ctx, other); got != "" {
 		t.Errorf("another slot has %s", got)
 	}

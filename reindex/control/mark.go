@@ -7,8 +7,9 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/jackc/pgx/v5"
+
 	"tidemark/indexer/search"
-	"tidemark/mapping/catalog"
 )
 
 // A Marking is what the control schema knows of one physical index besides its [Version]: what makes
@@ -88,19 +89,19 @@ func (m *Marking) Drift(i *search.IndexInfo) Drift {
 
 // Markings is the table of markings.
 type Markings struct {
-	db    *sql.DB
-	table string // quoted, with the schema
+	schema *Schema
+	table  string
 }
 
-// NewMarkings returns the markings in a control schema.
-func NewMarkings(db *sql.DB, schema string) *Markings {
-	return &Markings{db: db, table: catalog.QuoteIdent(schema) + `."physical_indices"`}
+// Markings returns the markings in a control schema.
+func (s *Schema) Markings() *Markings {
+	return &Markings{schema: s, table: s.table("physical_indices")}
 }
 
 // Read returns the markings of an index's physical indices, by name.
 func (m *Markings) Read(ctx context.Context, index string) (map[string]Marking, error) {
 	what := "read the marks of index " + index
-	rows, err := m.db.QueryContext(ctx, `SELECT physical, incarnation, mark_number, mark, next_mark, marked_at FROM `+m.table+` WHERE index_name = $1`, index)
+	rows, err := m.schema.db.QueryContext(ctx, `SELECT physical, incarnation, mark_number, mark, next_mark, marked_at FROM `+m.table+` WHERE index_name = $1`, index)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", what, err)
 	}
@@ -123,9 +124,9 @@ func (m *Markings) Read(ctx context.Context, index string) (map[string]Marking, 
 // returns its marking.
 func (m *Markings) Add(ctx context.Context, index, physical string) (Marking, error) {
 	k := Marking{Physical: physical, Mark: search.Mark{Number: 1, Token: rand.Text()}}
-	err := m.db.QueryRowContext(ctx, `INSERT INTO `+m.table+` AS p (physical, index_name, mark_number, mark) VALUES ($1, $2, 1, $3)
+	err := m.schema.query(ctx, func(row pgx.Row) error { return row.Scan(&k.At) }, `INSERT INTO `+m.table+` AS p (physical, index_name, mark_number, mark) VALUES ($1, $2, 1, $3)
 		ON CONFLICT (physical) DO UPDATE SET index_name = excluded.index_name, incarnation = '', mark_number = 1, mark = excluded.mark, next_mark = '', marked_at = now()
-		RETURNING marked_at`, physical, index, k.Mark.Token).Scan(&k.At)
+		RETURNING marked_at`, physical, index, k.Mark.Token)
 	if err != nil {
 		return Marking{}, fmt.Errorf("note a mark of %s: %w", physical, err)
 	}
@@ -135,13 +136,9 @@ func (m *Markings) Add(ctx context.Context, index, physical string) (Marking, er
 // Note notes what a marking is now. was is what this process has noted or read last: if another one
 // has noted something since, it is a *[TakenOverError].
 func (m *Markings) Note(ctx context.Context, index string, was, now Marking) error {
-	result, err := m.db.ExecContext(ctx, `UPDATE `+m.table+` SET incarnation = $4, mark_number = $5, mark = $6, next_mark = $7, marked_at = now()
+	n, err := m.schema.exec(ctx, `UPDATE `+m.table+` SET incarnation = $4, mark_number = $5, mark = $6, next_mark = $7, marked_at = now()
 		WHERE physical = $1 AND mark_number = $2 AND mark = $3`,
 		was.Physical, was.Mark.Number, was.Mark.Token, now.Incarnation, now.Mark.Number, now.Mark.Token, now.Next)
-	if err != nil {
-		return fmt.Errorf("note a mark of %s: %w", was.Physical, err)
-	}
-	n, err := result.RowsAffected()
 	if err != nil {
 		return fmt.Errorf("note a mark of %s: %w", was.Physical, err)
 	}
@@ -153,7 +150,7 @@ func (m *Markings) Note(ctx context.Context, index string, was, now Marking) err
 
 // Forget forgets a physical index that is gone.
 func (m *Markings) Forget(ctx context.Context, physical string) error {
-	if _, err := m.db.ExecContext(ctx, `DELETE FROM `+m.table+` WHERE physical = $1`, physical); err != nil {
+	if _, err := m.schema.exec(ctx, `DELETE FROM `+m.table+` WHERE physical = $1`, physical); err != nil {
 		return fmt.Errorf("forget the mark of %s: %w", physical, err)
 	}
 	return nil

@@ -56,7 +56,7 @@ func TestMarkings(t *testing.T) {
 	if err := Migrate(ctx, db.DB, "ctrl", searchtest.Logger(t)); err != nil {
 		t.Fatal(err)
 	}
-	m := NewMarkings(db.DB, "ctrl")
+	m := Open(db.DB, "ctrl", "slot").Markings()
 	made, err := m.Add(ctx, "t", "t-1")
 	if err != nil || made.Mark.Number != 1 || made.Mark.Token == "" {
 		t.Fatalf("%+v, %v", made, err)

@@ -24,6 +24,7 @@ func part(schema string) *dbsync.SchemaPart {
 		{Name: "table of how the shards of indices were recovered", Up: setupRecoveries},
 		{Name: "a generation of each physical index, and the table of their marks", Up: setupMarks},
 		{Name: "tables of documents that are to be stored again, since they include a row that changed", Up: setupFanOuts},
+		{Name: "table of who notes things of the indices of a slot", Up: setupEpochs},
 	}}
 }
 

@@ -131,7 +131,7 @@ func TestNameJSON(t *testing.T) {
 	if err := Migrate(ctx, db.DB, "ctrl", searchtest.Logger(t)); err != nil {
 		t.Fatal(err)
 	}
-	states := NewStates(db.DB, "ctrl")
+	states := Open(db.DB, "ctrl", "slot").States()
 	for _, name := range []string{"a", "b"} {
 		st, err := states.Read(ctx, name)
 		if err != nil {
@@ -174,7 +174,7 @@ func TestBarePartitions(t *testing.T) {
 		{`{"unlisted":true}`, `{"version":1,"unlisted":true}`},
 		{`{"version":1,"leaves":{"public.t":{"7":"8:9"}}}`, `{"version":1,"leaves":{"public.t":{"7":"8:9"}}}`},
 	} {
-		db.Exec(t, "DELETE FROM ctrl.schema_version", "DROP TABLE ctrl.proofs, ctrl.recoveries, ctrl.physical_indices, ctrl.fan_outs, ctrl.fan_out_passes", "DELETE FROM ctrl.indices",
+		db.Exec(t, "DELETE FROM ctrl.schema_version", "DROP TABLE ctrl.proofs, ctrl.recoveries, ctrl.physical_indices, ctrl.fan_outs, ctrl.fan_out_passes, ctrl.epochs", "DELETE FROM ctrl.indices",
 			"ALTER TABLE ctrl.indices DROP live_generation, DROP live_base, DROP building_base", "ALTER TABLE ctrl.indices RENAME building_generation TO generation")
 		if _, err := db.DB.ExecContext(ctx, "INSERT INTO ctrl.indices (name, generation, live_partitions) VALUES ($1, '', $2)", fmt.Sprint(i), test.before); err != nil {
 			t.Fatal(err)
@@ -183,7 +183,7 @@ func TestBarePartitions(t *testing.T) {
 			t.Errorf("%s: %v", test.before, err)
 			continue
 		}
-		st, err := NewStates(db.DB, "ctrl").Read(ctx, fmt.Sprint(i))
+		st, err := Open(db.DB, "ctrl", "slot").States().Read(ctx, fmt.Sprint(i))
 		if err != nil || st.Live.Partitions != test.after {
 			t.Errorf("%s became %s, %v; want %s", test.before, st.Live.Partitions, err, test.after)
 		}
@@ -217,11 +217,11 @@ func TestMarksOfVersionsBefore(t *testing.T) {
 		t.Fatal(err)
 	}
 	for name, want := range map[string][2]string{"live": {"g", ""}, "rebuilt": {"g", "g"}, "incomplete": {"", "g"}, "given-up": {"", ""}, "new": {"", "g"}} {
-		st, err := NewStates(db.DB, "ctrl").Read(ctx, name)
+		st, err := Open(db.DB, "ctrl", "slot").States().Read(ctx, name)
 		if err != nil || st.Live.Generation != want[0] || st.Building.Generation != want[1] || st.Incomplete() != (st.Live.Physical != "" && want[0] == "") {
 			t.Errorf("%s: %+v, %v; want the generations %q", name, st, err, want)
 		}
-		marks, err := NewMarkings(db.DB, "ctrl").Read(ctx, name)
+		marks, err := Open(db.DB, "ctrl", "slot").Markings().Read(ctx, name)
 		for _, physical := range []string{st.Live.Physical, st.Building.Physical} {
 			if k, ok := marks[physical]; err != nil || physical != "" && (!ok || k.Mark.Number != 0) {
 				t.Errorf("the mark of %s: %+v, %v", physical, k, err)

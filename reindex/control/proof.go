@@ -9,10 +9,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgtype"
 
 	"tidemark/dbsync"
-	"tidemark/mapping/catalog"
 )
 
 // A Proof is what is known of an index's being equal to its tables: when both were compared last,
@@ -116,13 +114,13 @@ func (p Proof) Of(st *State) Proof {
 
 // Proofs is the table of proofs.
 type Proofs struct {
-	db    *sql.DB
-	table string // quoted, with the schema
+	schema *Schema
+	table  string
 }
 
-// NewProofs returns the proofs in a control schema.
-func NewProofs(db *sql.DB, schema string) *Proofs {
-	return &Proofs{db: db, table: catalog.QuoteIdent(schema) + `."proofs"`}
+// Proofs returns the proofs in a control schema.
+func (s *Schema) Proofs() *Proofs {
+	return &Proofs{schema: s, table: s.table("proofs")}
 }
 
 // setupProofs is step 3. What is known of indices before is nothing: their rows are made when
@@ -166,12 +164,11 @@ const proofColumns = `physical, unproven_since, unproven_noted, unproven_why,
 	last_number, last_began_at, last_finished_at, last_rows, last_documents, last_found, last_repaired, last_undecided`
 
 // scan reads proofColumns.
-func (p *Proof) scan(row *sql.Row) error {
+func (p *Proof) scan(row pgx.Row) error {
 	w, l := &p.Walk, &p.Last
 	var since, noted, began, lastBegan, finished sql.NullTime
-	types := pgtype.NewMap()
 	err := row.Scan(&p.Physical, &since, &noted, &p.Unproven.Why,
-		&w.Number, &began, &w.Phase, &w.Source, types.SQLScanner(&w.Cursor), types.SQLScanner(&w.Key), &w.NextSeqNo, &w.LastSeqNo,
+		&w.Number, &began, &w.Phase, &w.Source, &w.Cursor, &w.Key, &w.NextSeqNo, &w.LastSeqNo,
 		&w.Rows, &w.Documents, &w.Total, &w.Found, &w.Repaired, &w.Undecided,
 		&l.Number, &lastBegan, &finished, &l.Rows, &l.Documents, &l.Found, &l.Repaired, &l.Undecided)
 	if err != nil {
@@ -188,8 +185,10 @@ func (p *Proof) scan(row *sql.Row) error {
 // Read returns what is known of an index.
 func (p *Proofs) Read(ctx context.Context, index string) (Proof, error) {
 	proof := Proof{Index: index}
-	err := proof.scan(p.db.QueryRowContext(ctx, `SELECT `+proofColumns+` FROM `+p.table+` WHERE index_name = $1`, index))
-	if errors.Is(err, sql.ErrNoRows) {
+	err := dbsync.WithConn(ctx, p.schema.db, func(conn *pgx.Conn) error {
+		return proof.scan(conn.QueryRow(ctx, `SELECT `+proofColumns+` FROM `+p.table+` WHERE index_name = $1`, index))
+	})
+	if errors.Is(err, pgx.ErrNoRows) {
 		return proof, nil
 	}
 	if err != nil {
@@ -282,7 +281,7 @@ func (p *Proofs) Forget(ctx context.Context, indices []string) error {
 	if len(indices) == 0 {
 		return nil
 	}
-	if _, err := p.db.ExecContext(ctx, `DELETE FROM `+p.table+` WHERE index_name = ANY ($1)`, indices); err != nil {
+	if _, err := p.schema.exec(ctx, `DELETE FROM `+p.table+` WHERE index_name = ANY ($1)`, indices); err != nil {
 		return fmt.Errorf("forget what is proven of indices: %w", err)
 	}
 	return nil
@@ -292,8 +291,8 @@ func (p *Proofs) Forget(ctx context.Context, indices []string) error {
 // there is none.
 func (p *Proofs) change(ctx context.Context, index, statement string, args ...any) (Proof, error) {
 	proof := Proof{Index: index}
-	err := proof.scan(p.db.QueryRowContext(ctx, statement, append([]any{index}, args...)...))
-	if errors.Is(err, sql.ErrNoRows) {
+	err := p.schema.query(ctx, proof.scan, statement, append([]any{index}, args...)...)
+	if errors.Is(err, pgx.ErrNoRows) {
 		return Proof{}, ErrWalkOver
 	}
 	if err != nil {

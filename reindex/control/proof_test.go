@@ -21,7 +21,7 @@ func newProofs(t *testing.T) (*Proofs, *sql.DB) {
 	if err := Migrate(searchtest.Within(t, time.Minute), db.DB, "ctrl", searchtest.Logger(t)); err != nil {
 		t.Fatal(err)
 	}
-	return NewProofs(db.DB, "ctrl"), db.DB
+	return Open(db.DB, "ctrl", "slot").Proofs(), db.DB
 }
 
 // A walk is noted as it goes, taken up by another process, and comes to its end.

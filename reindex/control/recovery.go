@@ -11,7 +11,6 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"tidemark/indexer/search"
-	"tidemark/mapping/catalog"
 )
 
 // A Recovery is what was noted of the shards of a physical index when they were looked at last: what
@@ -94,13 +93,13 @@ func (r *Recovery) Take(now map[int]search.Recovery, async bool) (changed bool) 
 
 // Recoveries is the table of recoveries.
 type Recoveries struct {
-	db    *sql.DB
-	table string // quoted, with the schema
+	schema *Schema
+	table  string
 }
 
-// NewRecoveries returns the recoveries in a control schema.
-func NewRecoveries(db *sql.DB, schema string) *Recoveries {
-	return &Recoveries{db: db, table: catalog.QuoteIdent(schema) + `."recoveries"`}
+// Recoveries returns the recoveries in a control schema.
+func (s *Schema) Recoveries() *Recoveries {
+	return &Recoveries{schema: s, table: s.table("recoveries")}
 }
 
 // setupRecoveries is the step that makes the table. Nothing is known of indices before.
@@ -133,7 +132,7 @@ func (r *Recoveries) Read(ctx context.Context, index, physical string) (*Recover
 	noted := &Recovery{Index: index, Physical: physical, Shards: make(map[int]search.Recovery)}
 	var text string
 	var unanswered sql.NullTime
-	err := r.db.QueryRowContext(ctx, `SELECT shards, async, unanswered_at, noted_at, open FROM `+r.table+` WHERE physical = $1 AND index_name = $2`, physical, index).
+	err := r.schema.db.QueryRowContext(ctx, `SELECT shards, async, unanswered_at, noted_at, open FROM `+r.table+` WHERE physical = $1 AND index_name = $2`, physical, index).
 		Scan(&text, &noted.Async, &unanswered, &noted.NotedAt, &noted.Open)
 	if errors.Is(err, sql.ErrNoRows) {
 		return noted, nil
@@ -165,7 +164,7 @@ func (r *Recoveries) Note(ctx context.Context, noted *Recovery) error {
 	if err != nil {
 		return err
 	}
-	_, err = r.db.ExecContext(ctx, `INSERT INTO `+r.table+` (physical, index_name, shards, async, unanswered_at, noted_at, open) VALUES ($1, $2, $3, $4, $5, $6, $7)
+	_, err = r.schema.exec(ctx, `INSERT INTO `+r.table+` (physical, index_name, shards, async, unanswered_at, noted_at, open) VALUES ($1, $2, $3, $4, $5, $6, $7)
 		ON CONFLICT (physical) DO UPDATE SET index_name = excluded.index_name, shards = excluded.shards, async = excluded.async,
 			unanswered_at = excluded.unanswered_at, noted_at = excluded.noted_at, open = excluded.open`,
 		noted.Physical, noted.Index, string(text), noted.Async, sql.NullTime{Time: noted.UnansweredAt, Valid: !noted.UnansweredAt.IsZero()}, noted.NotedAt, noted.Open)
@@ -177,7 +176,7 @@ func (r *Recoveries) Note(ctx context.Context, noted *Recovery) error {
 
 // Keep forgets what was noted of the physical indices of an index but for some.
 func (r *Recoveries) Keep(ctx context.Context, index string, physical []string) error {
-	if _, err := r.db.ExecContext(ctx, `DELETE FROM `+r.table+` WHERE index_name = $1 AND physical <> ALL ($2)`, index, physical); err != nil {
+	if _, err := r.schema.exec(ctx, `DELETE FROM `+r.table+` WHERE index_name = $1 AND physical <> ALL ($2)`, index, physical); err != nil {
 		return fmt.Errorf("forget how the shards of other indices than %v were recovered: %w", physical, err)
 	}
 	return nil

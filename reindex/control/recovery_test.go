@@ -59,7 +59,7 @@ func TestRecoveries(t *testing.T) {
 	if err := Migrate(ctx, db.DB, "ctrl", slog.New(slog.DiscardHandler)); err != nil {
 		t.Fatal(err)
 	}
-	r := NewRecoveries(db.DB, "ctrl")
+	r := Open(db.DB, "ctrl", "slot").Recoveries()
 	check := func(want *Recovery) {
 		t.Helper()
 		got, err := r.Read(ctx, want.Index, want.Physical)

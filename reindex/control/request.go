@@ -3,7 +3,6 @@ package control
 import (
 	"context"
 	"crypto/sha256"
-	"database/sql"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -82,14 +81,14 @@ func (r *Request) Ended() bool { return r.Phase != PhaseWaiting && r.Phase != Ph
 // Requests is the table of requests. Who asks and who is asked are different processes: the table
 // keeps what was asked for, and a notification has the instance look at once.
 type Requests struct {
-	db    *sql.DB
-	slot  string
-	table string // quoted, with the schema
+	schema *Schema
+	slot   string
+	table  string
 }
 
-// NewRequests returns the requests to the instance that follows a slot.
-func NewRequests(db *sql.DB, schema, slot string) *Requests {
-	return &Requests{db: db, slot: slot, table: catalog.QuoteIdent(schema) + `."requests"`}
+// Requests returns the requests to the instance that follows the slot.
+func (s *Schema) Requests() *Requests {
+	return &Requests{schema: s, slot: s.slot, table: s.table("requests")}
 }
 
 // channel is what a new request is notified on. A slot may have a name that is too long for
@@ -104,24 +103,17 @@ const keptRequests = 1000
 
 // Add makes a request and notifies the instance. It returns the request's number.
 func (r *Requests) Add(ctx context.Context, q *Request) (id int64, err error) {
-	tx, err := r.db.BeginTx(ctx, nil)
-	if err != nil {
-		return 0, fmt.Errorf("ask for %s of %s: %w", q.Kind, q.Index, err)
-	}
-	defer tx.Rollback() // after a commit it does nothing
-	if _, err = tx.ExecContext(ctx, `SET LOCAL synchronous_commit = local`); err == nil {
-		err = tx.QueryRowContext(ctx, `INSERT INTO `+r.table+` (slot, kind, index_name, source, condition, keys) VALUES ($1, $2, $3, $4, $5, $6) RETURNING id`,
+	err = r.schema.note(ctx, func(tx pgx.Tx) error {
+		err := tx.QueryRow(ctx, `INSERT INTO `+r.table+` (slot, kind, index_name, source, condition, keys) VALUES ($1, $2, $3, $4, $5, $6) RETURNING id`,
 			r.slot, string(q.Kind), q.Index, q.Source, q.Condition, q.Keys).Scan(&id)
-	}
-	if err == nil {
-		_, err = tx.ExecContext(ctx, `DELETE FROM `+r.table+` WHERE slot = $1 AND finished_at IS NOT NULL AND id <= $2`, r.slot, id-keptRequests)
-	}
-	if err == nil {
-		_, err = tx.ExecContext(ctx, `SELECT pg_catalog.pg_notify($1, '')`, r.channel())
-	}
-	if err == nil {
-		err = tx.Commit()
-	}
+		if err == nil {
+			_, err = tx.Exec(ctx, `DELETE FROM `+r.table+` WHERE slot = $1 AND finished_at IS NOT NULL AND id <= $2`, r.slot, id-keptRequests)
+		}
+		if err == nil {
+			_, err = tx.Exec(ctx, `SELECT pg_catalog.pg_notify($1, '')`, r.channel())
+		}
+		return err
+	})
 	if err != nil {
 		return 0, fmt.Errorf("ask for %s of %s: %w", q.Kind, q.Index, err)
 	}
@@ -170,7 +162,7 @@ func (r *Requests) Recent(ctx context.Context, n int) ([]*Request, error) {
 }
 
 func (r *Requests) list(ctx context.Context, where string, args ...any) (found []*Request, err error) {
-	err = dbsync.WithConn(ctx, r.db, func(conn *pgx.Conn) error {
+	err = dbsync.WithConn(ctx, r.schema.db, func(conn *pgx.Conn) error {
 		rows, err := conn.Query(ctx, `SELECT `+requestColumns+` FROM `+r.table+` WHERE slot = $1 AND `+where+` ORDER BY id`, append([]any{r.slot}, args...)...)
 		if err != nil {
 			return err
@@ -204,6 +196,16 @@ func (r *Requests) Advance(ctx context.Context, id, rows int64) error {
 	return err
 }
 
+// CancelWaiting notes that a request is cancelled which nobody has begun to work on, and reports
+// whether it was one. It can be repeated when its answer was lost.
+func (r *Requests) CancelWaiting(ctx context.Context, id int64) (waited bool, err error) {
+	n, err := r.schema.exec(ctx, `UPDATE `+r.table+` SET phase = $2, finished_at = pg_catalog.now() WHERE id = $1 AND phase IN ($2, $3)`, id, string(PhaseCancelled), string(PhaseWaiting))
+	if err != nil {
+		return false, fmt.Errorf("cancel request %d: %w", id, err)
+	}
+	return n > 0, nil
+}
+
 // End notes what became of a request.
 func (r *Requests) End(ctx context.Context, id int64, phase Phase, message string) error {
 	_, err := r.note(ctx, id, `phase = $2, message = $3, finished_at = pg_catalog.now()`, string(phase), message)
@@ -212,11 +214,7 @@ func (r *Requests) End(ctx context.Context, id int64, phase Phase, message strin
 
 // note changes a request if it has not ended, and reports whether it had not.
 func (r *Requests) note(ctx context.Context, id int64, set string, args ...any) (open bool, err error) {
-	result, err := r.db.ExecContext(ctx, `UPDATE `+r.table+` SET `+set+` WHERE id = $1 AND finished_at IS NULL`, append([]any{id}, args...)...)
-	n := int64(0)
-	if err == nil {
-		n, err = result.RowsAffected()
-	}
+	n, err := r.schema.exec(ctx, `UPDATE `+r.table+` SET `+set+` WHERE id = $1 AND finished_at IS NULL`, append([]any{id}, args...)...)
 	if err != nil {
 		return false, fmt.Errorf("note the state of request %d: %w", id, err)
 	}
@@ -232,7 +230,7 @@ const listenInterval = 10 * time.Second
 func (r *Requests) Listen(ctx context.Context, alarm *retry.Alarm, found func()) error {
 	for ctx.Err() == nil {
 		err := retry.Do(ctx, alarm, "listen for requests", func(ctx context.Context) error {
-			return dbsync.WithConn(ctx, r.db, func(conn *pgx.Conn) error { return r.wait(ctx, conn, found) })
+			return dbsync.WithConn(ctx, r.schema.db, func(conn *pgx.Conn) error { return r.wait(ctx, conn, found) })
 		})
 		if err != nil {
 			return err

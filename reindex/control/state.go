@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/jackc/pglogrepl"
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgtype"
 
 	"tidemark/mapping"
@@ -87,13 +88,13 @@ func (st *State) NotBuilding() {
 
 // States is the table of states.
 type States struct {
-	db    *sql.DB
-	table string // quoted, with the schema
+	schema *Schema
+	table  string
 }
 
-// NewStates returns the states in a control schema.
-func NewStates(db *sql.DB, schema string) *States {
-	return &States{db: db, table: catalog.QuoteIdent(schema) + `."indices"`}
+// States returns the states in a control schema.
+func (s *Schema) States() *States {
+	return &States{schema: s, table: s.table("indices")}
 }
 
 // generations are the columns of both generations, also of a schema that has not been migrated and
@@ -105,7 +106,7 @@ const generations = `coalesce(pg_catalog.to_jsonb(i) ->> 'live_generation', CASE
 func (s *States) Read(ctx context.Context, name string) (*State, error) {
 	st := &State{Name: name}
 	var finished sql.NullTime
-	err := s.db.QueryRowContext(ctx, `SELECT `+generations+`, live, live_fingerprint, live_mapping, live_tables, live_partitions, building, building_fingerprint, building_mapping, building_tables, building_partitions,
+	err := s.schema.db.QueryRowContext(ctx, `SELECT `+generations+`, live, live_fingerprint, live_mapping, live_tables, live_partitions, building, building_fingerprint, building_mapping, building_tables, building_partitions,
 		coalesce((to_jsonb(i) ->> 'live_base')::pg_lsn, '0/0'), coalesce((to_jsonb(i) ->> 'building_base')::pg_lsn, '0/0'), source, cursor, -- a schema that is not migrated yet has none
 		rows_done, rows_total, started_at, resumed_at, resumed_rows, finished_at FROM `+s.table+` AS i WHERE name = $1`, name).
 		Scan(&st.Live.Generation, &st.Building.Generation, &st.Live.Physical, &st.Live.Fingerprint, &st.Live.Mapping, &st.Live.Tables, &st.Live.Partitions, &st.Building.Physical, &st.Building.Fingerprint, &st.Building.Mapping, &st.Building.Tables, &st.Building.Partitions, &st.Live.Base, &st.Building.Base, &st.Source, pgtype.NewMap().SQLScanner(&st.Cursor),
@@ -125,7 +126,7 @@ func (s *States) Read(ctx context.Context, name string) (*State, error) {
 // has another one in use, it is a *[TakenOverError]: what that process knows is from before. nil: it
 // has just read what there is, and goes on with what it likes of it.
 func (s *States) Begin(ctx context.Context, st *State, known []string) error {
-	err := s.db.QueryRowContext(ctx, `INSERT INTO `+s.table+` AS i (name, live_generation, live, live_fingerprint, live_mapping, live_tables, building, building_fingerprint, building_mapping, building_tables, rows_total, live_partitions, building_partitions, live_base, building_base, building_generation)
+	err := s.schema.query(ctx, func(row pgx.Row) error { return row.Scan(&st.StartedAt) }, `INSERT INTO `+s.table+` AS i (name, live_generation, live, live_fingerprint, live_mapping, live_tables, building, building_fingerprint, building_mapping, building_tables, rows_total, live_partitions, building_partitions, live_base, building_base, building_generation)
 		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)
 		ON CONFLICT (name) DO UPDATE SET live_generation = excluded.live_generation, building_generation = excluded.building_generation, live = excluded.live, live_fingerprint = excluded.live_fingerprint,
 			live_mapping = excluded.live_mapping, live_tables = excluded.live_tables, building = excluded.building, building_fingerprint = excluded.building_fingerprint,
@@ -135,8 +136,8 @@ func (s *States) Begin(ctx context.Context, st *State, known []string) error {
 			source = 0, cursor = NULL, rows_done = 0, rows_total = excluded.rows_total, started_at = now()
 			WHERE $17::text[] IS NULL OR i.live IN ('', excluded.live) OR i.live = ANY ($17)
 		RETURNING started_at`,
-		st.Name, st.Live.Generation, st.Live.Physical, st.Live.Fingerprint, st.Live.Mapping, st.Live.Tables, st.Building.Physical, st.Building.Fingerprint, st.Building.Mapping, st.Building.Tables, st.Total, st.Live.Partitions, st.Building.Partitions, st.Live.Base, st.Building.Base, st.Building.Generation, known).Scan(&st.StartedAt)
-	if errors.Is(err, sql.ErrNoRows) {
+		st.Name, st.Live.Generation, st.Live.Physical, st.Live.Fingerprint, st.Live.Mapping, st.Live.Tables, st.Building.Physical, st.Building.Fingerprint, st.Building.Mapping, st.Building.Tables, st.Total, st.Live.Partitions, st.Building.Partitions, st.Live.Base, st.Building.Base, st.Building.Generation, known)
+	if errors.Is(err, pgx.ErrNoRows) {
 		return &TakenOverError{Index: st.Name, Building: st.Live.Physical}
 	}
 	if err != nil {
@@ -149,11 +150,10 @@ func (s *States) Begin(ctx context.Context, st *State, known []string) error {
 // Forget notes that all indices whose changes come from a slot, but for those named in
 // kept, miss changes from now on. It returns the names of those that did not before.
 func (s *States) Forget(ctx context.Context, slotGeneration string, kept []string) (names []string, err error) {
-	err = s.db.QueryRowContext(ctx, `WITH forgotten AS (
+	err = s.schema.query(ctx, func(row pgx.Row) error { return row.Scan(&names) }, `WITH forgotten AS (
 		UPDATE `+s.table+` SET live_generation = '', building_generation = ''
 		WHERE $1 IN (pg_catalog.split_part(live_generation, '/', 1), pg_catalog.split_part(building_generation, '/', 1)) AND name <> ALL ($2) RETURNING name)
-		SELECT coalesce(pg_catalog.array_agg(name ORDER BY name), '{}') FROM forgotten`, slotGeneration, kept).
-		Scan(pgtype.NewMap().SQLScanner(&names))
+		SELECT coalesce(pg_catalog.array_agg(name ORDER BY name), '{}') FROM forgotten`, slotGeneration, kept)
 	if err != nil {
 		return nil, fmt.Errorf("note which indices are not kept any more: %w", err)
 	}
@@ -162,7 +162,7 @@ func (s *States) Forget(ctx context.Context, slotGeneration string, kept []strin
 
 // Miss notes that an index misses changes from now on: it has no generation until it is made anew.
 func (s *States) Miss(ctx context.Context, name string) error {
-	if _, err := s.db.ExecContext(ctx, `UPDATE `+s.table+` SET live_generation = '', building_generation = '' WHERE name = $1`, name); err != nil {
+	if _, err := s.schema.exec(ctx, `UPDATE `+s.table+` SET live_generation = '', building_generation = '' WHERE name = $1`, name); err != nil {
 		return fmt.Errorf("note that index %s misses changes: %w", name, err)
 	}
 	return nil
@@ -170,7 +170,7 @@ func (s *States) Miss(ctx context.Context, name string) error {
 
 // Spoil notes that a physical index of an index misses changes: it is gone back to no more.
 func (s *States) Spoil(ctx context.Context, name, physical string) error {
-	_, err := s.db.ExecContext(ctx, `UPDATE `+s.table+` SET live_generation = CASE WHEN live = $2 THEN '' ELSE live_generation END,
+	_, err := s.schema.exec(ctx, `UPDATE `+s.table+` SET live_generation = CASE WHEN live = $2 THEN '' ELSE live_generation END,
 		building_generation = CASE WHEN building = $2 THEN '' ELSE building_generation END WHERE name = $1`, name, physical)
 	if err != nil {
 		return fmt.Errorf("note that %s misses changes: %w", physical, err)
@@ -202,12 +202,12 @@ func (s *States) Advance(ctx context.Context, st *State) error {
 // Finish notes that the index that was filled is the one behind the alias. It can be
 // repeated when its answer was lost.
 func (s *States) Finish(ctx context.Context, st *State) error {
-	err := s.db.QueryRowContext(ctx, `UPDATE `+s.table+` SET live = $2, live_fingerprint = $3, live_mapping = $5, live_tables = $6, live_partitions = $7, live_base = $8,
+	err := s.schema.query(ctx, func(row pgx.Row) error { return row.Scan(&st.FinishedAt) }, `UPDATE `+s.table+` SET live = $2, live_fingerprint = $3, live_mapping = $5, live_tables = $6, live_partitions = $7, live_base = $8,
 		live_generation = CASE WHEN building = '' THEN live_generation ELSE building_generation END, building_generation = '', building = '', building_fingerprint = '', building_mapping = '', building_tables = '', building_partitions = '',
 		source = 0, cursor = NULL, rows_done = $4, finished_at = now() WHERE name = $1 AND (building = $2 OR building = '' AND live = $2)
 		RETURNING finished_at`,
-		st.Name, st.Building.Physical, st.Building.Fingerprint, st.Done, st.Building.Mapping, st.Building.Tables, st.Building.Partitions, st.Building.Base).Scan(&st.FinishedAt)
-	if errors.Is(err, sql.ErrNoRows) {
+		st.Name, st.Building.Physical, st.Building.Fingerprint, st.Done, st.Building.Mapping, st.Building.Tables, st.Building.Partitions, st.Building.Base)
+	if errors.Is(err, pgx.ErrNoRows) {
 		return &TakenOverError{Index: st.Name, Building: st.Building.Physical}
 	}
 	if err != nil {
@@ -233,27 +233,9 @@ func (s *States) Adopt(ctx context.Context, st *State) error {
 		st.Name, st.Live.Physical, st.Live.Fingerprint, st.Live.Mapping, st.Live.Tables)
 }
 
-// A TakenOverError reports that another process works on the index: the control schema
-// does not say any more what this process wrote there.
-type TakenOverError struct{ Index, Building string }
-
-func (e *TakenOverError) Error() string {
-	if e.Building == "" {
-		return fmt.Sprintf("index %s: the control schema does not say of it any more what this process has noted, another process has taken over", e.Index)
-	}
-	return fmt.Sprintf("index %s: %s is not this process's any more, another one has taken over", e.Index, e.Building)
-}
-
-// Permanent marks it for dbsync.IsPermanent.
-func (e *TakenOverError) Permanent() bool { return true }
-
 // update runs a statement that must change the one row of the state.
 func (s *States) update(ctx context.Context, st *State, statement string, args ...any) error {
-	result, err := s.db.ExecContext(ctx, statement, args...)
-	if err != nil {
-		return fmt.Errorf("note the state of index %s: %w", st.Name, err)
-	}
-	n, err := result.RowsAffected()
+	n, err := s.schema.exec(ctx, statement, args...)
 	if err != nil {
 		return fmt.Errorf("note the state of index %s: %w", st.Name, err)
 	}

@@ -49,7 +49,7 @@ var ErrBeingRebuilt = errors.New("it is being rebuilt, and its dead letters go w
 // row is gone. A dead letter is dropped when that is done; a document that is refused again
 // has a new one by then. A crash between costs that it is retried again.
 func RetryLetters(ctx context.Context, ix *mapping.Index, o RetryOptions) (*Retried, error) {
-	r := &retrier{o: o, ix: ix, letters: control.NewDeadLetters(o.DB, o.Schema, nil)}
+	r := &retrier{o: o, ix: ix, letters: control.Open(o.DB, o.Schema, o.Slot).DeadLetters(nil)}
 	if err := r.run(ctx); err != nil {
 		return nil, fmt.Errorf("retry the dead letters of index %s: %w", ix.Name, err)
 	}
@@ -66,7 +66,7 @@ type retrier struct {
 }
 
 func (r *retrier) run(ctx context.Context) (err error) {
-	st, err := control.NewStates(r.o.DB, r.o.Schema).Read(ctx, r.ix.Name)
+	st, err := control.Open(r.o.DB, r.o.Schema, r.o.Slot).States().Read(ctx, r.ix.Name)
 	switch {
 	case err != nil:
 		return err

@@ -44,7 +44,8 @@ type Slot struct {
 
 // OpenSlot returns the slot of this name, whose instance has its tables in the control schema.
 func OpenSlot(ctx context.Context, db *sql.DB, schema, name string) (*Slot, error) {
-	s := &Slot{db: db, name: name, requests: control.NewRequests(db, schema, name), fanOuts: control.NewFanOuts(db, schema, name), marker: "verify " + name,
+	tables := control.Open(db, schema, name)
+	s := &Slot{db: db, name: name, requests: tables.Requests(), fanOuts: tables.FanOuts(), marker: "verify " + name,
 		watermarks: catalog.QuoteIdent(schema) + "." + catalog.QuoteIdent(dbsync.DEFAULT_DBSYNC_WM_TABLENAME)}
 	var standbys string
 	if err := db.QueryRowContext(ctx, `SELECT pg_catalog.current_setting('synchronous_standby_names')`).Scan(&standbys); err != nil {

@@ -266,7 +266,7 @@ func (v *verifier) close(ctx context.Context) { v.slot.close(ctx) }
 // live returns the physical index that searchers see, which is the one that is kept equal
 // to the tables.
 func (v *verifier) live(ctx context.Context) (live control.Version, err error) {
-	st, err := control.NewStates(v.o.DB, v.o.Schema).Read(ctx, v.ix.Name)
+	st, err := control.Open(v.o.DB, v.o.Schema, v.o.Slot).States().Read(ctx, v.ix.Name)
 	if err != nil {
 		return live, err
 	}
