@@ -31,6 +31,8 @@ type reader struct {
 	nodes    int                   // visited by flatten
 	expanded map[*yaml.Node]string // scalars with ${…}: their text as the file has it
 	broken   map[*yaml.Node]bool   // scalars whose ${…} failed: reported already
+	secrets  map[*yaml.Node]bool   // scalars that are never shown
+	literals map[*yaml.Node]bool   // scalars that were taken for a number or a boolean
 	places   places                // of keys and items
 
 	// schema, if not nil, is what is made of the value that a keyReader is called for: it says then what it

@@ -77,6 +77,7 @@ func (r *reader) secret(into *Secret) keyReader {
 			return
 		}
 		if value, ok := r.scalar(n, path, "text"); ok {
+			r.secrets[n] = true
 			*into = NewSecret(value)
 		}
 	}
@@ -124,6 +125,7 @@ func (r *reader) integer(into *int, least, most int) keyReader {
 			r.problem(n, "", "%s: want %s, found %s", path, want, r.show(n))
 			return
 		}
+		r.literals[n] = true
 		*into = value
 	}
 }
@@ -145,6 +147,7 @@ func (r *reader) boolean(into *bool) keyReader {
 			r.problem(n, "", "%s: want true or false, found %s", path, r.show(n))
 			return
 		}
+		r.literals[n] = true
 		*into = value
 	}
 }
