@@ -95,7 +95,7 @@ var arrows = map[string]map[string]string{
 		"indexer/retry": "pauses while another process has the address", "reindex/control": "what is proven of an index, and what is to be stored again",
 		"mapping": "admin.token, which is not shown however it is printed",
 	},
-	"internal/draft":    {"mapping…": "init writes a mapping, which is checked as any other"},
+	"internal/draft": {"mapping…": "init writes a mapping, which is checked as any other"},
 	"internal/prepare": {
 		"dbsync": "what a Syncer would find and make", "mapping…": "the file against the catalog",
 		"indexer/search": "the cluster", "indexer/retry": "pauses",

@@ -152,6 +152,7 @@ var (
 	_ func(*dbsync.Syncer, context.Context, ...string) (changed bool, err error)                  = (*dbsync.Syncer).Publish
 	_ func(*dbsync.Syncer, uint32, ...uint32)                                                     = (*dbsync.Syncer).Inherit
 	_ func(context.Context, ...dbsync.SyncerOpt) error                                            = dbsync.Teardown
+	_ func(context.Context, ...dbsync.SyncerOpt) (*dbsync.TeardownPlan, error)                    = dbsync.PlanTeardown
 	_ func(*dbsync.Syncer) (schema, name string)                                                  = (*dbsync.Syncer).WatermarkTable
 	_ func() dbsync.SyncerOpt                                                                     = dbsync.WithNewSlot
 	_ func() dbsync.SyncerOpt                                                                     = dbsync.WithEventTriggers

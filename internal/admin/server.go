@@ -1,7 +1,8 @@
 // Package admin serves what operators and their tools ask the process: the status page, metrics for
 // Prometheus, how far the indices are, and whether it is healthy and ready. Reading takes no
 // authentication, so it listens on the loopback address unless the mapping file says otherwise, and
-// shows no secrets. Asking for something takes admin.token; where there is none, nobody may.
+// shows no secrets. Asking for something takes admin.token; where there is none, nobody may. /wait
+// answers when what was committed is in the indices.
 package admin
 
 import (
@@ -131,6 +132,7 @@ func New(o Options) *Server {
 	for _, file := range []string{"style.css", "page.js", "icon.svg", "openapi.json"} {
 		mux.HandleFunc("GET /"+file, serveFile(file))
 	}
+	mux.HandleFunc("GET /wait", waitHandler(o.Source))
 	mux.HandleFunc("GET /", notFound)
 	s.http = http.Server{
 		Handler:           http.NewCrossOriginProtection().Handler(mux), // what another site has a browser send is refused
@@ -209,6 +211,7 @@ func (s *Server) awaitAddress(ctx context.Context) (net.Listener, error) {
 
 // serve answers on l until ctx is done.
 func (s *Server) serve(ctx context.Context, l net.Listener) error {
+	s.http.BaseContext = func(net.Listener) context.Context { return ctx } // what waits ends with the server
 	served := make(chan error, 1)
 	go func() { served <- s.http.Serve(l) }()
 	select {
@@ -227,7 +230,7 @@ func (s *Server) serve(ctx context.Context, l net.Listener) error {
 	return nil
 }
 
-var paths = []string{"/", "/healthz", "/metrics", "/openapi.json", "/readyz", "/status"}
+var paths = []string{"/", "/healthz", "/metrics", "/openapi.json", "/readyz", "/status", "/wait"}
 
 // answer reports whether there are reasons against it: 200 if not, else 503.
 func answer(w http.ResponseWriter, what string, reasons []string) {

@@ -18,6 +18,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/jackc/pglogrepl"
 	"github.com/prometheus/client_golang/prometheus/testutil/promlint"
 	"go.uber.org/goleak"
 
@@ -30,12 +31,22 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 type source struct {
 	mu     sync.Mutex
 	status Status
+
+	await func(ctx context.Context, w Wait) (pglogrepl.LSN, error)
 }
 
 func (s *source) Status() Status {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.status
+}
+
+// Await is fulfilled at once, unless the test says how.
+func (s *source) Await(ctx context.Context, w Wait) (pglogrepl.LSN, error) {
+	if s.await == nil {
+		return s.Status().Confirmed, nil
+	}
+	return s.await(ctx, w)
 }
 
 func (s *source) set(change func(*Status)) {
@@ -322,7 +333,7 @@ func TestMetricsAreDocumented(t *testing.T) {
 func TestOtherRequests(t *testing.T) {
 	url := start(t, &source{status: working()})
 	status, body := get(t, url+"/nothing")
-	if status != http.StatusNotFound || !strings.Contains(body, `"nothing is at /nothing","paths":["/","/healthz","/metrics","/openapi.json","/readyz","/status"]`) {
+	if status != http.StatusNotFound || !strings.Contains(body, `"nothing is at /nothing","paths":["/","/healthz","/metrics","/openapi.json","/readyz","/status","/wait"]`) {
 		t.Errorf("/nothing: %d %s", status, body)
 	}
 	for method, want := range map[string]int{http.MethodHead: http.StatusOK, http.MethodPost: http.StatusMethodNotAllowed, http.MethodDelete: http.StatusMethodNotAllowed} {
@@ -478,3 +489,5 @@ func TestShutdownLetsARequestEnd(t *testing.T) {
 type statusFunc func() Status
 
 func (f statusFunc) Status() Status { return f() }
+
+func (f statusFunc) Await(context.Context, Wait) (pglogrepl.LSN, error) { return 0, nil }

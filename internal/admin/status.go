@@ -13,6 +13,7 @@ import (
 // goroutines at once, and must answer from memory.
 type Source interface {
 	Status() Status
+	Waiter
 }
 
 // A Status is what the process is doing at a moment. Nothing in it is a secret.

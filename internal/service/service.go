@@ -64,6 +64,7 @@ type Service struct {
 	dead    *control.DeadLetters
 	asked   *control.Requests
 	catalog *indexer.Catalog
+	marks   *marks
 	counters
 }
 
@@ -88,7 +89,7 @@ func Run(ctx context.Context, c *mapping.Config, found *prepare.Prepared, o Opti
 			return err
 		}
 	}
-	s := &Service{o: o, config: c, found: found, counters: counters{census: newCensus(), retries: make(chan *letterRetry, maxLetterRetries)}}
+	s := &Service{o: o, config: c, found: found, marks: newMarks(), counters: counters{census: newCensus(), retries: make(chan *letterRetry, maxLetterRetries)}}
 	if err := s.open(ctx); err != nil {
 		return err
 	}
@@ -269,6 +270,7 @@ func (s *Service) run(ctx context.Context) error {
 	parts.Go(func() { s.take(run) })
 	parts.Go(func() { s.watchLag(run) })
 	parts.Go(func() { s.retryLetters(run) })
+	parts.Go(func() { s.marks.run(run, s.syncer.Barrier) })
 	parts.Go(func() { limitProcessors(run) })
 	parts.Wait()
 	s.end(ctx)

@@ -176,6 +176,47 @@ func (s *Slot) awaitPosition(ctx context.Context, end pglogrepl.LSN) error {
 	})
 }
 
+// A BehindError says where a slot was when it was not waited for any longer.
+type BehindError struct {
+	Slot       string
+	At, Wanted pglogrepl.LSN
+	Followed   bool // an instance follows it
+}
+
+func (e *BehindError) Error() string {
+	if !e.Followed {
+		return fmt.Sprintf("slot %s is at %s, %d bytes before %s, and no instance follows it; hint: tidemark run", e.Slot, e.At, e.Wanted-e.At, e.Wanted)
+	}
+	return fmt.Sprintf("slot %s is at %s, %d bytes before %s; hint: tidemark status says what its instance is at", e.Slot, e.At, e.Wanted-e.At, e.Wanted)
+}
+
+// Await waits until everything that was committed before a position is stored, for as long as ctx lasts; its error
+// is a [*BehindError] then. What related rows concern so much that the stream does not wait for it is not waited for.
+// The position is one that the log has come to.
+func (s *Slot) Await(ctx context.Context, end pglogrepl.LSN) error {
+	defer s.close(ctx)
+	behind := &BehindError{Slot: s.name, Wanted: end}
+	var err error
+	if behind.At, behind.Followed, err = s.position(ctx); err != nil || behind.At >= end {
+		return err
+	}
+	// The slot moves by what is published, and by what is not only now and then.
+	if _, err := s.mark(ctx); err != nil {
+		return err
+	}
+	err = retry.Poll(ctx, func() (bool, error) {
+		at, followed, err := s.position(ctx)
+		if err == nil {
+			behind.At, behind.Followed = at, followed
+		}
+		return at >= end, err
+	})
+	if err != nil && ctx.Err() != nil {
+		return behind
+	}
+	return err
+}
+
 // maxRequestKeys is how many rows one request asks for.
 const maxRequestKeys = 1000
 
