@@ -119,6 +119,16 @@ func WithNewSlot() SyncerOpt {
 	}
 }
 
+// WithoutFailover has the slot be made without failover, and left as it is. Otherwise, from Postgres 17 on,
+// standbys that are set up for it copy the slot, and it can be followed on when one of them is promoted; what
+// the standbys of synchronized_standby_slots do not have yet is not streamed then.
+func WithoutFailover() SyncerOpt {
+	return func(s *Syncer) error {
+		s.noFailover = true
+		return nil
+	}
+}
+
 // WithLoss tells of a loss that only what was stored shows: the slot, if it is one that was used
 // before, is as one that is found to be lost.
 func WithLoss(loss *SetBackError) SyncerOpt {

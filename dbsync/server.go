@@ -30,7 +30,7 @@ func (s *Syncer) readServer(ctx context.Context) (wrong []*SetupError, err error
 			Hint: "ALTER SYSTEM SET wal_level = logical; then restart Postgres"})
 	}
 	if standby {
-		wrong = append(wrong, &SetupError{Text: "the server is a standby, where no watermark can be written", Hint: "connect to the primary"})
+		wrong = append(wrong, &SetupError{Text: "the server is a standby, where no watermark can be written", Hint: "connect to the primary; with several hosts in the connection string: target_session_attrs=read-write"})
 	}
 	err = s.identify(ctx)
 	var refused *SetupError
@@ -60,5 +60,6 @@ func (s *Syncer) identify(ctx context.Context) error {
 		return fmt.Errorf("identify the database system: %w", err)
 	}
 	s.system, s.timeline = system.SystemID, system.Timeline
-	return nil
+	s.history, err = readHistory(ctx, conn.PgConn, system.Timeline)
+	return err
 }

@@ -18,17 +18,32 @@ type slotState struct {
 	database  string
 	confirmed pglogrepl.LSN
 	status    string // wal_status: reserved, extended, unreserved, lost
+	invalid   string // why the server has invalidated it, "" if it does not say, which it does from 17 on
 	active    bool   // a process follows it at the moment
+	failover  bool   // standbys copy it; from 17 on, as what follows
+	synced    bool   // it was copied from the primary when this server was a standby
 	published bool   // the publication exists
+}
+
+// invalidation says why the server has invalidated the slot, in parentheses, as far as it tells.
+func (s *slotState) invalidation() string {
+	switch s.invalid {
+	case "rows_removed":
+		return " (rows_removed: the primary has removed rows of the catalog that it needed; hot_standby_feedback prevents that)"
+	case "", "wal_removed":
+		return " (see max_slot_wal_keep_size)"
+	}
+	return " (" + s.invalid + ")"
 }
 
 func (s *Syncer) readSlot(ctx context.Context, q querier) (slotState, error) {
 	st := slotState{exists: true}
 	var confirmed *pglogrepl.LSN
 	err := q.QueryRow(ctx, `SELECT coalesce(plugin, ''), coalesce(database, ''), confirmed_flush_lsn, coalesce(wal_status, ''), active,
-		EXISTS (SELECT FROM pg_catalog.pg_publication WHERE pubname = $2)
-		FROM pg_catalog.pg_replication_slots WHERE slot_name = $1`, s.slot, s.publication).
-		Scan(&st.plugin, &st.database, &confirmed, &st.status, &st.active, &st.published)
+		EXISTS (SELECT FROM pg_catalog.pg_publication WHERE pubname = $2), coalesce(j->>'invalidation_reason', ''),
+		coalesce((j->>'failover')::boolean, false), coalesce((j->>'synced')::boolean, false)
+		FROM pg_catalog.pg_replication_slots r, LATERAL (SELECT pg_catalog.to_jsonb(r) AS j) versions_differ WHERE slot_name = $1`, s.slot, s.publication).
+		Scan(&st.plugin, &st.database, &confirmed, &st.status, &st.active, &st.published, &st.invalid, &st.failover, &st.synced)
 	switch {
 	case errors.Is(err, pgx.ErrNoRows):
 		return slotState{}, nil
@@ -81,9 +96,16 @@ func (p *plan) planSlot(ctx context.Context, conn *pgx.Conn, younger bool) error
 		}
 		return nil
 	}
+	if slot.exists && s.wantsFailover() && !slot.failover {
+		p.slot.step("have standbys copy slot "+s.slot, doNothing) // when it is connected to
+	}
 	switch {
 	case known != nil:
 		p.generation = known.generation
+		if known.timeline != s.timeline { // lossOf has found nothing missing
+			p.promotion = s.history.promotion(known.timeline, s.timeline)
+			p.slot.step(fmt.Sprintf("go on with slot %s from %s: %s", s.slot, slot.confirmed, p.promotion), doNothing)
+		}
 	case !slot.exists:
 		p.slot.step("make slot "+s.slot, s.createSlot)
 	case younger:
@@ -175,7 +197,11 @@ func (s *Syncer) createSlot(ctx context.Context, conn *pgx.Conn) error {
 	})
 	defer slow.Stop()
 	var lsn pglogrepl.LSN
-	err := conn.QueryRow(ctx, "SELECT lsn FROM pg_catalog.pg_create_logical_replication_slot($1, 'pgoutput')", s.slot).Scan(&lsn)
+	create := "SELECT lsn FROM pg_catalog.pg_create_logical_replication_slot($1, 'pgoutput')"
+	if s.wantsFailover() {
+		create = "SELECT lsn FROM pg_catalog.pg_create_logical_replication_slot($1, 'pgoutput', false, false, true)"
+	}
+	err := conn.QueryRow(ctx, create, s.slot).Scan(&lsn)
 	switch sqlState(err) {
 	case "42501":
 		return &SetupError{Text: fmt.Sprintf("role %s may not make a replication slot", s.config.User), Err: err,
@@ -208,8 +234,8 @@ func (s *Syncer) recordConfirmed(ctx context.Context, lsn pglogrepl.LSN) (snapsh
 	var text string
 	noted := pglogrepl.LSN(s.noted.Load())
 	err = s.db.QueryRowContext(ctx, `UPDATE `+s.control(slotTable)+` SET confirmed = greatest(confirmed, $2::pg_lsn), confirmed_at = now()
-		WHERE slot = $1 AND generation = $3 AND confirmed >= $4::pg_lsn AND $2::pg_lsn <= `+logEnd+`
-		RETURNING pg_catalog.pg_current_snapshot()::text, pg_catalog.pg_current_wal_lsn()`, s.slot, lsn.String(), s.generation, noted.String()).Scan(&text, &end)
+		WHERE slot = $1 AND generation = $3 AND confirmed >= $4::pg_lsn AND $2::pg_lsn <= `+logEnd+` AND `+timelineHex+` = $5
+		RETURNING pg_catalog.pg_current_snapshot()::text, pg_catalog.pg_current_wal_lsn()`, s.slot, lsn.String(), s.generation, noted.String(), hexTimeline(s.timeline)).Scan(&text, &end)
 	if errors.Is(err, sql.ErrNoRows) {
 		if _, err := s.slotNow(ctx); err != nil {
 			return Snapshot{}, 0, err

@@ -84,6 +84,7 @@ type Syncer struct {
 	newSlot                               bool
 	loss                                  *SetBackError // see WithLoss; nil: none
 	eventTriggers                         bool          // see WithEventTriggers
+	noFailover                            bool          // see WithoutFailover
 	maxRow                                int           // see WithMaxRowBytes; 0: as large as Postgres makes them
 	slotTimeout                           time.Duration // 0: none
 	patience                              time.Duration // see batchPatience
@@ -95,22 +96,26 @@ type Syncer struct {
 	serverVersion int
 	system        string
 	timeline      int32
+	history       timelineHistory // of the timelines before
+	promotion     *Promotion      // see Promotion
 	generation    string
 
-	relations  *relations
-	tracker    *tracker
-	windows    *windows
-	lockWaits  lockWaits
-	standbys   standbyWaits
-	troubles   *troubles
-	barrier    barrier // of snapshots
-	lease      lease   // of the slot
-	refreshing atomic.Bool
-	walEnd     atomic.Uint64
-	noted      atomic.Uint64 // up to where the control schema's note of the slot is known to have been, an LSN; 0: not known
-	newest     atomic.Int64  // see Status.NewestCommit, in microseconds since 1970; 0: none
-	changes    atomic.Int64  // see Status.Changes
-	batches    atomic.Int64
+	relations      *relations
+	tracker        *tracker
+	windows        *windows
+	lockWaits      lockWaits
+	standbys       standbyWaits
+	troubles       *troubles
+	barrier        barrier // of snapshots
+	lease          lease   // of the slot
+	refreshing     atomic.Bool
+	walEnd         atomic.Uint64
+	promotionNoted atomic.Bool   // in the control schema
+	sent           atomic.Uint64 // the highest version that was handed to the Batcher, an LSN
+	noted          atomic.Uint64 // up to where the control schema's note of the slot is known to have been, an LSN; 0: not known
+	newest         atomic.Int64  // see Status.NewestCommit, in microseconds since 1970; 0: none
+	changes        atomic.Int64  // see Status.Changes
+	batches        atomic.Int64
 
 	publishing     sync.Mutex  // for tables and published while running
 	columnsPending atomic.Bool // see ColumnsPending
