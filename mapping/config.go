@@ -76,6 +76,7 @@ type Postgres struct {
 	Publication   string // default dbsync_mypub
 	ControlSchema string // default dbsync_ctrl
 	EventTriggers bool   // have the database announce each change of its catalog in the stream
+	Failover      bool   // have standbys copy the slot, where the server can; default true
 
 	PublishColumns PublishColumns // default auto
 }

@@ -47,7 +47,7 @@ func Parse(name string, text []byte, lookupEnv func(string) (string, bool)) (*Co
 	}
 	c := &Config{
 		File:       name,
-		Postgres:   Postgres{Slot: DefaultSlot, Publication: DefaultPublication, ControlSchema: DefaultControlSchema, PublishColumns: PublishColumnsAuto},
+		Postgres:   Postgres{Slot: DefaultSlot, Publication: DefaultPublication, ControlSchema: DefaultControlSchema, PublishColumns: PublishColumnsAuto, Failover: true},
 		Search:     Search{Bulk: Bulk{Requests: limit.DefaultRequests, Bytes: limit.DefaultBytes, Documents: limit.DefaultDocuments, PoisonAfter: limit.DefaultPoisonAfter}, MaxDocumentBytes: limit.DefaultDocumentBytes},
 		Admin:      Admin{Listen: DefaultListen},
 		OnError:    OnErrorDeadLetter,

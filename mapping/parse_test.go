@@ -181,7 +181,7 @@ indices:
 	want := &Config{
 		File: "x/t.yaml",
 		Postgres: Postgres{Host: "db", Port: 5433, User: `o'neil\x`, Password: NewSecret("0123"),
-			Slot: "dbsync_replslot", Publication: "dbsync_mypub", ControlSchema: "dbsync_ctrl", PublishColumns: PublishColumnsAuto},
+			Slot: "dbsync_replslot", Publication: "dbsync_mypub", ControlSchema: "dbsync_ctrl", PublishColumns: PublishColumnsAuto, Failover: true},
 		Search:     Search{URLs: []string{"http://[::1]:9200/es"}, Bulk: Bulk{Requests: 16, Bytes: 90000, Documents: 1000, PoisonAfter: 90 * time.Second}, MaxDocumentBytes: 2 << 20},
 		Admin:      Admin{Listen: "127.0.0.1:9630"},
 		OnError:    OnErrorDeadLetter,

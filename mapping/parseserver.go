@@ -31,6 +31,7 @@ func (r *reader) postgres(n *yaml.Node, path string, p *Postgres) {
 		"publication":    r.checked(&p.Publication, catalog.CheckIdent, "publication: "+DefaultPublication),
 		"control_schema": r.checked(&p.ControlSchema, checkSchema, "control_schema: "+DefaultControlSchema),
 		"event_triggers": r.boolean(&p.EventTriggers),
+		"failover":       r.boolean(&p.Failover),
 
 		"publish_columns": choice(r, &p.PublishColumns, PublishColumnsAuto, PublishColumnsAll, PublishColumnsUsed),
 	})

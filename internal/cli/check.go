@@ -105,6 +105,9 @@ func printServers(b *bytes.Buffer, c *mapping.Config, p *prepare.Prepared) {
 	if db.Standbys != "" {
 		fmt.Fprintf(b, "  %s\n", db.Standbys)
 	}
+	for _, text := range db.Failover {
+		fmt.Fprintf(b, "  after the failure of the primary: %s\n", withHintBelow(text))
+	}
 	if db.Slot.Active {
 		b.WriteString("  it is in use by another process: run waits until it is free\n")
 	}
@@ -294,4 +297,10 @@ func (f indexField) at(path string) string {
 		_, path, _ = strings.Cut(path, ".")
 	}
 	return cmp.Or(f.Type, "object") // what the servers take where no type is given
+}
+
+// withHintBelow puts the hint of a sentence on a line of its own.
+func withHintBelow(text string) string {
+	text, hint, _ := strings.Cut(text, "; hint: ")
+	return text + withHint(hint)
 }
