@@ -96,7 +96,7 @@ func (s *Syncer) tryConnect(ctx context.Context) error {
 	q := s.newQueue(max(slot.confirmed, s.Position()))
 	begin, cancel := context.WithTimeout(ctx, beginTimeout)
 	defer cancel()
-	conn, err := connectReplication(begin, s.config, s.maxRow)
+	conn, err := connectReplication(begin, s.slotConfig, s.maxRow)
 	if err != nil {
 		return err
 	}
@@ -105,7 +105,7 @@ func (s *Syncer) tryConnect(ctx context.Context) error {
 		conn.Close(context.WithoutCancel(ctx))
 		return fmt.Errorf("identify the database system: %w", err)
 	}
-	if err := s.judgeIdentity(begin, conn, system); err != nil {
+	if err := s.judgeServer(begin, conn, system); err != nil {
 		conn.Close(context.WithoutCancel(ctx))
 		return err
 	}

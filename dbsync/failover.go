@@ -60,7 +60,7 @@ const standbyTimeout = 5 * time.Second
 // lookAtFailover returns what keeps the slot from outliving the promotion of a standby. Where the connection
 // string names one host, and the primary has no standby, nothing is said: there is nothing to be promoted.
 func (s *Syncer) lookAtFailover(ctx context.Context, conn *pgx.Conn) (missing []string, err error) {
-	if s.noFailover {
+	if s.noFailover || s.onStandby() {
 		return nil, nil
 	}
 	hosts := s.hosts()

@@ -60,7 +60,7 @@ func Inspect(ctx context.Context, opts ...SyncerOpt) (*Inspection, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer s.db.Close()
+	defer s.closeSessions()
 	wrong, err := s.readServer(ctx)
 	if err != nil {
 		return nil, err

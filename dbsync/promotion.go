@@ -112,7 +112,8 @@ func (h timelineHistory) promotion(from, to int32) *Promotion {
 //
 // The standby has copied the slot, so it stands where the primary had it, or before. It may stand further
 // than the control schema's note, which is written first, but comes to the standby by another way. What is
-// further than the standby had the log was made, or moved, after the promotion.
+// further than the standby had the log was made, or moved, after the promotion. A slot on another standby than the
+// one that was promoted was copied by nobody, and is where it was.
 func (s *Syncer) goesOn(p *Promotion, slot slotState, known *slotRow) error {
 	lost := func(format string, args ...any) error {
 		return &SlotLostError{Slot: s.slot, Reason: p.String() + ", " + fmt.Sprintf(format, args...), Confirmed: known.confirmed}
@@ -122,7 +123,9 @@ func (s *Syncer) goesOn(p *Promotion, slot slotState, known *slotRow) error {
 		return lost("and it had no copy of the slot")
 	case slot.status == "lost":
 		return lost("and the server has invalidated its copy of the slot%s", slot.invalidation())
-	case !slot.synced:
+	case s.onStandby() && slot.confirmed > known.confirmed:
+		return lost("and the slot on the standby that is followed stands at %s, where the database that was promoted has no note of us", slot.confirmed)
+	case !s.onStandby() && !slot.synced:
 		return lost("and the slot there is none that the server has copied")
 	case slot.confirmed > p.At:
 		return lost("and the slot there was made or moved after that: it stands at %s", slot.confirmed)

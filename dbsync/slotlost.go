@@ -106,7 +106,11 @@ const logEnd = `CASE WHEN pg_catalog.pg_is_in_recovery() THEN pg_catalog.pg_last
 // note of a slot that is gone, which is lost as well.
 func (s *Syncer) forgetSlot(ctx context.Context, conn *pgx.Conn, slot slotState) error {
 	if slot.exists {
-		if _, err := conn.Exec(ctx, "SELECT pg_catalog.pg_drop_replication_slot($1)", s.slot); err != nil {
+		err := s.atSlot(ctx, conn, func(conn *pgx.Conn) error {
+			_, err := conn.Exec(ctx, "SELECT pg_catalog.pg_drop_replication_slot($1)", s.slot)
+			return err
+		})
+		if err != nil {
 			return fmt.Errorf("drop slot %s: %w", s.slot, err)
 		}
 	}

@@ -76,9 +76,9 @@ type Syncer struct {
 	MaxMessagesToRead int
 
 	log                                   *slog.Logger
-	connStr                               string
-	config                                *pgx.ConnConfig
-	db                                    *sql.DB
+	connStr, slotConnStr                  string          // slotConnStr: see WithReplicationConnStr; "": connStr
+	config, slotConfig                    *pgx.ConnConfig // slotConfig leads to the server that has the slot
+	db, slotDB                            *sql.DB         // the same where that is the same server
 	namespace, wmTable, publication, slot string
 	tables                                []neededTable
 	newSlot                               bool
@@ -179,13 +179,11 @@ func NewSyncerContext(ctx context.Context, opts ...SyncerOpt) (*Syncer, error) {
 		return nil, err
 	}
 	if err := s.setup(ctx); err != nil {
-		s.db.Close()
-		return nil, err
+		return nil, errors.Join(err, s.closeSessions())
 	}
 	slot, err := s.slotNow(ctx)
 	if err != nil {
-		s.db.Close()
-		return nil, err
+		return nil, errors.Join(err, s.closeSessions())
 	}
 	s.q = s.newQueue(slot.confirmed)
 	return s, nil
@@ -227,8 +225,28 @@ func openSyncer(opts []SyncerOpt) (*Syncer, error) {
 	if s.maxRow > 0 {
 		s.config.MaxProtocolMessageBodyLen = s.maxRow
 	}
+	s.slotConfig = s.config
+	if s.onStandby() {
+		if s.slotConfig, err = connectConfig(s.slotConnStr); err != nil {
+			return nil, fmt.Errorf("where the slot is: %w", err)
+		}
+		s.noFailover = true
+	}
 	s.db = openDB(s.config)
+	s.slotDB = s.db
+	if s.onStandby() {
+		s.slotDB = openDB(s.slotConfig)
+	}
 	return s, nil
+}
+
+// closeSessions closes the connections to the database.
+func (s *Syncer) closeSessions() error {
+	err := s.db.Close()
+	if s.slotDB != s.db {
+		err = errors.Join(err, s.slotDB.Close())
+	}
+	return err
 }
 
 // DB returns the Syncer's connections to the database. Their session settings are those
@@ -254,7 +272,7 @@ func (s *Syncer) Close() error {
 	s.Stop()
 	s.flush(context.Background())
 	s.disconnect()
-	return s.db.Close()
+	return s.closeSessions()
 }
 
 // IsRunning reports whether Run or Start is under way.
