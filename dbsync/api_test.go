@@ -156,6 +156,8 @@ var (
 	_ func() dbsync.SyncerOpt                                                                     = dbsync.WithNewSlot
 	_ func() dbsync.SyncerOpt                                                                     = dbsync.WithEventTriggers
 	_ func() dbsync.SyncerOpt                                                                     = dbsync.WithoutFailover
+	_ func(string) dbsync.SyncerOpt                                                               = dbsync.WithReplicationConnStr
+	_ func(*dbsync.Syncer) *sql.DB                                                                = (*dbsync.Syncer).SlotDB
 	_ func(*dbsync.Syncer) *dbsync.Promotion                                                      = (*dbsync.Syncer).Promotion
 	_ func(*dbsync.Promotion, string, pglogrepl.LSN, string) error                                = (*dbsync.Promotion).Check
 	_ error                                                                                       = (*dbsync.PromotedError)(nil)

@@ -45,6 +45,14 @@ func (p *pair) copied(t *testing.T, slot string) {
 	})
 }
 
+// cutOff has the standby receive nothing any more.
+func (p *pair) cutOff(t *testing.T) {
+	t.Helper()
+	db := p.standby.Database(t, p.db.Name)
+	db.Exec(t, "ALTER SYSTEM SET primary_conninfo = ''", "SELECT pg_reload_conf()")
+	await(t, "the standby receives nothing any more", func() bool { return query[int](t, db, "SELECT count(*) FROM pg_stat_wal_receiver") == 0 })
+}
+
 // failOver has the standby take the place of the primary, which crashes.
 func (p *pair) failOver(t *testing.T) *testenv.Database {
 	t.Helper()
@@ -112,6 +120,37 @@ func TestPromotion(t *testing.T) {
 	}
 }
 
+// The last note of a position did not come to the standby. It is behind what the process has noted, and nothing is
+// missing: what was between had no change.
+func TestPromotionBehindTheNote(t *testing.T) {
+	t.Parallel()
+	p := startPair(t, "18", "", table(3))
+	s := newSyncer(t, p.db, "t")
+	s.opts = append(s.opts, dbsync.WithPGConnStr(p.both))
+	s.open(t)
+	done := s.start(t)
+	s.stored(t, s.window(t, s.selectT(t, "SELECT * FROM t")))
+	p.copied(t, s.slot)
+	s.check(t, "t")
+	p.cutOff(t)
+	noted := func() string { return query[string](t, p.db, "SELECT confirmed::text FROM dbsync_ctrl.dbsync_slots") }
+	before := noted()
+	s.settle(t)
+	await(t, "another position is noted", func() bool { return noted() != before })
+	s.db = p.failOver(t)
+	if now := query[string](t, s.db, "SELECT confirmed::text FROM dbsync_ctrl.dbsync_slots"); now != before {
+		t.Fatalf("the standby has the note of %s, want %s", now, before)
+	}
+	var promoted *dbsync.PromotedError
+	if err := receive(t, "Run ends", done); !errors.As(err, &promoted) {
+		t.Fatalf("Run ends with %v, want a promotion", err)
+	}
+	s.open(t)
+	s.run(t)
+	s.db.Exec(t, "INSERT INTO t VALUES (7, 'after')")
+	s.check(t, "t")
+}
+
 // What was handed to the Batcher and the standby did not have is of a future that never came.
 func TestPromotionOfStandbyBehind(t *testing.T) {
 	t.Parallel()
@@ -122,9 +161,7 @@ func TestPromotionOfStandbyBehind(t *testing.T) {
 	done := s.start(t)
 	s.settle(t)
 	p.copied(t, s.slot)
-	standby := p.standby.Database(t, p.db.Name)
-	standby.Exec(t, "ALTER SYSTEM SET primary_conninfo = ''", "SELECT pg_reload_conf()")
-	await(t, "the standby receives nothing any more", func() bool { return query[int](t, standby, "SELECT count(*) FROM pg_stat_wal_receiver") == 0 })
+	p.cutOff(t)
 	s.db.Exec(t, "INSERT INTO t VALUES (7, 'lost')")
 	s.settle(t)
 	if s.store.value("7") != "lost" {

@@ -253,6 +253,9 @@ func (s *Syncer) closeSessions() error {
 // of the replication session, so that a value reads the same from either.
 func (s *Syncer) DB() *sql.DB { return s.db }
 
+// SlotDB returns the connections to the server that has the slot: those of DB, but for [WithReplicationConnStr].
+func (s *Syncer) SlotDB() *sql.DB { return s.slotDB }
+
 // Generation names the life of the slot, from when it was made, or first used by a Syncer,
 // until it is made anew. What was made from the changes of another generation may lack
 // some, and has to be made anew.

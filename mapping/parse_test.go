@@ -37,7 +37,7 @@ func env(pairs ...string) func(string) (string, bool) {
 }
 
 // exampleEnv has what the example asks for.
-var exampleEnv = env("DATABASE_URL", "postgres://u:hunter2@db/shop", "SEARCH_API_KEY", "hunter3")
+var exampleEnv = env("DATABASE_URL", "postgres://u:hunter2@db/shop", "STANDBY_URL", "postgres://u:hunter8@standby/shop", "SEARCH_API_KEY", "hunter3")
 
 // exampleDir makes the files that the example names, and gives the example's text
 // with /run/secrets moved there, and a name for it in the same folder.
@@ -141,7 +141,7 @@ func TestDefaultsAreWhatTheExampleSays(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, c := range []*Config{bare, full} { // what has no default
-		c.Search.User, c.Search.Password, c.Search.CAFile = "", Secret{}, ""
+		c.Search.User, c.Search.Password, c.Search.CAFile, c.Postgres.ReplicationURL = "", Secret{}, "", Secret{}
 		c.Indices = c.Indices[:1]
 		ix := c.Indices[0]
 		ix.Settings, ix.Mappings = nil, nil

@@ -20,18 +20,19 @@ const maxCAFile = 1 << 20
 
 func (r *reader) postgres(n *yaml.Node, path string, p *Postgres) {
 	given := r.object(n, path, map[string]keyReader{
-		"url":            func(n *yaml.Node, path string) { r.postgresURL(n, path, &p.URL) },
-		"host":           r.text(&p.Host),
-		"port":           r.integer(&p.Port, 1, 65535),
-		"database":       r.text(&p.Database),
-		"user":           r.text(&p.User),
-		"password":       r.secret(&p.Password),
-		"sslmode":        r.checked(&p.SSLMode, checkSSLMode, "sslmode: verify-full"),
-		"slot":           r.checked(&p.Slot, checkSlotName, "slot: "+DefaultSlot),
-		"publication":    r.checked(&p.Publication, catalog.CheckIdent, "publication: "+DefaultPublication),
-		"control_schema": r.checked(&p.ControlSchema, checkSchema, "control_schema: "+DefaultControlSchema),
-		"event_triggers": r.boolean(&p.EventTriggers),
-		"failover":       r.boolean(&p.Failover),
+		"url":             func(n *yaml.Node, path string) { r.postgresURL(n, path, &p.URL) },
+		"host":            r.text(&p.Host),
+		"port":            r.integer(&p.Port, 1, 65535),
+		"database":        r.text(&p.Database),
+		"user":            r.text(&p.User),
+		"password":        r.secret(&p.Password),
+		"sslmode":         r.checked(&p.SSLMode, checkSSLMode, "sslmode: verify-full"),
+		"slot":            r.checked(&p.Slot, checkSlotName, "slot: "+DefaultSlot),
+		"publication":     r.checked(&p.Publication, catalog.CheckIdent, "publication: "+DefaultPublication),
+		"control_schema":  r.checked(&p.ControlSchema, checkSchema, "control_schema: "+DefaultControlSchema),
+		"event_triggers":  r.boolean(&p.EventTriggers),
+		"failover":        r.boolean(&p.Failover),
+		"replication_url": func(n *yaml.Node, path string) { r.postgresURL(n, path, &p.ReplicationURL) },
 
 		"publish_columns": choice(r, &p.PublishColumns, PublishColumnsAuto, PublishColumnsAll, PublishColumnsUsed),
 	})

@@ -100,7 +100,11 @@ func printServers(b *bytes.Buffer, c *mapping.Config, p *prepare.Prepared) {
 	case db.Lost != nil:
 		fmt.Fprintf(b, "  run stops: %v\n", db.Lost)
 	case db.Slot.Exists:
-		fmt.Fprintf(b, "  slot %s is at %s, %s behind the end of the log\n", c.Postgres.Slot, db.Slot.Confirmed, size(db.Slot.Retained))
+		on := ""
+		if !c.Postgres.ReplicationURL.IsZero() {
+			on = " on the standby"
+		}
+		fmt.Fprintf(b, "  slot %s%s is at %s, %s behind the end of the log\n", c.Postgres.Slot, on, db.Slot.Confirmed, size(db.Slot.Retained))
 	}
 	if db.Standbys != "" {
 		fmt.Fprintf(b, "  %s\n", db.Standbys)
