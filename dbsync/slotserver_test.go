@@ -1,8 +1,10 @@
 package dbsync_test
 
 import (
+	"context"
 	"errors"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/jackc/pglogrepl"
@@ -176,5 +178,53 @@ func TestPromotionBesideSlotOnStandby(t *testing.T) {
 		t.Error("there was no promotion")
 	}
 	s.run(t)
+	s.check(t, "t")
+}
+
+// The primary never says by itself which transactions are open, as on one where nothing is written: it is asked to, and
+// the slot is made.
+func TestSlotOnStandbyOfIdlePrimary(t *testing.T) {
+	t.Parallel()
+	db, standby := startStandbyOf(t, "18", map[string]string{"hot_standby_feedback": "on"})
+	writer := query[int](t, db, "SELECT pid FROM pg_stat_activity WHERE backend_type = 'background writer'")
+	if err := syscall.Kill(writer, syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = syscall.Kill(writer, syscall.SIGCONT) }) // the server cannot end otherwise
+	s := standbySyncer(t, db, standby)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	made, err := dbsync.NewSyncerContext(ctx, s.opts...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := made.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
+// The standby is behind while the publication is made. The slot is made when it has that: it would read changes of
+// before otherwise, at which there was none, and Postgres 16 ends the stream there.
+func TestSlotWaitsForPublicationOnStandby(t *testing.T) {
+	t.Parallel()
+	db, standby := startStandbyOf(t, "16", map[string]string{"hot_standby_feedback": "on"})
+	standby.Exec(t, "SELECT pg_wal_replay_pause()")
+	await(t, "the standby is behind", func() bool { return query[string](t, standby, "SELECT pg_get_wal_replay_pause_state()") == "paused" })
+	// What a slot that is made too early begins with.
+	db.Exec(t, "SELECT pg_log_standby_snapshot()", "SELECT txid_current()", "SELECT pg_log_standby_snapshot()", "INSERT INTO t VALUES (5, 'before')")
+	s := standbySyncer(t, db, standby)
+	opened := make(chan error, 1)
+	go func() { opened <- s.tryOpen(t) }()
+	await(t, "the publication is made", func() bool { return query[int](t, db, "SELECT count(*) FROM pg_publication") == 1 })
+	await(t, "somebody waits for the standby, or makes the slot there", func() bool {
+		return query[int](t, standby, "SELECT count(*) FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND query LIKE '%pg_last_wal_replay_lsn()%' OR query LIKE '%pg_create_logical_replication_slot%' AND pid <> pg_backend_pid()") > 0
+	})
+	standby.Exec(t, "SELECT pg_wal_replay_resume()")
+	if err := receive(t, "the slot is made", opened); err != nil {
+		t.Fatal(err)
+	}
+	s.run(t)
+	s.stored(t, s.window(t, s.selectT(t, "SELECT * FROM t")))
+	s.db.Exec(t, "INSERT INTO t VALUES (6, 'after')")
 	s.check(t, "t")
 }
