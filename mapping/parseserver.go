@@ -26,17 +26,19 @@ const maxCAFile = 1 << 20
 
 func (r *reader) postgres(n *yaml.Node, path string, p *Postgres) {
 	given := r.object(n, path, map[string]keyReader{
-		"url":            r.described(func(n *yaml.Node, path string) { r.postgresURL(n, path, &p.URL) }, func(s *schema) { s.Type = "string" }),
-		"host":           r.text(&p.Host),
-		"port":           r.integer(&p.Port, 1, 65535),
-		"database":       r.text(&p.Database),
-		"user":           r.text(&p.User),
-		"password":       r.secret(&p.Password),
-		"sslmode":        r.described(r.checked(&p.SSLMode, checkSSLMode, "sslmode: verify-full"), func(s *schema) { s.words(sslModes) }),
-		"slot":           r.checked(&p.Slot, checkSlotName, "slot: "+DefaultSlot),
-		"publication":    r.checked(&p.Publication, catalog.CheckIdent, "publication: "+DefaultPublication),
-		"control_schema": r.checked(&p.ControlSchema, checkSchema, "control_schema: "+DefaultControlSchema),
-		"event_triggers": r.boolean(&p.EventTriggers),
+		"url":             r.described(func(n *yaml.Node, path string) { r.postgresURL(n, path, &p.URL) }, func(s *schema) { s.Type = "string" }),
+		"host":            r.text(&p.Host),
+		"port":            r.integer(&p.Port, 1, 65535),
+		"database":        r.text(&p.Database),
+		"user":            r.text(&p.User),
+		"password":        r.secret(&p.Password),
+		"sslmode":         r.described(r.checked(&p.SSLMode, checkSSLMode, "sslmode: verify-full"), func(s *schema) { s.words(sslModes) }),
+		"slot":            r.checked(&p.Slot, checkSlotName, "slot: "+DefaultSlot),
+		"publication":     r.checked(&p.Publication, catalog.CheckIdent, "publication: "+DefaultPublication),
+		"control_schema":  r.checked(&p.ControlSchema, checkSchema, "control_schema: "+DefaultControlSchema),
+		"event_triggers":  r.boolean(&p.EventTriggers),
+		"failover":        r.boolean(&p.Failover),
+		"replication_url": r.described(func(n *yaml.Node, path string) { r.postgresURL(n, path, &p.ReplicationURL) }, func(s *schema) { s.Type = "string" }),
 
 		"publish_columns": choice(r, &p.PublishColumns, PublishColumnsAuto, PublishColumnsAll, PublishColumnsUsed),
 	})
