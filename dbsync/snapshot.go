@@ -145,6 +145,7 @@ func (s *Syncer) ReadVisible(ctx context.Context, xids []uint32, tables []string
 		conn := c.PgConn()
 		pause := 5 * time.Millisecond
 		for {
+			s.rounds.Add(1)
 			snapshot, err := s.takeSnapshot(ctx, conn, tables...)
 			if err != nil {
 				return err
