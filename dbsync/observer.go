@@ -58,3 +58,6 @@ func WithObserver(o Observer) SyncerOpt {
 // attempt at whatever has failed. While a batch is written, or a handler has a message, it stands
 // still: what they do then is theirs to say.
 func (s *Syncer) Progress() uint64 { return s.rounds.Load() }
+
+// IsReading reports whether somebody is within [Syncer.ReadVisible], and so waits for the server.
+func (s *Syncer) IsReading() bool { return s.reading.Load() > 0 }

@@ -217,7 +217,11 @@ func TestProgress(t *testing.T) {
 		return nil
 	}
 	var away atomic.Bool
+	var hangs atomic.Pointer[func()]
 	s.store.before = func(context.Context, []dbsync.Operation) error {
+		if hang := hangs.Load(); hang != nil {
+			(*hang)()
+		}
 		if away.Load() {
 			return errors.New("the store is away")
 		}
@@ -246,5 +250,33 @@ func TestProgress(t *testing.T) {
 		t.Errorf("progress from %d to %d while the handler hangs", from, now)
 	}
 	close(release)
+	s.check(t, "t")
+
+	// The store hangs, and more is received meanwhile.
+	stored, free := make(chan struct{}), make(chan struct{})
+	hang := sync.OnceFunc(func() {
+		close(stored)
+		<-free
+	})
+	hangs.Store(&hang)
+	s.db.Exec(t, "INSERT INTO t VALUES (9, 'a')")
+	receive(t, "the store hangs", stored)
+	await(t, "what follows the slot has seen it", func() bool {
+		before := s.Progress()
+		s.db.Exec(t, "UPDATE t SET v = v || 'x' WHERE id = 8")
+		received := s.Status().Messages
+		await(t, "more is received", func() bool { return s.Status().Messages > received })
+		return s.Progress() == before
+	})
+	from = s.Progress()
+	for range 5 {
+		received := s.Status().Messages
+		s.db.Exec(t, "UPDATE t SET v = v || 'y' WHERE id = 8")
+		await(t, "more is received", func() bool { return s.Status().Messages > received })
+	}
+	if now := s.Progress(); now != from {
+		t.Errorf("progress from %d to %d while the store hangs", from, now)
+	}
+	close(free)
 	s.check(t, "t")
 }

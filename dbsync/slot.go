@@ -236,6 +236,8 @@ func (s *Syncer) hasNoted(lsn pglogrepl.LSN) {
 
 // A SlotWAL is how much of the log a slot has the server keep.
 type SlotWAL struct {
+	At     time.Time // when it was looked at
+	Status string    // wal_status: reserved, extended, unreserved, lost
 	Kept int64 // bytes between what the slot needs and the end of the log
 
 	// Left is how many bytes more may be written until the server gives the slot up, see
@@ -248,13 +250,14 @@ type SlotWAL struct {
 func (s *Syncer) readWALEnd(ctx context.Context) (end pglogrepl.LSN, wal *SlotWAL, err error) {
 	var restart *pglogrepl.LSN
 	var left *int64
-	err = s.db.QueryRowContext(ctx, `SELECT pg_catalog.pg_current_wal_lsn(), restart_lsn, safe_wal_size
-		FROM (VALUES ($1::text)) AS ours (slot) LEFT JOIN pg_catalog.pg_replication_slots ON slot_name = slot`, s.slot).Scan(&end, &restart, &left)
+	var status string
+	err = s.db.QueryRowContext(ctx, `SELECT pg_catalog.pg_current_wal_lsn(), restart_lsn, safe_wal_size, coalesce(wal_status, '')
+		FROM (VALUES ($1::text)) AS ours (slot) LEFT JOIN pg_catalog.pg_replication_slots ON slot_name = slot`, s.slot).Scan(&end, &restart, &left, &status)
 	if err != nil {
 		return 0, nil, fmt.Errorf("read where the log ends: %w", err)
 	}
 	if restart != nil {
-		wal = &SlotWAL{Kept: max(0, int64(end)-int64(*restart)), Left: left}
+		wal = &SlotWAL{At: time.Now(), Status: status, Kept: max(0, int64(end)-int64(*restart)), Left: left}
 	}
 	return end, wal, nil
 }

@@ -113,6 +113,7 @@ type Syncer struct {
 	changes    atomic.Int64  // see Status.Changes
 	batches    atomic.Int64
 	rounds     atomic.Uint64 // see Progress
+	reading    atomic.Int64  // calls of ReadVisible
 	lag        lag
 	slotWAL    atomic.Pointer[SlotWAL] // as it was last looked at; nil: not yet
 
@@ -501,7 +502,9 @@ func (s *Syncer) gather(run context.Context, q *queue, w *writer, cursor uint64,
 	defer timer.Stop()
 	report := &s.building.report
 	for {
-		s.rounds.Add(1)
+		if !w.writing() {
+			s.rounds.Add(1)
+		}
 		have := len(g.msgs)
 		var ended error
 		if !t.cut {

@@ -12,6 +12,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/http/pprof"
 	"syscall"
 	"time"
 
@@ -80,8 +81,23 @@ func listen(ctx context.Context, address string) (net.Listener, error) {
 	return l, err
 }
 
+// An Option adds to what a server answers.
+type Option func(*http.ServeMux)
+
+// WithProfiles has it answer with profiles of the process, at /debug/pprof/ as
+// [net/http/pprof] does. They have no values of rows, and cost while one is taken.
+func WithProfiles() Option {
+	return func(mux *http.ServeMux) {
+		mux.HandleFunc("GET /debug/pprof/", pprof.Index)
+		mux.HandleFunc("GET /debug/pprof/cmdline", pprof.Cmdline)
+		mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
+		mux.HandleFunc("GET /debug/pprof/symbol", pprof.Symbol)
+		mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
+	}
+}
+
 // New makes a server for the address listen, HOST:PORT.
-func New(listen string, source Source, log *slog.Logger) *Server {
+func New(listen string, source Source, log *slog.Logger, options ...Option) *Server {
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(collector{source}, collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
@@ -101,6 +117,9 @@ func New(listen string, source Source, log *slog.Logger) *Server {
 		s := source.Status()
 		writeJSON(w, http.StatusOK, s.page())
 	})
+	for _, o := range options {
+		o(mux)
+	}
 	mux.HandleFunc("GET /", notFound)
 	return &Server{address: listen, log: log, http: http.Server{
 		Handler:           mux,

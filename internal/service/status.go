@@ -27,6 +27,13 @@ func (s *Service) Status() admin.Status {
 		Connected: stream.Connected, Confirmed: stream.Position, WALEnd: stream.WALEnd, NewestCommit: stream.NewestCommit,
 		QueueMessages: int64(stream.Messages), QueueBytes: int64(stream.Bytes), Changes: stream.Changes, Batches: stream.Batches,
 	}
+	status.Behind = stream.Lag
+	if wal := stream.SlotWAL; wal != nil {
+		status.WAL = admin.WAL{At: wal.At, Kept: wal.Kept, Left: -1, Status: wal.Status}
+		if wal.Left != nil {
+			status.WAL.Left = max(0, *wal.Left)
+		}
+	}
 	if failure := s.failure.Load(); failure != nil {
 		status.Failure = dbsync.WithoutValues(*failure)
 	}
@@ -49,12 +56,15 @@ func (s *Service) Status() admin.Status {
 	counts, pace := s.bulk.Stats(), s.bulk.Pace()
 	status.Bulk = admin.Bulk{
 		Stored: counts.Stored.Load(), Deleted: counts.Deleted.Load(), Superseded: counts.Superseded.Load(),
-		Refused: counts.Refused.Load(), Retried: counts.Retried.Load(),
+		Refused: counts.Refused.Load(), Retried: make(map[search.Cause]int64),
 		Requests: counts.Requests.Load(), FailedRequests: counts.Failed.Load(), Rejected: counts.Rejected.Load(),
 		RequestsAtATime: pace.Requests, RequestBytes: pace.Bytes,
 		Bytes: counts.Bytes.Load(), RawBytes: counts.RawBytes.Load(),
-		Duration: time.Duration(s.bulkTime.Load()),
 	}
+	for _, cause := range search.Causes() {
+		status.Bulk.Retried[cause] = counts.Retried.Of(cause)
+	}
+	status.Measures = s.measures
 	return status
 }
 
@@ -128,13 +138,9 @@ func (s *Service) countLetters(ctx context.Context) {
 	}
 }
 
-// observe adds up what bulk requests take.
-func (s *Service) observe(r search.Request) { s.bulkTime.Add(int64(r.Duration)) }
-
 // counters are what Status reads besides the parts' own.
 type counters struct {
-	failure  atomic.Pointer[error] // why the instance is about to end
-	bulkTime atomic.Int64          // nanoseconds of all bulk requests together
-	letters  letters
-	recount  chan struct{} // dead letters were kept; capacity 1
+	failure atomic.Pointer[error] // why the instance is about to end
+	letters letters
+	recount chan struct{} // dead letters were kept; capacity 1
 }
