@@ -127,6 +127,9 @@ func (t *Tracer) BatchBegins(ctx context.Context, r *dbsync.BatchReport) context
 		attribute.Int("tidemark.operations", r.Operations), attribute.Int("tidemark.bytes", r.Bytes), attribute.Int("tidemark.transactions", len(r.Commits)))
 	// What was received was translated piece by piece: the time that it took stands at the end.
 	translated := r.Translated.Add(-r.Translating)
+	if translated.UnixNano() < r.Began.UnixNano() { // the clock on the wall is not the one that measures
+		translated = r.Began
+	}
 	t.span(ctx, "receive", r.Began, translated)
 	t.span(ctx, "translate", translated, r.Translated)
 	return ctx
