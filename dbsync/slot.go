@@ -238,7 +238,7 @@ func (s *Syncer) hasNoted(lsn pglogrepl.LSN) {
 type SlotWAL struct {
 	At     time.Time // when it was looked at
 	Status string    // wal_status: reserved, extended, unreserved, lost
-	Kept int64 // bytes between what the slot needs and the end of the log
+	Kept   int64     // bytes between what the slot needs and the end of the log
 
 	// Left is how many bytes more may be written until the server gives the slot up, see
 	// max_slot_wal_keep_size; 0 or less: it may at its next checkpoint. nil: it never does.
