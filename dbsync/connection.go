@@ -66,6 +66,8 @@ func (s *Syncer) connect(ctx context.Context) error {
 		if s.slotTimeout > 0 && time.Since(start) > s.slotTimeout {
 			return &PermanentError{fmt.Errorf("follow slot %s: %w", s.slot, ErrSlotInUse)}
 		}
+		s.rounds.Add(1)
+		s.lag.reset() // that one stores what waits
 		if !waited {
 			s.log.Info("the slot is in use by another process, waiting for it", "slot", s.slot)
 		}
@@ -115,7 +117,7 @@ func (s *Syncer) tryConnect(ctx context.Context) error {
 			return err
 		}
 	}
-	s.walEnd.Store(uint64(system.XLogPos)) // what another server said of before says nothing
+	s.setWALEnd(system.XLogPos) // what another server said of before says nothing
 	// A position where the log has not come to yet would be taken as one to begin from, and then be
 	// passed over in silence. This is the connection that the stream comes by, so nobody can set the
 	// server back in between.
@@ -123,7 +125,7 @@ func (s *Syncer) tryConnect(ctx context.Context) error {
 		conn.Close(context.WithoutCancel(ctx))
 		return &SetBackError{Slot: s.slot, Reason: fmt.Sprintf("everything up to %s was received and stored, and the log ends at %s", q.position(), system.XLogPos)}
 	}
-	st, err := startStream(begin, conn, streamOptions{slot: s.slot, publication: s.publication, messages: s.eventTriggers, known: slot.confirmed, queue: q, groups: s.batchBounds(), awaited: s.windows.awaited, notes: s, log: s.log})
+	st, err := startStream(begin, conn, streamOptions{slot: s.slot, publication: s.publication, messages: s.eventTriggers, known: slot.confirmed, queue: q, groups: s.batchBounds(), awaited: s.windows.awaited, lag: &s.lag, notes: s, log: s.log})
 	if err != nil {
 		// It may have been dropped or invalidated since it was looked at, which says more.
 		if _, now := s.slotNow(ctx); IsPermanent(now) {

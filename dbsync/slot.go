@@ -287,10 +287,30 @@ func (s *Syncer) hasNoted(lsn pglogrepl.LSN) {
 	}
 }
 
-// readWALEnd returns where the server's log ends.
-func (s *Syncer) readWALEnd(ctx context.Context) (end pglogrepl.LSN, err error) {
-	if err := s.db.QueryRowContext(ctx, "SELECT pg_catalog.pg_current_wal_lsn()").Scan(&end); err != nil {
-		return 0, fmt.Errorf("read where the log ends: %w", err)
+// A SlotWAL is how much of the log a slot has the server keep.
+type SlotWAL struct {
+	At     time.Time // when it was looked at
+	Status string    // wal_status: reserved, extended, unreserved, lost
+	Kept   int64     // bytes between what the slot needs and the end of the log
+
+	// Left is how many bytes more may be written until the server gives the slot up, see
+	// max_slot_wal_keep_size; 0 or less: it may at its next checkpoint. nil: it never does.
+	Left *int64
+}
+
+// readWALEnd returns where the server's log ends, and how much of it the slot keeps; nil where there
+// is no slot.
+func (s *Syncer) readWALEnd(ctx context.Context) (end pglogrepl.LSN, wal *SlotWAL, err error) {
+	var restart *pglogrepl.LSN
+	var left *int64
+	var status string
+	err = s.db.QueryRowContext(ctx, `SELECT pg_catalog.pg_current_wal_lsn(), restart_lsn, safe_wal_size, coalesce(wal_status, '')
+		FROM (VALUES ($1::text)) AS ours (slot) LEFT JOIN pg_catalog.pg_replication_slots ON slot_name = slot`, s.slot).Scan(&end, &restart, &left, &status)
+	if err != nil {
+		return 0, nil, fmt.Errorf("read where the log ends: %w", err)
 	}
-	return end, nil
+	if restart != nil {
+		wal = &SlotWAL{At: time.Now(), Status: status, Kept: max(0, int64(end)-int64(*restart)), Left: left}
+	}
+	return end, wal, nil
 }

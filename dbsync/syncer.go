@@ -89,6 +89,7 @@ type Syncer struct {
 	slotTimeout                           time.Duration // 0: none
 	patience                              time.Duration // see batchPatience
 	onSlot                                func(context.Context) error
+	observer                              Observer // nil: nobody
 
 	// Written by setup and by connect, which do not run at the same time.
 	dbName        string
@@ -116,6 +117,10 @@ type Syncer struct {
 	newest         atomic.Int64  // see Status.NewestCommit, in microseconds since 1970; 0: none
 	changes        atomic.Int64  // see Status.Changes
 	batches        atomic.Int64
+	rounds         atomic.Uint64 // see Progress
+	reading        atomic.Int64  // calls of ReadVisible
+	lag            lag
+	slotWAL        atomic.Pointer[SlotWAL] // as it was last looked at; nil: not yet
 
 	publishing     sync.Mutex  // for tables and published while running
 	columnsPending atomic.Bool // see ColumnsPending
@@ -440,7 +445,7 @@ func (s *Syncer) record(ctx context.Context, lsn pglogrepl.LSN) error {
 	if err != nil {
 		return err
 	}
-	s.walEnd.Store(uint64(end))
+	s.setWALEnd(end)
 	s.tracker.seen(snapshot)
 	if s.standbys.get() != nil { // something has come
 		return s.lookAtStandbys(ctx)
@@ -448,14 +453,22 @@ func (s *Syncer) record(ctx context.Context, lsn pglogrepl.LSN) error {
 	return nil
 }
 
-// look notes where the server's log ends, and whether standbys hold up the stream.
+// look notes where the server's log ends, how much of it the slot keeps, and whether standbys hold up
+// the stream.
 func (s *Syncer) look(ctx context.Context) error {
-	end, err := s.readWALEnd(ctx)
+	end, wal, err := s.readWALEnd(ctx)
 	if err != nil {
 		return err
 	}
-	s.walEnd.Store(uint64(end))
+	s.setWALEnd(end)
+	s.slotWAL.Store(wal)
 	return s.lookAtStandbys(ctx)
+}
+
+// setWALEnd takes up where the log ends.
+func (s *Syncer) setWALEnd(end pglogrepl.LSN) {
+	s.walEnd.Store(uint64(end))
+	s.lag.hear(time.Now(), end)
 }
 
 // follow is the main loop: what is received is translated and written, and then the slot
@@ -487,6 +500,8 @@ func (s *Syncer) follow(run context.Context) (err error) {
 		}
 		// From here on the batch is known by its operations. A crash loses both, and the
 		// messages come again from the slot.
+		report := &building.report
+		report.Messages, report.Bytes, report.Changes, report.Operations = t.messages, g.bytes, t.changes, len(building.ops)
 		q.release(cursor, t.messages)
 		cursor += uint64(t.messages)
 		if err := w.wait(); err != nil {
@@ -511,14 +526,25 @@ func (s *Syncer) gather(run context.Context, q *queue, w *writer, cursor uint64,
 	idle := s.DelayBetweenPeekRetries
 	timer := time.NewTimer(forever)
 	defer timer.Stop()
+	report := &s.building.report
 	for {
+		if !w.writing() {
+			s.rounds.Add(1)
+		}
 		have := len(g.msgs)
 		var ended error
 		if !t.cut {
 			ended = q.peekGroups(cursor, s.batchBounds(), g)
 		}
 		if len(g.msgs) > have {
-			if t, err = s.translate(run, g.msgs, t); err != nil || t.stop {
+			from := time.Now()
+			if have == 0 {
+				report.Began = from
+			}
+			t, err = s.translate(run, g.msgs, t)
+			report.Translated = time.Now()
+			report.Translating += report.Translated.Sub(from)
+			if err != nil || t.stop {
 				return t, err
 			}
 		}

@@ -13,6 +13,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/http/pprof"
 	"syscall"
 	"time"
 
@@ -49,6 +50,7 @@ type Options struct {
 	Source   Source
 	Operator Operator
 	Events   *Events
+	Profiles bool // are served, too
 	Logger   *slog.Logger
 }
 
@@ -97,6 +99,16 @@ func listen(ctx context.Context, address string) (net.Listener, error) {
 	return l, err
 }
 
+// handleProfiles has a server answer with profiles of the process, at /debug/pprof/ as
+// [net/http/pprof] does. They have no values of rows, and cost while one is taken.
+func handleProfiles(mux *http.ServeMux) {
+	mux.HandleFunc("GET /debug/pprof/", pprof.Index)
+	mux.HandleFunc("GET /debug/pprof/cmdline", pprof.Cmdline)
+	mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
+	mux.HandleFunc("GET /debug/pprof/symbol", pprof.Symbol)
+	mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
+}
+
 // New makes a server.
 func New(o Options) *Server {
 	if o.Events == nil {
@@ -133,6 +145,9 @@ func New(o Options) *Server {
 		mux.HandleFunc("GET /"+file, serveFile(file))
 	}
 	mux.HandleFunc("GET /wait", waitHandler(o.Source))
+	if o.Profiles {
+		handleProfiles(mux)
+	}
 	mux.HandleFunc("GET /", notFound)
 	s.http = http.Server{
 		Handler:           http.NewCrossOriginProtection().Handler(mux), // what another site has a browser send is refused
