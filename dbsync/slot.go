@@ -298,19 +298,26 @@ type SlotWAL struct {
 	Left *int64
 }
 
-// readWALEnd returns where the server's log ends, and how much of it the slot keeps; nil where there
-// is no slot.
+// readWALEnd returns where the primary's log ends, and how much of its log the server that has the slot
+// keeps for it; nil where there is no slot.
 func (s *Syncer) readWALEnd(ctx context.Context) (end pglogrepl.LSN, wal *SlotWAL, err error) {
 	var restart *pglogrepl.LSN
 	var left *int64
 	var status string
-	err = s.db.QueryRowContext(ctx, `SELECT pg_catalog.pg_current_wal_lsn(), restart_lsn, safe_wal_size, coalesce(wal_status, '')
-		FROM (VALUES ($1::text)) AS ours (slot) LEFT JOIN pg_catalog.pg_replication_slots ON slot_name = slot`, s.slot).Scan(&end, &restart, &left, &status)
-	if err != nil {
+	// A standby's log ends where it has received it up to, by streaming or from the archive.
+	const look = `SELECT CASE WHEN pg_catalog.pg_is_in_recovery() THEN coalesce(pg_catalog.pg_last_wal_receive_lsn(), pg_catalog.pg_last_wal_replay_lsn()) ELSE pg_catalog.pg_current_wal_lsn() END,
+		restart_lsn, safe_wal_size, coalesce(wal_status, '')
+		FROM (VALUES ($1::text)) AS ours (slot) LEFT JOIN pg_catalog.pg_replication_slots ON slot_name = slot`
+	if err := s.slotDB.QueryRowContext(ctx, look, s.slot).Scan(&end, &restart, &left, &status); err != nil {
 		return 0, nil, fmt.Errorf("read where the log ends: %w", err)
 	}
 	if restart != nil {
 		wal = &SlotWAL{At: time.Now(), Status: status, Kept: max(0, int64(end)-int64(*restart)), Left: left}
+	}
+	if s.slotDB != s.db {
+		if err := s.db.QueryRowContext(ctx, `SELECT pg_catalog.pg_current_wal_lsn()`).Scan(&end); err != nil {
+			return 0, nil, fmt.Errorf("read where the log ends: %w", err)
+		}
 	}
 	return end, wal, nil
 }

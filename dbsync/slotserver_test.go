@@ -58,6 +58,7 @@ func TestSlotOnStandby(t *testing.T) {
 			if err := s.HoldsSlot(t.Context()); err != nil {
 				t.Error(err)
 			}
+			await(t, "what the slot keeps on the standby is known", func() bool { wal := s.Status().SlotWAL; return wal != nil && wal.Status == "reserved" })
 			from, err := s.ReplayStart(t.Context())
 			if end := logEnd(t, db); err != nil || from == 0 || from > end {
 				t.Errorf("the slot can begin again at %s, %v; the log ends at %s", from, err, end)
