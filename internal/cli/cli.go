@@ -115,7 +115,11 @@ func (f *common) logger(w io.Writer) (*slog.Logger, *progress.Display) {
 	text := f.format.value == "text" || f.format.value == "auto" && terminal
 	if terminal && text {
 		display := progress.New(w, true, nil)
-		return logging.New(display, true, slog.Level(f.level)), display
+		lines := io.Writer(display)
+		if isColored(w) {
+			lines = painter{display, paintedLogs}
+		}
+		return logging.New(lines, true, slog.Level(f.level)), display
 	}
 	log := logging.New(w, text, slog.Level(f.level))
 	return log, progress.New(w, false, log)

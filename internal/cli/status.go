@@ -100,7 +100,11 @@ func newStatus(stderr io.Writer) *cobra.Command {
 				encoder.SetIndent("", "  ")
 				err = encoder.Encode(r)
 			} else {
-				_, err = c.OutOrStdout().Write(r.table())
+				text := r.table()
+				if isColored(c.OutOrStdout()) {
+					text = paint(text, paintedStatus)
+				}
+				_, err = c.OutOrStdout().Write(text)
 			}
 			if err != nil {
 				return fmt.Errorf("print the status: %w", err)
