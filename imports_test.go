@@ -91,8 +91,11 @@ var arrows = map[string]map[string]string{
 	"internal/version":  {},
 	"internal/logging":  {"dbsync": "errors without the values of rows"},
 	"internal/progress": {},
-	"internal/admin":    {"indexer/retry": "pauses while another process has the address", "reindex/control": "what is proven of an index, and what is to be stored again"},
-	"internal/draft":    {"mapping…": "init writes a mapping, which is checked as any other"},
+	"internal/admin": {
+		"indexer/retry": "pauses while another process has the address", "reindex/control": "what is proven of an index, and what is to be stored again",
+		"mapping": "admin.token, which is not shown however it is printed",
+	},
+	"internal/draft": {"mapping…": "init writes a mapping, which is checked as any other"},
 	"internal/prepare": {
 		"dbsync": "what a Syncer would find and make", "mapping…": "the file against the catalog",
 		"indexer/search": "the cluster", "indexer/retry": "pauses",
@@ -111,6 +114,7 @@ var arrows = map[string]map[string]string{
 
 	// For tests, the demo and benchmarks.
 	"testenv":                   {},
+	"testenv/browser":           {"testenv": "a test without a browser is skipped, or fails"},
 	"testenv/chaos":             {"testenv": "servers, faults, the checker"},
 	"testenv/demo":              {"testenv": "servers"},
 	"testenv/servers":           {"testenv": "servers"},
@@ -125,10 +129,12 @@ var arrows = map[string]map[string]string{
 
 // soleImporters have one package each that imports them: what is ours is not made of their types.
 var soleImporters = map[string]string{
+	"github.com/chromedp/chromedp":                 "testenv/browser",
 	"github.com/Shopify/toxiproxy/v2":              "testenv/chaos",
 	"gopkg.in/yaml.v3":                             "mapping",
 	"github.com/expr-lang/expr":                    "mapping/expr",
 	"github.com/elastic/go-elasticsearch/v8/esapi": "indexer/search",
+	"github.com/aws/aws-sdk-go-v2":                 "indexer/search",
 }
 
 // TestImports holds every import of the module against the list of arrows.

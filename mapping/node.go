@@ -214,8 +214,7 @@ func (r *reader) entries(n *yaml.Node, path string, do func(key, value *yaml.Nod
 	}
 }
 
-// A keyReader takes the value of one key; path names it in problems. A nil one is
-// a key that the design has and this version has not.
+// A keyReader takes the value of one key; path names it in problems.
 type keyReader func(n *yaml.Node, path string)
 
 // object gives each value of the mapping n to its reader, and reports keys that
@@ -231,25 +230,18 @@ func (r *reader) object(n *yaml.Node, path string, keys map[string]keyReader) ma
 		below := join(path, key.Value)
 		switch read, known := keys[key.Value]; {
 		case !known:
-			names := slices.DeleteFunc(slices.Sorted(maps.Keys(keys)), func(name string) bool { return keys[name] == nil })
+			names := slices.Sorted(maps.Keys(keys))
 			hint := near.DidYouMean(key.Value, names)
 			if hint == "" {
 				hint = "known here: " + strings.Join(names, ", ")
 			}
 			r.problem(key, hint, "%s: unknown key", below)
-		case read == nil:
-			r.later(key, below)
 		default:
 			given[key.Value] = key
 			read(value, below)
 		}
 	})
 	return given
-}
-
-// later refuses a key rather than pass over it.
-func (r *reader) later(key *yaml.Node, path string) {
-	r.problem(key, "leave it out", "%s: this version of Tidemark has no %s yet", path, key.Value)
 }
 
 // list calls do with each item of a list that is not empty. A single scalar is a

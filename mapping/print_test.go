@@ -57,7 +57,9 @@ func TestPrintIsTheFile(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		after, err := Parse(name, printed, env())
+		// What is masked has to have a form where that is looked at.
+		masked := []byte(strings.NewReplacer("proxy_url: '***'", "proxy_url: http://proxy", "token: '***'", "token: '****************'").Replace(string(printed)))
+		after, err := Parse(name, masked, env())
 		if err != nil {
 			t.Fatalf("%s: %v\n%s", what, err, printed)
 		}
@@ -68,7 +70,7 @@ func TestPrintIsTheFile(t *testing.T) {
 		if diff := cmp.Diff(before, after, ignored); diff != "" {
 			t.Errorf("%s: %s", what, diff)
 		}
-		again, err := printFile(name, printed, env())
+		again, err := printFile(name, masked, env())
 		if err != nil || string(again) != string(printed) {
 			t.Errorf("%s: printed again it is another one, %v", what, err)
 		}

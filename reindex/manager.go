@@ -133,6 +133,18 @@ func (m *Manager) State(name string) *control.State {
 	return x.asSpoiledLocked()
 }
 
+// Written returns what was written of an index since the process began: changes of rows of its own
+// tables that the stream has brought, and rows that backfills have stored. Both only grow.
+func (m *Manager) Written(name string) (changes, rows int64) {
+	x := m.byName[name]
+	if x == nil {
+		return 0, 0
+	}
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return x.documents.Changed(), x.filled
+}
+
 // Incomplete reports whether the index in use is known to miss changes, so that another one has to
 // be built.
 func (m *Manager) Incomplete(name string) bool {

@@ -3,7 +3,12 @@ package search
 import (
 	"context"
 	"math"
+	"net/http"
 	"sync/atomic"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	v4 "github.com/aws/aws-sdk-go-v2/aws/signer/v4"
 
 	"tidemark/dbsync"
 	"tidemark/indexer/retry"
@@ -57,3 +62,16 @@ func (b *Bulk) AwaitWaiting(ctx context.Context, n int) error {
 		return b.gate.waiting.Len() == n, nil
 	})
 }
+
+// Sign signs a request with the key's id, its secret and the session's token, as an awsSigner does.
+func Sign(req *http.Request, key [3]string, region, service string, at time.Time) error {
+	s := &awsSigner{region: region, service: service, signer: v4.NewSigner(), now: func() time.Time { return at }}
+	hash, err := hashBody(req)
+	if err != nil {
+		return err
+	}
+	return s.sign(req, aws.Credentials{AccessKeyID: key[0], SecretAccessKey: key[1], SessionToken: key[2]}, hash)
+}
+
+// AllLimitations returns the table.
+func AllLimitations() []Limitation { return limitations }

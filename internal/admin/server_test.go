@@ -61,7 +61,7 @@ func working() Status {
 		Version: "1.2.3", Product: "OpenSearch 3.3.2", Slot: "shop", Connected: true,
 		Confirmed: 0x100, WALEnd: 0x180, NewestCommit: time.UnixMilli(1_769_860_800_250),
 		QueueMessages: 3, QueueBytes: 4096, Changes: 500, Batches: 5,
-		Indices: []Index{{Name: "products", Physical: "products-20260131t120000z", State: Live, RowsDone: 42, RowsExpected: -1, DeadLetters: 2}},
+		Indices: []Index{{Name: "products", Physical: "products-20260131t120000z", State: Live, RowsDone: 42, RowsExpected: -1, DeadLetters: 2, Documents: 40, Rows: 42}},
 		Bulk: Bulk{Stored: 10, Deleted: 4, Superseded: 3, Refused: 2, Retried: 7, Requests: 6, FailedRequests: 1, Rejected: 5, RequestsAtATime: 4, RequestBytes: 8 << 20,
 			Bytes: 1000, RawBytes: 9000, Duration: 1500 * time.Millisecond},
 	}
@@ -71,7 +71,7 @@ func working() Status {
 func start(t *testing.T, src *source) (url string) {
 	t.Helper()
 	address, output := listening()
-	s := New("127.0.0.1:0", src, slog.New(slog.NewJSONHandler(io.MultiWriter(output, t.Output()), nil)))
+	s := New(Options{Listen: "127.0.0.1:0", Source: src, Logger: slog.New(slog.NewJSONHandler(io.MultiWriter(output, t.Output()), nil))})
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- s.Run(ctx) }()
@@ -258,13 +258,21 @@ func TestStatus(t *testing.T) {
 		s.Alarms = []Alarm{{Key: "no answer", Text: "start it", Since: time.Unix(1_769_860_900, 0).UTC()}}
 		s.Indices = append(s.Indices, Index{Name: "orders", Building: "orders-20260131t120000z", State: Backfilling, RowsDone: 5, RowsExpected: 50, RowsPerSecond: 2.5})
 		s.Indices[0].FanOut = control.FanOutSum{Related: 3, Since: time.Unix(1_769_860_900, 0), Stored: 500}
+		s.Indices[1].Documents, s.Indices[1].Rows, s.Behind = -1, -1, 1500*time.Millisecond
+		s.WAL = WAL{At: time.Unix(1_769_860_900, 0), Kept: 2048, Left: 4096, Status: "extended"}
+		s.Letters = []Letter{{Row: 17, Index: "products", Physical: "products-20260131t120000z", ID: "7", Position: "0/90", Status: 400, Type: "mapper_parsing_exception", Reason: "no number", Attempts: 2, CreatedAt: time.Unix(1_769_860_900, 0)}}
 	})
-	status, body := get(t, start(t, src)+"/status")
+	url := start(t, src)
+	status, body := get(t, url+"/status")
+	for !strings.Contains(body, `"rate"`) { // the server has not looked yet
+		status, body = get(t, url+"/status")
+	}
 	const want = `{"version":"1.2.3","product":"OpenSearch 3.3.2","failure":"",` +
-		`"slot":{"name":"shop","connected":true,"confirmed_position":"0/100","lag_bytes":128,"newest_commit_at":"2026-01-31T12:00:00.25Z"},` +
-		`"indices":[{"index":"products","state":"live","physical":"products-20260131t120000z","dead_letters":2,"rows_done":42,"fan_out":{"related_rows":3,"since":"2026-01-31T12:01:40Z","documents_stored":500}},` +
-		`{"index":"orders","state":"backfilling","building":"orders-20260131t120000z","dead_letters":0,"rows_done":5,"rows_expected":50,"rows_per_second":2.5,"remaining_seconds":18}],` +
-		`"alarms":[{"reason":"no answer","text":"start it","since":"2026-01-31T12:01:40Z"}],"bulk":{"requests":4,"request_bytes":8388608,"rejected_requests":5},"problems":[]}` + "\n"
+		`"slot":{"name":"shop","connected":true,"confirmed_position":"0/100","lag_bytes":128,"lag_seconds":1.5,"newest_commit_at":"2026-01-31T12:00:00.25Z","wal_status":"extended","wal_kept_bytes":2048,"wal_left_bytes":4096},` +
+		`"indices":[{"index":"products","state":"live","physical":"products-20260131t120000z","documents":40,"rows":42,"dead_letters":2,"rows_done":42,"fan_out":{"related_rows":3,"since":"2026-01-31T12:01:40Z","documents_stored":500},"rate":{"seconds":5,"per_second":[]}},` +
+		`{"index":"orders","state":"backfilling","building":"orders-20260131t120000z","dead_letters":0,"rows_done":5,"rows_expected":50,"rows_per_second":2.5,"remaining_seconds":18,"rate":{"seconds":5,"per_second":[]}}],` +
+		`"alarms":[{"reason":"no answer","text":"start it","since":"2026-01-31T12:01:40Z"}],"bulk":{"requests":4,"request_bytes":8388608,"rejected_requests":5},"problems":[],` +
+		`"dead_letters":[{"row":17,"index":"products","physical":"products-20260131t120000z","id":"7","operation":"index","version":"0/90","status":400,"type":"mapper_parsing_exception","reason":"no number","attempts":2,"created_at":"2026-01-31T12:01:40Z"}],"events":[]}` + "\n"
 	if status != http.StatusOK || body != want {
 		t.Errorf("%d\n%s\nwant\n%s", status, body, want)
 	}
@@ -324,9 +332,9 @@ func TestMetricsAreDocumented(t *testing.T) {
 
 func TestOtherRequests(t *testing.T) {
 	url := start(t, &source{status: working()})
-	status, body := get(t, url+"/")
-	if status != http.StatusNotFound || !strings.Contains(body, `"paths":["/healthz","/metrics","/readyz","/status"]`) {
-		t.Errorf("/: %d %s", status, body)
+	status, body := get(t, url+"/nothing")
+	if status != http.StatusNotFound || !strings.Contains(body, `"nothing is at /nothing","paths":["/","/healthz","/metrics","/openapi.json","/readyz","/status"]`) {
+		t.Errorf("/nothing: %d %s", status, body)
 	}
 	for method, want := range map[string]int{http.MethodHead: http.StatusOK, http.MethodPost: http.StatusMethodNotAllowed, http.MethodDelete: http.StatusMethodNotAllowed} {
 		req, err := http.NewRequestWithContext(t.Context(), method, url+"/healthz", nil)
@@ -381,7 +389,7 @@ func TestAddressInUse(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan error, 1)
 		start := time.Now()
-		go func() { done <- New(taken, &source{status: working()}, log).Run(ctx) }()
+		go func() { done <- New(Options{Listen: taken, Source: &source{status: working()}, Logger: log}).Run(ctx) }()
 		time.Sleep(10 * time.Minute)
 		select {
 		case at := <-address:
@@ -404,7 +412,7 @@ func TestAddressInUse(t *testing.T) {
 
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
-	go func() { done <- New(taken, &source{status: working()}, log).Run(ctx) }()
+	go func() { done <- New(Options{Listen: taken, Source: &source{status: working()}, Logger: log}).Run(ctx) }()
 	<-warned
 	l.Close()
 	at := <-address
@@ -436,12 +444,12 @@ func TestNoAddress(t *testing.T) {
 func TestShutdownLetsARequestEnd(t *testing.T) {
 	asked, release := make(chan struct{}), make(chan struct{})
 	src := statusFunc(func() Status {
-		close(asked)
+		asked <- struct{}{}
 		<-release
 		return working()
 	})
 	address, output := listening()
-	s := New("127.0.0.1:0", src, slog.New(slog.NewJSONHandler(output, nil)))
+	s := New(Options{Listen: "127.0.0.1:0", Source: src, Logger: slog.New(slog.NewJSONHandler(output, nil))})
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() { done <- s.Run(ctx) }()
@@ -457,6 +465,7 @@ func TestShutdownLetsARequestEnd(t *testing.T) {
 		resp.Body.Close()
 		answered <- resp.StatusCode
 	}()
+	<-asked // for the request, and to see how much is written
 	<-asked
 	cancel()
 	// The listener goes first.

@@ -152,6 +152,9 @@ func printServers(b *bytes.Buffer, c *mapping.Config, p *prepare.Prepared) {
 	}
 	product := p.Client.Product()
 	fmt.Fprintf(b, "%s, cluster %s\n", product, product.ClusterName)
+	for _, l := range product.Limitations() {
+		fmt.Fprintf(b, "  %s: %s%s\n", l.Product, strings.ReplaceAll(l.Lacks, "`", ""), withHint(l.Hint))
+	}
 }
 
 // postgresVersion writes 170005 as 17.5.

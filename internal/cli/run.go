@@ -7,6 +7,8 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"tidemark/internal/admin"
+	"tidemark/internal/logging"
 	"tidemark/internal/prepare"
 	"tidemark/internal/service"
 	"tidemark/internal/version"
@@ -47,8 +49,10 @@ func run(ctx context.Context, o runOptions, stderr io.Writer) error {
 		return err
 	}
 	log, display := o.logger(stderr)
+	events := new(admin.Events)
+	log = logging.Also(log, events)
 	log.Info("tidemark starts", "version", version.String(), "file", o.file, "indices", len(config.Indices), "slot", config.Postgres.Slot)
-	if err := serve(ctx, config, o, service.Options{Admin: !o.once, Once: o.once, Reindex: o.reindex, Logger: log, Display: display}); err != nil {
+	if err := serve(ctx, config, o, service.Options{Admin: !o.once, Once: o.once, Reindex: o.reindex, Events: events, Logger: log, Display: display}); err != nil {
 		return err
 	}
 	log.Info("tidemark ends")

@@ -51,8 +51,7 @@ type slotStatus struct {
 
 type indexStatus struct {
 	admin.IndexPage
-	Documents *int64 `json:"documents,omitempty"` // that searchers see
-	Mapping   string `json:"mapping"`             // same, differs, unknown
+	Mapping string `json:"mapping"` // same, differs, unknown
 
 	summary string // of what is proven
 }
@@ -100,11 +99,7 @@ func newStatus(stderr io.Writer) *cobra.Command {
 				encoder.SetIndent("", "  ")
 				err = encoder.Encode(r)
 			} else {
-				text := r.table()
-				if isColored(c.OutOrStdout()) {
-					text = paint(text, paintedStatus)
-				}
-				_, err = c.OutOrStdout().Write(text)
+				_, err = c.OutOrStdout().Write(r.table())
 			}
 			if err != nil {
 				return fmt.Errorf("print the status: %w", err)
@@ -340,9 +335,9 @@ func (r *statusReport) readRequests(ctx context.Context, config *mapping.Config,
 // readCluster counts the documents that searchers see. A cluster that does not answer
 // leaves that out.
 func (r *statusReport) readCluster(ctx context.Context, config *mapping.Config, log *slog.Logger) {
-	options := prepare.SearchOptions(config, log)
-	options.StartTimeout = clusterPatience
-	client, err := search.Connect(ctx, options)
+	o := prepare.SearchOptions(config, log)
+	o.StartTimeout = clusterPatience
+	client, err := search.Connect(ctx, o)
 	if err != nil {
 		r.Notes = append(r.Notes, "documents are not counted: "+err.Error())
 		return

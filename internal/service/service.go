@@ -44,6 +44,9 @@ type Options struct {
 	// Admin has the admin server run, at the address that the mapping file names.
 	Admin bool
 
+	// Events remembers what is logged, for the status page; nil: nothing is.
+	Events *admin.Events
+
 	Logger  *slog.Logger
 	Display *progress.Display // of backfills
 }
@@ -59,6 +62,7 @@ type Service struct {
 	bulk    *search.Bulk
 	alarm   *retry.Alarm
 	dead    *control.DeadLetters
+	asked   *control.Requests
 	catalog *indexer.Catalog
 	marks   *marks
 	counters
@@ -85,7 +89,7 @@ func Run(ctx context.Context, c *mapping.Config, found *prepare.Prepared, o Opti
 			return err
 		}
 	}
-	s := &Service{o: o, config: c, found: found, marks: newMarks(), counters: counters{recount: make(chan struct{}, 1)}}
+	s := &Service{o: o, config: c, found: found, marks: newMarks(), counters: counters{census: newCensus(), retries: make(chan *letterRetry, maxLetterRetries)}}
 	if err := s.open(ctx); err != nil {
 		return err
 	}
@@ -146,6 +150,7 @@ func (s *Service) open(ctx context.Context) (err error) {
 		return err
 	}
 	schema := control.Open(s.syncer.DB(), c.Postgres.ControlSchema, c.Postgres.Slot)
+	s.asked = schema.Requests()
 	s.dead = schema.DeadLetters(s.alarm)
 	var documents []*indexer.Documents
 	for _, ix := range c.Indices {
@@ -218,10 +223,7 @@ func (s *Service) refused(ctx context.Context, refused []search.Refused) error {
 			"index", r.Operation.Index, "id", r.Operation.ID, "version", r.Operation.Version.String(), "reason", r.Err)
 	}
 	err := s.dead.Keep(ctx, refused)
-	select {
-	case s.recount <- struct{}{}:
-	default:
-	}
+	s.census.again()
 	return err
 }
 
@@ -259,13 +261,16 @@ func (s *Service) run(ctx context.Context) error {
 	})
 	if s.o.Admin {
 		parts.Go(func() {
-			if err := admin.New(s.config.Admin.Listen, s, s.o.Logger).Run(run); err != nil {
+			o := admin.Options{Listen: s.config.Admin.Listen, Token: s.config.Admin.Token, Source: s, Operator: s, Events: s.o.Events, Logger: s.o.Logger}
+			if err := admin.New(o).Run(run); err != nil {
 				end(fmt.Errorf("admin server: %w", err))
 			}
 		})
 	}
 	parts.Go(func() { s.marks.run(run, s.syncer.Barrier) })
-	parts.Go(func() { s.countLetters(run) })
+	parts.Go(func() { s.take(run) })
+	parts.Go(func() { s.watchLag(run) })
+	parts.Go(func() { s.retryLetters(run) })
 	parts.Go(func() { limitProcessors(run) })
 	parts.Wait()
 	s.end(ctx)
