@@ -333,7 +333,7 @@ func TestMetricsAreDocumented(t *testing.T) {
 func TestOtherRequests(t *testing.T) {
 	url := start(t, &source{status: working()})
 	status, body := get(t, url+"/nothing")
-	if status != http.StatusNotFound || !strings.Contains(body, `"nothing is at /nothing","paths":["/","/healthz","/metrics","/openapi.json","/readyz","/status"]`) {
+	if status != http.StatusNotFound || !strings.Contains(body, `"nothing is at /nothing","paths":["/","/healthz","/metrics","/openapi.json","/readyz","/status","/wait"]`) {
 		t.Errorf("/nothing: %d %s", status, body)
 	}
 	for method, want := range map[string]int{http.MethodHead: http.StatusOK, http.MethodPost: http.StatusMethodNotAllowed, http.MethodDelete: http.StatusMethodNotAllowed} {
