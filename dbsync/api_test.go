@@ -156,6 +156,12 @@ var (
 	_ func(*dbsync.Syncer) (schema, name string)                                                  = (*dbsync.Syncer).WatermarkTable
 	_ func() dbsync.SyncerOpt                                                                     = dbsync.WithNewSlot
 	_ func() dbsync.SyncerOpt                                                                     = dbsync.WithEventTriggers
+	_ func() dbsync.SyncerOpt                                                                     = dbsync.WithoutFailover
+	_ func(string) dbsync.SyncerOpt                                                               = dbsync.WithReplicationConnStr
+	_ func(*dbsync.Syncer) *sql.DB                                                                = (*dbsync.Syncer).SlotDB
+	_ func(*dbsync.Syncer) *dbsync.Promotion                                                      = (*dbsync.Syncer).Promotion
+	_ func(*dbsync.Promotion, string, pglogrepl.LSN, string) error                                = (*dbsync.Promotion).Check
+	_ error                                                                                       = (*dbsync.PromotedError)(nil)
 	_ string                                                                                      = dbsync.CatalogPrefix
 	_ func(*dbsync.Syncer, context.Context) error                                                 = (*dbsync.Syncer).Run
 	_ func(*dbsync.Syncer) error                                                                  = (*dbsync.Syncer).Err

@@ -16,11 +16,18 @@ var ErrSlotInUse = errors.New("the slot is in use by another process")
 // acquire connects to the slot, however long it takes.
 func (s *Syncer) acquire(run context.Context) error {
 	_, err := retry(run, s, "follow slot "+s.slot, func() (struct{}, error) { return struct{}{}, s.connect(run) })
-	if err != nil || s.onSlot == nil {
+	if err != nil {
 		return err
 	}
 	_, err = retry(run, s, "begin to follow slot "+s.slot, func() (struct{}, error) {
-		err := s.onSlot(run)
+		var err error
+		if s.onSlot != nil {
+			err = s.onSlot(run)
+		}
+		if err == nil {
+			// A crash before has the promotion looked at once more. Nothing was confirmed until then.
+			err = s.noteTimeline(run)
+		}
 		if err == nil || IsPermanent(err) || s.connected() {
 			return struct{}{}, err
 		}
@@ -89,7 +96,7 @@ func (s *Syncer) tryConnect(ctx context.Context) error {
 	q := s.newQueue(max(slot.confirmed, s.Position()))
 	begin, cancel := context.WithTimeout(ctx, beginTimeout)
 	defer cancel()
-	conn, err := connectReplication(begin, s.config, s.maxRow)
+	conn, err := connectReplication(begin, s.slotConfig, s.maxRow)
 	if err != nil {
 		return err
 	}
@@ -98,9 +105,15 @@ func (s *Syncer) tryConnect(ctx context.Context) error {
 		conn.Close(context.WithoutCancel(ctx))
 		return fmt.Errorf("identify the database system: %w", err)
 	}
-	if system.SystemID != s.system || system.Timeline != s.timeline {
+	if err := s.judgeServer(begin, conn, system); err != nil {
 		conn.Close(context.WithoutCancel(ctx))
-		return &ClusterChangedError{Slot: s.slot, OldSystem: s.system, System: system.SystemID, OldTimeline: s.timeline, Timeline: system.Timeline}
+		return err
+	}
+	if s.wantsFailover() && !slot.failover {
+		if err := s.setFailover(begin, conn.PgConn); err != nil {
+			conn.Close(context.WithoutCancel(ctx))
+			return err
+		}
 	}
 	s.walEnd.Store(uint64(system.XLogPos)) // what another server said of before says nothing
 	// A position where the log has not come to yet would be taken as one to begin from, and then be
@@ -165,6 +178,9 @@ func (s *Syncer) passOver(ctx context.Context) error {
 // belong together.
 func (s *Syncer) slotNow(ctx context.Context) (slot slotState, err error) {
 	err = WithConn(ctx, s.db, func(conn *pgx.Conn) error {
+		if err := s.checkTimeline(ctx, conn); err != nil {
+			return err
+		}
 		if slot, err = s.readSlot(ctx, conn); err != nil {
 			return err
 		}

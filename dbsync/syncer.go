@@ -76,14 +76,15 @@ type Syncer struct {
 	MaxMessagesToRead int
 
 	log                                   *slog.Logger
-	connStr                               string
-	config                                *pgx.ConnConfig
-	db                                    *sql.DB
+	connStr, slotConnStr                  string          // slotConnStr: see WithReplicationConnStr; "": connStr
+	config, slotConfig                    *pgx.ConnConfig // slotConfig leads to the server that has the slot
+	db, slotDB                            *sql.DB         // the same where that is the same server
 	namespace, wmTable, publication, slot string
 	tables                                []neededTable
 	newSlot                               bool
 	loss                                  *SetBackError // see WithLoss; nil: none
 	eventTriggers                         bool          // see WithEventTriggers
+	noFailover                            bool          // see WithoutFailover
 	maxRow                                int           // see WithMaxRowBytes; 0: as large as Postgres makes them
 	slotTimeout                           time.Duration // 0: none
 	patience                              time.Duration // see batchPatience
@@ -95,22 +96,26 @@ type Syncer struct {
 	serverVersion int
 	system        string
 	timeline      int32
+	history       timelineHistory // of the timelines before
+	promotion     *Promotion      // see Promotion
 	generation    string
 
-	relations  *relations
-	tracker    *tracker
-	windows    *windows
-	lockWaits  lockWaits
-	standbys   standbyWaits
-	troubles   *troubles
-	barrier    barrier // of snapshots
-	lease      lease   // of the slot
-	refreshing atomic.Bool
-	walEnd     atomic.Uint64
-	noted      atomic.Uint64 // up to where the control schema's note of the slot is known to have been, an LSN; 0: not known
-	newest     atomic.Int64  // see Status.NewestCommit, in microseconds since 1970; 0: none
-	changes    atomic.Int64  // see Status.Changes
-	batches    atomic.Int64
+	relations      *relations
+	tracker        *tracker
+	windows        *windows
+	lockWaits      lockWaits
+	standbys       standbyWaits
+	troubles       *troubles
+	barrier        barrier // of snapshots
+	lease          lease   // of the slot
+	refreshing     atomic.Bool
+	walEnd         atomic.Uint64
+	promotionNoted atomic.Bool   // in the control schema
+	sent           atomic.Uint64 // the highest version that was handed to the Batcher, an LSN
+	noted          atomic.Uint64 // up to where the control schema's note of the slot is known to have been, an LSN; 0: not known
+	newest         atomic.Int64  // see Status.NewestCommit, in microseconds since 1970; 0: none
+	changes        atomic.Int64  // see Status.Changes
+	batches        atomic.Int64
 
 	publishing     sync.Mutex  // for tables and published while running
 	columnsPending atomic.Bool // see ColumnsPending
@@ -174,13 +179,11 @@ func NewSyncerContext(ctx context.Context, opts ...SyncerOpt) (*Syncer, error) {
 		return nil, err
 	}
 	if err := s.setup(ctx); err != nil {
-		s.db.Close()
-		return nil, err
+		return nil, errors.Join(err, s.closeSessions())
 	}
 	slot, err := s.slotNow(ctx)
 	if err != nil {
-		s.db.Close()
-		return nil, err
+		return nil, errors.Join(err, s.closeSessions())
 	}
 	s.q = s.newQueue(slot.confirmed)
 	return s, nil
@@ -222,13 +225,36 @@ func openSyncer(opts []SyncerOpt) (*Syncer, error) {
 	if s.maxRow > 0 {
 		s.config.MaxProtocolMessageBodyLen = s.maxRow
 	}
+	s.slotConfig = s.config
+	if s.onStandby() {
+		if s.slotConfig, err = connectConfig(s.slotConnStr); err != nil {
+			return nil, fmt.Errorf("where the slot is: %w", err)
+		}
+		s.noFailover = true
+	}
 	s.db = openDB(s.config)
+	s.slotDB = s.db
+	if s.onStandby() {
+		s.slotDB = openDB(s.slotConfig)
+	}
 	return s, nil
+}
+
+// closeSessions closes the connections to the database.
+func (s *Syncer) closeSessions() error {
+	err := s.db.Close()
+	if s.slotDB != s.db {
+		err = errors.Join(err, s.slotDB.Close())
+	}
+	return err
 }
 
 // DB returns the Syncer's connections to the database. Their session settings are those
 // of the replication session, so that a value reads the same from either.
 func (s *Syncer) DB() *sql.DB { return s.db }
+
+// SlotDB returns the connections to the server that has the slot: those of DB, but for [WithReplicationConnStr].
+func (s *Syncer) SlotDB() *sql.DB { return s.slotDB }
 
 // Generation names the life of the slot, from when it was made, or first used by a Syncer,
 // until it is made anew. What was made from the changes of another generation may lack
@@ -249,7 +275,7 @@ func (s *Syncer) Close() error {
 	s.Stop()
 	s.flush(context.Background())
 	s.disconnect()
-	return s.db.Close()
+	return s.closeSessions()
 }
 
 // IsRunning reports whether Run or Start is under way.

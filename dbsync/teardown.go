@@ -19,7 +19,7 @@ func Teardown(ctx context.Context, opts ...SyncerOpt) error {
 	if err != nil {
 		return err
 	}
-	defer s.db.Close()
+	defer s.closeSessions()
 	check, cancel := context.WithTimeout(ctx, setupTimeout)
 	defer cancel()
 	if _, err := s.readServer(check); err != nil { // what keeps a Syncer from working does not matter here
@@ -54,7 +54,10 @@ func (s *Syncer) dropSlot(ctx context.Context, conn *pgx.Conn) error {
 	if slot.plugin != "pgoutput" || slot.database != s.dbName {
 		return s.foreignSlot(slot)
 	}
-	_, err = conn.Exec(ctx, "SELECT pg_catalog.pg_drop_replication_slot($1)", s.slot)
+	err = s.atSlot(ctx, conn, func(conn *pgx.Conn) error {
+		_, err := conn.Exec(ctx, "SELECT pg_catalog.pg_drop_replication_slot($1)", s.slot)
+		return err
+	})
 	if sqlState(err) == "55006" { // object_in_use
 		return fmt.Errorf("drop slot %s: %w", s.slot, ErrSlotInUse)
 	}

@@ -72,6 +72,7 @@ func (w *writer) writing() bool { return w.busy != nil && len(w.busy) == 0 }
 func (w *writer) write(b *Batch, t translation) error {
 	s := w.syncer
 	if len(b.ops) > 0 && s.Batcher != nil {
+		s.willSend(b)
 		_, err := retry(w.ctx, s, "write a batch", func() (struct{}, error) { return struct{}{}, s.send(w.ctx, b) })
 		if err != nil {
 			return fmt.Errorf("write %d operations after %s: %w", len(b.ops), w.queue.position(), err)
@@ -96,6 +97,15 @@ func (w *writer) write(b *Batch, t translation) error {
 		mark.close()
 	}
 	return nil
+}
+
+// willSend notes the highest version of a batch that may be stored from now on.
+func (s *Syncer) willSend(b *Batch) {
+	sent := s.sent.Load() // nobody else writes it
+	for i := range b.ops {
+		sent = max(sent, uint64(b.ops[i].Version))
+	}
+	s.sent.Store(sent)
 }
 
 // wait waits for the batch under way.

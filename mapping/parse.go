@@ -78,7 +78,7 @@ func parse(name string, text []byte, lookupEnv func(string) (string, bool)) (*Co
 // defaults is what a file says that says nothing.
 func defaults() *Config {
 	return &Config{
-		Postgres:   Postgres{Slot: DefaultSlot, Publication: DefaultPublication, ControlSchema: DefaultControlSchema, PublishColumns: PublishColumnsAuto},
+		Postgres:   Postgres{Slot: DefaultSlot, Publication: DefaultPublication, ControlSchema: DefaultControlSchema, PublishColumns: PublishColumnsAuto, Failover: true},
 		Search:     Search{Bulk: Bulk{Requests: limit.DefaultRequests, Bytes: limit.DefaultBytes, Documents: limit.DefaultDocuments, PoisonAfter: limit.DefaultPoisonAfter}, MaxDocumentBytes: limit.DefaultDocumentBytes},
 		Admin:      Admin{Listen: DefaultListen},
 		OnError:    OnErrorDeadLetter,

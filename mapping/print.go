@@ -120,6 +120,8 @@ func fillIn(n *yaml.Node, known *schema) *yaml.Node {
 			if value.Encode(below.Default) != nil {
 				continue // every default is a text, a number or a boolean
 			}
+		} else if len(below.Required) > 0 {
+			continue // it is not wanted: it is nothing without what has no default
 		} else if value = fillIn(&yaml.Node{Kind: yaml.MappingNode, Tag: "!!map"}, below); len(value.Content) == 0 {
 			continue
 		}

@@ -57,9 +57,9 @@ func TestPrintIsTheFile(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		// What is masked has to have a form where that is looked at.
-		masked := []byte(strings.NewReplacer("proxy_url: '***'", "proxy_url: http://proxy", "token: '***'", "token: '****************'").Replace(string(printed)))
-		after, err := Parse(name, masked, env())
+		// Two secrets have a form of their own.
+		readable := []byte(strings.NewReplacer("proxy_url: '***'", "proxy_url: http://proxy", " token: '***'", " token: '****************'").Replace(string(printed)))
+		after, err := Parse(name, readable, env())
 		if err != nil {
 			t.Fatalf("%s: %v\n%s", what, err, printed)
 		}
@@ -70,7 +70,7 @@ func TestPrintIsTheFile(t *testing.T) {
 		if diff := cmp.Diff(before, after, ignored); diff != "" {
 			t.Errorf("%s: %s", what, diff)
 		}
-		again, err := printFile(name, masked, env())
+		again, err := printFile(name, readable, env())
 		if err != nil || string(again) != string(printed) {
 			t.Errorf("%s: printed again it is another one, %v", what, err)
 		}

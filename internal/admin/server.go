@@ -1,7 +1,8 @@
 // Package admin serves what operators and their tools ask the process: the status page, metrics for
 // Prometheus, how far the indices are, and whether it is healthy and ready. Reading takes no
 // authentication, so it listens on the loopback address unless the mapping file says otherwise, and
-// shows no secrets. /wait answers when what was committed is in the indices. Asking for something takes admin.token; where there is none, nobody may.
+// shows no secrets. Asking for something takes admin.token; where there is none, nobody may. /wait
+// answers when what was committed is in the indices.
 package admin
 
 import (

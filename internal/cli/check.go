@@ -132,10 +132,17 @@ func printServers(b *bytes.Buffer, c *mapping.Config, p *prepare.Prepared) {
 	case db.Lost != nil:
 		fmt.Fprintf(b, "  run stops: %v\n", db.Lost)
 	case db.Slot.Exists:
-		fmt.Fprintf(b, "  slot %s is at %s, %s behind the end of the log\n", c.Postgres.Slot, db.Slot.Confirmed, size(db.Slot.Retained))
+		on := ""
+		if !c.Postgres.ReplicationURL.IsZero() {
+			on = " on the standby"
+		}
+		fmt.Fprintf(b, "  slot %s%s is at %s, %s behind the end of the log\n", c.Postgres.Slot, on, db.Slot.Confirmed, size(db.Slot.Retained))
 	}
 	if db.Standbys != "" {
 		fmt.Fprintf(b, "  %s\n", db.Standbys)
+	}
+	for _, text := range db.Failover {
+		fmt.Fprintf(b, "  after the failure of the primary: %s\n", withHintBelow(text))
 	}
 	if db.Slot.Active {
 		b.WriteString("  it is in use by another process: run waits until it is free\n")
@@ -348,4 +355,10 @@ func (f indexField) at(path string) string {
 		_, path, _ = strings.Cut(path, ".")
 	}
 	return cmp.Or(f.Type, "object") // what the servers take where no type is given
+}
+
+// withHintBelow puts the hint of a sentence on a line of its own.
+func withHintBelow(text string) string {
+	text, hint, _ := strings.Cut(text, "; hint: ")
+	return text + withHint(hint)
 }

@@ -100,11 +100,13 @@ func (o *waitOptions) wait(ctx context.Context, config *mapping.Config, indices 
 	}
 	wait := &reindex.Wait{
 		Position: func(ctx context.Context) error {
-			slot, err := verify.OpenSlot(ctx, db, config.Postgres.ControlSchema, config.Postgres.Slot)
-			if err != nil {
-				return err
-			}
-			return slot.Await(ctx, at)
+			return prepare.AtSlot(config, db, func(there *sql.DB) error {
+				slot, err := verify.OpenSlot(ctx, db, there, config.Postgres.ControlSchema, config.Postgres.Slot)
+				if err != nil {
+					return err
+				}
+				return slot.Await(ctx, at)
+			})
 		},
 		Schema: openControl(config, db),
 	}

@@ -156,7 +156,7 @@ func (s *Service) takeWAL(ctx context.Context) error {
 	var kept, left sql.NullInt64
 	var status sql.NullString
 	// A server in recovery has no position of its own to write at.
-	err := s.syncer.DB().QueryRowContext(ctx, `SELECT pg_catalog.pg_wal_lsn_diff(CASE WHEN pg_catalog.pg_is_in_recovery() THEN pg_catalog.pg_last_wal_receive_lsn() ELSE pg_catalog.pg_current_wal_lsn() END, restart_lsn)::bigint,
+	err := s.syncer.SlotDB().QueryRowContext(ctx, `SELECT pg_catalog.pg_wal_lsn_diff(CASE WHEN pg_catalog.pg_is_in_recovery() THEN pg_catalog.pg_last_wal_receive_lsn() ELSE pg_catalog.pg_current_wal_lsn() END, restart_lsn)::bigint,
 		safe_wal_size, wal_status FROM pg_catalog.pg_replication_slots WHERE slot_name = $1`, s.config.Postgres.Slot).Scan(&kept, &left, &status)
 	if errors.Is(err, sql.ErrNoRows) {
 		return nil // it is about to be made, or lost, which others notice

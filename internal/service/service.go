@@ -267,10 +267,10 @@ func (s *Service) run(ctx context.Context) error {
 			}
 		})
 	}
-	parts.Go(func() { s.marks.run(run, s.syncer.Barrier) })
 	parts.Go(func() { s.take(run) })
 	parts.Go(func() { s.watchLag(run) })
 	parts.Go(func() { s.retryLetters(run) })
+	parts.Go(func() { s.marks.run(run, s.syncer.Barrier) })
 	parts.Go(func() { limitProcessors(run) })
 	parts.Wait()
 	s.end(ctx)

@@ -28,7 +28,7 @@ const (
 // A Slot is the replication slot that an instance follows, as others see it, whichever process
 // that is: its position says what the instance has stored, and a request has it store more.
 type Slot struct {
-	db         *sql.DB
+	db, there  *sql.DB // there leads to the server that has the slot
 	name       string
 	requests   *control.Requests
 	fanOuts    *control.FanOuts
@@ -42,10 +42,14 @@ type Slot struct {
 	delayed bool
 }
 
-// OpenSlot returns the slot of this name, whose instance has its tables in the control schema.
-func OpenSlot(ctx context.Context, db *sql.DB, schema, name string) (*Slot, error) {
+// OpenSlot returns the slot of this name, whose instance has its tables in the control schema. db leads to the primary,
+// there to the server that has the slot, which may be a standby; nil: it is the primary.
+func OpenSlot(ctx context.Context, db, there *sql.DB, schema, name string) (*Slot, error) {
+	if there == nil {
+		there = db
+	}
 	tables := control.Open(db, schema, name)
-	s := &Slot{db: db, name: name, requests: tables.Requests(), fanOuts: tables.FanOuts(), marker: "verify " + name,
+	s := &Slot{db: db, there: there, name: name, requests: tables.Requests(), fanOuts: tables.FanOuts(), marker: "verify " + name,
 		watermarks: catalog.QuoteIdent(schema) + "." + catalog.QuoteIdent(dbsync.DEFAULT_DBSYNC_WM_TABLENAME)}
 	var standbys string
 	if err := db.QueryRowContext(ctx, `SELECT pg_catalog.current_setting('synchronous_standby_names')`).Scan(&standbys); err != nil {
@@ -82,7 +86,7 @@ func (s *Slot) mark(ctx context.Context) (xid uint64, err error) {
 // position returns where the slot is, and reports whether somebody follows it.
 func (s *Slot) position(ctx context.Context) (at pglogrepl.LSN, active bool, err error) {
 	var text sql.NullString
-	err = s.db.QueryRowContext(ctx, `SELECT confirmed_flush_lsn::text, active FROM pg_catalog.pg_replication_slots WHERE slot_name = $1`, s.name).Scan(&text, &active)
+	err = s.there.QueryRowContext(ctx, `SELECT confirmed_flush_lsn::text, active FROM pg_catalog.pg_replication_slots WHERE slot_name = $1`, s.name).Scan(&text, &active)
 	if errors.Is(err, sql.ErrNoRows) {
 		return 0, false, fmt.Errorf("there is no replication slot %s; hint: tidemark run", s.name)
 	}
