@@ -130,7 +130,7 @@ func PlanTeardown(ctx context.Context, opts ...SyncerOpt) (*TeardownPlan, error)
 	if err != nil {
 		return nil, err
 	}
-	defer s.db.Close()
+	defer s.closeSessions()
 	ctx, cancel := context.WithTimeout(ctx, setupTimeout)
 	defer cancel()
 	if _, err := s.readServer(ctx); err != nil { // what keeps a Syncer from working does not matter here

@@ -107,7 +107,7 @@ func (r *reader) search(n *yaml.Node, path string, s *Search) {
 		"ca_file":            func(n *yaml.Node, path string) { r.caFile(n, path, &s.CAFile) },
 		"cert_file":          func(n *yaml.Node, path string) { r.pemFile(n, path, &s.CertFile) },
 		"key_file":           func(n *yaml.Node, path string) { r.pemFile(n, path, &s.KeyFile) },
-		"proxy_url":          func(n *yaml.Node, path string) { r.proxyURL(n, path, &s.ProxyURL) },
+		"proxy_url":          r.described(func(n *yaml.Node, path string) { r.proxyURL(n, path, &s.ProxyURL) }, func(s *schema) { s.Type = "string" }),
 		"headers":            func(n *yaml.Node, path string) { r.headers(n, path, &s.Headers) },
 		"bulk":               func(n *yaml.Node, path string) { r.bulk(n, path, &s.Bulk) },
 		"max_document_bytes": r.size(&s.MaxDocumentBytes, limit.MinDocumentBytes, limit.MaxDocumentBytes, "a row of twice the size is the largest that Postgres can send"),
@@ -252,6 +252,8 @@ func (r *reader) headers(n *yaml.Node, path string, into *[]Header) {
 		name := http.CanonicalHeaderKey(key.Value)
 		below := join(path, key.Value)
 		switch {
+		case r.schema != nil:
+			r.headerValue(new(Secret))(value, below)
 		case !headerName.MatchString(key.Value):
 			r.problem(key, "headers: {X-Tenant: shop}", "%s: %q is not the name of a header", path, key.Value)
 		case name == "Authorization":

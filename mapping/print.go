@@ -110,10 +110,10 @@ func fillIn(n *yaml.Node, known *schema) *yaml.Node {
 		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(known.Properties)) {
-		if have[name] {
+		below := known.Properties[name]
+		if have[name] || len(below.Required) > 0 { // what has keys of its own that it cannot be without is left out for a reason
 			continue
 		}
-		below := known.Properties[name]
 		var value *yaml.Node
 		if below.Default != nil {
 			value = new(yaml.Node)

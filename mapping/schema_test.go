@@ -165,7 +165,7 @@ func (s *schema) places(at place, root *schema, seen map[string]bool, visit func
 }
 
 // beyondKey are problems of a key that have to do with others.
-var beyondKey = regexp.MustCompile(`is missing|is given as well|made of several|stands twice|belongs to|left|is kept|one row is put in|rows are counted|value is one column|holds no|cannot be read|no such file`)
+var beyondKey = regexp.MustCompile(`is missing|is given as well|made of several|stands twice|belongs to|left|is kept|one row is put in|rows are counted|value is one column|holds no|cannot be read|no such file|want 16 characters`)
 
 // TestSchemaIsWhatTheReaderTakes puts values of every kind at every place that the schema knows: what the reader
 // takes there the schema takes, and what the reader does not take the schema takes only of texts whose form it

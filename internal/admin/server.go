@@ -144,7 +144,7 @@ func New(o Options) *Server {
 	for _, file := range []string{"style.css", "page.js", "icon.svg", "openapi.json"} {
 		mux.HandleFunc("GET /"+file, serveFile(file))
 	}
-	mux.HandleFunc("GET /wait", waitHandler(o.Source))
+	mux.HandleFunc("GET /wait", waitHandler(o.Source, s.ending))
 	if o.Profiles {
 		handleProfiles(mux)
 	}
@@ -226,7 +226,6 @@ func (s *Server) awaitAddress(ctx context.Context) (net.Listener, error) {
 
 // serve answers on l until ctx is done.
 func (s *Server) serve(ctx context.Context, l net.Listener) error {
-	s.http.BaseContext = func(net.Listener) context.Context { return ctx } // what waits ends with the server
 	served := make(chan error, 1)
 	go func() { served <- s.http.Serve(l) }()
 	select {

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/jackc/pglogrepl"
+	"github.com/sourcegraph/conc"
 )
 
 // A Waiter tells when what was committed is in the indices.
@@ -46,13 +47,16 @@ const (
 	maxWaitIndices = 1000
 )
 
-// waitHandler answers when a position is stored.
-func waitHandler(source Waiter) http.HandlerFunc {
+// errEnding is why a wait ends with the server.
+var errEnding = errors.New("the instance ends")
+
+// waitHandler answers when a position is stored, or when ending is closed.
+func waitHandler(source Waiter, ending <-chan struct{}) http.HandlerFunc {
 	places := make(chan struct{}, maxWaits)
 	return func(w http.ResponseWriter, r *http.Request) {
 		wanted, limit, err := parseWait(r)
 		if err != nil {
-			writeJSON(w, http.StatusBadRequest, map[string]any{"error": err.Error()})
+			refuseWait(w, http.StatusBadRequest, err)
 			return
 		}
 		select {
@@ -69,12 +73,24 @@ func waitHandler(source Waiter) http.HandlerFunc {
 		}
 		ctx, cancel := context.WithTimeoutCause(r.Context(), limit, fmt.Errorf("waited for %s", limit))
 		defer cancel()
+		ctx, end := context.WithCancelCause(ctx)
+		var watcher conc.WaitGroup
+		watcher.Go(func() {
+			select {
+			case <-ending:
+				end(errEnding)
+			case <-ctx.Done():
+			}
+		})
 		at, err := source.Await(ctx, wanted)
+		expired := errors.Is(ctx.Err(), context.DeadlineExceeded)
+		end(nil)
+		watcher.Wait()
 		if err != nil {
 			status := http.StatusServiceUnavailable
 			if e, ok := errors.AsType[*WaitError](err); ok {
 				status = e.Status
-			} else if errors.Is(ctx.Err(), context.DeadlineExceeded) {
+			} else if expired {
 				status = http.StatusGatewayTimeout
 			}
 			refuseWait(w, status, err)

@@ -73,7 +73,7 @@ func TestWaitsAreBounded(t *testing.T) {
 	}}
 	address, output := listening()
 	s := New(Options{Listen: "127.0.0.1:0", Source: src, Logger: slog.New(slog.NewJSONHandler(output, nil))})
-	ctx, cancel := context.WithCancelCause(t.Context())
+	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() { done <- s.Run(ctx) }()
 	url := "http://" + <-address
@@ -98,7 +98,7 @@ func TestWaitsAreBounded(t *testing.T) {
 	if answer := ask(); !strings.Contains(answer, "503") || !strings.Contains(answer, "1000 requests wait already") {
 		t.Errorf("one more: %s", answer)
 	}
-	cancel(errors.New("the instance ends"))
+	cancel()
 	for range maxWaits {
 		if answer := <-answers; !strings.Contains(answer, "503") || !strings.Contains(answer, "the instance ends") {
 			t.Fatalf("at the end: %s", answer)

@@ -60,7 +60,7 @@ func newRoot(stderr io.Writer) (root *cobra.Command, reached *bool) {
 		},
 	}
 	root.SetVersionTemplate(versionLine())
-	root.AddCommand(newRun(stderr), newReindex(stderr), newStatus(stderr), newCheck(stderr), newInit(stderr), newVerify(stderr), newWait(stderr), newPreview(stderr), newDeadLetters(stderr), newTeardown(stderr), newConfig(), newSchema(), newMan(), newVersion())
+	root.AddCommand(newRun(stderr), newReindex(stderr), newStatus(stderr), newCheck(stderr), newInit(stderr), newVerify(stderr), newWait(stderr), newPreview(stderr), newTail(stderr), newDeadLetters(stderr), newTeardown(stderr), newConfig(), newSchema(), newMan(), newVersion())
 	return root, reached
 }
 
@@ -115,7 +115,11 @@ func (f *common) logger(w io.Writer) (*slog.Logger, *progress.Display) {
 	text := f.format.value == "text" || f.format.value == "auto" && terminal
 	if terminal && text {
 		display := progress.New(w, true, nil)
-		return logging.New(display, true, slog.Level(f.level)), display
+		lines := io.Writer(display)
+		if isColored(w) {
+			lines = painter{display, paintedLogs}
+		}
+		return logging.New(lines, true, slog.Level(f.level)), display
 	}
 	log := logging.New(w, text, slog.Level(f.level))
 	return log, progress.New(w, false, log)
