@@ -3,6 +3,7 @@ package main
 import (
 	"encoding/json"
 	"errors"
+	"go/ast"
 	"go/parser"
 	"go/token"
 	"io/fs"
@@ -10,6 +11,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -287,4 +289,73 @@ func checkMapping(text string) (part bool, err error) {
 		})
 	}
 	return true, err
+}
+
+// codeSpan finds code in a line of text.
+var codeSpan = regexp.MustCompile("`([^`]+)`")
+
+// TestEveryMessageIsDocumented makes sure that docs/messages.md says what each line of level WARN and
+// ERROR means: it is what somebody searches for who has it before him.
+func TestEveryMessageIsDocumented(t *testing.T) {
+	page, err := os.ReadFile("docs/messages.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	found := 0
+	var sources strings.Builder
+	look := func(path string) error {
+		text, err := os.ReadFile(path)
+		if err != nil {
+			return err
+		}
+		sources.Write(text)
+		file, err := parser.ParseFile(token.NewFileSet(), path, text, 0)
+		if err != nil {
+			return err
+		}
+		ast.Inspect(file, func(n ast.Node) bool {
+			call, ok := n.(*ast.CallExpr)
+			if !ok || len(call.Args) == 0 {
+				return true
+			}
+			method, ok := call.Fun.(*ast.SelectorExpr)
+			if !ok || method.Sel.Name != "Warn" && method.Sel.Name != "Error" {
+				return true
+			}
+			literal, ok := call.Args[0].(*ast.BasicLit)
+			if !ok || literal.Kind != token.STRING {
+				return true
+			}
+			message, err := strconv.Unquote(literal.Value)
+			found++
+			if err != nil || !strings.Contains(string(page), "`"+message+"`") {
+				t.Errorf("docs/messages.md says nothing of %s, which %s logs (%v)", literal.Value, path, err)
+			}
+			return true
+		})
+		return nil
+	}
+	for _, folder := range []string{"dbsync", "mapping", "indexer", "reindex", "internal"} {
+		err := filepath.WalkDir(folder, func(path string, d fs.DirEntry, err error) error {
+			if err != nil || !strings.HasSuffix(path, ".go") || strings.HasSuffix(path, "_test.go") {
+				return err
+			}
+			return look(path)
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	for line := range strings.Lines(string(page)) {
+		cells := strings.Split(line, " | ")
+		for _, m := range codeSpan.FindAllStringSubmatch(cells[0], -1) {
+			message, _, _ := strings.Cut(m[1], " N ") // a number
+			if len(cells) > 2 && !strings.Contains(sources.String(), message) {
+				t.Errorf("docs/messages.md has %q, which nothing logs", message)
+			}
+		}
+	}
+	if found < 40 {
+		t.Errorf("%d messages are logged: has the way to log them changed?", found)
+	}
 }
