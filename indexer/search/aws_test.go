@@ -201,11 +201,11 @@ func TestHashingCopiesNothing(t *testing.T) {
 	body := `{"title":"` + strings.Repeat("x", 32<<20) + `"}`
 	ops := []dbsync.Operation{searchtest.Store("i", "1", 1, body), searchtest.Remove("i", "2", 2), searchtest.Store("i", "3", 3, `{}`)}
 	line := func(kind, id string, commit pglogrepl.LSN) string {
-		v, err := search.VersionOf(dbsync.Operation{Version: commit * searchtest.CommitStep})
+		v, err := search.VersionOf(dbsync.Operation{Kind: map[string]dbsync.Kind{"delete": dbsync.Delete}[kind], Version: commit * searchtest.CommitStep})
 		if err != nil {
 			t.Fatal(err)
 		}
-		return fmt.Sprintf(`{"%s":{"_id":"%s","_index":"i","version":%d,"version_type":"external_gte"}}`+"\n", kind, id, v)
+		return fmt.Sprintf(`{"%s":{"_id":"%s","version":%d,"version_type":"external_gte"}}`+"\n", kind, id, v)
 	}
 	want := fmt.Sprintf("%x", sha256.Sum256([]byte(line("index", "1", 1)+body+"\n"+line("delete", "2", 2)+line("index", "3", 3)+"{}\n")))
 	got, allocated, err := search.HashBulk(ops)
