@@ -237,7 +237,12 @@ func TestCodeOfTheManual(t *testing.T) {
 				var v any
 				err = json.Unmarshal([]byte(block), &v)
 			case "go":
-				_, err = parser.ParseFile(token.NewFileSet(), "", "package p\nfunc _() {\n"+block+"}", 0)
+				// Statements, or declarations.
+				if _, err = parser.ParseFile(token.NewFileSet(), "", "package p\nfunc _() {\n"+block+"}", 0); err != nil {
+					if _, whole := parser.ParseFile(token.NewFileSet(), "", "package p\n"+block, 0); whole == nil {
+						err = nil
+					}
+				}
 			}
 			if err != nil {
 				t.Errorf("%s: %s that nobody can use: %v\n%s", page, language, err, block)

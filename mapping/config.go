@@ -72,12 +72,24 @@ type Postgres struct {
 	Password Secret
 	SSLMode  string // disable, allow, prefer, require, verify-ca or verify-full
 
+	// ReplicationURL is that of a standby which has the slot, zero where the primary has it.
+	ReplicationURL Secret
+
 	Slot          string // default dbsync_replslot
 	Publication   string // default dbsync_mypub
 	ControlSchema string // default dbsync_ctrl
 	EventTriggers bool   // have the database announce each change of its catalog in the stream
+	Failover      bool   // have standbys copy the slot, where the server can; default true
 
 	PublishColumns PublishColumns // default auto
+}
+
+// SlotConnString returns what pgx connects by to the server that has the slot. It holds the password, as ConnString.
+func (p Postgres) SlotConnString() string {
+	if !p.ReplicationURL.IsZero() {
+		return p.ReplicationURL.Reveal()
+	}
+	return p.ConnString()
 }
 
 // ConnString returns what pgx connects by: the URL, or the other keys as
@@ -175,7 +187,14 @@ type Indexer struct {
 // Admin is the server of the status page, metrics and health.
 type Admin struct {
 	Listen string // host:port; default 127.0.0.1:9630
+
+	// Token is what somebody has to know who asks for something at the server: a rebuild, a
+	// comparison, dead letters. MinTokenLength characters at least; nothing: nobody may.
+	Token Secret
 }
+
+// MinTokenLength is how many characters admin.token has at least.
+const MinTokenLength = 16
 
 // Verify says how a running instance compares its indices with their tables, again and again.
 type Verify struct {

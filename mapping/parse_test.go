@@ -44,7 +44,7 @@ func env(pairs ...string) func(string) (string, bool) {
 }
 
 // exampleEnv has what the example asks for.
-var exampleEnv = env("DATABASE_URL", "postgres://u:hunter2@db/shop", "SEARCH_API_KEY", "hunter3")
+var exampleEnv = env("DATABASE_URL", "postgres://u:hunter2@db/shop", "STANDBY_URL", "postgres://u:hunter9@standby/shop", "SEARCH_API_KEY", "hunter3", "ADMIN_TOKEN", "hunter8-hunter8-hunter8")
 
 // exampleDir makes the files that the example names, and gives the example's text
 // with /run/secrets moved there, and a name for it in the same folder.
@@ -215,6 +215,7 @@ func TestDefaultsAreWhatTheExampleSays(t *testing.T) {
 	}
 	for _, c := range []*Config{bare, full} { // what has no default
 		c.Search = Search{URLs: c.Search.URLs, Bulk: c.Search.Bulk, MaxDocumentBytes: c.Search.MaxDocumentBytes}
+		c.Admin.Token, c.Postgres.ReplicationURL = Secret{}, Secret{}
 		c.Indices = c.Indices[:1]
 		ix := c.Indices[0]
 		ix.Settings, ix.Mappings = nil, nil
@@ -254,7 +255,7 @@ indices:
 	want := &Config{
 		File: "x/t.yaml",
 		Postgres: Postgres{Host: "db", Port: 5433, User: `o'neil\x`, Password: NewSecret("0123"),
-			Slot: "dbsync_replslot", Publication: "dbsync_mypub", ControlSchema: "dbsync_ctrl", PublishColumns: PublishColumnsAuto},
+			Slot: "dbsync_replslot", Publication: "dbsync_mypub", ControlSchema: "dbsync_ctrl", PublishColumns: PublishColumnsAuto, Failover: true},
 		Search:     Search{URLs: []string{"http://[::1]:9200/es"}, Bulk: Bulk{Requests: 16, Bytes: 90000, Documents: 1000, PoisonAfter: 90 * time.Second}, MaxDocumentBytes: 2 << 20},
 		Admin:      Admin{Listen: "127.0.0.1:9630"},
 		OnError:    OnErrorDeadLetter,

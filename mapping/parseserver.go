@@ -5,6 +5,7 @@ import (
 	"crypto/x509"
 	"encoding/base64"
 	"errors"
+	"math"
 	"net"
 	"net/http"
 	"net/url"
@@ -13,6 +14,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"gopkg.in/yaml.v3"
 
@@ -24,17 +26,19 @@ const maxCAFile = 1 << 20
 
 func (r *reader) postgres(n *yaml.Node, path string, p *Postgres) {
 	given := r.object(n, path, map[string]keyReader{
-		"url":            func(n *yaml.Node, path string) { r.postgresURL(n, path, &p.URL) },
-		"host":           r.text(&p.Host),
-		"port":           r.integer(&p.Port, 1, 65535),
-		"database":       r.text(&p.Database),
-		"user":           r.text(&p.User),
-		"password":       r.secret(&p.Password),
-		"sslmode":        r.checked(&p.SSLMode, checkSSLMode, "sslmode: verify-full"),
-		"slot":           r.checked(&p.Slot, checkSlotName, "slot: "+DefaultSlot),
-		"publication":    r.checked(&p.Publication, catalog.CheckIdent, "publication: "+DefaultPublication),
-		"control_schema": r.checked(&p.ControlSchema, checkSchema, "control_schema: "+DefaultControlSchema),
-		"event_triggers": r.boolean(&p.EventTriggers),
+		"url":             r.described(func(n *yaml.Node, path string) { r.postgresURL(n, path, &p.URL) }, func(s *schema) { s.Type = "string" }),
+		"host":            r.text(&p.Host),
+		"port":            r.integer(&p.Port, 1, 65535),
+		"database":        r.text(&p.Database),
+		"user":            r.text(&p.User),
+		"password":        r.secret(&p.Password),
+		"sslmode":         r.described(r.checked(&p.SSLMode, checkSSLMode, "sslmode: verify-full"), func(s *schema) { s.words(sslModes) }),
+		"slot":            r.checked(&p.Slot, checkSlotName, "slot: "+DefaultSlot),
+		"publication":     r.checked(&p.Publication, catalog.CheckIdent, "publication: "+DefaultPublication),
+		"control_schema":  r.checked(&p.ControlSchema, checkSchema, "control_schema: "+DefaultControlSchema),
+		"event_triggers":  r.boolean(&p.EventTriggers),
+		"failover":        r.boolean(&p.Failover),
+		"replication_url": r.described(func(n *yaml.Node, path string) { r.postgresURL(n, path, &p.ReplicationURL) }, func(s *schema) { s.Type = "string" }),
 
 		"publish_columns": choice(r, &p.PublishColumns, PublishColumnsAuto, PublishColumnsAll, PublishColumnsUsed),
 	})
@@ -108,6 +112,7 @@ func (r *reader) search(n *yaml.Node, path string, s *Search) {
 		"bulk":               func(n *yaml.Node, path string) { r.bulk(n, path, &s.Bulk) },
 		"max_document_bytes": r.size(&s.MaxDocumentBytes, limit.MinDocumentBytes, limit.MaxDocumentBytes, "a row of twice the size is the largest that Postgres can send"),
 	})
+	r.requireOne("urls", "cloud_id")
 	switch {
 	case given["urls"] != nil && given["cloud_id"] != nil:
 		r.problem(given["cloud_id"], "keep one of them", "%s.cloud_id: urls are given as well", path)
@@ -174,6 +179,7 @@ func (r *reader) aws(n *yaml.Node, path string) *AWS {
 			return nil
 		}, "role: arn:aws:iam::123456789012:role/NAME"),
 	})
+	r.require("region")
 	if given["region"] == nil && (n.Kind == yaml.MappingNode || isNull(n)) {
 		r.problem(n, "region: eu-west-1", "%s.region is missing: requests are signed for it", path)
 	}
@@ -215,6 +221,10 @@ func (r *reader) cloudID(n *yaml.Node, path string, into *[]string) {
 
 // proxyURL reads the address of a proxy. No problem repeats any of it, for its password.
 func (r *reader) proxyURL(n *yaml.Node, path string, into *Secret) {
+	if r.schema != nil {
+		r.schema.text("")
+		return
+	}
 	var s Secret
 	if r.secret(&s)(n, path); s.IsZero() {
 		return
@@ -235,6 +245,10 @@ var headerName = regexp.MustCompile("^[A-Za-z0-9!#$%&'*+.^_`|~-]+$")
 // headers reads what is sent with each request. Values are secrets, since many are.
 func (r *reader) headers(n *yaml.Node, path string, into *[]Header) {
 	r.entries(n, path, func(key, value *yaml.Node) {
+		if r.schema != nil {
+			r.headerValue(new(Secret))(value, path)
+			return
+		}
 		name := http.CanonicalHeaderKey(key.Value)
 		below := join(path, key.Value)
 		switch {
@@ -339,7 +353,12 @@ func (r *reader) bulk(n *yaml.Node, path string, b *Bulk) {
 }
 
 func (r *reader) admin(n *yaml.Node, path string, a *Admin) {
-	r.object(n, path, map[string]keyReader{
+	given := r.object(n, path, map[string]keyReader{
+		"token": r.described(r.secret(&a.Token), func(s *schema) {
+			least := int(math.Pow10(MinTokenLength - 1))
+			*s = schema{}
+			s.anyOf(&schema{Type: "string", MinLength: MinTokenLength}, &schema{Type: "number", Minimum: &least})
+		}),
 		"listen": r.checked(&a.Listen, func(text string) error {
 			if _, port, err := net.SplitHostPort(text); err != nil || port != "0" && !validPort(port) {
 				return errors.New("want HOST:PORT, or :PORT for all addresses")
@@ -347,6 +366,9 @@ func (r *reader) admin(n *yaml.Node, path string, a *Admin) {
 			return nil
 		}, "listen: "+DefaultListen),
 	})
+	if token := given["token"]; token != nil && !r.broken[token] && utf8.RuneCountInString(a.Token.Reveal()) < MinTokenLength {
+		r.problem(token, "token: ${file:/run/secrets/tidemark-token}, made by: openssl rand -hex 32", "%s.token: want %d characters or more, so that nobody guesses it", path, MinTokenLength)
+	}
 }
 
 func (r *reader) indexer(n *yaml.Node, path string, i *Indexer) {

@@ -66,6 +66,7 @@ func (m *Manager) backfillSource(ctx context.Context, x *index, st *control.Stat
 			return err
 		}
 		x.set(*st)
+		x.addFilled(rows)
 		bar.Add(rows)
 		m.o.Logger.Debug("stored a chunk", "index", st.Name, "rows", rows, "dropped", c.window.Dropped(), "rows_done", st.Done)
 		return nil

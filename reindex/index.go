@@ -74,6 +74,10 @@ type index struct {
 	noting sync.Mutex
 
 	found, repaired int64 // differences, by this process
+	filled          int64 // rows that backfills have stored, by this process
+
+	// asked is set when somebody wants the index compared at once, until that has come to its end.
+	asked bool
 
 	// walking ends the walk under way; nil if none is.
 	walking context.CancelCauseFunc
@@ -134,6 +138,13 @@ func (x *index) setPartitions(physical, partitions string) {
 		st.Live.Partitions = partitions
 		x.known = &st
 	}
+}
+
+// addFilled counts rows that a backfill has stored.
+func (x *index) addFilled(rows int64) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.filled += rows
 }
 
 // plan has the name of a physical index known that is about to be noted in the control schema.

@@ -133,6 +133,18 @@ func (m *Manager) State(name string) *control.State {
 	return x.asSpoiledLocked()
 }
 
+// Written returns what was written of an index since the process began: changes of rows of its own
+// tables that the stream has brought, and rows that backfills have stored. Both only grow.
+func (m *Manager) Written(name string) (changes, rows int64) {
+	x := m.byName[name]
+	if x == nil {
+		return 0, 0
+	}
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return x.documents.Changed(), x.filled
+}
+
 // Incomplete reports whether the index in use is known to miss changes, so that another one has to
 // be built.
 func (m *Manager) Incomplete(name string) bool {
@@ -198,6 +210,10 @@ func (m *Manager) Begin(ctx context.Context) error {
 		}
 		if why := claims[x].unproven; err == nil && why != "" {
 			err = m.unprove(ctx, x, why)
+		}
+		if p := m.o.Syncer.Promotion(); err == nil && p != nil && x.state().Live.Physical != "" {
+			// Versions say nothing of rows that were read by key. This is noted before the promotion is.
+			err = m.unprove(ctx, x, p.String()+": rows that were read before may have had changes that it lacked")
 		}
 		if err != nil {
 			return fmt.Errorf("index %s: %w", x.Name, err)

@@ -64,6 +64,48 @@ func (m *Manager) Proof(name string) ProofStatus {
 	return s
 }
 
+// Compare has an index compared with its tables at once, by the rules and at the pace of every
+// comparison, and not when it is due by itself. One that is under way goes on, and is enough. Its
+// error says why the index cannot be compared now. That it was asked for is kept in memory: an
+// instance that ends before forgets it.
+func (m *Manager) Compare(name string) error {
+	x := m.byName[name]
+	if x == nil {
+		return fmt.Errorf("the running mapping has no index %s", name)
+	}
+	if !m.hasBegun() {
+		return fmt.Errorf("index %s cannot be compared: this instance does not follow the slot yet", name)
+	}
+	if err := x.ask(); err != nil {
+		return err
+	}
+	m.proofWake.raise()
+	return nil
+}
+
+// ask notes that somebody wants the index compared.
+func (x *index) ask() error {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	switch {
+	case x.known == nil || x.known.Live.Physical == "" || x.known.Building.Physical != "":
+		return fmt.Errorf("index %s is being filled, and can be compared with its tables when that is done", x.Name)
+	case x.held || x.missed:
+		return fmt.Errorf("index %s misses changes: it is to be filled again, and not to be compared", x.Name)
+	case x.failure != "":
+		return fmt.Errorf("index %s cannot be compared now: %s", x.Name, x.failure)
+	}
+	x.asked = true // what else is in the way is over in a moment
+	return nil
+}
+
+// endAsk notes that what was asked for is done.
+func (x *index) endAsk() {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.asked = false
+}
+
 // unprove notes that an index may differ from its tables by something that the stream does not
 // show, and why: it is walked through at once. A walk under way begins anew.
 func (m *Manager) unprove(ctx context.Context, x *index, why string) error {
@@ -222,7 +264,7 @@ func (x *index) walkDue(how mapping.Verify, begun time.Time, end until) (at time
 	p := x.proof.Of(x.known)
 	periodic := how.Every > 0 && end != untilIdle
 	switch {
-	case p.OwesWalk():
+	case p.OwesWalk() || x.asked:
 		return time.Time{}, true
 	case periodic && p.Walk.UnderWay():
 		return time.Time{}, true
@@ -333,7 +375,7 @@ func (m *Manager) walkOn(ctx context.Context, x *index, end until, st *control.S
 	m.o.Logger.Info(what, "index", x.Name, "physical", p.Physical, "walk", at.Number, "phase", at.Phase, "rows", at.Rows, "documents", at.Documents, "why", p.Unproven.Why)
 	found := differenceLog{m: m, x: x}
 	_, err := verify.Run(ctx, x.Index, verify.Options{
-		DB: m.o.Syncer.DB(), Client: m.o.Client, Bulk: m.o.Bulk, Schema: m.o.Control.Name(), Slot: m.o.Control.Slot(), Tables: tables, Logger: m.o.Logger, Alarm: m.o.Alarm,
+		DB: m.o.Syncer.DB(), SlotDB: m.o.Syncer.SlotDB(), Client: m.o.Client, Bulk: m.o.Bulk, Schema: m.o.Control.Name(), Slot: m.o.Control.Slot(), Tables: tables, Logger: m.o.Logger, Alarm: m.o.Alarm,
 		Progress: verify.NoProgress{}, Repair: m.o.Verify.OnDifference != mapping.OnDifferenceReport, Found: found.add,
 		Walk: &verify.Walk{Physical: p.Physical, At: at, RowsPerSecond: pace, Note: func(ctx context.Context, now control.Walk) error {
 			at = now
@@ -357,6 +399,7 @@ func (m *Manager) walkOn(ctx context.Context, x *index, end until, st *control.S
 	if err != nil {
 		return err
 	}
+	x.endAsk()
 	l := p.Last
 	m.o.Logger.Info("an index was compared with its tables", "index", x.Name, "physical", p.Physical, "walk", l.Number, "rows", l.Rows, "documents", l.Documents,
 		"differences", l.Found, "repaired", l.Repaired, "undecided", l.Undecided, "took", l.FinishedAt.Sub(l.BeganAt).Round(time.Millisecond))

@@ -43,6 +43,7 @@ func TestWalkDue(t *testing.T) {
 		how     mapping.Verify
 		end     until
 		altered bool
+		asked   bool
 		want    time.Time
 		not     bool
 	}{
@@ -62,12 +63,14 @@ func TestWalkDue(t *testing.T) {
 		{name: "unproven, and being compared", proof: proof(doubt(2*time.Hour), underWay, none), state: live, how: never, want: atOnce},
 		{name: "unproven, and not all could be compared", proof: proof(doubt(2*time.Hour), none, last(time.Hour)), state: live, how: daily, want: ago(59 * time.Minute).Add(undecidedPause)},
 		{name: "unproven, not all could be compared, and to end soon", proof: proof(doubt(2*time.Hour), none, last(time.Hour)), state: live, how: daily, end: untilIdle, not: true},
+		{name: "asked for, and nothing periodic", proof: proof(calm, none, last(time.Hour)), state: live, how: never, asked: true, want: atOnce},
+		{name: "asked for, and being filled", proof: proof(calm, none, none), state: building, how: daily, asked: true, not: true},
 		{name: "being filled", proof: proof(doubt(2*time.Hour), none, none), state: building, how: daily, not: true},
 		{name: "not filled yet", proof: proof(doubt(2*time.Hour), none, none), state: control.State{Name: "p"}, how: daily, not: true},
 		{name: "altered", proof: proof(doubt(2*time.Hour), none, none), state: live, how: daily, altered: true, not: true},
 		{name: "a walk of the index before", proof: control.Proof{Index: "p", Physical: "p-0", Walk: underWay}, state: fresh, how: daily, want: start.Add(23 * time.Hour)},
 	} {
-		x := &index{known: &test.state, runDone: true, altered: test.altered, proof: test.proof}
+		x := &index{known: &test.state, runDone: true, altered: test.altered, asked: test.asked, proof: test.proof}
 		if at, ok := x.walkDue(test.how, start, test.end); ok == test.not || ok && !at.Equal(test.want) {
 			t.Errorf("%s: %v %t, want %v", test.name, at, ok, test.want)
 		}
@@ -181,6 +184,42 @@ func TestUnprovenIsCompared(t *testing.T) {
 		return s.Last.Number == 1 && s.Found == 3 && s.Repaired == 3
 	})
 	r.check(t, "t")
+	p.serves(t)
+}
+
+// An index is compared when somebody asks for it, once, though nothing is due; not while it cannot be.
+func TestComparedWhenAsked(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, `PREFIXt: {table: t}`, tableT, rowsT(500))
+	p := r.start(t, options{serve: true, verify: mapping.Verify{OnDifference: mapping.OnDifferenceRepair}})
+	x := p.manager.byName[r.prefix+"t"]
+	p.complete(t)
+	r.differ(t)
+	if err := p.manager.Compare(r.prefix + "t"); err != nil {
+		t.Fatal(err)
+	}
+	if l := r.compared(t, "t", 1).Last; l.Rows != 500 || l.Repaired != 3 {
+		t.Errorf("%+v", l)
+	}
+	await(t, "it is done", func() bool {
+		_, due := x.walkDue(mapping.Verify{}, time.Now(), untilStopped)
+		return !due
+	})
+	r.check(t, "t")
+	if err := p.manager.Compare("other"); err == nil || !strings.Contains(err.Error(), "has no index other") {
+		t.Errorf("an index that is not there: %v", err)
+	}
+	st := x.state()
+	st.Building.Physical = st.Live.Physical + "-2"
+	if err := (&index{Index: x.Index, known: &st}).ask(); err == nil || !strings.Contains(err.Error(), "is being filled") {
+		t.Errorf("an index that is being filled: %v", err)
+	}
+	if err := (&index{Index: x.Index, known: x.known, missed: true}).ask(); err == nil || !strings.Contains(err.Error(), "misses changes") {
+		t.Errorf("an index that misses changes: %v", err)
+	}
+	if changes, rows := p.manager.Written(r.prefix + "t"); changes != 0 || rows != 500 {
+		t.Errorf("%d changes and %d rows were written", changes, rows)
+	}
 	p.serves(t)
 }
 

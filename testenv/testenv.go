@@ -71,6 +71,13 @@ func skipOrFail(t testing.TB, err error) {
 	t.Fatal(err)
 }
 
+// Lacks ends a test for want of something that this machine lacks: it is skipped, or fails with
+// TIDEMARK_TEST_REQUIRE=1.
+func Lacks(t testing.TB, what, hint string) {
+	t.Helper()
+	skipOrFail(t, &MissingError{What: what, Hint: hint})
+}
+
 // Main runs the tests of a package, ends the servers they shared, and fails if
 // goroutines are left over then. Use it as the whole of TestMain.
 //

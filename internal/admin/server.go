@@ -1,7 +1,8 @@
-// Package admin serves what operators and their tools ask the process: metrics for
-// Prometheus, how far the indices are, and whether it is healthy and ready. There is no authentication, so it
-// listens on the loopback address unless the mapping file says otherwise, only reads, and
-// shows no secrets.
+// Package admin serves what operators and their tools ask the process: the status page, metrics for
+// Prometheus, how far the indices are, and whether it is healthy and ready. Reading takes no
+// authentication, so it listens on the loopback address unless the mapping file says otherwise, and
+// shows no secrets. Asking for something takes admin.token; where there is none, nobody may. /wait
+// answers when what was committed is in the indices.
 package admin
 
 import (
@@ -12,14 +13,17 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/http/pprof"
 	"syscall"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"github.com/sourcegraph/conc"
 
 	"tidemark/indexer/retry"
+	"tidemark/mapping"
 )
 
 const (
@@ -38,11 +42,26 @@ const (
 	maxPause = 20 * time.Second
 )
 
+// Options says what is served. All but Token, Operator and Events are required; without one of these
+// the page only shows, or shows no events.
+type Options struct {
+	Listen   string         // HOST:PORT
+	Token    mapping.Secret // what somebody has to know who asks for something; nothing: nobody may
+	Source   Source
+	Operator Operator
+	Events   *Events
+	Profiles bool // are served, too
+	Logger   *slog.Logger
+}
+
 // A Server answers at one address.
 type Server struct {
-	address string
-	log     *slog.Logger
+	o       Options
 	http    http.Server
+	access  *access
+	history history
+	streams chan struct{} // one for each page that is kept up to date; capacity maxStreams
+	ending  chan struct{} // closed when Run is to end
 }
 
 // A ListenError says that an address cannot be listened on, whatever other processes do: it
@@ -80,37 +99,77 @@ func listen(ctx context.Context, address string) (net.Listener, error) {
 	return l, err
 }
 
-// New makes a server for the address listen, HOST:PORT.
-func New(listen string, source Source, log *slog.Logger) *Server {
+// handleProfiles has a server answer with profiles of the process, at /debug/pprof/ as
+// [net/http/pprof] does. They have no values of rows, and cost while one is taken.
+func handleProfiles(mux *http.ServeMux) {
+	mux.HandleFunc("GET /debug/pprof/", pprof.Index)
+	mux.HandleFunc("GET /debug/pprof/cmdline", pprof.Cmdline)
+	mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
+	mux.HandleFunc("GET /debug/pprof/symbol", pprof.Symbol)
+	mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
+}
+
+// New makes a server.
+func New(o Options) *Server {
+	if o.Events == nil {
+		o.Events = new(Events)
+	}
+	if o.Operator == nil {
+		o.Token = mapping.Secret{}
+	}
 	registry := prometheus.NewRegistry()
-	registry.MustRegister(collector{source}, collectors.NewGoCollector(),
+	registry.MustRegister(collector{o.Source}, collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	errorLog := slog.NewLogLogger(log.Handler(), slog.LevelWarn)
+	errorLog := slog.NewLogLogger(o.Logger.Handler(), slog.LevelWarn)
+	s := &Server{o: o, access: newAccess(o.Token), streams: make(chan struct{}, maxStreams), ending: make(chan struct{})}
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{
 		ErrorLog: errorLog, ErrorHandling: promhttp.ContinueOnError, MaxRequestsInFlight: maxScrapes}))
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
-		s := source.Status()
-		answer(w, "healthy", s.unhealthy())
+		now := o.Source.Status()
+		answer(w, "healthy", now.unhealthy())
 	})
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
-		s := source.Status()
-		answer(w, "ready", s.unready())
+		now := o.Source.Status()
+		answer(w, "ready", now.unready())
 	})
-	mux.HandleFunc("GET /status", func(w http.ResponseWriter, _ *http.Request) {
-		s := source.Status()
-		writeJSON(w, http.StatusOK, s.page())
-	})
+	mux.HandleFunc("GET /status", func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, http.StatusOK, s.page()) })
+	mux.HandleFunc("GET /{$}", s.show)
+	mux.HandleFunc("GET /events", s.stream)
+	mux.HandleFunc("GET /login", s.askToken)
+	mux.HandleFunc("POST /login", s.signIn)
+	mux.HandleFunc("POST /logout", s.signOut)
+	mux.HandleFunc("GET /indices/{index}/{action}", s.ask)
+	mux.HandleFunc("POST /indices/{index}/{action}", s.act)
+	for _, file := range []string{"style.css", "page.js", "icon.svg", "openapi.json"} {
+		mux.HandleFunc("GET /"+file, serveFile(file))
+	}
+	mux.HandleFunc("GET /wait", waitHandler(o.Source))
+	if o.Profiles {
+		handleProfiles(mux)
+	}
 	mux.HandleFunc("GET /", notFound)
-	return &Server{address: listen, log: log, http: http.Server{
-		Handler:           mux,
+	s.http = http.Server{
+		Handler:           http.NewCrossOriginProtection().Handler(mux), // what another site has a browser send is refused
 		ReadHeaderTimeout: readTimeout,
 		ReadTimeout:       readTimeout,
 		WriteTimeout:      writeTimeout,
 		IdleTimeout:       idleTimeout,
 		MaxHeaderBytes:    maxHeader,
 		ErrorLog:          errorLog,
-	}}
+	}
+	return s
+}
+
+// page returns what the process is doing as JSON, with what the server knows beside the source.
+func (s *Server) page() page {
+	now := s.o.Source.Status()
+	p := now.page()
+	p.Events = s.o.Events.newest(shownEvents)
+	for i := range p.Indices {
+		p.Indices[i].Rate, p.Indices[i].LastError = s.history.of(p.Indices[i].Index), s.o.Events.lastError(p.Indices[i].Index)
+	}
+	return p
 }
 
 // Run serves until ctx is done, then lets the requests under way end, and returns nil. While
@@ -121,22 +180,41 @@ func (s *Server) Run(ctx context.Context) error {
 	if err != nil {
 		return nil // ctx is done
 	}
+	var watcher conc.WaitGroup
+	defer watcher.Wait()
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	watcher.Go(func() { s.watch(ctx) })
 	return s.serve(ctx, l)
+}
+
+// watch remembers how much is written until ctx is done.
+func (s *Server) watch(ctx context.Context) {
+	ticker := time.NewTicker(historyInterval)
+	defer ticker.Stop()
+	for {
+		s.history.note(time.Now(), s.o.Source.Status().Indices)
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		}
+	}
 }
 
 // awaitAddress listens as soon as it can. Its error is the end of ctx.
 func (s *Server) awaitAddress(ctx context.Context) (net.Listener, error) {
 	pause := retry.NewBackoff(minPause, maxPause)
 	for said := ""; ; {
-		l, err := listen(ctx, s.address)
+		l, err := listen(ctx, s.o.Listen)
 		if err == nil || ctx.Err() != nil {
 			if err == nil {
-				s.log.Info("admin server listens", "address", l.Addr().String(), "paths", paths)
+				s.o.Logger.Info("admin server listens", "address", l.Addr().String(), "paths", paths)
 			}
 			return l, err
 		}
 		if text := err.Error(); text != said {
-			s.log.Warn("the admin server cannot listen, nothing else is held up; trying again", "address", s.address, "error", err,
+			s.o.Logger.Warn("the admin server cannot listen, nothing else is held up; trying again", "address", s.o.Listen, "error", err,
 				"hint", "an instance that waits for the slot has the address when the one before ends; otherwise set admin.listen to another one, or end the process that has it")
 			said = text
 		}
@@ -148,6 +226,7 @@ func (s *Server) awaitAddress(ctx context.Context) (net.Listener, error) {
 
 // serve answers on l until ctx is done.
 func (s *Server) serve(ctx context.Context, l net.Listener) error {
+	s.http.BaseContext = func(net.Listener) context.Context { return ctx } // what waits ends with the server
 	served := make(chan error, 1)
 	go func() { served <- s.http.Serve(l) }()
 	select {
@@ -156,6 +235,7 @@ func (s *Server) serve(ctx context.Context, l net.Listener) error {
 		return fmt.Errorf("serve at %s: %w", l.Addr(), err)
 	case <-ctx.Done():
 	}
+	close(s.ending)
 	grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopGrace)
 	defer cancel()
 	if err := s.http.Shutdown(grace); err != nil {
@@ -165,7 +245,7 @@ func (s *Server) serve(ctx context.Context, l net.Listener) error {
 	return nil
 }
 
-var paths = []string{"/healthz", "/metrics", "/readyz", "/status"}
+var paths = []string{"/", "/healthz", "/metrics", "/openapi.json", "/readyz", "/status", "/wait"}
 
 // answer reports whether there are reasons against it: 200 if not, else 503.
 func answer(w http.ResponseWriter, what string, reasons []string) {

@@ -6,6 +6,7 @@ import (
 
 	"github.com/jackc/pglogrepl"
 
+	"tidemark/indexer/search"
 	"tidemark/reindex/control"
 )
 
@@ -13,6 +14,7 @@ import (
 // goroutines at once, and must answer from memory.
 type Source interface {
 	Status() Status
+	Waiter
 }
 
 // A Status is what the process is doing at a moment. Nothing in it is a secret.
@@ -29,6 +31,12 @@ type Status struct {
 	WALEnd       pglogrepl.LSN // where the server's log ended when it was last heard of; 0: never
 	NewestCommit time.Time     // when the newest transaction that is stored was committed; zero: none since the start
 
+	// Behind is for how long what is not stored has been in the log; 0 where everything that is known
+	// of is stored, -1 while that is not known. It grows also while nothing moves.
+	Behind time.Duration
+
+	WAL WAL
+
 	QueueMessages, QueueBytes int64 // received and not confirmed
 	Changes, Batches          int64 // stored, see [dbsync.Status]
 
@@ -39,6 +47,37 @@ type Status struct {
 	Indices []Index
 	Alarms  []Alarm
 	Bulk    Bulk
+
+	// Letters are the first dead letters of these indices, in order of time; there may be more, see
+	// Index.DeadLetters.
+	Letters []Letter
+
+	Measures *Measures // nil: none
+}
+
+// A WAL is what the server keeps of its log for the slot, as of the last look. The zero value: it
+// has not been looked at.
+type WAL struct {
+	At     time.Time // of the look
+	Kept   int64     // bytes
+	Left   int64     // bytes that may still come before the server gives the slot up; -1: it never does
+	Status string    // wal_status of the slot: reserved, extended, unreserved, lost
+}
+
+// A Letter is a dead letter.
+type Letter struct {
+	Row       int64  // its number in the control schema
+	Index     string // the alias
+	Physical  string
+	ID        string
+	Routing   string
+	Delete    bool   // what was refused is the deletion of the document
+	Position  string // in the log
+	Status    int    // of HTTP
+	Type      string // of the error, in the server's words
+	Reason    string // likewise
+	Attempts  int
+	CreatedAt time.Time
 }
 
 // An Index is one index of the mapping file.
@@ -50,6 +89,13 @@ type Index struct {
 	RowsDone     int64 // of the backfill under way, or of the last one
 	RowsExpected int64 // an estimate of all of them; -1: none
 	DeadLetters  int64
+
+	Documents int64 // that searchers see; -1: not known
+	Rows      int64 // of its tables, an estimate of the catalog's; -1: not known
+
+	// Changes of its own tables that the stream has brought, and rows that backfills have stored,
+	// since the process began. They only grow.
+	Changes, Filled int64
 
 	// RowsPerSecond is how fast the backfill under way was lately, 0 if that is not known or
 	// none is.
@@ -83,16 +129,15 @@ type Alarm struct {
 
 // Bulk counts what was written since the start, and says how it is. The counts only grow.
 type Bulk struct {
-	Stored, Deleted int64 // documents
-	Superseded      int64 // operations that found a newer version
-	Refused         int64 // operations refused for good
-	Retried         int64 // operations sent again
+	Stored, Deleted int64                  // documents
+	Superseded      int64                  // operations that found a newer version
+	Refused         int64                  // operations refused for good
+	Retried         map[search.Cause]int64 // operations sent again
 	Requests        int64
-	FailedRequests  int64         // of these, the ones without a 2xx answer
-	Rejected        int64         // requests that the server had no room for, or not for some of their operations: 429
-	Bytes           int64         // of bodies as sent
-	RawBytes        int64         // of bodies before compression
-	Duration        time.Duration // of all requests together
+	FailedRequests  int64 // of these, the ones without a 2xx answer
+	Rejected        int64 // requests that the server had no room for, or not for some of their operations: 429
+	Bytes           int64 // of bodies as sent
+	RawBytes        int64 // of bodies before compression
 
 	RequestsAtATime, RequestBytes int // how many requests go at a time at the moment, and how large one may be
 }

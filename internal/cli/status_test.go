@@ -19,8 +19,8 @@ func TestStatusReport(t *testing.T) {
 		Slot: slotStatus{Name: "shop", Exists: true, Active: true, WALStatus: "reserved"},
 		Indices: []indexStatus{
 			{IndexPage: admin.IndexPage{Index: "orders", State: admin.Missing}, Mapping: "unknown"},
-			{IndexPage: admin.IndexPage{Index: "products", State: admin.Rebuilding, Physical: "products-1", Building: "products-2", DeadLetters: 2, RowsDone: 412_000, RowsExpected: &expected},
-				Documents: &documents, Mapping: "differs"},
+			{IndexPage: admin.IndexPage{Index: "products", State: admin.Rebuilding, Physical: "products-1", Building: "products-2", DeadLetters: 2, RowsDone: 412_000, RowsExpected: &expected, Documents: &documents},
+				Mapping: "differs"},
 		},
 		Requests: []requestStatus{}, Problems: []string{}, Notes: []string{},
 	}
@@ -29,8 +29,8 @@ func TestStatusReport(t *testing.T) {
 	got, err := json.Marshal(r)
 	const want = `{"slot":{"name":"shop","exists":true,"active":true,"wal_status":"reserved"},` +
 		`"indices":[{"index":"orders","state":"missing","dead_letters":0,"rows_done":0,"mapping":"unknown"},` +
-		`{"index":"products","state":"rebuilding","physical":"products-1","building":"products-2","dead_letters":2,"rows_done":412000,"rows_expected":1000000,` +
-		`"rows_per_second":18200,"remaining_seconds":32,"documents":3,"mapping":"differs"}],"requests":[],"problems":[],"notes":[]}`
+		`{"index":"products","state":"rebuilding","physical":"products-1","building":"products-2","documents":3,"dead_letters":2,"rows_done":412000,"rows_expected":1000000,` +
+		`"rows_per_second":18200,"remaining_seconds":32,"mapping":"differs"}],"requests":[],"problems":[],"notes":[]}`
 	if err != nil || string(got) != want {
 		t.Errorf("%v\n%s\nwant\n%s", err, got, want)
 	}

@@ -32,6 +32,12 @@ func New(w io.Writer, terminal bool, level slog.Level) *slog.Logger {
 	return slog.New(slog.NewJSONHandler(w, options))
 }
 
+// Also returns a logger that writes what log does, and the records from the level info up to w as
+// well, as one JSON object a line, masked alike.
+func Also(log *slog.Logger, w io.Writer) *slog.Logger {
+	return slog.New(slog.NewMultiHandler(log.Handler(), New(w, false, slog.LevelInfo).Handler()))
+}
+
 // secretNames are parts of the names of attributes that hold secrets, in lower case and
 // without separators.
 var secretNames = []string{

@@ -1,6 +1,7 @@
 package logging
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -105,5 +106,20 @@ func TestValuesAreWithheld(t *testing.T) {
 				t.Errorf("%s", out.String())
 			}
 		}
+	}
+}
+
+// What is written a second time is masked as well, and has the records from info up, whatever the
+// first one has.
+func TestAlso(t *testing.T) {
+	var first, second bytes.Buffer
+	log := Also(New(&first, true, slog.LevelError), &second).With("password", "hunter2")
+	log.Debug("one")
+	log.Info("two", "url", "postgres://u:hunter2@db")
+	if first.Len() > 0 {
+		t.Errorf("the first has %s", first.String())
+	}
+	if got := second.String(); strings.Count(got, "\n") != 1 || !strings.Contains(got, `"msg":"two"`) || strings.Contains(got, "hunter2") {
+		t.Errorf("the second has %s", got)
 	}
 }

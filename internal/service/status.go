@@ -1,21 +1,14 @@
 package service
 
 import (
-	"context"
 	"fmt"
-	"sync"
 	"sync/atomic"
-	"time"
 
 	"tidemark/dbsync"
 	"tidemark/indexer/search"
 	"tidemark/internal/admin"
 	"tidemark/internal/version"
-	"tidemark/reindex/control"
 )
-
-// deadLetterInterval is how often the dead letters are counted. Others may drop them.
-const deadLetterInterval = 10 * time.Second
 
 // Status returns the admin server what the instance is doing. It answers from memory.
 func (s *Service) Status() admin.Status {
@@ -26,6 +19,13 @@ func (s *Service) Status() admin.Status {
 		Slot:      s.config.Postgres.Slot,
 		Connected: stream.Connected, Confirmed: stream.Position, WALEnd: stream.WALEnd, NewestCommit: stream.NewestCommit,
 		QueueMessages: int64(stream.Messages), QueueBytes: int64(stream.Bytes), Changes: stream.Changes, Batches: stream.Batches,
+	}
+	status.Behind = stream.Lag
+	if wal := stream.SlotWAL; wal != nil {
+		status.WAL = admin.WAL{At: wal.At, Kept: wal.Kept, Left: -1, Status: wal.Status}
+		if wal.Left != nil {
+			status.WAL.Left = max(0, *wal.Left)
+		}
 	}
 	if failure := s.failure.Load(); failure != nil {
 		status.Failure = dbsync.WithoutValues(*failure)
@@ -46,20 +46,24 @@ func (s *Service) Status() admin.Status {
 	for _, trouble := range stream.Troubles {
 		status.Alarms = append(status.Alarms, admin.Alarm{Key: trouble.What, Text: fmt.Sprintf("failed %d times in a row: %s", trouble.Times, trouble.Err), Since: trouble.Since})
 	}
+	status.Letters = s.census.letters()
 	counts, pace := s.bulk.Stats(), s.bulk.Pace()
 	status.Bulk = admin.Bulk{
 		Stored: counts.Stored.Load(), Deleted: counts.Deleted.Load(), Superseded: counts.Superseded.Load(),
-		Refused: counts.Refused.Load(), Retried: counts.Retried.Load(),
+		Refused: counts.Refused.Load(), Retried: make(map[search.Cause]int64),
 		Requests: counts.Requests.Load(), FailedRequests: counts.Failed.Load(), Rejected: counts.Rejected.Load(),
 		RequestsAtATime: pace.Requests, RequestBytes: pace.Bytes,
 		Bytes: counts.Bytes.Load(), RawBytes: counts.RawBytes.Load(),
-		Duration: time.Duration(s.bulkTime.Load()),
 	}
+	for _, cause := range search.Causes() {
+		status.Bulk.Retried[cause] = counts.Retried.Of(cause)
+	}
+	status.Measures = s.measures
 	return status
 }
 
 func (s *Service) indexStatus(name string) admin.Index {
-	status := admin.Index{Name: name, State: admin.Backfilling, RowsExpected: -1}
+	status := admin.Index{Name: name, State: admin.Backfilling, RowsExpected: -1, Documents: -1, Rows: -1}
 	st := s.manager.State(name)
 	if st == nil {
 		return status // the slot is another instance's
@@ -68,6 +72,8 @@ func (s *Service) indexStatus(name string) admin.Index {
 	if st.Building.Physical != "" {
 		status.RowsPerSecond = s.o.Display.RowsPerSecond(name)
 	}
+	status.Changes, status.Filled = s.manager.Written(name)
+	status.Documents, status.Rows = s.census.documents(st.Live.Physical), s.census.rowsOf(name)
 	status.Physical, status.FanOut = st.Live.Physical, s.manager.FanOut(name)
 	if st.Live.Physical != "" {
 		proof := s.manager.Proof(name)
@@ -83,58 +89,15 @@ func (s *Service) indexStatus(name string) admin.Index {
 	}
 	for _, physical := range []string{st.Live.Physical, st.Building.Physical} {
 		if physical != "" {
-			status.DeadLetters += s.letters.of(search.WriteAlias(name, physical))
+			status.DeadLetters += s.census.lettersOf(search.WriteAlias(name, physical))
 		}
 	}
 	return status
 }
 
-// letters are the numbers of dead letters by write alias, as they were counted last.
-type letters struct {
-	mu     sync.Mutex
-	counts map[string]int64
-}
-
-func (l *letters) of(writeAlias string) int64 {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.counts[writeAlias]
-}
-
-func (l *letters) set(counts map[string]int64) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.counts = counts
-}
-
-// countLetters counts the dead letters until ctx is done. Postgres may be away; its words
-// are in the log already then, and the last numbers stand.
-func (s *Service) countLetters(ctx context.Context) {
-	ticker := time.NewTicker(deadLetterInterval)
-	defer ticker.Stop()
-	for {
-		counts, err := s.dead.Counts(ctx, control.LetterFilter{})
-		if err == nil {
-			s.letters.set(counts)
-		} else if ctx.Err() == nil {
-			s.o.Logger.Debug("dead letters were not counted", "error", err)
-		}
-		select {
-		case <-ctx.Done():
-			return
-		case <-ticker.C:
-		case <-s.recount:
-		}
-	}
-}
-
-// observe adds up what bulk requests take.
-func (s *Service) observe(r search.Request) { s.bulkTime.Add(int64(r.Duration)) }
-
 // counters are what Status reads besides the parts' own.
 type counters struct {
-	failure  atomic.Pointer[error] // why the instance is about to end
-	bulkTime atomic.Int64          // nanoseconds of all bulk requests together
-	letters  letters
-	recount  chan struct{} // dead letters were kept; capacity 1
+	failure atomic.Pointer[error] // why the instance is about to end
+	census  census
+	retries chan *letterRetry // asked for and not begun
 }
