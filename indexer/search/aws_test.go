@@ -1,6 +1,7 @@
 package search_test
 
 import (
+	"crypto/sha256"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
@@ -11,6 +12,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pglogrepl"
+
+	"tidemark/dbsync"
 	"tidemark/indexer/search"
 	"tidemark/indexer/search/searchtest"
 	"tidemark/testenv"
@@ -189,5 +193,26 @@ func TestCredentialsAreRenewed(t *testing.T) {
 	}
 	if refusals := g.Refusals(); len(refusals) > 0 {
 		t.Errorf("refused: %q", refusals)
+	}
+}
+
+// The documents of a request that is signed are hashed where they are.
+func TestHashingCopiesNothing(t *testing.T) {
+	body := `{"title":"` + strings.Repeat("x", 32<<20) + `"}`
+	ops := []dbsync.Operation{searchtest.Store("i", "1", 1, body), searchtest.Remove("i", "2", 2), searchtest.Store("i", "3", 3, `{}`)}
+	line := func(kind, id string, commit pglogrepl.LSN) string {
+		v, err := search.VersionOf(dbsync.Operation{Kind: map[string]dbsync.Kind{"delete": dbsync.Delete}[kind], Version: commit * searchtest.CommitStep})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return fmt.Sprintf(`{"%s":{"_id":"%s","version":%d,"version_type":"external_gte"}}`+"\n", kind, id, v)
+	}
+	want := fmt.Sprintf("%x", sha256.Sum256([]byte(line("index", "1", 1)+body+"\n"+line("delete", "2", 2)+line("index", "3", 3)+"{}\n")))
+	got, allocated, err := search.HashBulk(ops)
+	if err != nil || got != want {
+		t.Errorf("the hash is %s, want %s: %v", got, want, err)
+	}
+	if allocated > 1<<20 {
+		t.Errorf("%d bytes were allocated to hash a document of 32 MiB", allocated)
 	}
 }

@@ -2,8 +2,10 @@ package search
 
 import (
 	"context"
+	"io"
 	"math"
 	"net/http"
+	"runtime"
 	"sync/atomic"
 	"time"
 
@@ -75,3 +77,23 @@ func Sign(req *http.Request, key [3]string, region, service string, at time.Time
 
 // AllLimitations returns the table.
 func AllLimitations() []Limitation { return limitations }
+
+// HashBulk returns the hash that a bulk request of ops is signed with, uncompressed, and how many bytes
+// were allocated to have it.
+func HashBulk(ops []dbsync.Operation) (hash string, allocated uint64, err error) {
+	r := newBulkRequest(noCompression)
+	if err := r.encode(partOf(ops)); err != nil {
+		return "", 0, err
+	}
+	defer r.close()
+	req, err := http.NewRequest(http.MethodPost, "/_bulk", r.newReader())
+	if err != nil {
+		return "", 0, err
+	}
+	req.GetBody = func() (io.ReadCloser, error) { return r.newReader(), nil }
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	hash, err = hashBody(req)
+	runtime.ReadMemStats(&after)
+	return hash, after.TotalAlloc - before.TotalAlloc, err
+}

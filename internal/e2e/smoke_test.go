@@ -12,6 +12,7 @@ import (
 // deleted; one is refused, and had again; the index is rebuilt, and its alias moves; all is compared.
 // A server that is not there yet is started for this test, one after the other.
 func TestEveryEngine(t *testing.T) {
+	t.Parallel()
 	given := testenv.Engines(t)
 	for _, e := range testenv.AllEngines() {
 		t.Run(string(e), func(t *testing.T) {
