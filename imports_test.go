@@ -93,7 +93,7 @@ var arrows = map[string]map[string]string{
 	"internal/progress": {},
 	"internal/admin": {
 		"indexer/retry": "pauses while another process has the address", "reindex/control": "what is proven of an index, and what is to be stored again",
-		"mapping": "admin.token, which is not shown however it is printed",
+		"mapping": "admin.token, which is not shown however it is printed", "internal/logging": "reasons without values of rows",
 	},
 	"internal/draft":    {"mapping…": "init writes a mapping, which is checked as any other"},
 	"internal/prepare": {
