@@ -161,7 +161,7 @@ func namesDatabase(conninfo string) bool {
 		path, query, _ := strings.Cut(path, "?")
 		return path != "" || strings.Contains(query, "dbname=")
 	}
-	for _, word := range strings.Fields(conninfo) {
+	for word := range strings.FieldsSeq(conninfo) {
 		if name, value, _ := strings.Cut(word, "="); name == "dbname" && value != "" {
 			return true
 		}

@@ -301,6 +301,22 @@ func TestWhoMayAsk(t *testing.T) {
 	}
 }
 
+// TestValuesAreForWhoHasTheToken has a search server quote a value of a row.
+func TestValuesAreForWhoHasTheToken(t *testing.T) {
+	s := busy(time.Now())
+	s.Letters[0].Reason = "failed to parse field [total] of type [double]. Preview of field's value: 'of a person'"
+	o := newOffice(t, s, mapping.NewSecret(token))
+	cookie, _ := o.signIn(t)
+	for _, path := range []string{"/", "/status"} {
+		if _, body := o.send(t, http.MethodGet, path, nil); bytes.Contains(body, []byte("person")) || !bytes.Contains(body, []byte("[value withheld]")) {
+			t.Errorf("%s shows %s", path, body)
+		}
+	}
+	if _, body := o.send(t, http.MethodGet, "/", nil, "Cookie", cookie); !bytes.Contains(body, []byte("of a person")) {
+		t.Errorf("who has signed in is shown %s", body)
+	}
+}
+
 // TestAskedFor has each thing be asked for, by its name and with its dead letters.
 func TestAskedFor(t *testing.T) {
 	o := newOffice(t, busy(time.Now()), mapping.NewSecret(token))

@@ -23,6 +23,7 @@ import (
 	"github.com/sourcegraph/conc"
 
 	"tidemark/indexer/retry"
+	"tidemark/internal/logging"
 	"tidemark/mapping"
 )
 
@@ -133,7 +134,7 @@ func New(o Options) *Server {
 		now := o.Source.Status()
 		answer(w, "ready", now.unready())
 	})
-	mux.HandleFunc("GET /status", func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, http.StatusOK, s.page()) })
+	mux.HandleFunc("GET /status", func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, http.StatusOK, s.page(toAnybody)) })
 	mux.HandleFunc("GET /{$}", s.show)
 	mux.HandleFunc("GET /events", s.stream)
 	mux.HandleFunc("GET /login", s.askToken)
@@ -161,10 +162,23 @@ func New(o Options) *Server {
 	return s
 }
 
+// An audience is who is shown something.
+type audience int
+
+const (
+	toAnybody audience = iota // what a search server quotes of a row is left out, as in the log
+	toHolder                  // of the token
+)
+
 // page returns what the process is doing as JSON, with what the server knows beside the source.
-func (s *Server) page() page {
+func (s *Server) page(to audience) page {
 	now := s.o.Source.Status()
 	p := now.page()
+	for i := range p.DeadLetters {
+		if l := &p.DeadLetters[i]; to == toAnybody {
+			l.Reason = logging.Masked(l.Reason)
+		}
+	}
 	p.Events = s.o.Events.newest(shownEvents)
 	for i := range p.Indices {
 		p.Indices[i].Rate, p.Indices[i].LastError = s.history.of(p.Indices[i].Index), s.o.Events.lastError(p.Indices[i].Index)

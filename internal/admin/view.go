@@ -59,10 +59,12 @@ func (s *Server) show(w http.ResponseWriter, r *http.Request) {
 
 // view returns what is shown to who sends the request.
 func (s *Server) view(r *http.Request, root string) *view {
-	v := &view{page: s.page(), Now: time.Now(), Root: root, Granted: s.access.granted}
+	v := &view{Now: time.Now(), Root: root, Granted: s.access.granted}
+	to := toAnybody
 	if of := s.access.of(r, s.cookie()); of != nil {
-		v.Form = of.form
+		v.Form, to = of.form, toHolder
 	}
+	v.page = s.page(to)
 	v.State = v.overall()
 	return v
 }

@@ -26,6 +26,7 @@ type setup struct {
 	postgresURL string // as the file has it: a proxy may stand in between
 	searchURL   string
 	adminListen string
+	admin       string // more keys of admin, with a comma in front
 	slot        string
 	postgres    string // more keys of postgres, with a comma in front
 	cluster     string // more keys of search, with a comma in front
@@ -73,7 +74,7 @@ func (s *setup) alias(name string) string { return s.prefix + name }
 func (s *setup) write(t testing.TB) {
 	t.Helper()
 	var b strings.Builder
-	fmt.Fprintf(&b, "postgres: {url: %q, slot: %s%s}\nsearch: {urls: [%q]%s}\nadmin: {listen: %q}\n%s\nindices:\n", s.postgresURL, s.slot, s.postgres, s.searchURL, s.cluster, s.adminListen, s.top)
+	fmt.Fprintf(&b, "postgres: {url: %q, slot: %s%s}\nsearch: {urls: [%q]%s}\nadmin: {listen: %q%s}\n%s\nindices:\n", s.postgresURL, s.slot, s.postgres, s.searchURL, s.cluster, s.adminListen, s.admin, s.top)
 	for _, name := range slices.Sorted(maps.Keys(s.indices)) {
 		fmt.Fprintf(&b, "  %s: %s\n", s.alias(name), s.indices[name])
 	}
