@@ -261,7 +261,7 @@ var secretFile = regexp.MustCompile(`\$\{file:[^}]*\}`)
 // something else.
 func checkMapping(text string) (part bool, err error) {
 	var file map[string]any
-	if yaml.Unmarshal([]byte(secretFile.ReplaceAllString(text, "secret")), &file) != nil || len(file) == 0 {
+	if yaml.Unmarshal([]byte(secretFile.ReplaceAllString(text, "a secret of the manual")), &file) != nil || len(file) == 0 {
 		return false, nil // a list, as of alerts
 	}
 	if file["fields"] != nil { // of an index
