@@ -4,8 +4,9 @@
 # installed one is another: make GOTOOLCHAIN=local takes that one.
 export GOTOOLCHAIN := $(shell sed -n 's/^toolchain //p' go.mod)
 
-# The search servers that `make test` runs every suite against, separated by commas.
-ENGINES ?= opensearch,elasticsearch8,elasticsearch7
+# The search servers that `make test` runs every suite against, separated by commas, or all. One test
+# goes the way of a document on all of them, whatever stands here: TestEveryEngine.
+ENGINES ?= opensearch,elasticsearch8
 
 # Which tests, and how: make test PKG=./dbsync ARGS='-run TestRun -v'
 # ARGS are also those of make demo and make bench, which have -help.
@@ -17,10 +18,10 @@ ARGS ?=
 VULNDB ?= v0.0.0-20261105234957-e22db6528018
 
 .DEFAULT_GOAL := build
-.PHONY: help build demo test test-unit chaos lint audit fmt bench clean
+.PHONY: help build demo test test-matrix test-unit chaos lint audit fmt bench clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 build: ## bin/tidemark
 	go build -trimpath -o bin/tidemark .
@@ -30,6 +31,19 @@ demo: ## a small shop in Postgres, searchable, until Ctrl-C
 
 test: ## the whole suite on real servers, with the race detector
 	go run ./testenv/servers -engines $(ENGINES) -- go test -race -timeout 40m $(ARGS) $(PKG)
+
+# What make test-matrix runs the whole suite with: each search server, and each version of Postgres
+# with the first of them.
+MATRIX_ENGINES ?= opensearch opensearch2 opensearch1 elasticsearch9 elasticsearch8 elasticsearch7
+MATRIX_POSTGRES ?= 14 15 16 17 18
+
+test-matrix: ## the whole suite on each search server, and on Postgres 14 to 18: hours
+	@for engine in $(MATRIX_ENGINES); do \
+		echo "make test ENGINES=$$engine"; \
+		$(MAKE) --no-print-directory test ENGINES=$$engine || exit; done
+	@for version in $(MATRIX_POSTGRES); do \
+		echo "make test TIDEMARK_TEST_POSTGRES_VERSION=$$version"; \
+		TIDEMARK_TEST_POSTGRES_VERSION=$$version $(MAKE) --no-print-directory test ENGINES=$(firstword $(MATRIX_ENGINES)) || exit; done
 
 test-unit: ## the tests that need no server, in seconds
 	go test -short $(ARGS) $(PKG)

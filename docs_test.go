@@ -1,14 +1,34 @@
 package main
 
 import (
+	"encoding/json"
 	"errors"
+	"go/ast"
+	"go/parser"
+	"go/token"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
+	"strconv"
 	"strings"
 	"testing"
+
+	"gopkg.in/yaml.v3"
+
+	"tidemark/mapping"
 )
+
+// manual returns the pages of the manual.
+func manual(t *testing.T) []string {
+	t.Helper()
+	pages, err := filepath.Glob("docs/*.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return append(pages, "README.md", "CONTRIBUTING.md", "SECURITY.md", "deploy/README.md")
+}
 
 // namedFile finds files and folders of the tree that the manual names in code spans.
 var namedFile = regexp.MustCompile("`((?:dbsync|mapping|indexer|reindex|internal|testenv|bench|deploy|docs)/[A-Za-z0-9_./*-]*)`")
@@ -19,13 +39,8 @@ var link = regexp.MustCompile(`\]\(([^)#:]+)(?:#[^)]*)?\)`)
 // TestDocsNameWhatIsThere makes sure that files which are named in the manual exist: a reader
 // who is sent to one finds it.
 func TestDocsNameWhatIsThere(t *testing.T) {
-	pages, err := filepath.Glob("docs/*.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	pages = append(pages, "README.md", "CONTRIBUTING.md", "CHANGELOG.md", "deploy/README.md")
 	named := 0
-	for _, page := range pages {
+	for _, page := range append(manual(t), "CHANGELOG.md") {
 		text, err := os.ReadFile(page)
 		if err != nil {
 			t.Fatal(err)
@@ -146,5 +161,206 @@ func TestEveryStatementIsDocumented(t *testing.T) {
 		if !regexp.MustCompile("(?m)^(###|\\|)[^\\n]*\\b" + regexp.QuoteMeta(strings.TrimSuffix(s, ")"))).MatchString(listed) {
 			t.Errorf("docs/schema-changes.md says nothing of %s", s)
 		}
+	}
+}
+
+// TestEveryPageIsInTheManual makes sure that a reader finds each page from the first one.
+func TestEveryPageIsInTheManual(t *testing.T) {
+	contents, err := os.ReadFile("docs/README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, page := range manual(t) {
+		if name, ok := strings.CutPrefix(page, "docs/"); ok && name != "README.md" && !strings.Contains(string(contents), "("+name+")") {
+			t.Errorf("docs/README.md does not lead to %s", page)
+		}
+	}
+}
+
+// anchor finds links to a part of a page.
+var anchor = regexp.MustCompile(`\]\(([^)#:]*)#([^)]*)\)`)
+
+// title finds the headings of a page.
+var title = regexp.MustCompile(`(?m)^#+ (.*)$`)
+
+// TestDocsLinkToHeadings makes sure that a link to a part of a page leads to a heading.
+func TestDocsLinkToHeadings(t *testing.T) {
+	notInAnchors := regexp.MustCompile(`[^\p{L}\p{N} _-]`)
+	for _, page := range manual(t) {
+		text, err := os.ReadFile(page)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range anchor.FindAllSubmatch(text, -1) {
+			to := page
+			if len(m[1]) > 0 {
+				to = filepath.Join(filepath.Dir(page), string(m[1]))
+			}
+			target, err := os.ReadFile(to)
+			if err != nil {
+				t.Errorf("%s: %v", page, err)
+				continue
+			}
+			var anchors []string
+			for _, h := range title.FindAllSubmatch(target, -1) {
+				anchors = append(anchors, strings.ReplaceAll(notInAnchors.ReplaceAllString(strings.ToLower(string(h[1])), ""), " ", "-"))
+			}
+			if !slices.Contains(anchors, string(m[2])) {
+				t.Errorf("%s links to %s#%s, which is no heading there", page, to, m[2])
+			}
+		}
+	}
+}
+
+// code finds blocks of code with their language.
+var code = regexp.MustCompile("(?ms)^( *)```(\\w+)\n(.*?)^ *```$")
+
+// TestCodeOfTheManual makes sure that what a reader copies from the manual is taken: YAML is a mapping
+// file or a part of one, JSON is JSON, Go is Go. The recipes of the cookbook are run besides.
+func TestCodeOfTheManual(t *testing.T) {
+	mappings := 0
+	for _, page := range manual(t) {
+		text, err := os.ReadFile(page)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range code.FindAllSubmatch(text, -1) {
+			language, block := string(m[2]), strings.ReplaceAll("\n"+string(m[3]), "\n"+string(m[1]), "\n")
+			err := error(nil)
+			switch language {
+			case "yaml":
+				var part bool
+				if part, err = checkMapping(block); part {
+					mappings++
+				}
+			case "json":
+				var v any
+				err = json.Unmarshal([]byte(block), &v)
+			case "go":
+				// Statements, or declarations.
+				if _, err = parser.ParseFile(token.NewFileSet(), "", "package p\nfunc _() {\n"+block+"}", 0); err != nil {
+					if _, whole := parser.ParseFile(token.NewFileSet(), "", "package p\n"+block, 0); whole == nil {
+						err = nil
+					}
+				}
+			}
+			if err != nil {
+				t.Errorf("%s: %s that nobody can use: %v\n%s", page, language, err, block)
+			}
+		}
+	}
+	if mappings < 30 {
+		t.Errorf("the manual has %d mapping files and parts of them: has its form changed?", mappings)
+	}
+}
+
+// secretFile finds values that are read from files.
+var secretFile = regexp.MustCompile(`\$\{file:[^}]*\}`)
+
+// checkMapping reads a mapping file, or a part of one, which it makes whole. part is false for YAML of
+// something else.
+func checkMapping(text string) (part bool, err error) {
+	var file map[string]any
+	if yaml.Unmarshal([]byte(secretFile.ReplaceAllString(text, "secret-of-a-file")), &file) != nil || len(file) == 0 {
+		return false, nil // a list, as of alerts
+	}
+	if file["fields"] != nil { // of an index
+		file["table"] = "t"
+		file = map[string]any{"indices": map[string]any{"t": file}}
+	}
+	known := []string{"postgres", "search", "indices", "admin", "verify", "indexer", "on_error", "on_slot_lost"}
+	for key := range file {
+		if !slices.Contains(known, key) {
+			return false, nil
+		}
+	}
+	give := func(section, key string, value any) {
+		if file[section] == nil {
+			file[section] = make(map[string]any)
+		}
+		if of, ok := file[section].(map[string]any); ok && of[key] == nil {
+			of[key] = value
+		}
+	}
+	give("postgres", "url", "postgres://localhost/x")
+	if of, ok := file["search"].(map[string]any); !ok || of["cloud_id"] == nil {
+		give("search", "urls", []string{"http://localhost:9200"})
+	}
+	give("indices", "one-more", map[string]any{"table": "t"})
+	whole, err := yaml.Marshal(file)
+	if err == nil {
+		_, err = mapping.Parse("manual.yaml", whole, func(name string) (string, bool) {
+			return map[bool]string{true: "https://localhost:9200", false: "postgres://localhost/x"}[strings.Contains(name, "SEARCH")], true
+		})
+	}
+	return true, err
+}
+
+// codeSpan finds code in a line of text.
+var codeSpan = regexp.MustCompile("`([^`]+)`")
+
+// TestEveryMessageIsDocumented makes sure that docs/messages.md says what each line of level WARN and
+// ERROR means: it is what somebody searches for who has it before him.
+func TestEveryMessageIsDocumented(t *testing.T) {
+	page, err := os.ReadFile("docs/messages.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	found := 0
+	var sources strings.Builder
+	look := func(path string) error {
+		text, err := os.ReadFile(path)
+		if err != nil {
+			return err
+		}
+		sources.Write(text)
+		file, err := parser.ParseFile(token.NewFileSet(), path, text, 0)
+		if err != nil {
+			return err
+		}
+		ast.Inspect(file, func(n ast.Node) bool {
+			call, ok := n.(*ast.CallExpr)
+			if !ok || len(call.Args) == 0 {
+				return true
+			}
+			method, ok := call.Fun.(*ast.SelectorExpr)
+			if !ok || method.Sel.Name != "Warn" && method.Sel.Name != "Error" {
+				return true
+			}
+			literal, ok := call.Args[0].(*ast.BasicLit)
+			if !ok || literal.Kind != token.STRING {
+				return true
+			}
+			message, err := strconv.Unquote(literal.Value)
+			found++
+			if err != nil || !strings.Contains(string(page), "`"+message+"`") {
+				t.Errorf("docs/messages.md says nothing of %s, which %s logs (%v)", literal.Value, path, err)
+			}
+			return true
+		})
+		return nil
+	}
+	for _, folder := range []string{"dbsync", "mapping", "indexer", "reindex", "internal"} {
+		err := filepath.WalkDir(folder, func(path string, d fs.DirEntry, err error) error {
+			if err != nil || !strings.HasSuffix(path, ".go") || strings.HasSuffix(path, "_test.go") {
+				return err
+			}
+			return look(path)
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	for line := range strings.Lines(string(page)) {
+		cells := strings.Split(line, " | ")
+		for _, m := range codeSpan.FindAllStringSubmatch(cells[0], -1) {
+			message, _, _ := strings.Cut(m[1], " N ") // a number
+			if len(cells) > 2 && !strings.Contains(sources.String(), message) {
+				t.Errorf("docs/messages.md has %q, which nothing logs", message)
+			}
+		}
+	}
+	if found < 40 {
+		t.Errorf("%d messages are logged: has the way to log them changed?", found)
 	}
 }

@@ -91,11 +91,15 @@ var arrows = map[string]map[string]string{
 	"internal/version":  {},
 	"internal/logging":  {"dbsync": "errors without the values of rows"},
 	"internal/progress": {},
+	"internal/systemd":  {},
+	"deploy":            {},
+	"internal/tracing":  {"dbsync": "what is told of a batch", "indexer": "what is told of rows that are read again", "indexer/search": "what is told of a bulk request"},
 	"internal/admin": {
+		"dbsync": "what is told of a batch", "indexer": "what is told of rows that are read again", "indexer/search": "what is told of a bulk request, why operations are sent again",
 		"indexer/retry": "pauses while another process has the address", "reindex/control": "what is proven of an index, and what is to be stored again",
 		"mapping": "admin.token, which is not shown however it is printed", "internal/logging": "reasons without values of rows",
 	},
-	"internal/draft":    {"mapping…": "init writes a mapping, which is checked as any other"},
+	"internal/draft": {"mapping…": "init writes a mapping, which is checked as any other"},
 	"internal/prepare": {
 		"dbsync": "what a Syncer would find and make", "mapping…": "the file against the catalog",
 		"indexer/search": "the cluster", "indexer/retry": "pauses",
@@ -103,12 +107,12 @@ var arrows = map[string]map[string]string{
 	},
 	"internal/service": {
 		"dbsync": "the stream", "mapping…": "the mapping", "indexer…": "operations and bulk requests", "reindex…": "indices and requests",
-		"internal/admin": "status, metrics, health", "internal/prepare": "everything is checked first", "internal/progress": "bars", "internal/version": "metrics",
+		"internal/admin": "status, metrics, health", "internal/prepare": "everything is checked first", "internal/progress": "bars", "internal/systemd": "the service manager is told how it is", "internal/tracing": "traces of batches", "internal/version": "metrics",
 	},
 	"internal/cli": {
 		"dbsync": "errors that decide the exit code", "mapping…": "the file", "indexer…": "errors and requests", "reindex…": "commands on indices, letters, requests",
 		"internal/admin": "what status says of an index", "internal/draft": "init", "internal/logging": "logs", "internal/prepare": "check", "internal/progress": "bars",
-		"internal/service": "run", "internal/version": "version",
+		"internal/service": "run", "internal/systemd": "the service manager that run was started by", "internal/version": "version",
 	},
 	"": {"internal/cli": "main starts the command"},
 
@@ -134,6 +138,7 @@ var soleImporters = map[string]string{
 	"gopkg.in/yaml.v3":                             "mapping",
 	"github.com/expr-lang/expr":                    "mapping/expr",
 	"github.com/elastic/go-elasticsearch/v8/esapi": "indexer/search",
+	"github.com/aws/aws-sdk-go-v2":                 "indexer/search",
 }
 
 // TestImports holds every import of the module against the list of arrows.

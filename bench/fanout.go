@@ -189,19 +189,8 @@ func (b *bench) checkFanout(ctx context.Context, index string) error {
 	if err := rows.Err(); err != nil {
 		return err
 	}
-	err = b.search.each(ctx, index, func(id string, source []byte) error {
-		var got note
-		if err := json.Unmarshal(source, &got); err != nil {
-			return err
-		}
-		if got != want[id] {
-			return fmt.Errorf("document %s is not what it ought to be: %s", id, source)
-		}
-		delete(want, id)
-		return nil
+	return compare(ctx, b.search, index, want, func(source []byte) (n note, err error) {
+		err = json.Unmarshal(source, &n)
+		return n, err
 	})
-	if err == nil && len(want) > 0 {
-		err = fmt.Errorf("%d documents are missing", len(want))
-	}
-	return err
 }

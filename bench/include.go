@@ -170,19 +170,5 @@ func (b *bench) checkInclude(ctx context.Context, index string, n int) error {
 	if len(want) != n {
 		return fmt.Errorf("there are %d rows, and not %d", len(want), n)
 	}
-	err = b.search.each(ctx, index, func(id string, source []byte) error {
-		got, err := sum(source)
-		if err != nil {
-			return err
-		}
-		if got != want[id] {
-			return fmt.Errorf("document %s is not what it ought to be: %s", id, source)
-		}
-		delete(want, id)
-		return nil
-	})
-	if err == nil && len(want) > 0 {
-		err = fmt.Errorf("%d documents are missing", len(want))
-	}
-	return err
+	return compare(ctx, b.search, index, want, sum)
 }

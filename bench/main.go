@@ -153,7 +153,7 @@ func parse(args []string) (options, error) {
 	short := fs.Bool("short", false, fmt.Sprintf("smaller sizes where they are not given: %v", shortened))
 	fs.IntVar(&o.runs, "runs", 0, "runs of every step; the median counts (default 3, with -base 8, below which no difference can be shown to be real)")
 	only := fs.String("only", strings.Join(steps, ","), "steps to measure")
-	fs.StringVar(&o.engine, "engine", string(testenv.OpenSearch3), "search server: opensearch, elasticsearch8 or elasticsearch7")
+	fs.StringVar(&o.engine, "engine", string(testenv.OpenSearch3), fmt.Sprintf("search server, of %q", testenv.AllEngines()))
 	fs.StringVar(&o.heap, "heap", "1g", "heap of the search server")
 	fs.IntVar(&o.requests, "requests", 4, "concurrent bulk requests of the plain load")
 	fs.IntVar(&o.batch, "batch", 2000, "documents of one request of the plain load")

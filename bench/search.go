@@ -123,6 +123,26 @@ func (s *search) awaitIdle(ctx context.Context) error {
 	return nil // the figures will show it
 }
 
+// compare compares the documents of an index with what they ought to be, by id; of tells what one is.
+// Of want it leaves what is missing.
+func compare[T comparable](ctx context.Context, s *search, index string, want map[string]T, of func(source []byte) (T, error)) error {
+	err := s.each(ctx, index, func(id string, source []byte) error {
+		got, err := of(source)
+		if err != nil {
+			return err
+		}
+		if wanted, ok := want[id]; !ok || got != wanted {
+			return fmt.Errorf("document %s is not what it ought to be: %s", id, source)
+		}
+		delete(want, id)
+		return nil
+	})
+	if err == nil && len(want) > 0 {
+		err = fmt.Errorf("%d documents are missing", len(want))
+	}
+	return err
+}
+
 // each calls f with every document of an index, in no order.
 func (s *search) each(ctx context.Context, index string, f func(id string, source []byte) error) (err error) {
 	if err := s.refresh(ctx, index); err != nil {

@@ -152,9 +152,16 @@ var (
 	_ func(*dbsync.Syncer, context.Context, ...string) (changed bool, err error)                  = (*dbsync.Syncer).Publish
 	_ func(*dbsync.Syncer, uint32, ...uint32)                                                     = (*dbsync.Syncer).Inherit
 	_ func(context.Context, ...dbsync.SyncerOpt) error                                            = dbsync.Teardown
+	_ func(context.Context, ...dbsync.SyncerOpt) (*dbsync.TeardownPlan, error)                    = dbsync.PlanTeardown
 	_ func(*dbsync.Syncer) (schema, name string)                                                  = (*dbsync.Syncer).WatermarkTable
 	_ func() dbsync.SyncerOpt                                                                     = dbsync.WithNewSlot
 	_ func() dbsync.SyncerOpt                                                                     = dbsync.WithEventTriggers
+	_ func() dbsync.SyncerOpt                                                                     = dbsync.WithoutFailover
+	_ func(string) dbsync.SyncerOpt                                                               = dbsync.WithReplicationConnStr
+	_ func(*dbsync.Syncer) *sql.DB                                                                = (*dbsync.Syncer).SlotDB
+	_ func(*dbsync.Syncer) *dbsync.Promotion                                                      = (*dbsync.Syncer).Promotion
+	_ func(*dbsync.Promotion, string, pglogrepl.LSN, string) error                                = (*dbsync.Promotion).Check
+	_ error                                                                                       = (*dbsync.PromotedError)(nil)
 	_ string                                                                                      = dbsync.CatalogPrefix
 	_ func(*dbsync.Syncer, context.Context) error                                                 = (*dbsync.Syncer).Run
 	_ func(*dbsync.Syncer) error                                                                  = (*dbsync.Syncer).Err

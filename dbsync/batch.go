@@ -17,6 +17,7 @@ type Batch struct {
 
 	related map[relatedRow]struct{} // that ops has
 	special bool                    // see Plain; what was said of an operation since replaced may hold no more
+	report  BatchReport
 	bodies  arena
 	scratch []byte
 }
@@ -193,6 +194,7 @@ func (b *Batch) reset() {
 	clear(b.routed)
 	clear(b.related)
 	b.special = false
+	b.report.reset()
 	b.bodies.reset()
 }
 

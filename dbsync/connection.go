@@ -16,11 +16,18 @@ var ErrSlotInUse = errors.New("the slot is in use by another process")
 // acquire connects to the slot, however long it takes.
 func (s *Syncer) acquire(run context.Context) error {
 	_, err := retry(run, s, "follow slot "+s.slot, func() (struct{}, error) { return struct{}{}, s.connect(run) })
-	if err != nil || s.onSlot == nil {
+	if err != nil {
 		return err
 	}
 	_, err = retry(run, s, "begin to follow slot "+s.slot, func() (struct{}, error) {
-		err := s.onSlot(run)
+		var err error
+		if s.onSlot != nil {
+			err = s.onSlot(run)
+		}
+		if err == nil {
+			// A crash before has the promotion looked at once more. Nothing was confirmed until then.
+			err = s.noteTimeline(run)
+		}
 		if err == nil || IsPermanent(err) || s.connected() {
 			return struct{}{}, err
 		}
@@ -59,6 +66,8 @@ func (s *Syncer) connect(ctx context.Context) error {
 		if s.slotTimeout > 0 && time.Since(start) > s.slotTimeout {
 			return &PermanentError{fmt.Errorf("follow slot %s: %w", s.slot, ErrSlotInUse)}
 		}
+		s.rounds.Add(1)
+		s.lag.reset() // that one stores what waits
 		if !waited {
 			s.log.Info("the slot is in use by another process, waiting for it", "slot", s.slot)
 		}
@@ -89,7 +98,7 @@ func (s *Syncer) tryConnect(ctx context.Context) error {
 	q := s.newQueue(max(slot.confirmed, s.Position()))
 	begin, cancel := context.WithTimeout(ctx, beginTimeout)
 	defer cancel()
-	conn, err := connectReplication(begin, s.config, s.maxRow)
+	conn, err := connectReplication(begin, s.slotConfig, s.maxRow)
 	if err != nil {
 		return err
 	}
@@ -98,11 +107,17 @@ func (s *Syncer) tryConnect(ctx context.Context) error {
 		conn.Close(context.WithoutCancel(ctx))
 		return fmt.Errorf("identify the database system: %w", err)
 	}
-	if system.SystemID != s.system || system.Timeline != s.timeline {
+	if err := s.judgeServer(begin, conn, system); err != nil {
 		conn.Close(context.WithoutCancel(ctx))
-		return &ClusterChangedError{Slot: s.slot, OldSystem: s.system, System: system.SystemID, OldTimeline: s.timeline, Timeline: system.Timeline}
+		return err
 	}
-	s.walEnd.Store(uint64(system.XLogPos)) // what another server said of before says nothing
+	if s.wantsFailover() && !slot.failover {
+		if err := s.setFailover(begin, conn.PgConn); err != nil {
+			conn.Close(context.WithoutCancel(ctx))
+			return err
+		}
+	}
+	s.setWALEnd(system.XLogPos) // what another server said of before says nothing
 	// A position where the log has not come to yet would be taken as one to begin from, and then be
 	// passed over in silence. This is the connection that the stream comes by, so nobody can set the
 	// server back in between.
@@ -110,7 +125,7 @@ func (s *Syncer) tryConnect(ctx context.Context) error {
 		conn.Close(context.WithoutCancel(ctx))
 		return &SetBackError{Slot: s.slot, Reason: fmt.Sprintf("everything up to %s was received and stored, and the log ends at %s", q.position(), system.XLogPos)}
 	}
-	st, err := startStream(begin, conn, streamOptions{slot: s.slot, publication: s.publication, messages: s.eventTriggers, known: slot.confirmed, queue: q, groups: s.batchBounds(), awaited: s.windows.awaited, notes: s, log: s.log})
+	st, err := startStream(begin, conn, streamOptions{slot: s.slot, publication: s.publication, messages: s.eventTriggers, known: slot.confirmed, queue: q, groups: s.batchBounds(), awaited: s.windows.awaited, lag: &s.lag, notes: s, log: s.log})
 	if err != nil {
 		// It may have been dropped or invalidated since it was looked at, which says more.
 		if _, now := s.slotNow(ctx); IsPermanent(now) {
@@ -165,6 +180,9 @@ func (s *Syncer) passOver(ctx context.Context) error {
 // belong together.
 func (s *Syncer) slotNow(ctx context.Context) (slot slotState, err error) {
 	err = WithConn(ctx, s.db, func(conn *pgx.Conn) error {
+		if err := s.checkTimeline(ctx, conn); err != nil {
+			return err
+		}
 		if slot, err = s.readSlot(ctx, conn); err != nil {
 			return err
 		}

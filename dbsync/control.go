@@ -31,6 +31,7 @@ func (s *Syncer) schemaPart() *SchemaPart {
 		{Name: "note of the slots that want event triggers", Up: noteOfEventTriggers},
 		{Name: "which tables each slot needs in its publication", Up: notePublished},
 		{Name: "which columns of them each slot needs, and how the publication has got its tables", Up: noteColumns},
+		{Name: "which slots are on a standby", Up: noteStandbys},
 	}}
 }
 
@@ -90,6 +91,12 @@ func noteColumns(ctx context.Context, tx pgx.Tx) error {
 		return err
 	}
 	_, err := tx.Exec(ctx, `CREATE TABLE IF NOT EXISTS `+memberTable+` (member oid PRIMARY KEY, since oid NOT NULL)`)
+	return err
+}
+
+// noteStandbys has the slot table note which slots are on a standby, where another one does not see them.
+func noteStandbys(ctx context.Context, tx pgx.Tx) error {
+	_, err := tx.Exec(ctx, `ALTER TABLE `+slotTable+` ADD COLUMN IF NOT EXISTS on_standby boolean NOT NULL DEFAULT false`)
 	return err
 }
 

@@ -158,8 +158,7 @@ func (p *plan) readEventTriggers(ctx context.Context, conn *pgx.Conn) (st eventT
 	}
 	st.function = function != 0
 	if p.state.readable && p.state.wishes {
-		err := conn.QueryRow(ctx, `SELECT EXISTS (SELECT FROM `+s.control(slotTable)+` s JOIN pg_catalog.pg_replication_slots r ON r.slot_name = s.slot
-			WHERE s.event_triggers AND s.slot <> $1)`, s.slot).Scan(&st.inUse)
+		err := conn.QueryRow(ctx, `SELECT EXISTS (SELECT FROM `+s.control(slotTable)+` s, LATERAL (`+liveSlot+`) live WHERE s.event_triggers AND s.slot <> $1)`, s.slot).Scan(&st.inUse)
 		if err != nil {
 			return st, fmt.Errorf("look which slots want event triggers: %w", err)
 		}

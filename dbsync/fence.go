@@ -89,7 +89,7 @@ func (s *Syncer) HoldsSlot(ctx context.Context) error {
 	defer cancel()
 	asked := time.Now()
 	var ours bool
-	err := s.db.QueryRowContext(ctx, `SELECT coalesce((SELECT active_pid = $2 FROM pg_catalog.pg_replication_slots WHERE slot_name = $1), false)`, s.slot, int64(st.pid)).Scan(&ours)
+	err := s.slotDB.QueryRowContext(ctx, `SELECT coalesce((SELECT active_pid = $2 FROM pg_catalog.pg_replication_slots WHERE slot_name = $1), false)`, s.slot, int64(st.pid)).Scan(&ours)
 	if err != nil {
 		return &SlotNotHeldError{Slot: s.slot, Err: err}
 	}

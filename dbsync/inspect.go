@@ -18,6 +18,14 @@ type Inspection struct {
 
 	Slot SlotInspection
 
+	// Promotion is that of a standby since the slot was followed last, nil if there was none. Lost is nil
+	// where the slot can be gone on with.
+	Promotion *Promotion
+
+	// Failover is what is missing on the primary and its standbys so that the slot outlives the promotion of
+	// one, each with a hint; none where nothing is, and where no standby is to be seen.
+	Failover []string
+
 	// Wrong is everything that keeps a Syncer from working until somebody fixes it.
 	Wrong []*SetupError
 
@@ -52,13 +60,13 @@ func Inspect(ctx context.Context, opts ...SyncerOpt) (*Inspection, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer s.db.Close()
+	defer s.closeSessions()
 	wrong, err := s.readServer(ctx)
 	if err != nil {
 		return nil, err
 	}
 	var p *plan
-	var standbys []string
+	var standbys, failover []string
 	err = WithConn(ctx, s.db, func(conn *pgx.Conn) error {
 		if p, err = s.makePlan(ctx, conn); err != nil {
 			return err
@@ -69,13 +77,17 @@ func Inspect(ctx context.Context, opts ...SyncerOpt) (*Inspection, error) {
 				standbys = append(standbys, why)
 			}
 		}
+		if err != nil {
+			return err
+		}
+		failover, err = s.lookAtFailover(ctx, conn)
 		return err
 	})
 	if err != nil {
 		return nil, err
 	}
 	i := &Inspection{ServerVersion: s.serverVersion, Database: s.dbName, Role: s.config.User, System: s.system, Timeline: s.timeline,
-		Generation: p.generation, WALEnd: p.walEnd, Slot: p.found, Wrong: wrong, Lost: p.lost}
+		Generation: p.generation, WALEnd: p.walEnd, Slot: p.found, Wrong: wrong, Lost: p.lost, Promotion: p.promotion, Failover: failover}
 	if len(standbys) > 0 {
 		i.Standbys = s.describeStandbys(standbys)
 	}

@@ -60,13 +60,30 @@ func dialWatched(ctx context.Context, network, address string) (net.Conn, error)
 	if err != nil {
 		return nil, err
 	}
-	return &watchedConn{Conn: conn}, nil
+	return &watchedConn{Conn: conn, address: address}, nil
 }
 
 // dialKept connects as dialer does.
 func dialKept(ctx context.Context, network, address string) (net.Conn, error) {
 	return newDialer(network).DialContext(ctx, network, address)
 }
+
+// dialOnly connects as dialKept does, and where there are several addresses to one alone: another server knows
+// nothing of the process that is asked for, and would have it be gone.
+func dialOnly(only string, several bool) pgconn.DialFunc {
+	if !several {
+		return dialKept
+	}
+	return func(ctx context.Context, network, address string) (net.Conn, error) {
+		if address != only {
+			return nil, errOtherServer
+		}
+		return dialKept(ctx, network, address)
+	}
+}
+
+// errOtherServer has the next address be tried.
+var errOtherServer = errors.New("another server than the one of the connection")
 
 // userTimeout is how long what was sent may remain without the other machine's acknowledgement.
 const userTimeout = 45 * time.Second
@@ -84,7 +101,8 @@ func newDialer(network string) *net.Dialer {
 // A watchedConn is a connection of the pool. Its process is known from watchConn on.
 type watchedConn struct {
 	net.Conn
-	asking sync.WaitGroup
+	asking  sync.WaitGroup
+	address string // as it was dialled
 
 	mu       sync.Mutex
 	ask      func(ctx context.Context) (condition, error) // nil before watch
@@ -110,7 +128,8 @@ func watchConn(conn *pgconn.PgConn, s *session, probe *pgconn.Config) {
 	}
 	patience := silent
 	probe = probe.Copy()
-	probe.DialFunc = dialKept
+	probe.DialFunc = dialOnly(w.address, len(probe.Fallbacks) > 0)
+	probe.ValidateConnect = nil // whatever has become of the server, it is the one
 	probe.ConnectTimeout = patience.answer
 	probe.RuntimeParams["application_name"] += " probe"
 	w.watch(patience, func(ctx context.Context) (condition, error) { return askFor(ctx, probe, s) })

@@ -119,6 +119,28 @@ func WithNewSlot() SyncerOpt {
 	}
 }
 
+// WithReplicationConnStr has the slot be on another server than the one of [WithPGConnStr]: on a standby of it,
+// from Postgres 16 on, which then decodes the log in its stead. Everything else goes to that of WithPGConnStr, the
+// primary: publication, control schema, watermarks and the reading of rows; what is written there comes to the
+// stream by way of the standby. The standby needs hot_standby_feedback; without it the primary may remove rows of
+// the catalog that the slot needs, and the slot is lost. Such a slot has no failover.
+func WithReplicationConnStr(connStr string) SyncerOpt {
+	return func(s *Syncer) error {
+		s.slotConnStr = connStr
+		return nil
+	}
+}
+
+// WithoutFailover has the slot be made without failover, and left as it is. Otherwise, from Postgres 17 on,
+// standbys that are set up for it copy the slot, and it can be followed on when one of them is promoted; what
+// the standbys of synchronized_standby_slots do not have yet is not streamed then.
+func WithoutFailover() SyncerOpt {
+	return func(s *Syncer) error {
+		s.noFailover = true
+		return nil
+	}
+}
+
 // WithLoss tells of a loss that only what was stored shows: the slot, if it is one that was used
 // before, is as one that is found to be lost.
 func WithLoss(loss *SetBackError) SyncerOpt {

@@ -230,10 +230,15 @@ const (
 	currentNotes
 )
 
+// liveSlot gives a row where a slot s of the slot table is there. Of one on a standby it cannot be seen: it is there
+// for as long as it is noted.
+const liveSlot = `SELECT FROM pg_catalog.pg_replication_slots r WHERE r.slot_name = s.slot AND r.database = pg_catalog.current_database()
+	UNION SELECT WHERE pg_catalog.to_jsonb(s)->>'on_standby' = 'true'`
+
 // liveSlots are the other slots in the control schema that are there. One that was dropped needs
 // nothing any more.
 func (s *Syncer) liveSlots() string {
-	return s.control(slotTable) + ` s JOIN pg_catalog.pg_replication_slots r ON r.slot_name = s.slot AND r.database = pg_catalog.current_database() AND s.slot <> $1`
+	return s.control(slotTable) + ` s JOIN LATERAL (` + liveSlot + `) live ON s.slot <> $1`
 }
 
 // readSlotTables reads what is noted of this slot, and whether something is not of others.

@@ -23,6 +23,7 @@ func retry[T any](ctx context.Context, s *Syncer, what string, f func() (T, erro
 			return v, fmt.Errorf("%s: %w", what, context.Cause(ctx))
 		}
 		trouble.again(err)
+		s.rounds.Add(1)
 		if pause == nil {
 			pause = newPauses()
 		}

@@ -30,8 +30,13 @@ func (s *Syncer) readServer(ctx context.Context) (wrong []*SetupError, err error
 			Hint: "ALTER SYSTEM SET wal_level = logical; then restart Postgres"})
 	}
 	if standby {
-		wrong = append(wrong, &SetupError{Text: "the server is a standby, where no watermark can be written", Hint: "connect to the primary"})
+		wrong = append(wrong, &SetupError{Text: "the server is a standby, where no watermark can be written", Hint: "connect to the primary; with several hosts in the connection string: target_session_attrs=read-write"})
 	}
+	unfit, err := s.readSlotServer(ctx)
+	if err != nil {
+		return nil, err
+	}
+	wrong = append(wrong, unfit...)
 	err = s.identify(ctx)
 	var refused *SetupError
 	switch {
@@ -46,7 +51,7 @@ func (s *Syncer) readServer(ctx context.Context) (wrong []*SetupError, err error
 // identify reads the identity of the database system over a replication connection,
 // which shows that one can be had.
 func (s *Syncer) identify(ctx context.Context) error {
-	conn, err := connectReplication(ctx, s.config, s.maxRow)
+	conn, err := connectReplication(ctx, s.slotConfig, s.maxRow)
 	if err != nil {
 		if sqlState(err) == "42501" || sqlState(err) == "28000" {
 			return &SetupError{Text: fmt.Sprintf("role %s may not open a replication connection", s.config.User), Err: err,
@@ -60,5 +65,8 @@ func (s *Syncer) identify(ctx context.Context) error {
 		return fmt.Errorf("identify the database system: %w", err)
 	}
 	s.system, s.timeline = system.SystemID, system.Timeline
-	return nil
+	if s.history, err = readHistory(ctx, conn.PgConn, system.Timeline); err != nil {
+		return err
+	}
+	return s.checkSameSystem(ctx)
 }

@@ -72,7 +72,7 @@ func (s *Syncer) setup(ctx context.Context) error {
 			return err
 		}
 		if p.generation != "" {
-			s.generation = p.generation
+			s.generation, s.promotion = p.generation, p.promotion
 		}
 		return nil
 	})

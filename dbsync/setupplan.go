@@ -27,7 +27,8 @@ type plan struct {
 	// lost is a *SlotLostError, a *ClusterChangedError or a *SetBackError where changes are missing. With
 	// WithNewSlot the plan makes the slot anew.
 	lost       error
-	generation string // of the slot; "" if it has to be made
+	generation string     // of the slot; "" if it has to be made
+	promotion  *Promotion // since the slot was followed last, nil if there was none
 	walEnd     pglogrepl.LSN
 	found      SlotInspection
 }
@@ -56,6 +57,9 @@ func (p *part) refuse(wrong *SetupError) { p.wrong = append(p.wrong, finding{wro
 // warn takes up what [Inspect] alone says: that a role seems to lack what a step needs, which
 // is for Postgres to decide when it is tried, or what may be meant as it is.
 func (p *part) warn(wrong *SetupError) { p.wrong = append(p.wrong, finding{wrong, false}) }
+
+// doNothing is the step of what is done elsewhere, and said here.
+func doNothing(context.Context, *pgx.Conn) error { return nil }
 
 // step plans something to do.
 func (p *part) step(says string, do func(ctx context.Context, conn *pgx.Conn) error) {

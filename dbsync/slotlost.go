@@ -72,8 +72,14 @@ const setBackMark = "the database was set back: "
 
 // SetBack returns the [*SetBackError] that says that version, of something that was stored, is where
 // the server's log has not come to yet; nil if the log has come so far. what names it. The server is
-// asked only where it was not known to have come so far.
+// asked only where it was not known to have come so far. Until a promotion is noted, what the standby did not
+// have is such a version, too, see [Syncer.Promotion].
 func (s *Syncer) SetBack(ctx context.Context, version pglogrepl.LSN, what string) error {
+	if s.promotion != nil && !s.promotionNoted.Load() {
+		if err := s.promotion.Check(s.slot, version, what); err != nil {
+			return err
+		}
+	}
 	if version <= s.Status().WALEnd {
 		return nil
 	}
@@ -100,7 +106,11 @@ const logEnd = `CASE WHEN pg_catalog.pg_is_in_recovery() THEN pg_catalog.pg_last
 // note of a slot that is gone, which is lost as well.
 func (s *Syncer) forgetSlot(ctx context.Context, conn *pgx.Conn, slot slotState) error {
 	if slot.exists {
-		if _, err := conn.Exec(ctx, "SELECT pg_catalog.pg_drop_replication_slot($1)", s.slot); err != nil {
+		err := s.atSlot(ctx, conn, func(conn *pgx.Conn) error {
+			_, err := conn.Exec(ctx, "SELECT pg_catalog.pg_drop_replication_slot($1)", s.slot)
+			return err
+		})
+		if err != nil {
 			return fmt.Errorf("drop slot %s: %w", s.slot, err)
 		}
 	}
@@ -122,12 +132,16 @@ func (s *Syncer) lossOf(slot slotState, known *slotRow, end pglogrepl.LSN) error
 	setBack := func(format string, args ...any) error {
 		return &SetBackError{Slot: s.slot, Reason: fmt.Sprintf(format, args...)}
 	}
+	changed := &ClusterChangedError{Slot: s.slot, OldSystem: known.system, System: s.system, OldTimeline: known.timeline, Timeline: s.timeline}
+	promotion := s.history.promotion(known.timeline, s.timeline)
 	reason, wasSetBack := strings.CutPrefix(known.lost, setBackMark)
 	switch {
-	case known.system != s.system || known.timeline != s.timeline:
-		return &ClusterChangedError{Slot: s.slot, OldSystem: known.system, System: s.system, OldTimeline: known.timeline, Timeline: s.timeline}
+	case known.system != s.system:
+		return changed
 	case wasSetBack:
 		return &SetBackError{Slot: s.slot, Reason: reason}
+	case known.timeline != s.timeline && promotion == nil:
+		return changed
 	case s.loss != nil && s.generation == "": // at the start; with a new slot it is answered
 		return s.loss
 	case s.generation == known.generation && known.confirmed < known.before:
@@ -136,14 +150,16 @@ func (s *Syncer) lossOf(slot slotState, known *slotRow, end pglogrepl.LSN) error
 		return setBack("the control schema has noted position %s, and the log ends at %s", known.confirmed, end)
 	case slot.exists && slot.confirmed > end:
 		return setBack("the slot stands at %s, and the log ends at %s", slot.confirmed, end)
+	case known.lost != "":
+		return lost(known.lost)
+	case promotion != nil:
+		return s.goesOn(promotion, slot, known)
 	case !slot.exists:
 		return lost("it does not exist any more")
 	case !slot.published:
 		return lost("publication " + s.publication + " does not exist any more")
 	case slot.status == "lost":
-		return lost("the server has invalidated it (see max_slot_wal_keep_size)")
-	case known.lost != "":
-		return lost(known.lost)
+		return lost("the server has invalidated it" + slot.invalidation())
 	case slot.confirmed > known.confirmed:
 		return lost(fmt.Sprintf("it stands at %s, where this client never was: it was made anew, or moved by somebody else", slot.confirmed))
 	}

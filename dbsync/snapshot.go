@@ -141,6 +141,8 @@ func (s *Syncer) Unseen() []uint32 { return s.tracker.unseen() }
 // before its commit is on disk; a crash of the server could take back what was read, and
 // no change would ever come to say so.
 func (s *Syncer) ReadVisible(ctx context.Context, xids []uint32, tables []string, f func(conn *pgconn.PgConn) error) error {
+	s.reading.Add(1)
+	defer s.reading.Add(-1)
 	return WithConn(ctx, s.db, func(c *pgx.Conn) error {
 		conn := c.PgConn()
 		pause := 5 * time.Millisecond

@@ -79,6 +79,7 @@ type streamOptions struct {
 	queue             *queue        // the stream begins at its position
 	groups            bounds        // of one group of changes
 	awaited           func() bool   // whether somebody waits for a place in the stream
+	lag               *lag
 	notes             notes
 	log               *slog.Logger
 }
@@ -176,7 +177,8 @@ func (s *stream) read(ctx context.Context) error {
 	defer storage.close()
 	var xid uint32
 	groups := grouper{max: s.groups}
-	unannounced := 0 // messages that are in the queue
+	var committed pglogrepl.LSN // the end of the last transaction
+	unannounced := 0            // messages that are in the queue
 	pace := newPace()
 	defer pace.stop()
 	for {
@@ -225,6 +227,7 @@ func (s *stream) read(ctx context.Context) error {
 			if err != nil {
 				return fmt.Errorf("read the replication stream: %w", err)
 			}
+			s.lag.hear(time.Now(), k.ServerWALEnd)
 			s.queue.keepalive(k.ServerWALEnd, s.drained())
 			pace.atEnd()
 			if k.ReplyRequested {
@@ -251,7 +254,13 @@ func (s *stream) read(ctx context.Context) error {
 			}
 			// Nothing can be done with a part of a group, and while more is there to be read the next
 			// message may as well be the one that tells.
+			if m.kind == pglogrepl.MessageTypeCommit {
+				committed = m.end
+			}
 			if unannounced++; m.endsGroup() && s.drained() || unannounced >= announceEvery {
+				if committed > 0 {
+					s.lag.hear(time.Now(), committed)
+				}
 				s.queue.announce()
 				unannounced = 0
 			}

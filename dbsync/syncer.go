@@ -76,18 +76,20 @@ type Syncer struct {
 	MaxMessagesToRead int
 
 	log                                   *slog.Logger
-	connStr                               string
-	config                                *pgx.ConnConfig
-	db                                    *sql.DB
+	connStr, slotConnStr                  string          // slotConnStr: see WithReplicationConnStr; "": connStr
+	config, slotConfig                    *pgx.ConnConfig // slotConfig leads to the server that has the slot
+	db, slotDB                            *sql.DB         // the same where that is the same server
 	namespace, wmTable, publication, slot string
 	tables                                []neededTable
 	newSlot                               bool
 	loss                                  *SetBackError // see WithLoss; nil: none
 	eventTriggers                         bool          // see WithEventTriggers
+	noFailover                            bool          // see WithoutFailover
 	maxRow                                int           // see WithMaxRowBytes; 0: as large as Postgres makes them
 	slotTimeout                           time.Duration // 0: none
 	patience                              time.Duration // see batchPatience
 	onSlot                                func(context.Context) error
+	observer                              Observer // nil: nobody
 
 	// Written by setup and by connect, which do not run at the same time.
 	dbName        string
@@ -95,22 +97,30 @@ type Syncer struct {
 	serverVersion int
 	system        string
 	timeline      int32
+	history       timelineHistory // of the timelines before
+	promotion     *Promotion      // see Promotion
 	generation    string
 
-	relations  *relations
-	tracker    *tracker
-	windows    *windows
-	lockWaits  lockWaits
-	standbys   standbyWaits
-	troubles   *troubles
-	barrier    barrier // of snapshots
-	lease      lease   // of the slot
-	refreshing atomic.Bool
-	walEnd     atomic.Uint64
-	noted      atomic.Uint64 // up to where the control schema's note of the slot is known to have been, an LSN; 0: not known
-	newest     atomic.Int64  // see Status.NewestCommit, in microseconds since 1970; 0: none
-	changes    atomic.Int64  // see Status.Changes
-	batches    atomic.Int64
+	relations      *relations
+	tracker        *tracker
+	windows        *windows
+	lockWaits      lockWaits
+	standbys       standbyWaits
+	troubles       *troubles
+	barrier        barrier // of snapshots
+	lease          lease   // of the slot
+	refreshing     atomic.Bool
+	walEnd         atomic.Uint64
+	promotionNoted atomic.Bool   // in the control schema
+	sent           atomic.Uint64 // the highest version that was handed to the Batcher, an LSN
+	noted          atomic.Uint64 // up to where the control schema's note of the slot is known to have been, an LSN; 0: not known
+	newest         atomic.Int64  // see Status.NewestCommit, in microseconds since 1970; 0: none
+	changes        atomic.Int64  // see Status.Changes
+	batches        atomic.Int64
+	rounds         atomic.Uint64 // see Progress
+	reading        atomic.Int64  // calls of ReadVisible
+	lag            lag
+	slotWAL        atomic.Pointer[SlotWAL] // as it was last looked at; nil: not yet
 
 	publishing     sync.Mutex  // for tables and published while running
 	columnsPending atomic.Bool // see ColumnsPending
@@ -174,13 +184,11 @@ func NewSyncerContext(ctx context.Context, opts ...SyncerOpt) (*Syncer, error) {
 		return nil, err
 	}
 	if err := s.setup(ctx); err != nil {
-		s.db.Close()
-		return nil, err
+		return nil, errors.Join(err, s.closeSessions())
 	}
 	slot, err := s.slotNow(ctx)
 	if err != nil {
-		s.db.Close()
-		return nil, err
+		return nil, errors.Join(err, s.closeSessions())
 	}
 	s.q = s.newQueue(slot.confirmed)
 	return s, nil
@@ -222,13 +230,36 @@ func openSyncer(opts []SyncerOpt) (*Syncer, error) {
 	if s.maxRow > 0 {
 		s.config.MaxProtocolMessageBodyLen = s.maxRow
 	}
+	s.slotConfig = s.config
+	if s.onStandby() {
+		if s.slotConfig, err = connectConfig(s.slotConnStr); err != nil {
+			return nil, fmt.Errorf("where the slot is: %w", err)
+		}
+		s.noFailover = true
+	}
 	s.db = openDB(s.config)
+	s.slotDB = s.db
+	if s.onStandby() {
+		s.slotDB = openDB(s.slotConfig)
+	}
 	return s, nil
+}
+
+// closeSessions closes the connections to the database.
+func (s *Syncer) closeSessions() error {
+	err := s.db.Close()
+	if s.slotDB != s.db {
+		err = errors.Join(err, s.slotDB.Close())
+	}
+	return err
 }
 
 // DB returns the Syncer's connections to the database. Their session settings are those
 // of the replication session, so that a value reads the same from either.
 func (s *Syncer) DB() *sql.DB { return s.db }
+
+// SlotDB returns the connections to the server that has the slot: those of DB, but for [WithReplicationConnStr].
+func (s *Syncer) SlotDB() *sql.DB { return s.slotDB }
 
 // Generation names the life of the slot, from when it was made, or first used by a Syncer,
 // until it is made anew. What was made from the changes of another generation may lack
@@ -249,7 +280,7 @@ func (s *Syncer) Close() error {
 	s.Stop()
 	s.flush(context.Background())
 	s.disconnect()
-	return s.db.Close()
+	return s.closeSessions()
 }
 
 // IsRunning reports whether Run or Start is under way.
@@ -414,7 +445,7 @@ func (s *Syncer) record(ctx context.Context, lsn pglogrepl.LSN) error {
 	if err != nil {
 		return err
 	}
-	s.walEnd.Store(uint64(end))
+	s.setWALEnd(end)
 	s.tracker.seen(snapshot)
 	if s.standbys.get() != nil { // something has come
 		return s.lookAtStandbys(ctx)
@@ -422,14 +453,22 @@ func (s *Syncer) record(ctx context.Context, lsn pglogrepl.LSN) error {
 	return nil
 }
 
-// look notes where the server's log ends, and whether standbys hold up the stream.
+// look notes where the server's log ends, how much of it the slot keeps, and whether standbys hold up
+// the stream.
 func (s *Syncer) look(ctx context.Context) error {
-	end, err := s.readWALEnd(ctx)
+	end, wal, err := s.readWALEnd(ctx)
 	if err != nil {
 		return err
 	}
-	s.walEnd.Store(uint64(end))
+	s.setWALEnd(end)
+	s.slotWAL.Store(wal)
 	return s.lookAtStandbys(ctx)
+}
+
+// setWALEnd takes up where the log ends.
+func (s *Syncer) setWALEnd(end pglogrepl.LSN) {
+	s.walEnd.Store(uint64(end))
+	s.lag.hear(time.Now(), end)
 }
 
 // follow is the main loop: what is received is translated and written, and then the slot
@@ -461,6 +500,8 @@ func (s *Syncer) follow(run context.Context) (err error) {
 		}
 		// From here on the batch is known by its operations. A crash loses both, and the
 		// messages come again from the slot.
+		report := &building.report
+		report.Messages, report.Bytes, report.Changes, report.Operations = t.messages, g.bytes, t.changes, len(building.ops)
 		q.release(cursor, t.messages)
 		cursor += uint64(t.messages)
 		if err := w.wait(); err != nil {
@@ -485,14 +526,25 @@ func (s *Syncer) gather(run context.Context, q *queue, w *writer, cursor uint64,
 	idle := s.DelayBetweenPeekRetries
 	timer := time.NewTimer(forever)
 	defer timer.Stop()
+	report := &s.building.report
 	for {
+		if !w.writing() {
+			s.rounds.Add(1)
+		}
 		have := len(g.msgs)
 		var ended error
 		if !t.cut {
 			ended = q.peekGroups(cursor, s.batchBounds(), g)
 		}
 		if len(g.msgs) > have {
-			if t, err = s.translate(run, g.msgs, t); err != nil || t.stop {
+			from := time.Now()
+			if have == 0 {
+				report.Began = from
+			}
+			t, err = s.translate(run, g.msgs, t)
+			report.Translated = time.Now()
+			report.Translating += report.Translated.Sub(from)
+			if err != nil || t.stop {
 				return t, err
 			}
 		}

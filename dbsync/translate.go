@@ -20,6 +20,7 @@ type translation struct {
 	handed   []*Window               // whose rows are in the batch
 	marks    []*mark                 // that were passed
 	newest   time.Time               // when the last transaction among them was committed; zero: none was
+	before   int                     // changes before the transaction that the last message belongs to; -1: it began in an earlier batch
 }
 
 // translate hands the messages of a batch to the handler, which marks documents in
@@ -35,7 +36,12 @@ func (s *Syncer) translate(run context.Context, msgs []message, done translation
 		}
 		if again || t.messages == 0 {
 			t = translation{tx: done.tx}
+			if t.tx != nil {
+				t.before = -1
+			}
+			began, translating := s.building.report.Began, s.building.report.Translating
 			s.building.reset()
+			s.building.report.Began, s.building.report.Translating = began, translating
 			s.setTx(t.tx)
 		}
 		if again && t.tx != nil {
@@ -92,6 +98,7 @@ func (s *Syncer) handle(run context.Context, idx int, m *message, t *translation
 	case nil: // a kind that says nothing about rows
 	case *pglogrepl.BeginMessage:
 		s.setTx(msg)
+		t.before = t.changes
 		s.tracker.begin(msg.Xid, msg.FinalLSN)
 		return false, h.HandleBeginMessage(idx, msg)
 	case *pglogrepl.CommitMessage:
@@ -101,6 +108,9 @@ func (s *Syncer) handle(run context.Context, idx int, m *message, t *translation
 		s.tracker.end()
 		s.setTx(nil)
 		t.newest = msg.CommitTime
+		if t.changes > t.before {
+			s.building.report.Commits = append(s.building.report.Commits, msg.CommitTime)
+		}
 	case *pglogrepl.RelationMessage:
 		return false, s.handleRelation(run, idx, msg)
 	case *pglogrepl.InsertMessage:

@@ -69,17 +69,33 @@ func (w *writer) start(b *Batch, t translation) {
 func (w *writer) writing() bool { return w.busy != nil && len(w.busy) == 0 }
 
 // write stores a batch, however often it takes, and forwards the slot.
-func (w *writer) write(b *Batch, t translation) error {
+func (w *writer) write(b *Batch, t translation) (err error) {
 	s := w.syncer
+	ctx, r := w.ctx, &b.report
+	if s.observer != nil {
+		r.Writing, r.Position = time.Now(), w.queue.position()
+		ctx = s.observer.BatchBegins(ctx, r)
+		defer func() {
+			if err != nil {
+				s.observer.BatchEnds(ctx, r, err)
+			}
+		}()
+	}
 	if len(b.ops) > 0 && s.Batcher != nil {
-		_, err := retry(w.ctx, s, "write a batch", func() (struct{}, error) { return struct{}{}, s.send(w.ctx, b) })
+		s.willSend(b)
+		_, err := retry(ctx, s, "write a batch", func() (struct{}, error) { return struct{}{}, s.send(ctx, b) })
 		if err != nil {
 			return fmt.Errorf("write %d operations after %s: %w", len(b.ops), w.queue.position(), err)
 		}
 	}
 	// The documents are stored. A crash here costs a second, equal write.
+	r.Stored = time.Now()
 	if err := w.queue.forward(t.messages); err != nil {
 		return err
+	}
+	if s.observer != nil {
+		r.Position = w.queue.position()
+		s.observer.BatchEnds(ctx, r, nil)
 	}
 	if len(b.ops) > 0 {
 		s.batches.Add(1)
@@ -96,6 +112,15 @@ func (w *writer) write(b *Batch, t translation) error {
 		mark.close()
 	}
 	return nil
+}
+
+// willSend notes the highest version of a batch that may be stored from now on.
+func (s *Syncer) willSend(b *Batch) {
+	sent := s.sent.Load() // nobody else writes it
+	for i := range b.ops {
+		sent = max(sent, uint64(b.ops[i].Version))
+	}
+	s.sent.Store(sent)
 }
 
 // wait waits for the batch under way.

@@ -71,6 +71,9 @@ func (h *Handler) rereadRelated(ctx context.Context, r *rowReader, w *rereads, d
 			return err
 		}
 	}
+	if h.o.FannedOut != nil {
+		h.o.FannedOut(r.Plan.Documents.Index.Name, most-left, max(rowsOf(deferred), oneIf(every)))
+	}
 	if len(deferred) == 0 && !every {
 		return nil
 	}
@@ -83,6 +86,14 @@ func (h *Handler) rereadRelated(ctx context.Context, r *rowReader, w *rereads, d
 	// A crash before the note, or between it and the confirmation of the batch, has the batch come
 	// again, and with it the note.
 	return h.o.Defer(ctx, &FanOut{Documents: w.root.documents, Source: w.root.source, Targets: targets, Lookups: deferred})
+}
+
+// oneIf counts a table that was truncated as one row.
+func oneIf(is bool) int {
+	if is {
+		return 1
+	}
+	return 0
 }
 
 // rowsOf returns how many related rows lookups are for.

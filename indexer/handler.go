@@ -74,7 +74,7 @@ type Handler struct {
 }
 
 // HandlerOptions says what a Handler works with. All of it is required but FanOut, Altered, Missed,
-// Doubted, Announced and Tied; Defer is, where related rows may be in more than FanOut documents.
+// Doubted, Announced, Observe, FannedOut and Tied; Defer is, where related rows may be in more than FanOut documents.
 type HandlerOptions struct {
 	Syncer    *dbsync.Syncer
 	Documents []*Documents
@@ -114,6 +114,14 @@ type HandlerOptions struct {
 	// others may not see it yet, see [dbsync.Syncer.ReadVisible]. One transaction may announce many
 	// changes, and each change twice.
 	Announced func(xid uint32)
+
+	// Observe, if given, is called after rows were read again, with the context that they were read with.
+	Observe func(ctx context.Context, r Reread)
+
+	// FannedOut, if given, is called when changes of related rows in a batch have been dealt with: how
+	// many documents of one source have them in them and were stored again, and of how many of the rows
+	// the documents were deferred.
+	FannedOut func(index string, documents, deferred int)
 
 	// Tied is called at the end of a transaction that has more groups of changes than versions can
 	// tell apart, see [search.MaxGroup], before its position is confirmed: a copy of a request that

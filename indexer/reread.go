@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
 
@@ -23,6 +24,23 @@ const (
 	maxRereadKeys   = 2000
 	rereadBytes     = 4 << 20
 )
+
+// A Reread is one statement by which rows were read again, for metrics and traces.
+type Reread struct {
+	Index     string // the alias
+	Related   bool   // since rows changed that are in their documents; false: since they changed themselves, and the stream does not carry all of them
+	Documents int    // that were made of them, or deleted, for each physical index
+	Began     time.Time
+	Duration  time.Duration
+	Err       error // nil: it succeeded
+}
+
+// observe tells of a reading that began at a time.
+func (r *rowReader) observe(ctx context.Context, began time.Time, what changed, documents int, err error) {
+	if r.handler.o.Observe != nil {
+		r.handler.o.Observe(ctx, Reread{Index: r.Plan.Documents.Index.Name, Related: what == aRelatedRow, Documents: documents, Began: began, Duration: time.Since(began), Err: err})
+	}
+}
 
 // reread reads the rows of one source again and writes their documents: those that changed
 // themselves, and those that related rows which changed are in, see rereadRelated. A key that gives no row any more is a deletion; if the row is there under
@@ -129,10 +147,12 @@ func (r *rowReader) write(ctx context.Context, ops []dbsync.Operation, what chan
 			stale = isStatementError // an error of a row is what is looked for
 		}
 		var now current
+		began := time.Now()
 		err := r.withPlan(ctx, stale, func() (err error) {
 			now, err = r.read(ctx, r.Plan, ops[:n], what)
 			return err
 		})
+		r.observe(ctx, began, what, len(now.made), err)
 		if IsRefusedValue(err) && (suspicion.rows == 0 || n == 1) {
 			kept, failed := r.deleteRefused(ctx, ops[:n], what)
 			if failed != nil {

@@ -72,12 +72,24 @@ type Postgres struct {
 	Password Secret
 	SSLMode  string // disable, allow, prefer, require, verify-ca or verify-full
 
+	// ReplicationURL is that of a standby which has the slot, zero where the primary has it.
+	ReplicationURL Secret
+
 	Slot          string // default dbsync_replslot
 	Publication   string // default dbsync_mypub
 	ControlSchema string // default dbsync_ctrl
 	EventTriggers bool   // have the database announce each change of its catalog in the stream
+	Failover      bool   // have standbys copy the slot, where the server can; default true
 
 	PublishColumns PublishColumns // default auto
+}
+
+// SlotConnString returns what pgx connects by to the server that has the slot. It holds the password, as ConnString.
+func (p Postgres) SlotConnString() string {
+	if !p.ReplicationURL.IsZero() {
+		return p.ReplicationURL.Reveal()
+	}
+	return p.ConnString()
 }
 
 // ConnString returns what pgx connects by: the URL, or the other keys as
@@ -107,19 +119,50 @@ func (p Postgres) ConnString() string {
 	return strings.Join(parts, " ")
 }
 
-// Search says which cluster is written to. Either User and Password are set, or
-// APIKey, or none of them.
+// Search says which cluster is written to. Who asks is said by User and Password, or by one of APIKey,
+// Token and AWS, or by none of them.
 type Search struct {
-	URLs     []string // http or https, without user, query and trailing slash; at least one
+	URLs     []string // http or https, without user, query and trailing slash; at least one: those of urls, or the one of cloud_id
 	User     string
 	Password Secret
 	APIKey   Secret // as the server gave it out in "encoded"
+	Token    Secret // sent as Authorization: Bearer
+	AWS      *AWS   // requests are signed; nil: they are not
+
 	CAFile   string // PEM certificates to trust instead of the system's; a relative path was taken from the folder of the file
-	Bulk     Bulk
+	CertFile string // PEM certificate to show to the cluster, with KeyFile, likewise
+	KeyFile  string
+
+	ProxyURL Secret   // http, https or socks5; a secret as a whole, a password may be in it; empty: as HTTPS_PROXY and NO_PROXY say
+	Headers  []Header // sent with each request, in the order of the file
+
+	Bulk Bulk
 
 	// MaxDocumentBytes bounds one document, 64 KiB to 500 MiB; default 50 MiB. A larger one becomes a
 	// dead letter. The indices have it, too.
 	MaxDocumentBytes int
+}
+
+// AWS says how requests are signed for Amazon OpenSearch Service. The credentials are those that the
+// AWS SDK finds.
+type AWS struct {
+	Region  string // such as eu-west-1
+	Service AWSService
+	Role    string // ARN of a role to assume with the credentials that were found; empty: none
+}
+
+// AWSService is what requests are signed for.
+type AWSService string
+
+const (
+	AWSServiceES   AWSService = "es"   // a domain of Amazon OpenSearch Service (default)
+	AWSServiceAOSS AWSService = "aoss" // a collection of OpenSearch Serverless
+)
+
+// A Header is sent with each request to the cluster.
+type Header struct {
+	Name  string // as HTTP writes it: X-Tenant
+	Value Secret
 }
 
 // Bulk bounds the requests that write documents. Within the bounds the number and the size of them follow the

@@ -31,16 +31,29 @@ type reader struct {
 	nodes    int                   // visited by flatten
 	expanded map[*yaml.Node]string // scalars with ${…}: their text as the file has it
 	broken   map[*yaml.Node]bool   // scalars whose ${…} failed: reported already
+	secrets  map[*yaml.Node]bool   // scalars that are never shown
+	literals map[*yaml.Node]bool   // scalars that were taken for a number or a boolean
 	places   places                // of keys and items
+
+	// schema, if not nil, is what is made of the value that a keyReader is called for: it says then what it
+	// would take, and reads nothing. See JSONSchema.
+	schema *schema
+	shared map[string]*schema // definitions of the schema
 }
 
 // problem reports what is wrong at n.
 func (r *reader) problem(n *yaml.Node, hint, format string, args ...any) {
+	if r.schema != nil {
+		return // there is no file
+	}
 	r.problems = append(r.problems, Problem{File: r.file, Line: n.Line, Text: fmt.Sprintf(format, args...), Hint: hint})
 }
 
 // problemAt reports what is wrong at a path that was read before.
 func (r *reader) problemAt(path, hint, format string, args ...any) {
+	if r.schema != nil {
+		return
+	}
 	r.problems = append(r.problems, Problem{File: r.file, Line: r.places.line(path), Text: fmt.Sprintf(format, args...), Hint: hint})
 }
 
@@ -181,6 +194,11 @@ func (r *reader) merge(into, m *yaml.Node, have map[string]int) {
 // entries calls do with each key and value of a mapping. Nothing at all is an
 // empty mapping: a section whose keys are all commented out.
 func (r *reader) entries(n *yaml.Node, path string, do func(key, value *yaml.Node)) {
+	if s := r.schema; s != nil {
+		s.object()
+		s.AdditionalProperties = r.describe(func() { do(someKey, someValue) })
+		return
+	}
 	if isNull(n) {
 		return
 	}
@@ -196,26 +214,28 @@ func (r *reader) entries(n *yaml.Node, path string, do func(key, value *yaml.Nod
 	}
 }
 
-// A keyReader takes the value of one key; path names it in problems. A nil one is
-// a key that the design has and this version has not.
+// A keyReader takes the value of one key; path names it in problems.
 type keyReader func(n *yaml.Node, path string)
 
 // object gives each value of the mapping n to its reader, and reports keys that
 // are none of keys. It returns the nodes of the keys that are there.
 func (r *reader) object(n *yaml.Node, path string, keys map[string]keyReader) map[string]*yaml.Node {
 	given := make(map[string]*yaml.Node)
+	if r.schema != nil {
+		r.describeKeys(path, keys)
+		r.schema.AdditionalProperties = false
+		return given
+	}
 	r.entries(n, path, func(key, value *yaml.Node) {
 		below := join(path, key.Value)
 		switch read, known := keys[key.Value]; {
 		case !known:
-			names := slices.DeleteFunc(slices.Sorted(maps.Keys(keys)), func(name string) bool { return keys[name] == nil })
+			names := slices.Sorted(maps.Keys(keys))
 			hint := near.DidYouMean(key.Value, names)
 			if hint == "" {
 				hint = "known here: " + strings.Join(names, ", ")
 			}
 			r.problem(key, hint, "%s: unknown key", below)
-		case read == nil:
-			r.later(key, below)
 		default:
 			given[key.Value] = key
 			read(value, below)
@@ -224,14 +244,13 @@ func (r *reader) object(n *yaml.Node, path string, keys map[string]keyReader) ma
 	return given
 }
 
-// later refuses a key rather than pass over it.
-func (r *reader) later(key *yaml.Node, path string) {
-	r.problem(key, "leave it out", "%s: this version of Tidemark has no %s yet", path, key.Value)
-}
-
 // list calls do with each item of a list that is not empty. A single scalar is a
 // list of one.
 func (r *reader) list(n *yaml.Node, path, want string, do func(item *yaml.Node, path string)) {
+	if s := r.schema; s != nil {
+		s.list(r.describe(func() { do(someValue, path) }))
+		return
+	}
 	switch {
 	case n.Kind == yaml.ScalarNode && !isNull(n):
 		do(n, path)
@@ -253,6 +272,10 @@ func (r *reader) list(n *yaml.Node, path, want string, do func(item *yaml.Node, 
 // encoding/json makes the same of.
 func (r *reader) free(into *map[string]any) keyReader {
 	return func(n *yaml.Node, path string) {
+		if s := r.schema; s != nil {
+			s.object()
+			return
+		}
 		if n.Kind != yaml.MappingNode {
 			r.entries(n, path, nil) // reports, unless there is nothing
 			return
@@ -263,6 +286,9 @@ func (r *reader) free(into *map[string]any) keyReader {
 
 // value returns a node as a map, slice, string, bool, number or nil.
 func (r *reader) value(n *yaml.Node, path string) any {
+	if r.schema != nil {
+		return nil // any
+	}
 	switch n.Kind {
 	case yaml.MappingNode:
 		m := make(map[string]any, len(n.Content)/2)

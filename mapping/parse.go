@@ -28,9 +28,14 @@ const (
 func Read(path string) (*Config, error) {
 	text, err := os.ReadFile(path)
 	if err != nil {
-		return nil, Problems{{File: path, Text: fmt.Sprintf("cannot be read: %v", withoutPath(err)), Hint: "name a mapping file that is there and can be read; tidemark init drafts one"}}
+		return nil, unreadable(path, err)
 	}
 	return Parse(path, text, os.LookupEnv)
+}
+
+// unreadable says that there is no such file.
+func unreadable(path string, err error) Problems {
+	return Problems{{File: path, Text: fmt.Sprintf("cannot be read: %v", withoutPath(err)), Hint: "name a mapping file that is there and can be read; tidemark init drafts one"}}
 }
 
 // Parse reads the text of the mapping file called name, fills in defaults and
@@ -38,16 +43,42 @@ func Read(path string) (*Config, error) {
 // that it names are read, relative ones from the folder of name. An error is
 // always of type [Problems] and holds all there are.
 func Parse(name string, text []byte, lookupEnv func(string) (string, bool)) (*Config, error) {
+	c, _, _, err := parse(name, text, lookupEnv)
+	return c, err
+}
+
+// parse is Parse, and returns what the file is made of as well.
+func parse(name string, text []byte, lookupEnv func(string) (string, bool)) (*Config, *reader, *yaml.Node, error) {
 	r := &reader{
 		file:     name,
 		expander: expander{dir: filepath.Dir(name), lookupEnv: lookupEnv},
 		expanded: make(map[*yaml.Node]string),
 		broken:   make(map[*yaml.Node]bool),
+		secrets:  make(map[*yaml.Node]bool),
+		literals: make(map[*yaml.Node]bool),
 		places:   make(places),
 	}
-	c := &Config{
-		File:       name,
-		Postgres:   Postgres{Slot: DefaultSlot, Publication: DefaultPublication, ControlSchema: DefaultControlSchema, PublishColumns: PublishColumnsAuto},
+	c := defaults()
+	c.File = name
+	root := r.tree(text)
+	if root != nil {
+		r.config(root, c)
+	}
+	if len(r.problems) > 0 {
+		r.problems.Sort()
+		return nil, nil, nil, r.problems
+	}
+	c.places = r.places
+	for _, ix := range c.Indices {
+		ix.MaxDocumentBytes = c.Search.MaxDocumentBytes
+	}
+	return c, r, root, nil
+}
+
+// defaults is what a file says that says nothing.
+func defaults() *Config {
+	return &Config{
+		Postgres:   Postgres{Slot: DefaultSlot, Publication: DefaultPublication, ControlSchema: DefaultControlSchema, PublishColumns: PublishColumnsAuto, Failover: true},
 		Search:     Search{Bulk: Bulk{Requests: limit.DefaultRequests, Bytes: limit.DefaultBytes, Documents: limit.DefaultDocuments, PoisonAfter: limit.DefaultPoisonAfter}, MaxDocumentBytes: limit.DefaultDocumentBytes},
 		Admin:      Admin{Listen: DefaultListen},
 		OnError:    OnErrorDeadLetter,
@@ -55,18 +86,6 @@ func Parse(name string, text []byte, lookupEnv func(string) (string, bool)) (*Co
 		Indexer:    Indexer{FanOut: limit.DefaultFanOut},
 		Verify:     Verify{Every: DefaultVerifyEvery, RowsPerSecond: DefaultVerifyRowsPerSecond, OnDifference: OnDifferenceRepair, ReadyWhileUnproven: true},
 	}
-	if root := r.tree(text); root != nil {
-		r.config(root, c)
-	}
-	if len(r.problems) > 0 {
-		r.problems.Sort()
-		return nil, r.problems
-	}
-	c.places = r.places
-	for _, ix := range c.Indices {
-		ix.MaxDocumentBytes = c.Search.MaxDocumentBytes
-	}
-	return c, nil
 }
 
 func (r *reader) config(root *yaml.Node, c *Config) {
@@ -80,6 +99,7 @@ func (r *reader) config(root *yaml.Node, c *Config) {
 		"verify":       func(n *yaml.Node, path string) { r.verify(n, path, &c.Verify) },
 		"indices":      func(n *yaml.Node, path string) { r.indices(n, path, c) },
 	})
+	r.require("search", "indices")
 	if root.Kind != yaml.MappingNode && !isNull(root) {
 		return // reported as such
 	}

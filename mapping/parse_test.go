@@ -2,11 +2,18 @@ package mapping
 
 import (
 	"bytes"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"encoding/base64"
 	"encoding/json"
+	"encoding/pem"
 	"errors"
 	"flag"
 	"fmt"
 	"log/slog"
+	"math/big"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -37,7 +44,7 @@ func env(pairs ...string) func(string) (string, bool) {
 }
 
 // exampleEnv has what the example asks for.
-var exampleEnv = env("DATABASE_URL", "postgres://u:hunter2@db/shop", "SEARCH_API_KEY", "hunter3", "ADMIN_TOKEN", "hunter8-hunter8-hunter8")
+var exampleEnv = env("DATABASE_URL", "postgres://u:hunter2@db/shop", "STANDBY_URL", "postgres://u:hunter9@standby/shop", "SEARCH_API_KEY", "hunter3", "ADMIN_TOKEN", "hunter8-hunter8-hunter8")
 
 // exampleDir makes the files that the example names, and gives the example's text
 // with /run/secrets moved there, and a name for it in the same folder.
@@ -48,7 +55,8 @@ func exampleDir(t *testing.T) (text, name string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for file, content := range map[string]string{"ca.pem": string(ca), "search": "hunter4\n", "postgres": "hunter5\n"} {
+	certificate, key := clientPair(t)
+	for file, content := range map[string]string{"ca.pem": string(ca), "client.pem": certificate, "client-key.pem": key, "search": "hunter4\n", "postgres": "hunter5\n"} {
 		if err := os.WriteFile(filepath.Join(dir, file), []byte(content), 0o600); err != nil {
 			t.Fatal(err)
 		}
@@ -58,6 +66,25 @@ func exampleDir(t *testing.T) (text, name string) {
 		t.Fatal(err)
 	}
 	return strings.ReplaceAll(string(raw), "/run/secrets", dir), filepath.Join(dir, "tidemark.yaml")
+}
+
+// clientPair returns a certificate and its key as PEM.
+func clientPair(t *testing.T) (certificate, key string) {
+	t.Helper()
+	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{SerialNumber: big.NewInt(1)}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, private.Public(), private)
+	if err != nil {
+		t.Fatal(err)
+	}
+	keyDER, err := x509.MarshalPKCS8PrivateKey(private)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})), string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: keyDER}))
 }
 
 var (
@@ -81,7 +108,9 @@ func TestExample(t *testing.T) {
 				t.Fatal(err)
 			}
 			c.File = "tidemark.yaml"
-			c.Search.CAFile = strings.TrimPrefix(c.Search.CAFile, filepath.Dir(name)+"/")
+			for _, file := range []*string{&c.Search.CAFile, &c.Search.CertFile, &c.Search.KeyFile} {
+				*file = strings.TrimPrefix(*file, filepath.Dir(name)+"/")
+			}
 			got, err := json.MarshalIndent(c, "", "  ")
 			if err != nil {
 				t.Fatal(err)
@@ -101,6 +130,50 @@ func TestExample(t *testing.T) {
 				t.Error(diff)
 			}
 		})
+	}
+}
+
+// TestExampleChoices has each line of the example that begins with ##or in the place of what it
+// says it replaces: they exclude each other.
+func TestExampleChoices(t *testing.T) {
+	text, name := exampleDir(t)
+	text = optional.ReplaceAllString(text, "$1")
+	choices := regexp.MustCompile(`(?m)^ *##or ([a-z_]+):.*$`).FindAllStringSubmatch(text, -1)
+	if len(choices) < 3 {
+		t.Fatal(choices)
+	}
+	for _, choice := range choices {
+		lines, drop := text, `(?m)^  (user|password): .*\n`
+		if choice[1] == "cloud_id" {
+			drop = `(?m)^  urls: .*\n`
+		}
+		lines = strings.Replace(lines, choice[0], strings.Replace(choice[0], "##or ", "", 1), 1)
+		if _, err := Parse(name, []byte(lines), exampleEnv); err == nil {
+			t.Errorf("%s: nothing is said of what it excludes", choice[1])
+		}
+		if _, err := Parse(name, []byte(regexp.MustCompile(drop).ReplaceAllString(lines, "")), exampleEnv); err != nil {
+			t.Errorf("%s: %v", choice[1], err)
+		}
+	}
+}
+
+func TestSearchOfAWSAndCloud(t *testing.T) {
+	for _, test := range []struct{ search, urls, aws string }{
+		{`{urls: [https://a, https://b/es/], aws: {region: eu-west-1}}`, "[https://a https://b/es]", "&{eu-west-1 es }"},
+		{`{urls: [https://a], aws: {region: us-gov-west-1, service: aoss, role: "arn:aws-us-gov:iam::123456789012:role/path/search"}}`, "[https://a]", "&{us-gov-west-1 aoss arn:aws-us-gov:iam::123456789012:role/path/search}"},
+		// us-east-1.aws.found.io$abc$def, and with ports, and without a name
+		{`{cloud_id: "shop:dXMtZWFzdC0xLmF3cy5mb3VuZC5pbyRhYmMkZGVm"}`, "[https://abc.us-east-1.aws.found.io]", "<nil>"},
+		{`{cloud_id: "` + base64.StdEncoding.EncodeToString([]byte("found.io:9243$abc$def")) + `"}`, "[https://abc.found.io:9243]", "<nil>"},
+		{`{cloud_id: "a:` + base64.StdEncoding.EncodeToString([]byte("found.io:9243$abc:9244$")) + `"}`, "[https://abc.found.io:9244]", "<nil>"},
+	} {
+		c, err := Parse("f.yaml", []byte("search: "+test.search+"\nindices: {a: {table: a}}"), env())
+		if err != nil {
+			t.Errorf("%s: %v", test.search, err)
+			continue
+		}
+		if urls, aws := fmt.Sprint(c.Search.URLs), fmt.Sprint(c.Search.AWS); urls != test.urls || aws != test.aws {
+			t.Errorf("%s: %s, %s; want %s, %s", test.search, urls, aws, test.urls, test.aws)
+		}
 	}
 }
 
@@ -141,7 +214,8 @@ func TestDefaultsAreWhatTheExampleSays(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, c := range []*Config{bare, full} { // what has no default
-		c.Search.User, c.Search.Password, c.Search.CAFile, c.Admin.Token = "", Secret{}, "", Secret{}
+		c.Search = Search{URLs: c.Search.URLs, Bulk: c.Search.Bulk, MaxDocumentBytes: c.Search.MaxDocumentBytes}
+		c.Admin.Token, c.Postgres.ReplicationURL = Secret{}, Secret{}
 		c.Indices = c.Indices[:1]
 		ix := c.Indices[0]
 		ix.Settings, ix.Mappings = nil, nil
@@ -181,7 +255,7 @@ indices:
 	want := &Config{
 		File: "x/t.yaml",
 		Postgres: Postgres{Host: "db", Port: 5433, User: `o'neil\x`, Password: NewSecret("0123"),
-			Slot: "dbsync_replslot", Publication: "dbsync_mypub", ControlSchema: "dbsync_ctrl", PublishColumns: PublishColumnsAuto},
+			Slot: "dbsync_replslot", Publication: "dbsync_mypub", ControlSchema: "dbsync_ctrl", PublishColumns: PublishColumnsAuto, Failover: true},
 		Search:     Search{URLs: []string{"http://[::1]:9200/es"}, Bulk: Bulk{Requests: 16, Bytes: 90000, Documents: 1000, PoisonAfter: 90 * time.Second}, MaxDocumentBytes: 2 << 20},
 		Admin:      Admin{Listen: "127.0.0.1:9630"},
 		OnError:    OnErrorDeadLetter,
@@ -272,6 +346,7 @@ func TestSecretsDoNotLeak(t *testing.T) {
 		t.Fatal(err)
 	}
 	c.Postgres.Password, c.Search.APIKey = NewSecret("hunter6"), NewSecret("hunter7")
+	c.Search.Token, c.Search.ProxyURL, c.Search.Headers = NewSecret("hunter8"), NewSecret("http://u:hunter9@p"), []Header{{"X-A", NewSecret("hunter10")}}
 	var out bytes.Buffer
 	within := struct{ unexported Postgres }{c.Postgres}
 	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%d", "%T"} {

@@ -14,21 +14,35 @@ import (
 // fields reads what differs from all columns under their own names, or a list of the only
 // ones.
 func (r *reader) fields(n *yaml.Node, path string, s *Shape) {
-	if n.Kind == yaml.SequenceNode {
-		s.Listed = true
-		list := path
-		r.list(n, path, "a list of columns", func(item *yaml.Node, path string) {
-			var column string
-			if r.checked(&column, catalog.CheckIdent, "")(item, path); column != "" {
-				below := join(list, column)
-				if !r.places.has(below) { // else it stands twice
-					r.places[below] = item.Line
-				}
-				r.add(item, path, &s.Fields, Field{Name: column, Column: column, path: below})
-			}
-		})
+	if r.either(func() { r.columns(n, path, s) }, func() { r.fieldsByName(n, path, s) }) {
 		return
 	}
+	if n.Kind == yaml.SequenceNode {
+		r.columns(n, path, s)
+		return
+	}
+	r.fieldsByName(n, path, s)
+}
+
+// columns reads a list of columns, the only ones.
+func (r *reader) columns(n *yaml.Node, path string, s *Shape) {
+	s.Listed = true
+	list := path
+	r.list(n, path, "a list of columns", func(item *yaml.Node, path string) {
+		var column string
+		if r.checked(&column, catalog.CheckIdent, "")(item, path); column != "" {
+			below := join(list, column)
+			if !r.places.has(below) { // else it stands twice
+				r.places[below] = item.Line
+			}
+			r.add(item, path, &s.Fields, Field{Name: column, Column: column, path: below})
+		}
+	})
+	r.onlyList()
+}
+
+// fieldsByName reads what differs, field by field.
+func (r *reader) fieldsByName(n *yaml.Node, path string, s *Shape) {
 	r.entries(n, path, func(key, value *yaml.Node) {
 		below := join(path, key.Value)
 		var yes bool
@@ -42,12 +56,18 @@ func (r *reader) fields(n *yaml.Node, path string, s *Shape) {
 			r.problem(value, "", "%s: want false (only the columns listed here) or true (all of them), found %s", below, kindOf(value))
 		}
 	})
+	r.property("*", &schema{Type: "boolean"})
 }
 
 // field reads one entry of fields: false, true, or a mapping that says what the field is
 // made of, with parameters of the index field.
 func (r *reader) field(key, n *yaml.Node, path string, into *[]Field) {
 	f := Field{Name: key.Value, Column: key.Value, path: path}
+	if r.define("field", func() {
+		r.either(func() { r.schema.Type = "boolean" }, func() { r.fieldKeys(n, path, &f, nil) })
+	}) {
+		return
+	}
 	var yes bool
 	switch {
 	case n.Kind == yaml.ScalarNode && n.Tag == "!!bool" && n.Decode(&yes) == nil:
@@ -55,36 +75,7 @@ func (r *reader) field(key, n *yaml.Node, path string, into *[]Field) {
 	case n.Kind == yaml.MappingNode:
 		f.Params = make(map[string]any)
 		made := make(map[string]*yaml.Node) // what the field is made of
-		r.entries(n, path, func(key, value *yaml.Node) {
-			below := join(path, key.Value)
-			switch key.Value {
-			case "column":
-				made["column"] = key
-				r.checked(&f.Column, catalog.CheckIdent, "")(value, below)
-			case "as":
-				r.text(&f.As)(value, below)
-			case "expr":
-				made["expr"] = key
-				r.text(&f.Expr)(value, below)
-			case "constant":
-				made["constant"] = key
-				f.Constant = &Constant{r.value(value, below)}
-			case "fields":
-				if isMultiField(value) {
-					f.Params["fields"] = r.value(value, below)
-					return
-				}
-				made["fields"] = key
-				r.group(value, below, &f)
-			case "type":
-				var name string
-				if r.text(&name)(value, below); name != "" {
-					f.Params["type"] = name
-				}
-			default:
-				f.Params[key.Value] = r.value(value, below)
-			}
-		})
+		r.fieldKeys(n, path, &f, made)
 		if len(f.Params) == 0 {
 			f.Params = nil
 		}
@@ -103,6 +94,47 @@ func (r *reader) field(key, n *yaml.Node, path string, into *[]Field) {
 		return
 	}
 	r.add(key, path, into, f)
+}
+
+// fieldKeys reads the keys of a field. What the field is made of comes into made; what is not ours is a
+// parameter of the index field.
+func (r *reader) fieldKeys(n *yaml.Node, path string, f *Field, made map[string]*yaml.Node) {
+	keys := map[string]keyReader{
+		"column":   r.checked(&f.Column, catalog.CheckIdent, ""),
+		"as":       r.text(&f.As),
+		"expr":     r.text(&f.Expr),
+		"constant": func(n *yaml.Node, path string) { f.Constant = &Constant{r.value(n, path)} },
+		"fields": func(n *yaml.Node, path string) {
+			// A group, or subfields, as the server takes them.
+			if !r.either(func() { r.group(n, path, f) }, func() { r.nonEmpty() }) {
+				r.group(n, path, f)
+			}
+		},
+		"type": func(n *yaml.Node, path string) {
+			var name string
+			if r.text(&name)(n, path); name != "" {
+				f.Params["type"] = name
+			}
+		},
+	}
+	if r.schema != nil {
+		f.Column = "" // no default
+		r.describeKeys(path, keys)
+		r.schema.Type = "object"
+		return
+	}
+	r.entries(n, path, func(key, value *yaml.Node) {
+		below := join(path, key.Value)
+		read := keys[key.Value]
+		if read == nil || key.Value == "fields" && isMultiField(value) {
+			f.Params[key.Value] = r.value(value, below)
+			return
+		}
+		if key.Value != "as" && key.Value != "type" {
+			made[key.Value] = key
+		}
+		read(value, below)
+	})
 }
 
 // isMultiField returns the subfields that an index field has, as the server takes them, from
@@ -126,12 +158,19 @@ func isMultiField(n *yaml.Node) bool {
 // group reads the fields of an object that is made of columns of the same row.
 func (r *reader) group(n *yaml.Node, path string, f *Field) {
 	f.Group = []Field{}
+	byName := func() {
+		r.entries(n, path, func(key, value *yaml.Node) { r.field(key, value, join(path, key.Value), &f.Group) })
+		r.nonEmpty()
+	}
+	if r.either(func() { r.columns(n, path, new(Shape)) }, byName) {
+		return
+	}
 	if n.Kind == yaml.SequenceNode {
 		var s Shape
 		r.fields(n, path, &s)
 		f.Group = s.Fields
 	} else {
-		r.entries(n, path, func(key, value *yaml.Node) { r.field(key, value, join(path, key.Value), &f.Group) })
+		byName()
 	}
 	if len(n.Content) == 0 && (n.Kind == yaml.MappingNode || isNull(n)) {
 		r.problem(n, "fields: {street: true, city: true}", "%s is empty", path)

@@ -15,6 +15,9 @@ const maxIncludeDepth = 10
 
 // includes reads what is put into an object of rows of other tables.
 func (r *reader) includes(n *yaml.Node, path string, s *Shape, depth int) {
+	if r.define("includes", func() { r.entries(n, path, func(key, value *yaml.Node) { r.include(key, value, path, depth) }) }) {
+		return
+	}
 	r.entries(n, path, func(key, value *yaml.Node) {
 		below := join(path, key.Value)
 		if depth > maxIncludeDepth {
@@ -49,6 +52,8 @@ func (r *reader) include(key, n *yaml.Node, path string, depth int) *Include {
 		"limit":     r.integer(&in.Limit, 1, 1000000),
 		"where":     r.text(&in.Where),
 	})
+	r.require("table")
+	r.requireOne("on", "through")
 	if n.Kind != yaml.MappingNode && !isNull(n) {
 		return in
 	}
@@ -112,6 +117,7 @@ func (r *reader) through(n *yaml.Node, path string, on *[]Pair) *Link {
 		"on":    func(n *yaml.Node, path string) { r.pairs(n, path, on) },
 		"to":    func(n *yaml.Node, path string) { r.pairs(n, path, &link.To) },
 	})
+	r.require("table", "on", "to")
 	for _, must := range [][2]string{
 		{"table", "table: public.product_tags"},
 		{"on", "on: {id: product_id}, the columns here and those of the link table"},
@@ -135,6 +141,7 @@ func (r *reader) pairs(n *yaml.Node, path string, into *[]Pair) {
 			*into = append(*into, p)
 		}
 	})
+	r.nonEmpty()
 	if len(n.Content) == 0 && (n.Kind == yaml.MappingNode || isNull(n)) {
 		r.problem(n, "on: {category_id: id}", "%s is empty", path)
 	}

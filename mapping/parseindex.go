@@ -18,6 +18,7 @@ func (r *reader) indices(n *yaml.Node, path string, c *Config) {
 		}
 		c.Indices = append(c.Indices, r.index(key, value, join(path, key.Value)))
 	})
+	r.nonEmpty()
 	if len(n.Content) == 0 && (n.Kind == yaml.MappingNode || isNull(n)) {
 		r.problem(n, "indices: {products: {table: public.products}}", "%s is empty: no table to index", path)
 	}
@@ -33,7 +34,9 @@ func (r *reader) index(key, n *yaml.Node, path string) *Index {
 	keys["tables"] = func(n *yaml.Node, path string) {
 		r.list(n, path, "a list of tables, each with what belongs to it", func(item *yaml.Node, path string) {
 			s := &Source{Index: ix, path: path}
-			if given := r.object(item, path, r.sourceKeys(s)); given["table"] == nil && item.Kind == yaml.MappingNode {
+			given := r.object(item, path, r.sourceKeys(s))
+			r.require("table")
+			if given["table"] == nil && item.Kind == yaml.MappingNode {
 				r.problem(item, "table: public.products", "%s.table is missing", path)
 			}
 			ix.Sources = append(ix.Sources, s)
@@ -54,6 +57,7 @@ func (r *reader) index(key, n *yaml.Node, path string) *Index {
 		})
 	}
 	given := r.object(n, path, keys)
+	r.requireOne("table", "tables")
 	switch {
 	case given["tables"] == nil:
 		ix.Sources = []*Source{own}
@@ -123,11 +127,22 @@ func entriesOf(n *yaml.Node, key string) map[string]*yaml.Node {
 // table reads the name of a table, alone or with whether the rows of its children count.
 func (r *reader) table(into *catalog.TableName, children *bool) keyReader {
 	return func(n *yaml.Node, path string) {
+		if r.either(func() { r.tableName(into)(n, path) }, func() { r.tableWith(into, children)(n, path) }) {
+			return
+		}
 		if n.Kind != yaml.MappingNode {
 			r.tableName(into)(n, path)
 			return
 		}
+		r.tableWith(into, children)(n, path)
+	}
+}
+
+// tableWith reads the name of a table with whether the rows of its children count.
+func (r *reader) tableWith(into *catalog.TableName, children *bool) keyReader {
+	return func(n *yaml.Node, path string) {
 		given := r.object(n, path, map[string]keyReader{"name": r.tableName(into), "children": r.boolean(children)})
+		r.require("name")
 		if given["name"] == nil {
 			r.problem(n, "table: {name: public.payment, children: true}", "%s.name is missing", path)
 		}

@@ -1,10 +1,15 @@
 package mapping
 
 import (
+	"crypto/tls"
 	"crypto/x509"
+	"encoding/base64"
 	"errors"
+	"math"
 	"net"
+	"net/http"
 	"net/url"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -21,17 +26,19 @@ const maxCAFile = 1 << 20
 
 func (r *reader) postgres(n *yaml.Node, path string, p *Postgres) {
 	given := r.object(n, path, map[string]keyReader{
-		"url":            func(n *yaml.Node, path string) { r.postgresURL(n, path, &p.URL) },
-		"host":           r.text(&p.Host),
-		"port":           r.integer(&p.Port, 1, 65535),
-		"database":       r.text(&p.Database),
-		"user":           r.text(&p.User),
-		"password":       r.secret(&p.Password),
-		"sslmode":        r.checked(&p.SSLMode, checkSSLMode, "sslmode: verify-full"),
-		"slot":           r.checked(&p.Slot, checkSlotName, "slot: "+DefaultSlot),
-		"publication":    r.checked(&p.Publication, catalog.CheckIdent, "publication: "+DefaultPublication),
-		"control_schema": r.checked(&p.ControlSchema, checkSchema, "control_schema: "+DefaultControlSchema),
-		"event_triggers": r.boolean(&p.EventTriggers),
+		"url":             r.described(func(n *yaml.Node, path string) { r.postgresURL(n, path, &p.URL) }, func(s *schema) { s.Type = "string" }),
+		"host":            r.text(&p.Host),
+		"port":            r.integer(&p.Port, 1, 65535),
+		"database":        r.text(&p.Database),
+		"user":            r.text(&p.User),
+		"password":        r.secret(&p.Password),
+		"sslmode":         r.described(r.checked(&p.SSLMode, checkSSLMode, "sslmode: verify-full"), func(s *schema) { s.words(sslModes) }),
+		"slot":            r.checked(&p.Slot, checkSlotName, "slot: "+DefaultSlot),
+		"publication":     r.checked(&p.Publication, catalog.CheckIdent, "publication: "+DefaultPublication),
+		"control_schema":  r.checked(&p.ControlSchema, checkSchema, "control_schema: "+DefaultControlSchema),
+		"event_triggers":  r.boolean(&p.EventTriggers),
+		"failover":        r.boolean(&p.Failover),
+		"replication_url": r.described(func(n *yaml.Node, path string) { r.postgresURL(n, path, &p.ReplicationURL) }, func(s *schema) { s.Type = "string" }),
 
 		"publish_columns": choice(r, &p.PublishColumns, PublishColumnsAuto, PublishColumnsAll, PublishColumnsUsed),
 	})
@@ -86,31 +93,196 @@ func checkSSLMode(mode string) error {
 }
 
 func (r *reader) search(n *yaml.Node, path string, s *Search) {
+	var cloud []string
 	given := r.object(n, path, map[string]keyReader{
 		"urls": func(n *yaml.Node, path string) {
 			r.list(n, path, "a list of URLs", func(item *yaml.Node, path string) { r.searchURL(item, path, &s.URLs) })
 		},
+		"cloud_id":           func(n *yaml.Node, path string) { r.cloudID(n, path, &cloud) },
 		"user":               r.text(&s.User),
 		"password":           r.secret(&s.Password),
-		"api_key":            r.secret(&s.APIKey),
-		"aws":                nil,
+		"api_key":            r.headerValue(&s.APIKey),
+		"token":              r.headerValue(&s.Token),
+		"aws":                func(n *yaml.Node, path string) { s.AWS = r.aws(n, path) },
 		"ca_file":            func(n *yaml.Node, path string) { r.caFile(n, path, &s.CAFile) },
+		"cert_file":          func(n *yaml.Node, path string) { r.pemFile(n, path, &s.CertFile) },
+		"key_file":           func(n *yaml.Node, path string) { r.pemFile(n, path, &s.KeyFile) },
+		"proxy_url":          r.described(func(n *yaml.Node, path string) { r.proxyURL(n, path, &s.ProxyURL) }, func(s *schema) { s.Type = "string" }),
+		"headers":            func(n *yaml.Node, path string) { r.headers(n, path, &s.Headers) },
 		"bulk":               func(n *yaml.Node, path string) { r.bulk(n, path, &s.Bulk) },
 		"max_document_bytes": r.size(&s.MaxDocumentBytes, limit.MinDocumentBytes, limit.MaxDocumentBytes, "a row of twice the size is the largest that Postgres can send"),
 	})
-	if given["urls"] == nil && (n.Kind == yaml.MappingNode || isNull(n)) {
+	r.requireOne("urls", "cloud_id")
+	switch {
+	case given["urls"] != nil && given["cloud_id"] != nil:
+		r.problem(given["cloud_id"], "keep one of them", "%s.cloud_id: urls are given as well", path)
+	case given["cloud_id"] != nil:
+		s.URLs = cloud
+	case given["urls"] == nil && (n.Kind == yaml.MappingNode || isNull(n)):
 		r.problem(n, "urls: [https://localhost:9200]", "%s.urls is missing: the cluster to write to", path)
 	}
-	user, password, key := given["user"], given["password"], given["api_key"]
+	r.authentication(path, given)
+	cert, key := given["cert_file"], given["key_file"]
 	switch {
-	case key != nil && user != nil:
-		r.problem(key, "keep one of them", "%s.api_key: user is given as well", path)
-	case key != nil && password != nil:
-		r.problem(key, "keep one of them", "%s.api_key: password is given as well", path)
+	case cert != nil && key == nil:
+		r.problem(cert, "key_file: client-key.pem", "%s.cert_file: key_file is missing", path)
+	case key != nil && cert == nil:
+		r.problem(key, "cert_file: client.pem", "%s.key_file: cert_file is missing", path)
+	case s.CertFile != "" && s.KeyFile != "":
+		if _, err := tls.LoadX509KeyPair(s.CertFile, s.KeyFile); err != nil {
+			r.problem(cert, "both are PEM, the key without a password", "%s.cert_file: a certificate and its key cannot be read from cert_file and key_file: %v", path, withoutPath(err))
+		}
+	}
+}
+
+// authentication reports ways to say who asks that exclude each other, and halves of one.
+func (r *reader) authentication(path string, given map[string]*yaml.Node) {
+	for i, way := range []string{"api_key", "token", "aws"} {
+		if given[way] == nil {
+			continue
+		}
+		for _, other := range append([]string{"user", "password"}, []string{"api_key", "token"}[:i]...) {
+			if given[other] != nil {
+				r.problem(given[way], "keep one of them", "%s.%s: %s is given as well", path, way, other)
+				return
+			}
+		}
+	}
+	user, password := given["user"], given["password"]
+	switch {
 	case user != nil && password == nil:
 		r.problem(user, "password: ${file:/run/secrets/search}", "%s.user: password is missing", path)
 	case password != nil && user == nil:
 		r.problem(password, "user: elastic", "%s.password: user is missing", path)
+	}
+}
+
+var (
+	awsRegion = regexp.MustCompile(`^[a-z]{2,}(-[a-z]+)+-[0-9]+$`)
+	awsRole   = regexp.MustCompile(`^arn:aws[a-z-]*:iam::[0-9]{12}:role/[A-Za-z0-9+=,.@_/-]+$`)
+)
+
+func (r *reader) aws(n *yaml.Node, path string) *AWS {
+	a := &AWS{Service: AWSServiceES}
+	given := r.object(n, path, map[string]keyReader{
+		"region": r.checked(&a.Region, func(text string) error {
+			if !awsRegion.MatchString(text) {
+				return errors.New("want the code of a region")
+			}
+			return nil
+		}, "region: eu-west-1"),
+		"service": choice(r, &a.Service, AWSServiceES, AWSServiceAOSS),
+		"role": r.checked(&a.Role, func(text string) error {
+			if !awsRole.MatchString(text) {
+				return errors.New("want the ARN of a role")
+			}
+			return nil
+		}, "role: arn:aws:iam::123456789012:role/NAME"),
+	})
+	r.require("region")
+	if given["region"] == nil && (n.Kind == yaml.MappingNode || isNull(n)) {
+		r.problem(n, "region: eu-west-1", "%s.region is missing: requests are signed for it", path)
+	}
+	return a
+}
+
+// cloudID reads the id of a deployment of Elastic Cloud: its name, a colon, and in base64 the domain
+// with its port, and the part of the host's name before it.
+func (r *reader) cloudID(n *yaml.Node, path string, into *[]string) {
+	var text string
+	if r.text(&text)(n, path); text == "" {
+		return
+	}
+	_, coded, named := strings.Cut(text, ":")
+	if !named {
+		coded = text
+	}
+	decoded, err := base64.StdEncoding.DecodeString(coded)
+	parts := strings.Split(string(decoded), "$")
+	if err != nil || len(parts) < 2 || parts[0] == "" || parts[1] == "" {
+		r.problem(n, "copy the Cloud ID of the deployment from the console of Elastic Cloud", "%s: this is not the id of a deployment of Elastic Cloud", path)
+		return
+	}
+	domain, port, _ := strings.Cut(parts[0], ":")
+	host, own, _ := strings.Cut(parts[1], ":")
+	if own != "" {
+		port = own
+	}
+	u := &url.URL{Scheme: "https", Host: host + "." + domain}
+	if port != "" {
+		u.Host += ":" + port
+	}
+	if again, err := url.Parse(u.String()); err != nil || again.Host != u.Host || port != "" && !validPort(port) {
+		r.problem(n, "copy the Cloud ID of the deployment from the console of Elastic Cloud", "%s: what it stands for is no host", path)
+		return
+	}
+	*into = []string{u.String()}
+}
+
+// proxyURL reads the address of a proxy. No problem repeats any of it, for its password.
+func (r *reader) proxyURL(n *yaml.Node, path string, into *Secret) {
+	if r.schema != nil {
+		r.schema.text("")
+		return
+	}
+	var s Secret
+	if r.secret(&s)(n, path); s.IsZero() {
+		return
+	}
+	u, err := url.Parse(s.Reveal())
+	if err != nil || !slices.Contains([]string{"http", "https", "socks5", "socks5h"}, u.Scheme) || u.Hostname() == "" || u.Port() != "" && !validPort(u.Port()) {
+		r.problem(n, "http://USER:PASSWORD@HOST:3128\nin user and password, write @ : / ? # % as %40 %3A %2F %3F %23 %25", "%s: want the URL of a proxy with http, https or socks5, and a host (its text is not shown, a password may be in it)", path)
+		return
+	}
+	*into = s
+}
+
+// ownHeaders are set by what sends the requests, or say who asks.
+var ownHeaders = []string{"Accept", "Accept-Encoding", "Authorization", "Connection", "Content-Encoding", "Content-Length", "Content-Type", "Expect", "Host", "Proxy-Authorization", "Transfer-Encoding", "X-Opaque-Id"}
+
+var headerName = regexp.MustCompile("^[A-Za-z0-9!#$%&'*+.^_`|~-]+$")
+
+// headers reads what is sent with each request. Values are secrets, since many are.
+func (r *reader) headers(n *yaml.Node, path string, into *[]Header) {
+	r.entries(n, path, func(key, value *yaml.Node) {
+		if r.schema != nil {
+			r.headerValue(new(Secret))(value, path)
+			return
+		}
+		name := http.CanonicalHeaderKey(key.Value)
+		below := join(path, key.Value)
+		switch {
+		case r.schema != nil:
+			r.headerValue(new(Secret))(value, below)
+		case !headerName.MatchString(key.Value):
+			r.problem(key, "headers: {X-Tenant: shop}", "%s: %q is not the name of a header", path, key.Value)
+		case name == "Authorization":
+			r.problem(key, "use user and password, api_key, token or aws", "%s: who asks is not said by a header", below)
+		case slices.Contains(ownHeaders, name) || strings.HasPrefix(name, "X-Amz-"):
+			r.problem(key, "leave it out", "%s: this header is set by Tidemark", below)
+		case slices.ContainsFunc(*into, func(h Header) bool { return h.Name == name }):
+			r.problem(key, "keep one of them", "%s: the header is given twice", below)
+		default:
+			h := Header{Name: name}
+			if r.headerValue(&h.Value)(value, below); !h.Value.IsZero() {
+				*into = append(*into, h)
+			}
+		}
+	})
+}
+
+// headerValue reads a secret that is sent in a header.
+func (r *reader) headerValue(into *Secret) keyReader {
+	return func(n *yaml.Node, path string) {
+		var s Secret
+		if r.secret(&s)(n, path); s.IsZero() {
+			return
+		}
+		if strings.ContainsFunc(s.Reveal(), func(c rune) bool { return c < ' ' && c != '\t' || c == 0x7f }) {
+			r.problem(n, "it is one line; of a file, the newline at its end is left out", "%s: it holds a character that no header may have", path)
+			return
+		}
+		*into = s
 	}
 }
 
@@ -158,6 +330,20 @@ func (r *reader) caFile(n *yaml.Node, path string, into *string) {
 	}
 }
 
+// pemFile reads the name of a file that is there.
+func (r *reader) pemFile(n *yaml.Node, path string, into *string) {
+	var name string
+	if r.text(&name)(n, path); name == "" {
+		return
+	}
+	file := r.expander.resolve(name)
+	if _, err := readBounded(file, maxCAFile); err != nil {
+		r.problem(n, "a relative path begins at the folder of this file", "%s: %s: %v", path, r.show(n), err)
+		return
+	}
+	*into = file
+}
+
 func (r *reader) bulk(n *yaml.Node, path string, b *Bulk) {
 	r.object(n, path, map[string]keyReader{
 		"requests":  r.integer(&b.Requests, 1, limit.MaxRequests),
@@ -170,7 +356,11 @@ func (r *reader) bulk(n *yaml.Node, path string, b *Bulk) {
 
 func (r *reader) admin(n *yaml.Node, path string, a *Admin) {
 	given := r.object(n, path, map[string]keyReader{
-		"token": r.secret(&a.Token),
+		"token": r.described(r.secret(&a.Token), func(s *schema) {
+			least := int(math.Pow10(MinTokenLength - 1))
+			*s = schema{}
+			s.anyOf(&schema{Type: "string", MinLength: MinTokenLength}, &schema{Type: "number", Minimum: &least})
+		}),
 		"listen": r.checked(&a.Listen, func(text string) error {
 			if _, port, err := net.SplitHostPort(text); err != nil || port != "0" && !validPort(port) {
 				return errors.New("want HOST:PORT, or :PORT for all addresses")

@@ -35,6 +35,10 @@ func (r *reader) scalar(n *yaml.Node, path, want string) (string, bool) {
 // text reads a text. Numbers and booleans are refused, not guessed at.
 func (r *reader) text(into *string) keyReader {
 	return func(n *yaml.Node, path string) {
+		if s := r.schema; s != nil {
+			s.text(*into)
+			return
+		}
 		value, ok := r.scalar(n, path, "text")
 		if ok && n.Tag != "!!str" {
 			r.problem(n, fmt.Sprintf("put it in quotes: %q", n.Value), "%s: want text, found %s", path, kindOf(n))
@@ -49,6 +53,10 @@ func (r *reader) text(into *string) keyReader {
 // checked reads a text that check accepts. hint gives an example of one.
 func (r *reader) checked(into *string, check func(string) error, hint string) keyReader {
 	return func(n *yaml.Node, path string) {
+		if s := r.schema; s != nil {
+			s.text(*into)
+			return
+		}
 		var value string
 		if r.text(&value)(n, path); value == "" {
 			return
@@ -64,7 +72,12 @@ func (r *reader) checked(into *string, check func(string) error, hint string) ke
 // secret reads a text that is never shown, also one made of digits.
 func (r *reader) secret(into *Secret) keyReader {
 	return func(n *yaml.Node, path string) {
+		if s := r.schema; s != nil {
+			s.Type, s.MinLength = []string{"string", "number", "boolean"}, 1
+			return
+		}
 		if value, ok := r.scalar(n, path, "text"); ok {
+			r.secrets[n] = true
 			*into = NewSecret(value)
 		}
 	}
@@ -76,6 +89,11 @@ func choice[T ~string](r *reader, into *T, words ...T) keyReader {
 		list := make([]string, len(words))
 		for i, w := range words {
 			list[i] = string(w)
+		}
+		if s := r.schema; s != nil {
+			s.words(list)
+			s.Default = notZero(string(*into))
+			return
 		}
 		value, ok := r.scalar(n, path, strings.Join(list, " or "))
 		if !ok {
@@ -92,6 +110,11 @@ func choice[T ~string](r *reader, into *T, words ...T) keyReader {
 // integer reads a whole number within bounds.
 func (r *reader) integer(into *int, least, most int) keyReader {
 	return func(n *yaml.Node, path string) {
+		if s := r.schema; s != nil {
+			s.anyOf(&schema{Type: "integer", Minimum: &least, Maximum: &most})
+			s.Default = notZero(*into)
+			return
+		}
 		want := fmt.Sprintf("a whole number from %d to %d", least, most)
 		text, ok := r.scalar(n, path, want)
 		if !ok {
@@ -102,6 +125,7 @@ func (r *reader) integer(into *int, least, most int) keyReader {
 			r.problem(n, "", "%s: want %s, found %s", path, want, r.show(n))
 			return
 		}
+		r.literals[n] = true
 		*into = value
 	}
 }
@@ -109,6 +133,11 @@ func (r *reader) integer(into *int, least, most int) keyReader {
 // boolean reads true or false.
 func (r *reader) boolean(into *bool) keyReader {
 	return func(n *yaml.Node, path string) {
+		if s := r.schema; s != nil {
+			s.anyOf(&schema{Type: "boolean"})
+			s.Default = *into
+			return
+		}
 		text, ok := r.scalar(n, path, "true or false")
 		if !ok {
 			return
@@ -118,6 +147,7 @@ func (r *reader) boolean(into *bool) keyReader {
 			r.problem(n, "", "%s: want true or false, found %s", path, r.show(n))
 			return
 		}
+		r.literals[n] = true
 		*into = value
 	}
 }
@@ -130,6 +160,11 @@ var sizeUnits = map[string]int{"": 1, "B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "G
 // one above the bounds.
 func (r *reader) size(into *int, least, most int, why string) keyReader {
 	return func(n *yaml.Node, path string) {
+		if s := r.schema; s != nil {
+			s.anyOf(&schema{Type: "integer", Minimum: &least, Maximum: &most}, &schema{Type: "string", Pattern: sizePattern})
+			s.Default = sizeString(*into)
+			return
+		}
 		want := fmt.Sprintf("a size from %s to %s", sizeString(least), sizeString(most))
 		text, ok := r.scalar(n, path, want)
 		if !ok {
@@ -170,6 +205,11 @@ func sizeString(n int) string {
 // interval reads a time within bounds, such as 24h or 1h30m; 0 and off are none.
 func (r *reader) interval(into *time.Duration, least, most time.Duration) keyReader {
 	return func(n *yaml.Node, path string) {
+		if s := r.schema; s != nil {
+			s.anyOf(&schema{Const: 0}, &schema{Type: "string", Pattern: intervalPattern})
+			s.Default = intervalString(*into)
+			return
+		}
 		want := fmt.Sprintf("a time from %s to %s, or off", intervalString(least), intervalString(most))
 		text, ok := r.scalar(n, path, want)
 		if !ok {

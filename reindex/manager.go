@@ -211,6 +211,10 @@ func (m *Manager) Begin(ctx context.Context) error {
 		if why := claims[x].unproven; err == nil && why != "" {
 			err = m.unprove(ctx, x, why)
 		}
+		if p := m.o.Syncer.Promotion(); err == nil && p != nil && x.state().Live.Physical != "" {
+			// Versions say nothing of rows that were read by key. This is noted before the promotion is.
+			err = m.unprove(ctx, x, p.String()+": rows that were read before may have had changes that it lacked")
+		}
 		if err != nil {
 			return fmt.Errorf("index %s: %w", x.Name, err)
 		}

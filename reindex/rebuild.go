@@ -17,7 +17,6 @@ func (m *Manager) rebuild(ctx context.Context, x *index, q *control.Request) err
 	if err := m.checkHeld(ctx, x); err != nil {
 		return err
 	}
-	x.startRebuild()
 	err := m.buildBeside(ctx, x, "it was asked for")
 	if err == nil {
 		err = m.backfill(ctx, x)

@@ -50,11 +50,23 @@ func (m *Manager) cancelRebuild(ctx context.Context, x *index, q *control.Reques
 	// What an earlier process has begun, and Run was going on with, is no worker's to end.
 	resumed := outcome == nil && !x.isRunDone()
 	for _, other := range before {
-		if other.Kind != control.KindReindex || other.Phase != control.PhaseWaiting && !resumed {
+		switch {
+		case other.Kind != control.KindReindex || other.Phase != control.PhaseWaiting && !resumed:
 			left = append(left, other)
 			continue
+		case resumed:
+			err = m.endRequest(ctx, other, errCancelled)
+		default:
+			waited := false
+			err = m.retry(ctx, fmt.Sprintf("cancel request %d", other.ID), func(ctx context.Context) (err error) {
+				waited, err = m.o.Control.Requests().CancelWaiting(ctx, other.ID)
+				return err
+			})
+			if err == nil && !waited { // a worker has begun with it just now, or it has ended
+				return append(before, q), nil
+			}
 		}
-		if err := m.endRequest(ctx, other, errCancelled); err != nil {
+		if err != nil {
 			return nil, err
 		}
 		outcome = nil

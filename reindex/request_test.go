@@ -260,6 +260,28 @@ func TestCancel(t *testing.T) {
 	given(p)
 }
 
+// TestCancelOfWhatHasJustBegun asks to cancel a rebuild that a worker has begun with since the requests
+// were read: it is not said to be cancelled, and is looked at again.
+func TestCancelOfWhatHasJustBegun(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, `PREFIXt: {table: t}`, tableT, rowsT(20))
+	p := r.start(t, options{}) // nobody serves requests
+	p.complete(t)
+	x := p.manager.indices[0]
+	id, cancel := r.ask(t, control.Request{Kind: control.KindReindex, Index: "t"}), r.ask(t, control.Request{Kind: control.KindCancel, Index: "t"})
+	read, q := r.request(t, id), r.request(t, cancel)
+	r.db.Exec(t, fmt.Sprintf(`UPDATE dbsync_ctrl.requests SET phase = 'running' WHERE id = %d`, id))
+	left, err := p.manager.cancelRebuild(t.Context(), x, q, []*control.Request{read})
+	if err != nil || len(left) != 2 || r.request(t, id).Phase != control.PhaseRunning || r.request(t, cancel).Phase != control.PhaseWaiting {
+		t.Errorf("%d requests are left, %v; the rebuild is %s, its cancellation %s", len(left), err, r.request(t, id).Phase, r.request(t, cancel).Phase)
+	}
+	r.db.Exec(t, fmt.Sprintf(`UPDATE dbsync_ctrl.requests SET phase = 'waiting' WHERE id = %d`, id))
+	left, err = p.manager.cancelRebuild(t.Context(), x, q, []*control.Request{read})
+	if err != nil || len(left) != 0 || r.request(t, id).Phase != control.PhaseCancelled || r.request(t, cancel).Phase != control.PhaseDone {
+		t.Errorf("%d requests are left, %v; the rebuild is %s, its cancellation %s", len(left), err, r.request(t, id).Phase, r.request(t, cancel).Phase)
+	}
+}
+
 // TestCancelAmidABatch gives up a rebuild while a batch with changes for it is being
 // written: it must not be dropped before, or they would be held up for ever.
 func TestCancelAmidABatch(t *testing.T) {

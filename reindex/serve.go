@@ -136,11 +136,15 @@ func (m *Manager) work(ctx context.Context, x *index, requests []*control.Reques
 	rebuilt := false // one rebuild serves all who have asked for it
 	var outcome error
 	for _, q := range requests {
+		if q.Kind == control.KindReindex {
+			x.startRebuild() // before it is noted that it has begun: who cancels it sees one or the other
+		}
 		open, err := m.beginRequest(ctx, q)
 		if err != nil {
 			return err
 		}
 		if !open {
+			x.endRebuild()
 			continue // it was cancelled
 		}
 		switch q.Kind {
@@ -150,6 +154,7 @@ func (m *Manager) work(ctx context.Context, x *index, requests []*control.Reques
 			if !rebuilt {
 				rebuilt, outcome = true, m.rebuild(ctx, x, q)
 			}
+			x.endRebuild()
 			err = outcome
 		default:
 			err = fmt.Errorf("this version does not know what %q is", q.Kind)

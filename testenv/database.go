@@ -162,3 +162,15 @@ func firstLine(s string) string {
 	}
 	return line
 }
+
+// Database is a database that is on the server already, as one that a standby has from its primary. It is
+// not dropped after the test.
+func (p *Postgres) Database(t testing.TB, name string) *Database {
+	t.Helper()
+	db, err := sql.Open("pgx", p.URL(name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { db.Close() })
+	return &Database{Name: name, URL: p.URL(name), DB: db, Postgres: p}
+}

@@ -13,16 +13,11 @@ import (
 	"syscall"
 )
 
-var elasticsearchVersions = map[Engine]string{Elasticsearch8: "8.15.5", Elasticsearch7: "7.17.29"}
-
-// javaVersions are what the engines need.
-var javaVersions = map[Engine]int{OpenSearch3: 21, Elasticsearch8: 17, Elasticsearch7: 11}
-
 // A distribution is a search server put together from published artifacts:
 //
 //	lib/      jars
 //	node.jar  the main class that starts it
-//	modules/  what Elasticsearch 8 loads as modules
+//	modules/  what Elasticsearch from 8 on loads as modules
 type distribution struct {
 	engine  Engine
 	folder  string
@@ -32,15 +27,15 @@ type distribution struct {
 
 // prepareDistribution fetches and compiles what e needs, once per machine.
 func prepareDistribution(ctx context.Context, e Engine) (*distribution, error) {
-	java, err := findJDK(javaVersions[e])
+	java, err := findJDK(builds[e].java)
 	if err != nil {
 		return nil, err
 	}
 	d := &distribution{engine: e, java: java}
 	name := string(e) + "-" + recipe(string(e))
 	d.folder, err = Cached(ctx, name, func(ctx context.Context, folder string) error {
-		if e == Elasticsearch8 {
-			return d.assemble8(ctx, folder)
+		if builds[e].modules {
+			return d.assembleModules(ctx, folder)
 		}
 		return d.assemble(ctx, folder)
 	})
@@ -62,11 +57,11 @@ func (d *distribution) assemble(ctx context.Context, folder string) error {
 	if err := fetchJars(ctx, string(d.engine), lib); err != nil {
 		return err
 	}
-	return d.java.compile(ctx, string(d.engine), d.mainClass()+".java", filepath.Join(lib, "*"), filepath.Join(folder, "node.jar"), javaVersions[d.engine])
+	return d.java.compile(ctx, string(d.engine), d.mainClass()+".java", filepath.Join(lib, "*"), filepath.Join(folder, "node.jar"), builds[d.engine].java)
 }
 
-// assemble8 moves what must be loaded as modules to their folders.
-func (d *distribution) assemble8(ctx context.Context, folder string) error {
+// assembleModules is assemble, and moves what must be loaded as modules to their folders.
+func (d *distribution) assembleModules(ctx context.Context, folder string) error {
 	if err := d.assemble(ctx, folder); err != nil {
 		return err
 	}
@@ -94,11 +89,11 @@ func (d *distribution) assemble8(ctx context.Context, folder string) error {
 			}
 		}
 	}
-	return d.java.compile(ctx, string(d.engine), "RootPlugin.java", filepath.Join(lib, "*"), filepath.Join(modules, "rest-root", "rest-root.jar"), javaVersions[d.engine])
+	return d.java.compile(ctx, string(d.engine), "RootPlugin.java", filepath.Join(lib, "*"), filepath.Join(modules, "rest-root", "rest-root.jar"), builds[d.engine].java)
 }
 
 func (d *distribution) mainClass() string {
-	if d.engine == OpenSearch3 {
+	if d.engine.IsOpenSearch() {
 		return "OpenSearchNode"
 	}
 	return "ElasticsearchNode"
@@ -124,9 +119,9 @@ func (d *distribution) program(_ context.Context, p *process, e Engine, port int
 	if err != nil {
 		return nil, err
 	}
-	config := map[Engine]string{OpenSearch3: "opensearch.yml"}[e]
-	if config == "" {
-		config = "elasticsearch.yml"
+	config := "elasticsearch.yml"
+	if e.IsOpenSearch() {
+		config = "opensearch.yml"
 	}
 	if err := writeConfig(home, config, p, port, transport, o); err != nil {
 		return nil, err
@@ -155,15 +150,17 @@ func (d *distribution) arguments(home, heap string) []string {
 	}
 	lib := filepath.Join(d.folder, "lib")
 	classPath := filepath.Join(d.folder, "node.jar")
-	switch d.engine {
-	case OpenSearch3:
-		args = append(args, "--enable-native-access=ALL-UNNAMED", "-Dopensearch.path.home="+home)
-		classPath += ":" + filepath.Join(lib, "*")
-	case Elasticsearch8: // it must be a named module
-		args = append(args, "-Des.path.home="+home, "-Des.distribution.type=tar",
-			"--module-path", lib, "--add-modules=jdk.net,org.elasticsearch.server,ALL-MODULE-PATH")
-	case Elasticsearch7:
+	if d.engine.IsOpenSearch() {
+		args = append(args, "-Dopensearch.path.home="+home, "-Dopensearch.distribution.type=tar")
+	} else {
 		args = append(args, "-Des.path.home="+home, "-Des.distribution.type=tar")
+	}
+	if d.engine == OpenSearch3 {
+		args = append(args, "--enable-native-access=ALL-UNNAMED")
+	}
+	if builds[d.engine].modules {
+		args = append(args, "--module-path", lib, "--add-modules=jdk.net,org.elasticsearch.server,ALL-MODULE-PATH")
+	} else {
 		classPath += ":" + filepath.Join(lib, "*")
 	}
 	return append(args, "-cp", classPath, d.mainClass(), home)

@@ -160,7 +160,7 @@ func Answer(status, times int, match func(*Request) bool) *Fault {
 func Page(text string, times int, match func(*Request) bool) *Fault {
 	return newFault(match, times, func(x *exchange) {
 		header := http.Header{"Content-Type": {"application/json"}}
-		if x.proxy.server.Engine != OpenSearch3 {
+		if !x.proxy.server.Engine.IsOpenSearch() {
 			header.Set("X-Elastic-Product", "Elasticsearch")
 		}
 		x.answer(&response{status: http.StatusOK, header: header, body: []byte(text)})
@@ -541,7 +541,7 @@ func (x *exchange) refuse(status int) {
 		return
 	}
 	header := http.Header{"Content-Type": {"application/json"}}
-	if x.proxy.server.Engine != OpenSearch3 {
+	if !x.proxy.server.Engine.IsOpenSearch() {
 		header.Set("X-Elastic-Product", "Elasticsearch")
 	}
 	x.answer(&response{status: status, header: header, body: body})
@@ -576,7 +576,7 @@ func (x *exchange) refuseItems(status int, choose func(Item) bool) {
 			x.answer(r)
 			return
 		}
-	} else if x.proxy.server.Engine != OpenSearch3 {
+	} else if !x.proxy.server.Engine.IsOpenSearch() {
 		r.header.Set("X-Elastic-Product", "Elasticsearch")
 	}
 	real, err := answer.Items, error(nil)

@@ -13,58 +13,11 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
 )
-
-// An Engine is a search server that Tidemark is tested against.
-type Engine string
-
-const (
-	OpenSearch3    Engine = "opensearch"
-	Elasticsearch8 Engine = "elasticsearch8"
-	Elasticsearch7 Engine = "elasticsearch7"
-)
-
-// AllEngines lists them.
-func AllEngines() []Engine { return []Engine{OpenSearch3, Elasticsearch8, Elasticsearch7} }
-
-// URLVariable names the environment variable with the URL of a running one.
-func (e Engine) URLVariable() string {
-	return "TIDEMARK_TEST_" + strings.ToUpper(string(e)) + "_URL"
-}
-
-// ParseEngines reads a comma-separated list; "" is [OpenSearch3].
-func ParseEngines(list string) ([]Engine, error) {
-	var engines []Engine
-	for name := range strings.SplitSeq(list, ",") {
-		e := Engine(strings.TrimSpace(name))
-		switch {
-		case e == "":
-		case !slices.Contains(AllEngines(), e):
-			return nil, fmt.Errorf("no engine %q, only %q", e, AllEngines())
-		case !slices.Contains(engines, e):
-			engines = append(engines, e)
-		}
-	}
-	if len(engines) == 0 {
-		engines = []Engine{OpenSearch3}
-	}
-	return engines, nil
-}
-
-// Engines are those to run a suite against, from TIDEMARK_TEST_ENGINES.
-func Engines(t testing.TB) []Engine {
-	t.Helper()
-	engines, err := ParseEngines(os.Getenv("TIDEMARK_TEST_ENGINES"))
-	if err != nil {
-		t.Fatalf("TIDEMARK_TEST_ENGINES: %v", err)
-	}
-	return engines
-}
 
 // SearchOptions configure a server of one's own.
 type SearchOptions struct {
@@ -276,20 +229,18 @@ func (s *SearchServer) NewPrefix(t testing.TB) string {
 }
 
 func dockerSearch(ctx context.Context, p *process, e Engine, port int, o SearchOptions) (*program, error) {
-	c := container{port: 9200, env: map[string]string{
+	b := builds[e]
+	c := container{port: 9200, image: b.image + ":" + b.version, env: map[string]string{
 		"discovery.type": "single-node",
 		"cluster.name":   clusterName(p),
 		"cluster.routing.allocation.disk.threshold_enabled": "false",
 	}}
 	heap := "-Xms" + o.Heap + " -Xmx" + o.Heap
-	switch e {
-	case OpenSearch3:
-		c.image = "opensearchproject/opensearch:3.3.2"
+	if e.IsOpenSearch() {
 		c.env["DISABLE_SECURITY_PLUGIN"] = "true"
 		c.env["DISABLE_INSTALL_DEMO_CONFIG"] = "true"
 		c.env["OPENSEARCH_JAVA_OPTS"] = heap
-	case Elasticsearch8, Elasticsearch7:
-		c.image = "elasticsearch:" + elasticsearchVersions[e]
+	} else {
 		c.env["xpack.security.enabled"] = "false"
 		c.env["ES_JAVA_OPTS"] = heap
 	}

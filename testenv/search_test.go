@@ -84,7 +84,8 @@ func TestParseEngines(t *testing.T) {
 	for _, test := range []struct{ list, want string }{
 		{"", "opensearch"},
 		{"elasticsearch8, opensearch,elasticsearch8", "elasticsearch8 opensearch"},
-		{"solr", `no engine "solr", only ["opensearch" "elasticsearch8" "elasticsearch7"]`},
+		{"opensearch,all", "opensearch opensearch2 opensearch1 elasticsearch9 elasticsearch8 elasticsearch7"},
+		{"solr", `no engine "solr", only ["opensearch" "opensearch2" "opensearch1" "elasticsearch9" "elasticsearch8" "elasticsearch7"]`},
 	} {
 		engines, err := ParseEngines(test.list)
 		var names []string

@@ -4,13 +4,13 @@
 // Where a server comes from, in this order:
 //
 //  1. Environment variables that name a running one: TIDEMARK_TEST_POSTGRES_URL
-//     (a superuser's), TIDEMARK_TEST_OPENSEARCH_URL,
-//     TIDEMARK_TEST_ELASTICSEARCH8_URL, TIDEMARK_TEST_ELASTICSEARCH7_URL.
+//     (a superuser's), TIDEMARK_TEST_OPENSEARCH_URL, TIDEMARK_TEST_ELASTICSEARCH8_URL
+//     and so on, see [Engine.URLVariable].
 //  2. Docker, where an engine answers and has or gets the image;
 //     TIDEMARK_TEST_DOCKER=0 passes it over.
 //  3. Processes on this machine: Postgres as it is installed, else from a Maven
 //     artifact; search servers from Maven artifacts, run by a Java development
-//     kit (OpenSearch needs version 21). Downloads go to TIDEMARK_CACHE
+//     kit (OpenSearch 3 and Elasticsearch 9 need version 21). Downloads go to TIDEMARK_CACHE
 //     (default: a folder in the user's cache), once for all processes.
 //
 // [NewDatabase] and [SharedSearch] share one server among the tests of a
@@ -21,7 +21,7 @@
 // and temporary folders go with it (see supervisor.go). As root servers run as
 // the user nobody.
 //
-// TIDEMARK_TEST_ENGINES names the engines that suites run against (default:
+// TIDEMARK_TEST_ENGINES names the engines that suites run against, or all (default:
 // opensearch). TIDEMARK_TEST_REQUIRE=1 makes a test fail instead of being
 // skipped where a prerequisite is absent. With go test -short no server is started
 // and no test may use one: they are skipped, whatever else is set.
@@ -132,7 +132,7 @@ func (s *sharedServer[S]) close() error {
 var (
 	sharedPostgres sharedServer[*Postgres]
 	sharedSearch   = map[Engine]*sharedServer[*SearchServer]{
-		OpenSearch3: {}, Elasticsearch8: {}, Elasticsearch7: {},
+		OpenSearch3: {}, OpenSearch2: {}, OpenSearch1: {}, Elasticsearch9: {}, Elasticsearch8: {}, Elasticsearch7: {},
 	}
 )
 

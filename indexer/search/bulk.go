@@ -87,8 +87,9 @@ type BulkOptions struct {
 	// became: no answer came, or one that is not the search server's. It may be called concurrently.
 	Unanswered func(ops []dbsync.Operation)
 
-	// Observe, if given, is called after each request, concurrently.
-	Observe func(Request)
+	// Observe, if given, is called after each request, concurrently, with the context that it was sent
+	// with.
+	Observe func(context.Context, Request)
 
 	Alarm  *retry.Alarm // shows why writing is held back; default: one of its own
 	Logger *slog.Logger // required
@@ -255,6 +256,7 @@ type outcome struct {
 	less       bool                    // without one, as less is asked for from here on: it waits at the gate
 	retryAfter time.Duration
 	answer     answer
+	cause      Cause        // why what is left is to be sent again; of several the last one
 	failure    string       // what to tell when it goes on like this; empty when the request went through
 	said       string       // failure with all that the server said, which may quote a document; empty: failure has it
 	broken     error        // the connection broke
@@ -352,7 +354,7 @@ func (b *Bulk) writePart(ctx context.Context, p part, rough *atomic.Bool) error 
 			pieces = pieces[:last]
 			continue
 		}
-		b.stats.Retried.Add(int64(len(out.left)))
+		b.stats.Retried[out.cause].Add(int64(len(out.left)))
 		if out.failure != "" {
 			b.o.Logger.Debug("bulk operations are sent again", "operations", len(out.left), "reason", out.failure)
 		}
@@ -369,7 +371,10 @@ func (b *Bulk) writePart(ctx context.Context, p part, rough *atomic.Bool) error 
 			pieces = slices.Insert(pieces[:last], 0, next)
 		}
 		if out.wait && !out.less {
-			if err := w.wait(ctx, out.retryAfter); err != nil {
+			b.stats.Waiting.Add(1)
+			err := w.wait(ctx, out.retryAfter)
+			b.stats.Waiting.Add(-1)
+			if err != nil {
 				return notDone(err, pieces...)
 			}
 		}
@@ -426,10 +431,12 @@ func (b *Bulk) exchange(ctx context.Context, p part) (outcome, error) {
 	if p.index != "" {
 		path = "/" + url.PathEscape(p.index) + path
 	}
+	b.stats.Waiting.Add(1)
 	begin := time.Now()
 	err := r.send(ctx, b.client, path, len(p.ops))
 	took := time.Since(begin)
-	b.count(r, len(p.ops), took, err)
+	b.stats.Waiting.Add(-1)
+	b.count(ctx, r, Request{Began: begin, Duration: took, Operations: len(p.ops), Bytes: r.size}, err)
 	if b.o.Unanswered != nil && isUnanswered(ctx, err) {
 		b.o.Unanswered(p.ops)
 	}
@@ -445,12 +452,12 @@ func (b *Bulk) exchange(ctx context.Context, p part) (outcome, error) {
 		out = b.judgeRequest(p.ops, server)
 	default:
 		away := isDial(err)
-		out = outcome{left: p.ops, wait: true, failure: fmt.Sprintf("search server %s: %v", b.client.where(), err), broken: err, overloaded: !away, suspect: !away}
+		out = outcome{left: p.ops, wait: true, failure: fmt.Sprintf("search server %s: %v", b.client.where(), err), broken: err, overloaded: !away, suspect: !away, cause: CauseNoAnswer}
 		if _, fenced := errors.AsType[*FencedError](err); fenced {
 			out.broken, out.overloaded, out.suspect = nil, false, false
 		} else if took >= b.client.timeout {
 			// Perhaps it is more than the server can do in that time.
-			out.halve, out.broken, out.answer.late = true, nil, true
+			out.halve, out.broken, out.answer.late, out.cause = true, nil, true, CauseTimeout
 		}
 	}
 	out.answer.operations, out.answer.bytes, out.answer.stored = len(p.ops), p.bytes, err == nil && len(out.left) == 0
@@ -478,12 +485,13 @@ func isUnanswered(ctx context.Context, err error) bool {
 	return !ok || dial.Op != "dial"
 }
 
-func (b *Bulk) count(r *bulkRequest, operations int, took time.Duration, err error) {
-	status := 200
+// count counts a request that has ended.
+func (b *Bulk) count(ctx context.Context, r *bulkRequest, of Request, err error) {
+	of.Status = http.StatusOK
 	if err != nil {
-		status = 0
+		of.Status = 0
 		if server, ok := errors.AsType[*ServerError](err); ok {
-			status = server.Status
+			of.Status = server.Status
 		}
 		b.stats.Failed.Add(1)
 	}
@@ -491,7 +499,7 @@ func (b *Bulk) count(r *bulkRequest, operations int, took time.Duration, err err
 	b.stats.Bytes.Add(int64(r.size))
 	b.stats.RawBytes.Add(int64(r.raw))
 	if b.o.Observe != nil {
-		b.o.Observe(Request{Duration: took, Operations: operations, Bytes: r.size, Status: status})
+		b.o.Observe(ctx, of)
 	}
 }
 
@@ -523,11 +531,11 @@ func (b *Bulk) judgeItems(ops []dbsync.Operation, items []item) outcome {
 		case refusedForGood:
 			out.refused = append(out.refused, Refused{*op, &DocError{Index: op.Index, ID: op.ID, Status: it.Status, Type: it.kind(), Reason: it.Error.text()}})
 		case held:
-			out.left, out.wait = append(out.left, *op), true
+			out.left, out.wait, out.cause = append(out.left, *op), true, CauseHeld
 			key, text := explain(op.Index, it.Status, it.kind(), it.Error)
 			out.hold(key, text)
 		default: // busy, lostAnswer
-			out.left, out.wait, out.overloaded = append(out.left, *op), true, true
+			out.left, out.wait, out.overloaded, out.cause = append(out.left, *op), true, true, busyCause(it.Status)
 			out.suspect, out.status = out.suspect || it.Status != http.StatusTooManyRequests, it.Status
 			out.answer.rejected = out.answer.rejected || it.Status == http.StatusTooManyRequests
 			if out.failure == "" {
@@ -548,19 +556,19 @@ func (b *Bulk) judgeRequest(ops []dbsync.Operation, answer *ServerError) outcome
 	out := outcome{left: ops, retryAfter: answer.After}
 	switch kind := judgeAnswer(answer); {
 	case (kind == tooLarge || kind == malformed) && len(ops) > 1:
-		out.halve, out.answer.tooLarge = true, kind == tooLarge
+		out.halve, out.answer.tooLarge, out.cause = true, kind == tooLarge, CauseDivided
 	case kind == tooLarge:
 		return refuseOne(&ops[0], answer)
 	case kind == busy:
 		out.wait, out.overloaded, out.suspect = true, true, answer.Status != http.StatusTooManyRequests
-		out.status, out.answer.rejected = answer.Status, answer.Status == http.StatusTooManyRequests
+		out.status, out.answer.rejected, out.cause = answer.Status, answer.Status == http.StatusTooManyRequests, busyCause(answer.Status)
 		out.failure = fmt.Sprintf("search server %s: %v", b.client.where(), answer)
 		if answer.Type != "" { // the search server itself, which has the documents
 			out.said = out.failure
 			out.failure = fmt.Sprintf("search server %s: the server answered %d %s: %s", b.client.where(), answer.Status, answer.Type, withheld(answer.Reason))
 		}
 	default:
-		out.wait = true
+		out.wait, out.cause = true, CauseHeld
 		key, text := explain(ops[0].Index, answer.Status, answer.Type, &itemError{Reason: answer.Reason})
 		out.hold(key, text)
 		if kind == malformed {
@@ -568,6 +576,14 @@ func (b *Bulk) judgeRequest(ops []dbsync.Operation, answer *ServerError) outcome
 		}
 	}
 	return out
+}
+
+// busyCause is the cause of what a server sends back that is busy.
+func busyCause(status int) Cause {
+	if status == http.StatusTooManyRequests {
+		return CauseRejected
+	}
+	return CauseServer
 }
 
 // suspectDocument looks at a request with one operation that the server could not
@@ -581,7 +597,7 @@ func (b *Bulk) suspectDocument(ctx context.Context, p *piece, out *outcome) {
 		return
 	}
 	if p.probed = b.probe(ctx) == nil; p.probed {
-		*out = outcome{left: p.ops}
+		*out = outcome{left: p.ops, cause: CauseDivided}
 	}
 }
 

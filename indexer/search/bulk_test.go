@@ -291,7 +291,7 @@ func TestWriteRepeatsOnlyWhatFailed(t *testing.T) {
 					t.Errorf("%d documents, want 20", n)
 				}
 				w.Lines.Await(t, searchtest.Within(t, time.Second), "does not take bulk requests")
-				if n := w.Stats().Retried.Load(); n != 8 {
+				if n := w.Stats().Retried.Sum(); n != 8 {
 					t.Errorf("counted %d repetitions, want 8", n)
 				}
 			})

@@ -9,6 +9,7 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 
@@ -24,11 +25,22 @@ const maxAnswer = 16 << 20
 
 // Options says which cluster to connect to.
 type Options struct {
-	URLs     []string // http or https, one per node; asked in turn, dead ones are skipped
-	User     string   // basic authentication; a user within the URLs does as well
-	Password string
-	APIKey   string // as the server gives it out in "encoded"; wins over User
+	// URLs are those of the nodes of one cluster, http or https. They are asked in turn; one that does
+	// not answer is left out, for 1 s at first and 30 s at the most.
+	URLs []string
+
+	// One of these says who asks; none: nobody does.
+	User, Password string // basic authentication; a user within the URLs does as well
+	APIKey         string // as the server gives it out in "encoded"
+	Token          string // sent as Authorization: Bearer
+	AWS            *AWS   // requests are signed
+
 	CAFile   string // PEM certificates to trust instead of the system's
+	CertFile string // PEM certificate to show, with KeyFile; both are read again when they have changed
+	KeyFile  string
+
+	ProxyURL string            // http, https or socks5, with its user and password; default: what HTTPS_PROXY and NO_PROXY say
+	Headers  map[string]string // sent with each request
 
 	// SkipVerify accepts any certificate. For tests; TLS is verified by default.
 	SkipVerify bool
@@ -57,7 +69,8 @@ type Options struct {
 // concurrent use.
 type Client struct {
 	es        *elasticsearch.BaseClient
-	transport productTransport
+	transport *http.Transport
+	nodes     *nodes
 	logger    *slog.Logger
 	timeout   time.Duration
 	addresses []string // without user and password
@@ -79,6 +92,9 @@ func newClient(o Options) (*Client, error) {
 	} else if user != "" && (user != o.User || password != o.Password) {
 		return nil, errors.New("the URLs name another user than user and password do")
 	}
+	if err := o.checkAuthentication(); err != nil {
+		return nil, err
+	}
 	if o.RequestTimeout < 0 || o.StartTimeout < 0 {
 		return nil, errors.New("time limits must not be negative")
 	}
@@ -92,25 +108,63 @@ func newClient(o Options) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
+	var sent http.RoundTripper = transport
+	if o.AWS != nil {
+		if sent, err = newAWSSigner(*o.AWS, transport); err != nil {
+			return nil, err
+		}
+	}
+	nodes := newNodes(sent, o.Logger)
 	options := []elasticsearch.Option{
 		elasticsearch.WithAddresses(addresses...),
 		elasticsearch.WithDisableMetaHeader(),
 		elasticsearch.WithTransportOptions(
-			elastictransport.WithTransport(transport),
+			elastictransport.WithTransport(productTransport{nodes}),
+			elastictransport.WithConnectionPoolFunc(nodes.pool),
 			elastictransport.WithDisableRetry(), // what an answer means is judged here, and only here
-			elastictransport.WithHeader(http.Header{"X-Opaque-Id": {o.OpaqueID}}),
+			elastictransport.WithHeader(o.header()),
 		),
 	}
-	if o.APIKey != "" {
+	switch {
+	case o.Token != "":
+		options = append(options, elasticsearch.WithServiceToken(o.Token))
+	case o.APIKey != "":
 		options = append(options, elasticsearch.WithAPIKey(o.APIKey))
-	} else if o.User != "" {
+	case o.User != "":
 		options = append(options, elasticsearch.WithBasicAuth(o.User, o.Password))
 	}
 	es, err := elasticsearch.NewBase(options...)
 	if err != nil {
 		return nil, errors.New("the search client refuses its options")
 	}
-	return &Client{es: es, transport: transport, logger: o.Logger, timeout: o.RequestTimeout, addresses: addresses, adopt: o.Adopt}, nil
+	return &Client{es: es, transport: transport, nodes: nodes, logger: o.Logger, timeout: o.RequestTimeout, addresses: addresses, adopt: o.Adopt}, nil
+}
+
+// checkAuthentication returns an error unless at most one of the ways to say who asks is given.
+func (o *Options) checkAuthentication() error {
+	var given []string
+	for name, is := range map[string]bool{"user": o.User != "", "api_key": o.APIKey != "", "token": o.Token != "", "aws": o.AWS != nil} {
+		if is {
+			given = append(given, name)
+		}
+	}
+	if len(given) > 1 {
+		slices.Sort(given)
+		return fmt.Errorf("%s are given, of which one is used", strings.Join(given, " and "))
+	}
+	if (o.CertFile == "") != (o.KeyFile == "") {
+		return errors.New("cert_file and key_file belong together")
+	}
+	return nil
+}
+
+// header returns what is sent with each request.
+func (o *Options) header() http.Header {
+	h := http.Header{"X-Opaque-Id": {o.OpaqueID}}
+	for name, value := range o.Headers {
+		h.Set(name, value)
+	}
+	return h
 }
 
 // Product returns what answered at start.
@@ -137,6 +191,7 @@ func (c *Client) Close() {
 	if err := c.es.Close(ctx); err != nil && !errors.Is(err, elasticsearch.ErrAlreadyClosed) {
 		c.logger.Warn("close the search client", "error", err)
 	}
+	c.nodes.close()
 	c.transport.CloseIdleConnections()
 }
 

@@ -27,10 +27,10 @@ func TestConnect(t *testing.T) {
 		c := searchtest.Connect(t, s.URL)
 		p := c.Product()
 		want := "Elasticsearch"
-		if s.Engine == testenv.OpenSearch3 {
+		if s.Engine.IsOpenSearch() {
 			want = "OpenSearch"
 		}
-		if p.Name != want || p.Version == "" || p.ClusterName == "" {
+		if p.Name != want || p.Version == "" || p.ClusterName == "" || p.ClusterID == "" || len(p.Limitations()) > 0 {
 			t.Errorf("product %+v", p)
 		}
 		if err := c.Ping(searchtest.Within(t, 10*time.Second)); err != nil {

@@ -19,6 +19,10 @@ func Connect(ctx context.Context, o Options) (*Client, error) {
 	if err != nil {
 		return nil, &ConnectError{Kind: BadOptions, Hint: "correct the search section of the configuration", Err: err}
 	}
+	if err := refusalOf(o.AWS); err != nil {
+		c.Close()
+		return nil, connectError(c.where(), err)
+	}
 	startTimeout := o.StartTimeout
 	if startTimeout == 0 {
 		startTimeout = 30 * time.Second
@@ -29,6 +33,9 @@ func Connect(ctx context.Context, o Options) (*Client, error) {
 		product, err := c.readProduct(ctx, min(c.timeout, 10*time.Second, startTimeout))
 		if err == nil {
 			c.product = product
+			err = c.checkNodes(ctx, o, min(c.timeout, 5*time.Second, startTimeout))
+		}
+		if err == nil {
 			c.logger.Info("connected to the search server", "product", product.Name, "version", product.Version,
 				"cluster", product.ClusterName, "urls", c.addresses)
 			return c, nil
@@ -51,15 +58,51 @@ func Connect(ctx context.Context, o Options) (*Client, error) {
 	}
 }
 
+// checkNodes returns an error if the addresses lead to several clusters, each of which would get
+// a part of the documents. A node that does not answer is not known to belong to another one.
+func (c *Client) checkNodes(ctx context.Context, o Options, timeout time.Duration) error {
+	if len(o.URLs) < 2 {
+		return nil
+	}
+	for i, address := range o.URLs {
+		one := o
+		one.URLs = []string{address}
+		node, err := newClient(one)
+		if err != nil {
+			return fmt.Errorf("url %d of %d: %w", i+1, len(o.URLs), err)
+		}
+		product, err := node.readProduct(ctx, timeout)
+		node.Close()
+		switch {
+		case err != nil:
+			c.logger.Warn("a node of the search server does not answer", "url", c.addresses[i], "error", err)
+		case product.ClusterID != c.product.ClusterID:
+			return &severalClustersError{c.addresses[i], product, c.product}
+		}
+	}
+	return nil
+}
+
+// A severalClustersError reports URLs that are not those of one cluster.
+type severalClustersError struct {
+	address     string
+	there, here Product
+}
+
+func (e *severalClustersError) Error() string {
+	return fmt.Sprintf("%s is of the cluster %s (%s), and other URLs are of %s (%s)", e.address, e.there.ClusterName, e.there.ClusterID, e.here.ClusterName, e.here.ClusterID)
+}
+
 // ConnectKind says why [Connect] failed.
 type ConnectKind int
 
 const (
-	Unreachable    ConnectKind = iota // no answer, or none but 5xx
+	Unreachable    ConnectKind = iota // no answer, or none but 5xx, or nothing to sign requests with
 	BadOptions                        // the options contradict themselves, or a file cannot be read
 	BadCredentials                    // 401 or 403
-	BadCertificate                    // TLS cannot be agreed on, or the certificate is not trusted
-	UnknownProduct                    // what answers is neither OpenSearch nor Elasticsearch
+	BadCertificate                    // TLS cannot be agreed on, or a certificate is not trusted: the server's here, or ours there
+	BadProxy                          // the proxy on the way to the cluster wants another user or password
+	UnknownProduct                    // what answers is neither OpenSearch nor Elasticsearch, or a release that cannot be used
 )
 
 // A ConnectError says why the cluster cannot be used, and the hint.
@@ -68,6 +111,8 @@ type ConnectError struct {
 	Kind ConnectKind
 	Hint string
 	Err  error
+
+	AboutClient bool // of BadCertificate: it is ours that the other side does not take, or misses
 }
 
 func (e *ConnectError) Error() string {
@@ -86,16 +131,35 @@ func (e *ConnectError) Configuration() bool { return e.Kind != Unreachable }
 // Permanent marks it for dbsync.IsPermanent.
 func (e *ConnectError) Permanent() bool { return e.Configuration() }
 
+// proxyKeys say which proxy is used.
+const proxyKeys = "search.proxy_url, or HTTPS_PROXY and HTTP_PROXY where it is not given; NO_PROXY names the hosts that are reached without"
+
 func connectError(urls string, err error) *ConnectError {
 	e := &ConnectError{URLs: urls, Err: err}
 	server, answered := errors.AsType[*ServerError](err)
+	unsupported, known := errors.AsType[*UnsupportedError](err)
+	_, unsigned := errors.AsType[*CredentialsError](err)
 	switch {
+	case known:
+		e.Kind, e.Hint = UnknownProduct, unsupported.Hint
+	case isSeveralClusters(err):
+		e.Kind, e.Hint = BadOptions, "name the nodes of one cluster in search.urls"
+	case unsigned:
+		// The service that gives them out may be away, as a cluster may.
+		e.Kind, e.Hint = Unreachable, "give AWS credentials by the environment, the shared files, or the role of the instance or container, and where search.aws.role is set let them assume it"
+	case answered && server.Status == http.StatusProxyAuthRequired, isProxyRefusal(err):
+		e.Kind, e.Hint = BadProxy, "correct user and password in "+proxyKeys
+	case isCertificateRefused(err):
+		e.AboutClient = true
+		e.Kind, e.Hint = BadCertificate, "set search.cert_file and search.key_file to a certificate that the cluster trusts, and that is still valid"
 	case answered && server.Status == http.StatusUnauthorized:
-		e.Kind, e.Hint = BadCredentials, "correct search.user and search.password, or search.api_key"
+		e.Kind, e.Hint = BadCredentials, "correct search.user and search.password, or search.api_key, search.token or the credentials of AWS"
 	case answered && server.Status == http.StatusForbidden:
-		e.Kind, e.Hint = BadCredentials, "grant the user the cluster privilege monitor, and write and manage on the indices"
+		e.Kind, e.Hint = BadCredentials, "grant the user the cluster privilege monitor, and write and manage on the indices; on AWS, es:ESHttp* to the role in the access policy of the domain"
 	case isTLSError(err):
 		e.Kind, e.Hint = BadCertificate, "set search.ca_file to the certificate authority of the cluster, use a host name that is in its certificate, and http:// or https:// as the cluster listens"
+	case isProxyAway(err):
+		e.Kind, e.Hint = Unreachable, "start the proxy, or correct "+proxyKeys
 	case errors.Is(err, errUnknownProduct), answered && server.Permanent():
 		e.Kind, e.Hint = UnknownProduct, "set search.urls to the REST port of OpenSearch, or of Elasticsearch 7.17 or newer"
 	case isSyntaxError(err):
@@ -104,6 +168,11 @@ func connectError(urls string, err error) *ConnectError {
 		e.Kind, e.Hint = Unreachable, "start the cluster, or correct search.urls (https:// where the cluster has TLS)"
 	}
 	return e
+}
+
+func isSeveralClusters(err error) bool {
+	_, ok := errors.AsType[*severalClustersError](err)
+	return ok
 }
 
 func isSyntaxError(err error) bool {

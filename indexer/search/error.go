@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net"
 	"net/http"
 	"strconv"
 	"strings"
@@ -138,6 +139,26 @@ func isTLSError(err error) bool {
 	text := err.Error()
 	return strings.Contains(text, "server gave HTTP response to HTTPS client") ||
 		strings.Contains(text, `malformed HTTP response "\x15\x03`)
+}
+
+// isCertificateRefused reports whether the other side wants a certificate from us, or another
+// one. A running process waits for it to be replaced.
+func isCertificateRefused(err error) bool {
+	const alert = "remote error: tls: "
+	_, what, ok := strings.Cut(err.Error(), alert)
+	return ok && strings.Contains(what, "certificate") // required, bad, expired, revoked, unknown, unsupported, unknown authority
+}
+
+// isProxyAway reports whether the proxy on the way to the cluster could not be reached.
+func isProxyAway(err error) bool {
+	op, ok := errors.AsType[*net.OpError](err)
+	return ok && (op.Op == "proxyconnect" || op.Op == "socks connect")
+}
+
+// isProxyRefusal reports whether a proxy wants to know who asks before it opens a connection. The
+// transport has only a text for it.
+func isProxyRefusal(err error) bool {
+	return strings.HasSuffix(err.Error(), http.StatusText(http.StatusProxyAuthRequired))
 }
 
 // notFound reports whether the search server, and not a proxy that knows no such page,

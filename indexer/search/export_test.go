@@ -2,8 +2,15 @@ package search
 
 import (
 	"context"
+	"io"
 	"math"
+	"net/http"
+	"runtime"
 	"sync/atomic"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	v4 "github.com/aws/aws-sdk-go-v2/aws/signer/v4"
 
 	"tidemark/dbsync"
 	"tidemark/indexer/retry"
@@ -56,4 +63,37 @@ func (b *Bulk) AwaitWaiting(ctx context.Context, n int) error {
 		defer b.gate.mu.Unlock()
 		return b.gate.waiting.Len() == n, nil
 	})
+}
+
+// Sign signs a request with the key's id, its secret and the session's token, as an awsSigner does.
+func Sign(req *http.Request, key [3]string, region, service string, at time.Time) error {
+	s := &awsSigner{region: region, service: service, signer: v4.NewSigner(), now: func() time.Time { return at }}
+	hash, err := hashBody(req)
+	if err != nil {
+		return err
+	}
+	return s.sign(req, aws.Credentials{AccessKeyID: key[0], SecretAccessKey: key[1], SessionToken: key[2]}, hash)
+}
+
+// AllLimitations returns the table.
+func AllLimitations() []Limitation { return limitations }
+
+// HashBulk returns the hash that a bulk request of ops is signed with, uncompressed, and how many bytes
+// were allocated to have it.
+func HashBulk(ops []dbsync.Operation) (hash string, allocated uint64, err error) {
+	r := newBulkRequest(noCompression)
+	if err := r.encode(partOf(ops)); err != nil {
+		return "", 0, err
+	}
+	defer r.close()
+	req, err := http.NewRequest(http.MethodPost, "/_bulk", r.newReader())
+	if err != nil {
+		return "", 0, err
+	}
+	req.GetBody = func() (io.ReadCloser, error) { return r.newReader(), nil }
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	hash, err = hashBody(req)
+	runtime.ReadMemStats(&after)
+	return hash, after.TotalAlloc - before.TotalAlloc, err
 }

@@ -148,7 +148,7 @@ func TestOtherOwner(t *testing.T) {
 // said before anything is filled.
 func TestDataStream(t *testing.T) {
 	searchtest.EachEngine(t, func(t *testing.T, s *testenv.SearchServer) {
-		if s.Engine != testenv.OpenSearch3 {
+		if !s.Engine.IsOpenSearch() {
 			t.Skip("the server is built without data streams")
 		}
 		ctx := searchtest.Within(t, time.Minute)

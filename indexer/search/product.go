@@ -3,9 +3,6 @@ package search
 import (
 	"context"
 	"errors"
-	"fmt"
-	"strconv"
-	"strings"
 	"time"
 
 	"github.com/elastic/go-elasticsearch/v8/esapi"
@@ -16,6 +13,8 @@ type Product struct {
 	Name        string // "OpenSearch" or "Elasticsearch"
 	Version     string
 	ClusterName string
+	ClusterID   string // cluster_uuid; empty: it does not say
+	Flavor      string // build_flavor of Elasticsearch: default, oss, serverless; empty: it does not say
 }
 
 func (p Product) String() string { return p.Name + " " + p.Version }
@@ -27,30 +26,28 @@ func (c *Client) readProduct(ctx context.Context, timeout time.Duration) (Produc
 	defer cancel()
 	var root struct {
 		ClusterName string `json:"cluster_name"`
+		ClusterID   string `json:"cluster_uuid"`
 		Tagline     string `json:"tagline"`
 		Version     struct {
 			Number       string `json:"number"`
 			Distribution string `json:"distribution"`
+			Flavor       string `json:"build_flavor"`
 		} `json:"version"`
 	}
 	if err := c.call(ctx, "read product and version", esapi.InfoRequest{}, &root); err != nil {
 		return Product{}, err
 	}
-	p := Product{Version: root.Version.Number, ClusterName: root.ClusterName}
-	major, _, _ := strings.Cut(p.Version, ".")
-	number, err := strconv.Atoi(major)
-	switch {
-	case err != nil:
+	p := Product{Version: root.Version.Number, ClusterName: root.ClusterName, ClusterID: root.ClusterID, Flavor: root.Version.Flavor}
+	if _, err := parseRelease(p.Version); err != nil {
 		return Product{}, errUnknownProduct
+	}
+	switch {
 	case root.Version.Distribution == "opensearch":
-		p.Name = "OpenSearch"
+		p.Name = nameOpenSearch
 	case root.Tagline == "You Know, for Search" && root.Version.Distribution == "":
-		p.Name = "Elasticsearch"
-		if number < 7 {
-			return Product{}, fmt.Errorf("%w: %s, want 7.17 or newer", errUnknownProduct, p)
-		}
+		p.Name = nameElasticsearch
 	default:
 		return Product{}, errUnknownProduct
 	}
-	return p, nil
+	return p, refusal(p)
 }

@@ -183,6 +183,19 @@ func appendAction(dst []byte, op *dbsync.Operation, withIndex bool) []byte {
 	return append(dst, ",\"version_type\":\"external_gte\"}}\n"...)
 }
 
+// Lines returns the lines of a bulk request that do an operation, a Store or a Delete, as they are sent but for the
+// index, which a request may name once in its path. Its error is a [*VersionError].
+func Lines(op *dbsync.Operation) ([]byte, error) {
+	if _, err := version(op); err != nil {
+		return nil, err
+	}
+	lines := appendAction(nil, op, true)
+	if op.Kind == dbsync.Store {
+		lines = append(append(lines, op.Body...), '\n')
+	}
+	return lines, nil
+}
+
 // A bodyReader is one reading of a request's body. The HTTP transport may go on reading after the
 // answer came; once the reader is closed, by whoever is first, it gets nothing more.
 type bodyReader struct {

@@ -3,6 +3,7 @@ package search
 import (
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
 	"fmt"
 	"net"
 	"net/http"
@@ -18,12 +19,10 @@ import (
 // answers without the header X-Elastic-Product, which OpenSearch and Elasticsearch
 // before 7.14 do not send. Which product answers is read from the body of GET / at
 // start (see Connect), so nothing is lost by always showing the header here.
-type productTransport struct {
-	*http.Transport
-}
+type productTransport struct{ next http.RoundTripper }
 
 func (t productTransport) RoundTrip(req *http.Request) (*http.Response, error) {
-	res, err := t.Transport.RoundTrip(req)
+	res, err := t.next.RoundTrip(req)
 	if err == nil && res.Header.Get("X-Elastic-Product") == "" {
 		res.Header.Set("X-Elastic-Product", "Elasticsearch")
 	}
@@ -32,22 +31,37 @@ func (t productTransport) RoundTrip(req *http.Request) (*http.Response, error) {
 
 // newTransport builds the connections to all nodes: HTTP/1.1 with keep-alive, so that
 // each concurrent request has a connection of its own that stays open between batches.
-func newTransport(o Options) (productTransport, error) {
+func newTransport(o Options) (*http.Transport, error) {
 	tlsConfig := &tls.Config{MinVersion: tls.VersionTLS12, InsecureSkipVerify: o.SkipVerify}
 	if o.CAFile != "" {
 		pem, err := os.ReadFile(o.CAFile)
 		if err != nil {
-			return productTransport{}, fmt.Errorf("read ca_file: %w", err)
+			return nil, fmt.Errorf("read ca_file: %w", err)
 		}
 		tlsConfig.RootCAs = x509.NewCertPool()
 		if !tlsConfig.RootCAs.AppendCertsFromPEM(pem) {
-			return productTransport{}, fmt.Errorf("ca_file %s holds no PEM certificate", o.CAFile)
+			return nil, fmt.Errorf("ca_file %s holds no PEM certificate", o.CAFile)
 		}
+	}
+	if o.CertFile != "" {
+		certificate, err := newClientCertificate(o.CertFile, o.KeyFile, o.Logger)
+		if err != nil {
+			return nil, err
+		}
+		tlsConfig.GetClientCertificate = certificate.get
+	}
+	proxy := http.ProxyFromEnvironment
+	if o.ProxyURL != "" {
+		u, err := url.Parse(o.ProxyURL)
+		if err != nil || u.Host == "" {
+			return nil, errors.New("the URL of the proxy cannot be parsed") // its text may hold a password
+		}
+		proxy = http.ProxyURL(u)
 	}
 	protocols := new(http.Protocols)
 	protocols.SetHTTP1(true)
-	return productTransport{&http.Transport{
-		Proxy:                 http.ProxyFromEnvironment,
+	return &http.Transport{
+		Proxy:                 proxy,
 		DialContext:           (&net.Dialer{Timeout: 10 * time.Second, KeepAlive: 30 * time.Second}).DialContext,
 		TLSClientConfig:       tlsConfig,
 		TLSHandshakeTimeout:   10 * time.Second,
@@ -58,7 +72,7 @@ func newTransport(o Options) (productTransport, error) {
 		DisableCompression:    true, // answers are filtered to a few bytes per item
 		WriteBufferSize:       64 << 10,
 		ReadBufferSize:        32 << 10,
-	}}, nil
+	}, nil
 }
 
 // splitURLs takes user names and passwords out of the URLs, so that no later message

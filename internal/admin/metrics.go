@@ -4,6 +4,8 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"tidemark/indexer/search"
 )
 
 // metric describes one of ours. docs/metrics.md lists them; a test holds it against this
@@ -18,10 +20,13 @@ var (
 	readyMetric     = metric("ready", "1 while /readyz answers 200.")
 	connectedMetric = metric("connected", "1 while changes are received from the replication slot.")
 
-	confirmedMetric = metric("confirmed_position_bytes", "Position in the log up to which everything is stored, as a number (LSN).")
-	walEndMetric    = metric("server_position_bytes", "Position at which the server's log ended when it was last heard of (LSN).")
-	lagMetric       = metric("lag_bytes", "How much of the log is not stored yet.")
-	commitMetric    = metric("newest_commit_timestamp_seconds", "When the newest transaction that is stored was committed, by the clock of Postgres.")
+	confirmedMetric  = metric("confirmed_position_bytes", "Position in the log up to which everything is stored, as a number (LSN).")
+	walEndMetric     = metric("server_position_bytes", "Position at which the server's log ended when it was last heard of (LSN).")
+	lagMetric        = metric("lag_bytes", "How much of the log is not stored yet.")
+	lagSecondsMetric = metric("lag_seconds", "For how long what is not stored has been in the log; grows while nothing moves.")
+	walKeptMetric    = metric("slot_wal_kept_bytes", "How much of the log the server keeps for the slot.")
+	walLeftMetric    = metric("slot_wal_left_bytes", "How much may still be written to the log before the server gives up the slot; absent if it never does.")
+	commitMetric     = metric("newest_commit_timestamp_seconds", "When the newest transaction that is stored was committed, by the clock of Postgres.")
 
 	queueMessagesMetric = metric("queue_messages", "Changes that were received and are not confirmed.")
 	changesMetric       = metric("changes_total", "Changes of rows that the stream has brought and that are stored.")
@@ -50,7 +55,7 @@ var (
 	alarmMetric  = metric("alarm_since_timestamp_seconds", "When the reason came up.", "reason")
 
 	documentsMetric      = metric("bulk_documents_total", "Operations whose fate is known.", "result")
-	retriesMetric        = metric("bulk_retries_total", "Operations that were sent again.")
+	retriesMetric        = metric("bulk_retries_total", "Operations that were sent again, by why.", "cause")
 	requestsMetric       = metric("bulk_requests_total", "Bulk requests sent.")
 	failedRequestsMetric = metric("bulk_failed_requests_total", "Bulk requests without a 2xx answer.")
 	rejectedMetric       = metric("bulk_rejected_requests_total", "Bulk requests that the server had no room for, or not for some of their operations (429).")
@@ -58,7 +63,6 @@ var (
 	requestBytesMetric   = metric("bulk_request_max_bytes", "How large a bulk request may be at the moment, before compression.")
 	bytesMetric          = metric("bulk_sent_bytes_total", "Bodies of bulk requests as sent.")
 	rawBytesMetric       = metric("bulk_uncompressed_bytes_total", "Bodies of bulk requests before compression.")
-	secondsMetric        = metric("bulk_request_seconds_total", "Duration of all bulk requests together; several run at a time.")
 )
 
 // A collector makes metrics of a status when they are asked for, so that nothing is
@@ -88,6 +92,15 @@ func (c collector) Collect(to chan<- prometheus.Metric) {
 	}
 	if lag, known := s.Lag(); known {
 		gauge(lagMetric, float64(lag))
+	}
+	if s.Behind >= 0 {
+		gauge(lagSecondsMetric, s.Behind.Seconds())
+	}
+	if !s.WAL.At.IsZero() && s.Connected {
+		gauge(walKeptMetric, float64(s.WAL.Kept))
+		if s.WAL.Left >= 0 {
+			gauge(walLeftMetric, float64(s.WAL.Left))
+		}
 	}
 	if !s.NewestCommit.IsZero() {
 		gauge(commitMetric, seconds(s.NewestCommit))
@@ -129,7 +142,9 @@ func (c collector) Collect(to chan<- prometheus.Metric) {
 	counter(documentsMetric, b.Deleted, "deleted")
 	counter(documentsMetric, b.Superseded, "superseded")
 	counter(documentsMetric, b.Refused, "refused")
-	counter(retriesMetric, b.Retried)
+	for _, cause := range search.Causes() {
+		counter(retriesMetric, b.Retried[cause], cause.String())
+	}
 	counter(requestsMetric, b.Requests)
 	counter(failedRequestsMetric, b.FailedRequests)
 	counter(rejectedMetric, b.Rejected)
@@ -137,7 +152,7 @@ func (c collector) Collect(to chan<- prometheus.Metric) {
 	gauge(requestBytesMetric, float64(b.RequestBytes))
 	counter(bytesMetric, b.Bytes)
 	counter(rawBytesMetric, b.RawBytes)
-	to <- prometheus.MustNewConstMetric(secondsMetric, prometheus.CounterValue, b.Duration.Seconds())
+	s.Measures.collect(to)
 }
 
 // collect makes the metrics of the index with this name.

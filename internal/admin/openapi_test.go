@@ -16,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pglogrepl"
 	"github.com/santhosh-tekuri/jsonschema/v6"
 
 	"tidemark/mapping"
@@ -199,6 +200,16 @@ func TestDescribed(t *testing.T) {
 	}
 	o.set(func(s *Status) { *s = working(); s.Behind = -1 })
 	send(http.MethodGet, "/readyz", nil)
+	for query, err := range map[string]error{"": nil, "?lsn=x": nil, "?index=x": &WaitError{http.StatusNotFound, errors.New("there is no index x")},
+		"?lsn=1/1": &WaitError{http.StatusConflict, errors.New("the log has not come to it")}, "?searchable=true": errors.New("not connected"), "?timeout=1ms": context.DeadlineExceeded} {
+		o.source.await = func(ctx context.Context, _ Wait) (pglogrepl.LSN, error) {
+			if errors.Is(err, context.DeadlineExceeded) {
+				<-ctx.Done()
+			}
+			return 0x100, err
+		}
+		send(http.MethodGet, "/wait"+query, nil)
+	}
 	for range maxStreams {
 		o.server.streams <- struct{}{}
 	}

@@ -1,7 +1,8 @@
 // Package admin serves what operators and their tools ask the process: the status page, metrics for
 // Prometheus, how far the indices are, and whether it is healthy and ready. Reading takes no
 // authentication, so it listens on the loopback address unless the mapping file says otherwise, and
-// shows no secrets. Asking for something takes admin.token; where there is none, nobody may.
+// shows no secrets. Asking for something takes admin.token; where there is none, nobody may. /wait
+// answers when what was committed is in the indices.
 package admin
 
 import (
@@ -12,6 +13,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/http/pprof"
 	"syscall"
 	"time"
 
@@ -49,6 +51,7 @@ type Options struct {
 	Source   Source
 	Operator Operator
 	Events   *Events
+	Profiles bool // are served, too
 	Logger   *slog.Logger
 }
 
@@ -97,6 +100,16 @@ func listen(ctx context.Context, address string) (net.Listener, error) {
 	return l, err
 }
 
+// handleProfiles has a server answer with profiles of the process, at /debug/pprof/ as
+// [net/http/pprof] does. They have no values of rows, and cost while one is taken.
+func handleProfiles(mux *http.ServeMux) {
+	mux.HandleFunc("GET /debug/pprof/", pprof.Index)
+	mux.HandleFunc("GET /debug/pprof/cmdline", pprof.Cmdline)
+	mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
+	mux.HandleFunc("GET /debug/pprof/symbol", pprof.Symbol)
+	mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
+}
+
 // New makes a server.
 func New(o Options) *Server {
 	if o.Events == nil {
@@ -131,6 +144,10 @@ func New(o Options) *Server {
 	mux.HandleFunc("POST /indices/{index}/{action}", s.act)
 	for _, file := range []string{"style.css", "page.js", "icon.svg", "openapi.json"} {
 		mux.HandleFunc("GET /"+file, serveFile(file))
+	}
+	mux.HandleFunc("GET /wait", waitHandler(o.Source, s.ending))
+	if o.Profiles {
+		handleProfiles(mux)
 	}
 	mux.HandleFunc("GET /", notFound)
 	s.http = http.Server{
@@ -241,7 +258,7 @@ func (s *Server) serve(ctx context.Context, l net.Listener) error {
 	return nil
 }
 
-var paths = []string{"/", "/healthz", "/metrics", "/openapi.json", "/readyz", "/status"}
+var paths = []string{"/", "/healthz", "/metrics", "/openapi.json", "/readyz", "/status", "/wait"}
 
 // answer reports whether there are reasons against it: 200 if not, else 503.
 func answer(w http.ResponseWriter, what string, reasons []string) {

@@ -18,9 +18,13 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/jackc/pglogrepl"
 	"github.com/prometheus/client_golang/prometheus/testutil/promlint"
 	"go.uber.org/goleak"
 
+	"tidemark/dbsync"
+	"tidemark/indexer"
+	"tidemark/indexer/search"
 	"tidemark/reindex/control"
 )
 
@@ -30,12 +34,22 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 type source struct {
 	mu     sync.Mutex
 	status Status
+
+	await func(ctx context.Context, w Wait) (pglogrepl.LSN, error)
 }
 
 func (s *source) Status() Status {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.status
+}
+
+// Await is fulfilled at once, unless the test says how.
+func (s *source) Await(ctx context.Context, w Wait) (pglogrepl.LSN, error) {
+	if s.await == nil {
+		return s.Status().Confirmed, nil
+	}
+	return s.await(ctx, w)
 }
 
 func (s *source) set(change func(*Status)) {
@@ -51,16 +65,61 @@ func working() Status {
 		Confirmed: 0x100, WALEnd: 0x180, NewestCommit: time.UnixMilli(1_769_860_800_250),
 		QueueMessages: 3, QueueBytes: 4096, Changes: 500, Batches: 5,
 		Indices: []Index{{Name: "products", Physical: "products-20260131t120000z", State: Live, RowsDone: 42, RowsExpected: -1, DeadLetters: 2, Documents: 40, Rows: 42}},
-		Bulk: Bulk{Stored: 10, Deleted: 4, Superseded: 3, Refused: 2, Retried: 7, Requests: 6, FailedRequests: 1, Rejected: 5, RequestsAtATime: 4, RequestBytes: 8 << 20,
-			Bytes: 1000, RawBytes: 9000, Duration: 1500 * time.Millisecond},
+		Bulk: Bulk{Stored: 10, Deleted: 4, Superseded: 3, Refused: 2, Retried: map[search.Cause]int64{search.CauseRejected: 5, search.CauseNoAnswer: 2}, Requests: 6, FailedRequests: 1, Rejected: 5, RequestsAtATime: 4, RequestBytes: 8 << 20,
+			Bytes: 1000, RawBytes: 9000},
+		Behind: 1500 * time.Millisecond, WAL: WAL{At: time.UnixMilli(1_769_860_800_000), Kept: 4096, Left: 1 << 30, Status: "reserved"},
+		Measures: measured(),
 	}
 }
 
+// measured are measures of two batches, one of which was of watermarks alone.
+func measured() *Measures {
+	m := NewMeasures("products")
+	at := time.Now()
+	m.Batch(&dbsync.BatchReport{Operations: 20, Bytes: 5000, Translating: 250 * time.Millisecond, Writing: at, Stored: at.Add(40 * time.Millisecond),
+		Commits: []time.Time{at, at.Add(-3 * time.Second), at.Add(time.Hour)}})
+	m.Batch(&dbsync.BatchReport{Writing: at, Stored: at.Add(time.Hour)})
+	m.Bulk(search.Request{Duration: 30 * time.Millisecond, Operations: 20})
+	m.Reread(indexer.Reread{Index: "products", Documents: 7, Duration: 3 * time.Millisecond})
+	m.Reread(indexer.Reread{Index: "products", Documents: 9, Duration: 3 * time.Millisecond, Related: true})
+	m.FannedOut("products", 9, 2)
+	return m
+}
+
+// What is told of a batch takes no memory, however many transactions it has.
+func TestMeasuresDoNotAllocate(t *testing.T) {
+	m := NewMeasures("products")
+	at := time.Now()
+	r := &dbsync.BatchReport{Operations: 20, Bytes: 5000, Writing: at, Stored: at.Add(40 * time.Millisecond), Commits: slices.Repeat([]time.Time{at}, 1000)}
+	if n := testing.AllocsPerRun(100, func() {
+		m.Batch(r)
+		m.Bulk(search.Request{Duration: 30 * time.Millisecond, Operations: 20})
+		m.Reread(indexer.Reread{Index: "products", Documents: 7, Duration: 3 * time.Millisecond})
+	}); n > 1 { // the values of labels
+		t.Errorf("%g allocations", n)
+	}
+}
+
+func BenchmarkMeasures(b *testing.B) {
+	m := NewMeasures("products")
+	at := time.Now()
+	r := &dbsync.BatchReport{Operations: 20, Bytes: 5000, Writing: at, Stored: at.Add(40 * time.Millisecond), Commits: slices.Repeat([]time.Time{at}, 1000)}
+	b.ReportAllocs()
+	for b.Loop() {
+		m.Batch(r)
+	}
+	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/1000, "ns/transaction")
+}
+
 // start serves a source for the length of a test.
-func start(t *testing.T, src *source) (url string) {
+func start(t *testing.T, src *source, options ...func(*Options)) (url string) {
 	t.Helper()
 	address, output := listening()
-	s := New(Options{Listen: "127.0.0.1:0", Source: src, Logger: slog.New(slog.NewJSONHandler(io.MultiWriter(output, t.Output()), nil))})
+	o := Options{Listen: "127.0.0.1:0", Source: src, Logger: slog.New(slog.NewJSONHandler(io.MultiWriter(output, t.Output()), nil))}
+	for _, option := range options {
+		option(&o)
+	}
+	s := New(o)
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- s.Run(ctx) }()
@@ -199,9 +258,15 @@ func TestMetrics(t *testing.T) {
 		"tidemark_alarms 1", `tidemark_alarm_since_timestamp_seconds{reason="no answer"} 1.7698609e+09`,
 		`tidemark_bulk_documents_total{result="stored"} 10`, `tidemark_bulk_documents_total{result="deleted"} 4`,
 		`tidemark_bulk_documents_total{result="superseded"} 3`, `tidemark_bulk_documents_total{result="refused"} 2`,
-		"tidemark_bulk_retries_total 7", "tidemark_bulk_requests_total 6", "tidemark_bulk_failed_requests_total 1",
+		"tidemark_lag_seconds 1.5", "tidemark_slot_wal_kept_bytes 4096", "tidemark_slot_wal_left_bytes 1.073741824e+09",
+		`tidemark_bulk_retries_total{cause="rejected"} 5`, `tidemark_bulk_retries_total{cause="no_answer"} 2`, `tidemark_bulk_retries_total{cause="timeout"} 0`,
+		`tidemark_commit_to_stored_seconds_bucket{le="0.005"} 1`, `tidemark_commit_to_stored_seconds_bucket{le="0.05"} 2`, `tidemark_commit_to_stored_seconds_bucket{le="5"} 3`, "tidemark_commit_to_stored_seconds_count 3",
+		"tidemark_batch_write_seconds_count 1", "tidemark_batch_write_seconds_sum 0.04", "tidemark_batch_operations_sum 20", "tidemark_batch_received_bytes_sum 5000",
+		"tidemark_bulk_request_seconds_sum 0.03", "tidemark_bulk_request_operations_sum 20", "tidemark_reread_seconds_count 2", "tidemark_translate_seconds_total 0.25",
+		`tidemark_index_reread_documents_total{cause="row",index="products"} 7`, `tidemark_index_reread_documents_total{cause="related",index="products"} 9`,
+		"tidemark_fan_out_documents_sum 9", `tidemark_index_deferred_rows_total{index="products"} 2`, "tidemark_bulk_requests_total 6", "tidemark_bulk_failed_requests_total 1",
 		"tidemark_bulk_rejected_requests_total 5", "tidemark_bulk_requests_at_a_time 4", "tidemark_bulk_request_max_bytes 8.388608e+06",
-		"tidemark_bulk_sent_bytes_total 1000", "tidemark_bulk_uncompressed_bytes_total 9000", "tidemark_bulk_request_seconds_total 1.5",
+		"tidemark_bulk_sent_bytes_total 1000", "tidemark_bulk_uncompressed_bytes_total 9000",
 		"go_goroutines ", "process_start_time_seconds ",
 	} {
 		if !strings.Contains(body, "\n"+want) {
@@ -232,9 +297,9 @@ func TestMetrics(t *testing.T) {
 	}
 
 	// What is not known yet is not shown as zero.
-	src.set(func(s *Status) { *s = Status{Slot: "shop"} })
+	src.set(func(s *Status) { *s = Status{Slot: "shop", Behind: -1} })
 	_, body = get(t, url+"/metrics")
-	for _, absent := range []string{"tidemark_lag_bytes", "tidemark_server_position_bytes", "tidemark_newest_commit_timestamp_seconds"} {
+	for _, absent := range []string{"tidemark_lag_bytes", "tidemark_lag_seconds", "tidemark_slot_wal_kept_bytes", "tidemark_slot_wal_left_bytes", "tidemark_server_position_bytes", "tidemark_newest_commit_timestamp_seconds"} {
 		if strings.Contains(body, "\n"+absent+" ") {
 			t.Errorf("%s is shown before it is known", absent)
 		}
@@ -312,17 +377,31 @@ func TestMetricsAreDocumented(t *testing.T) {
 		slices.Sort(names)
 		return slices.Compact(names)
 	}
-	code := names("metrics.go", `metric\("(\w+)"`, "tidemark_")
+	code := slices.Concat(names("metrics.go", `metric\("(\w+)"`, "tidemark_"), names("measures.go", `histogram\("(\w+)"`, "tidemark_"), names("measures.go", `Name: "(tidemark_\w+)"`, ""))
+	slices.Sort(code)
 	docs := names("../../docs/metrics.md", "(?m)^\\| `(tidemark_\\w+)`", "")
 	if len(code) == 0 || !slices.Equal(code, docs) {
 		t.Errorf("metrics of the code: %q\nof docs/metrics.md: %q", code, docs)
 	}
 }
 
+// Profiles are there where they are asked for.
+func TestProfiles(t *testing.T) {
+	if status, _ := get(t, start(t, &source{status: working()})+"/debug/pprof/"); status != http.StatusNotFound {
+		t.Errorf("/debug/pprof/ of a server without profiles: %d", status)
+	}
+	url := start(t, &source{status: working()}, func(o *Options) { o.Profiles = true })
+	for path, want := range map[string]string{"/debug/pprof/": "goroutine", "/debug/pprof/goroutine?debug=1": "goroutine profile: total", "/debug/pprof/heap?debug=1": "heap profile"} {
+		if status, body := get(t, url+path); status != http.StatusOK || !strings.Contains(body, want) {
+			t.Errorf("%s: %d %.100s", path, status, body)
+		}
+	}
+}
+
 func TestOtherRequests(t *testing.T) {
 	url := start(t, &source{status: working()})
 	status, body := get(t, url+"/nothing")
-	if status != http.StatusNotFound || !strings.Contains(body, `"nothing is at /nothing","paths":["/","/healthz","/metrics","/openapi.json","/readyz","/status"]`) {
+	if status != http.StatusNotFound || !strings.Contains(body, `"nothing is at /nothing","paths":["/","/healthz","/metrics","/openapi.json","/readyz","/status","/wait"]`) {
 		t.Errorf("/nothing: %d %s", status, body)
 	}
 	for method, want := range map[string]int{http.MethodHead: http.StatusOK, http.MethodPost: http.StatusMethodNotAllowed, http.MethodDelete: http.StatusMethodNotAllowed} {
@@ -478,3 +557,5 @@ func TestShutdownLetsARequestEnd(t *testing.T) {
 type statusFunc func() Status
 
 func (f statusFunc) Status() Status { return f() }
+
+func (f statusFunc) Await(context.Context, Wait) (pglogrepl.LSN, error) { return 0, nil }

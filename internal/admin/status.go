@@ -6,6 +6,7 @@ import (
 
 	"github.com/jackc/pglogrepl"
 
+	"tidemark/indexer/search"
 	"tidemark/reindex/control"
 )
 
@@ -13,6 +14,7 @@ import (
 // goroutines at once, and must answer from memory.
 type Source interface {
 	Status() Status
+	Waiter
 }
 
 // A Status is what the process is doing at a moment. Nothing in it is a secret.
@@ -49,6 +51,8 @@ type Status struct {
 	// Letters are the first dead letters of these indices, in order of time; there may be more, see
 	// Index.DeadLetters.
 	Letters []Letter
+
+	Measures *Measures // nil: none
 }
 
 // A WAL is what the server keeps of its log for the slot, as of the last look. The zero value: it
@@ -125,16 +129,15 @@ type Alarm struct {
 
 // Bulk counts what was written since the start, and says how it is. The counts only grow.
 type Bulk struct {
-	Stored, Deleted int64 // documents
-	Superseded      int64 // operations that found a newer version
-	Refused         int64 // operations refused for good
-	Retried         int64 // operations sent again
+	Stored, Deleted int64                  // documents
+	Superseded      int64                  // operations that found a newer version
+	Refused         int64                  // operations refused for good
+	Retried         map[search.Cause]int64 // operations sent again
 	Requests        int64
-	FailedRequests  int64         // of these, the ones without a 2xx answer
-	Rejected        int64         // requests that the server had no room for, or not for some of their operations: 429
-	Bytes           int64         // of bodies as sent
-	RawBytes        int64         // of bodies before compression
-	Duration        time.Duration // of all requests together
+	FailedRequests  int64 // of these, the ones without a 2xx answer
+	Rejected        int64 // requests that the server had no room for, or not for some of their operations: 429
+	Bytes           int64 // of bodies as sent
+	RawBytes        int64 // of bodies before compression
 
 	RequestsAtATime, RequestBytes int // how many requests go at a time at the moment, and how large one may be
 }

@@ -54,6 +54,15 @@ func newAsker(config *mapping.Config, db *sql.DB, stdout io.Writer, log *slog.Lo
 	}
 }
 
+// isFollowed reports whether an instance follows the slot.
+func (a *asker) isFollowed(ctx context.Context) (active bool, err error) {
+	err = prepare.AtSlot(a.config, a.db, func(db *sql.DB) error {
+		active, err = isFollowed(ctx, db, a.slot)
+		return err
+	})
+	return active, err
+}
+
 // ask makes requests, and shows how far they are until they have ended.
 func (a *asker) ask(ctx context.Context, wanted []*control.Request) error {
 	if err := a.add(ctx, wanted); err != nil {

@@ -24,23 +24,21 @@ import (
 
 func newCheck(stderr io.Writer) *cobra.Command {
 	f := common{level: level(slog.LevelWarn)} // the result is what is printed
+	var asJSON bool
 	c := &cobra.Command{
 		Use:   "check",
 		Short: "Hold the mapping file against database and cluster, and say what run would do",
 		Long: "Holds the mapping file against database and cluster. Everything that has to be fixed is printed in one go,\n" +
-			"and the exit code is 2. If nothing has to be, it is printed what run would do. Nothing is changed anywhere.",
+			"and the exit code is 2. If nothing has to be, it is printed what run would do. Nothing is changed anywhere.\n\n" +
+			"With --json the standard output has all of it as one object, whatever the exit code is.",
 		Args: noArguments,
 		RunE: func(c *cobra.Command, _ []string) error {
-			config, err := mapping.Read(f.file)
-			if err != nil {
-				return err
-			}
 			log, _ := f.logger(stderr)
-			prepared, err := prepare.Prepare(c.Context(), config, log)
-			if err == nil {
-				defer prepared.Close()
-				err = check(c.Context(), config, prepared, c.OutOrStdout())
+			print := printCheck
+			if asJSON {
+				print = printCheckJSON
 			}
+			err := checkFile(c.Context(), f.file, log, c.OutOrStdout(), print)
 			if c.Context().Err() != nil {
 				return errInterrupted
 			}
@@ -48,26 +46,60 @@ func newCheck(stderr io.Writer) *cobra.Command {
 		},
 	}
 	f.add(c)
+	c.Flags().BoolVar(&asJSON, "json", false, "print JSON")
 	return c
 }
 
-// check prints what run would do. Its error is what run would end with.
-func check(ctx context.Context, c *mapping.Config, p *prepare.Prepared, out io.Writer) error {
-	plans, err := p.Plan(ctx, c)
-	if err != nil {
-		return err
-	}
-	var b bytes.Buffer
-	printServers(&b, c, p)
-	for _, plan := range plans {
-		b.WriteByte('\n')
-		if err := printIndex(&b, plan); err != nil {
-			return err
+// A checked is what check has found.
+type checked struct {
+	config   *mapping.Config
+	prepared *prepare.Prepared // nil where something has to be fixed
+	plans    []prepare.IndexPlan
+	err      error // why run would not do it, nil if it would
+}
+
+// checkFile holds a mapping file against database and cluster, and prints what it found. Its error is what run would
+// end with.
+func checkFile(ctx context.Context, file string, log *slog.Logger, out io.Writer, print func(*checked) ([]byte, error)) error {
+	found := checked{}
+	if found.config, found.err = mapping.Read(file); found.err == nil {
+		if found.prepared, found.err = prepare.Prepare(ctx, found.config, log); found.err == nil {
+			defer found.prepared.Close()
+			if found.plans, found.err = found.prepared.Plan(ctx, found.config); found.err == nil {
+				found.err = stops(found.config, found.prepared, found.plans)
+			} else {
+				found.prepared = nil
+			}
 		}
 	}
-	if _, err := out.Write(b.Bytes()); err != nil {
-		return fmt.Errorf("print the result: %w", err)
+	text, err := print(&found)
+	if err == nil {
+		_, err = out.Write(text)
 	}
+	if err != nil {
+		return errors.Join(found.err, fmt.Errorf("print the result: %w", err))
+	}
+	return found.err
+}
+
+// printCheck prints for people what run would do. What has to be fixed is printed as the error that it is.
+func printCheck(c *checked) ([]byte, error) {
+	if c.prepared == nil {
+		return nil, nil
+	}
+	var b bytes.Buffer
+	printServers(&b, c.config, c.prepared)
+	for _, plan := range c.plans {
+		b.WriteByte('\n')
+		if err := printIndex(&b, plan); err != nil {
+			return nil, err
+		}
+	}
+	return b.Bytes(), nil
+}
+
+// stops returns why run would not do what it would otherwise.
+func stops(c *mapping.Config, p *prepare.Prepared, plans []prepare.IndexPlan) error {
 	var stops []error
 	if p.Database.Lost != nil && c.OnSlotLost != mapping.OnSlotLostReindex {
 		stops = append(stops, p.Database.Lost)
@@ -100,10 +132,17 @@ func printServers(b *bytes.Buffer, c *mapping.Config, p *prepare.Prepared) {
 	case db.Lost != nil:
 		fmt.Fprintf(b, "  run stops: %v\n", db.Lost)
 	case db.Slot.Exists:
-		fmt.Fprintf(b, "  slot %s is at %s, %s behind the end of the log\n", c.Postgres.Slot, db.Slot.Confirmed, size(db.Slot.Retained))
+		on := ""
+		if !c.Postgres.ReplicationURL.IsZero() {
+			on = " on the standby"
+		}
+		fmt.Fprintf(b, "  slot %s%s is at %s, %s behind the end of the log\n", c.Postgres.Slot, on, db.Slot.Confirmed, size(db.Slot.Retained))
 	}
 	if db.Standbys != "" {
 		fmt.Fprintf(b, "  %s\n", db.Standbys)
+	}
+	for _, text := range db.Failover {
+		fmt.Fprintf(b, "  after the failure of the primary: %s\n", withHintBelow(text))
 	}
 	if db.Slot.Active {
 		b.WriteString("  it is in use by another process: run waits until it is free\n")
@@ -120,6 +159,9 @@ func printServers(b *bytes.Buffer, c *mapping.Config, p *prepare.Prepared) {
 	}
 	product := p.Client.Product()
 	fmt.Fprintf(b, "%s, cluster %s\n", product, product.ClusterName)
+	for _, l := range product.Limitations() {
+		fmt.Fprintf(b, "  %s: %s%s\n", l.Product, strings.ReplaceAll(l.Lacks, "`", ""), withHint(l.Hint))
+	}
 }
 
 // postgresVersion writes 170005 as 17.5.
@@ -261,20 +303,39 @@ func expected(p prepare.IndexPlan) string {
 // printFields prints each field with what it is made of and the type that it has in the
 // index.
 func printFields(b *bytes.Buffer, s *mapping.Source, tables catalog.Tables) error {
-	body, err := s.Index.Body(tables)
+	lines, err := fieldLines(s, tables)
 	if err != nil {
 		return err
 	}
-	var made struct{ Mappings indexField }
-	if err := json.Unmarshal(body, &made); err != nil {
-		return fmt.Errorf("index %s: %w", s.Index.Name, err)
-	}
 	w := tabwriter.NewWriter(b, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(w, "  field\tindexed as\tcolumn\ttype")
-	for _, line := range s.Describe(tables) {
-		fmt.Fprintf(w, "  %s\t%s\t%s\t%s\n", line.Path, made.Mappings.at(line.Path), line.Column, line.Type)
+	for _, line := range lines {
+		fmt.Fprintf(w, "  %s\t%s\t%s\t%s\n", line.Field, line.IndexedAs, line.Column, line.Type)
 	}
 	return w.Flush()
+}
+
+// A fieldLine is a field with what it is made of and the type that it has in the index.
+type fieldLine struct {
+	Field     string `json:"field"`
+	IndexedAs string `json:"indexed_as"`
+	Column    string `json:"column"`
+	Type      string `json:"type,omitempty"`
+}
+
+func fieldLines(s *mapping.Source, tables catalog.Tables) (lines []fieldLine, err error) {
+	body, err := s.Index.Body(tables)
+	if err != nil {
+		return nil, err
+	}
+	var made struct{ Mappings indexField }
+	if err := json.Unmarshal(body, &made); err != nil {
+		return nil, fmt.Errorf("index %s: %w", s.Index.Name, err)
+	}
+	for _, line := range s.Describe(tables) {
+		lines = append(lines, fieldLine{line.Path, made.Mappings.at(line.Path), line.Column, line.Type})
+	}
+	return lines, nil
 }
 
 // An indexField is a field of an index as the body of the request that makes it has it.
@@ -294,4 +355,10 @@ func (f indexField) at(path string) string {
 		_, path, _ = strings.Cut(path, ".")
 	}
 	return cmp.Or(f.Type, "object") // what the servers take where no type is given
+}
+
+// withHintBelow puts the hint of a sentence on a line of its own.
+func withHintBelow(text string) string {
+	text, hint, _ := strings.Cut(text, "; hint: ")
+	return text + withHint(hint)
 }

@@ -50,6 +50,7 @@ func newRoot(stderr io.Writer) (root *cobra.Command, reached *bool) {
 		Short: "Keeps Elasticsearch and OpenSearch indices equal to what a Postgres database holds",
 		Long: "Tidemark keeps Elasticsearch and OpenSearch indices equal to what a Postgres database holds.\n" +
 			"It reads the write-ahead log by logical replication, and fills indices while writes go on.",
+		Version:           version.String(),
 		SilenceErrors:     true, // Run reports them
 		SilenceUsage:      true,
 		PersistentPreRun:  func(*cobra.Command, []string) { *reached = true },
@@ -58,7 +59,8 @@ func newRoot(stderr io.Writer) (root *cobra.Command, reached *bool) {
 			return &usageError{err: errors.New("no command is given"), help: c.CommandPath()}
 		},
 	}
-	root.AddCommand(newRun(stderr), newReindex(stderr), newStatus(stderr), newCheck(stderr), newInit(stderr), newVerify(stderr), newDeadLetters(stderr), newVersion())
+	root.SetVersionTemplate(versionLine())
+	root.AddCommand(newRun(stderr), newReindex(stderr), newStatus(stderr), newCheck(stderr), newInit(stderr), newVerify(stderr), newWait(stderr), newPreview(stderr), newTail(stderr), newDeadLetters(stderr), newTeardown(stderr), newConfig(), newSchema(), newMan(), newVersion())
 	return root, reached
 }
 
@@ -68,11 +70,14 @@ func newVersion() *cobra.Command {
 		Short: "Print the version",
 		Args:  noArguments,
 		RunE: func(c *cobra.Command, _ []string) error {
-			_, err := fmt.Fprintf(c.OutOrStdout(), "tidemark %s, %s\n", version.String(), version.Go())
+			_, err := io.WriteString(c.OutOrStdout(), versionLine())
 			return err
 		},
 	}
 }
+
+// versionLine is what version and --version print.
+func versionLine() string { return fmt.Sprintf("tidemark %s, %s\n", version.String(), version.Go()) }
 
 func noArguments(_ *cobra.Command, args []string) error {
 	if len(args) > 0 {
@@ -110,7 +115,11 @@ func (f *common) logger(w io.Writer) (*slog.Logger, *progress.Display) {
 	text := f.format.value == "text" || f.format.value == "auto" && terminal
 	if terminal && text {
 		display := progress.New(w, true, nil)
-		return logging.New(display, true, slog.Level(f.level)), display
+		lines := io.Writer(display)
+		if isColored(w) {
+			lines = painter{display, paintedLogs}
+		}
+		return logging.New(lines, true, slog.Level(f.level)), display
 	}
 	log := logging.New(w, text, slog.Level(f.level))
 	return log, progress.New(w, false, log)

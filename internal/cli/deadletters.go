@@ -304,7 +304,7 @@ func (o *lettersOptions) retry(ctx context.Context, config *mapping.Config, indi
 	err = whileFollowed(ctx, config, indices, screen{log, display}, func(ctx context.Context, slot *followedSlot) error {
 		for _, ix := range indices {
 			r, err := verify.RetryLetters(ctx, ix, verify.RetryOptions{
-				DB: slot.db, Schema: config.Postgres.ControlSchema, Slot: config.Postgres.Slot, Tables: slot.prepared.Tables, Rows: o.rows,
+				DB: slot.db, SlotDB: slot.slotDB, Schema: config.Postgres.ControlSchema, Slot: config.Postgres.Slot, Tables: slot.prepared.Tables, Rows: o.rows,
 			})
 			if err != nil {
 				return err

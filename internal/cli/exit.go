@@ -65,6 +65,9 @@ func is[E error](err error) bool {
 // report writes what is wrong, one paragraph for each thing, with its hint on a line of
 // its own.
 func report(w io.Writer, err error) {
+	if isColored(w) {
+		w = painter{w, paintedErrors}
+	}
 	paragraphs := explain(err)
 	for i := range paragraphs {
 		paragraphs[i] = strings.TrimRight(paragraphs[i], "\n") + "\n"

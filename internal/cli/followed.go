@@ -23,6 +23,7 @@ type followedSlot struct {
 	config   *mapping.Config
 	prepared *prepare.Prepared
 	db       *sql.DB
+	slotDB   *sql.DB // leads to the server that has the slot
 }
 
 // A screen is where a command says what it does while it works.
@@ -55,20 +56,22 @@ func whileFollowed(ctx context.Context, config *mapping.Config, indices []*mappi
 	defer db.Close()
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	s := &followedSlot{screen: on, config: config, prepared: prepared, db: db}
-	end, err := s.follow(ctx, cancel)
-	if err != nil {
-		return err
-	}
-	defer end()
-	err = do(ctx, s)
+	err = prepare.AtSlot(config, db, func(slotDB *sql.DB) error {
+		s := &followedSlot{screen: on, config: config, prepared: prepared, db: db, slotDB: slotDB}
+		end, err := s.follow(ctx, cancel)
+		if err != nil {
+			return err
+		}
+		defer end()
+		return do(ctx, s)
+	})
 	if cause := context.Cause(ctx); err != nil && ctx.Err() != nil && !errors.Is(cause, context.Canceled) {
 		return cause // of the service
 	}
 	return err
 }
 
-// isFollowed reports whether an instance follows a slot. One that does not exist nobody does.
+// isFollowed reports whether an instance follows a slot, by the server that has it. One that does not exist nobody does.
 func isFollowed(ctx context.Context, db *sql.DB, slot string) (active bool, err error) {
 	err = db.QueryRowContext(ctx, `SELECT coalesce(bool_or(active), false) FROM pg_catalog.pg_replication_slots WHERE slot_name = $1`, slot).Scan(&active)
 	if err != nil {
@@ -102,7 +105,7 @@ const (
 // process until end is called, which waits for it. When it ends before, cancel is told why.
 func (s *followedSlot) follow(ctx context.Context, cancel context.CancelCauseFunc) (end func(), err error) {
 	slot := s.config.Postgres.Slot
-	active := func() (bool, error) { return isFollowed(ctx, s.db, slot) }
+	active := func() (bool, error) { return isFollowed(ctx, s.slotDB, slot) }
 	if yes, err := active(); yes || err != nil {
 		return func() {}, err
 	}

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net/url"
 	"os"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -48,7 +49,9 @@ func newInit(stderr io.Writer) *cobra.Command {
 			"an index for each table, with rows of other tables inside as the foreign keys propose. What takes a change of\n" +
 			"the database first is a comment, with the statement. Nothing is changed anywhere.\n\n" +
 			"The database is that of --url, of the environment variable " + databaseVariable + ", or of PGHOST, PGDATABASE and their\n" +
-			"like; the cluster that of " + searchVariable + ", or " + searchDefault + ". No password gets into the file.",
+			"like; the cluster that of " + searchVariable + ", or " + searchDefault + ". No password gets into the file.\n\n" +
+			"Its first line names a schema, by which editors with yaml-language-server complete keys and mark mistakes. With -o it is\n" +
+			"written beside the file, if it is not there; tidemark schema prints it.",
 		Args: noArguments,
 		RunE: func(c *cobra.Command, _ []string) error {
 			err := initialize(c.Context(), o, c.OutOrStdout(), stderr, c.CommandPath())
@@ -241,12 +244,36 @@ func deliver(o initOptions, d *draft.Draft, stdout io.Writer) error {
 		// Half a file would keep the next init from writing a whole one.
 		return errors.Join(fmt.Errorf("write the mapping file: %w", err), os.Remove(o.output))
 	}
+	if err := writeSchema(filepath.Join(filepath.Dir(o.output), draft.SchemaFile)); err != nil {
+		return err
+	}
 	left := ""
 	if d.LeftOut > 0 {
 		left = fmt.Sprintf("; without one: %d, its end says why", d.LeftOut)
 	}
 	_, err = fmt.Fprintf(stdout, "%s has an index for each of %d tables%s. Next: tidemark check -c %s\n", o.output, d.Indices, left, o.output)
 	return err
+}
+
+// writeSchema writes what the first line of the draft names, by which editors complete keys. One that is there
+// stays.
+func writeSchema(file string) error {
+	text, err := mapping.JSONSchema()
+	if err != nil {
+		return err
+	}
+	f, err := os.OpenFile(file, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
+	if errors.Is(err, fs.ErrExist) {
+		return nil
+	}
+	if err == nil {
+		_, err = f.Write(text)
+		err = errors.Join(err, f.Close())
+	}
+	if err != nil {
+		return fmt.Errorf("write the schema that editors complete the mapping file by: %w", err)
+	}
+	return nil
 }
 
 func alreadyThere(file string) error {

@@ -162,3 +162,40 @@ func TestInitAnEmptyDatabase(t *testing.T) {
 		t.Errorf("%d %s%s", code, out, wrong)
 	}
 }
+
+// TestInitForEditors has the schema that the first line of a draft names be beside it, as the command prints it.
+func TestInitForEditors(t *testing.T) {
+	noDatabase(t)
+	d := testenv.NewDatabase(t)
+	d.Exec(t, "create table a (id int primary key)")
+	file := filepath.Join(t.TempDir(), "shop.yaml")
+	schema := filepath.Join(filepath.Dir(file), "tidemark.schema.json")
+	if code, _, wrong := tidemark(t, "init", "--url", d.URL, "-o", file); code != exitDone {
+		t.Fatalf("%d %s", code, wrong)
+	}
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if first, _, _ := strings.Cut(string(text), "\n"); first != "# yaml-language-server: $schema="+filepath.Base(schema) {
+		t.Errorf("the first line: %s", first)
+	}
+	_, printed, _ := tidemark(t, "schema")
+	written, err := os.ReadFile(schema)
+	if err != nil || string(written) != printed || !strings.HasPrefix(printed, "{") {
+		t.Errorf("the schema beside it is not what tidemark schema prints: %v", err)
+	}
+	// One that is there may be of somebody else.
+	if err := os.WriteFile(schema, []byte("mine"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Remove(file); err != nil {
+		t.Fatal(err)
+	}
+	if code, _, wrong := tidemark(t, "init", "--url", d.URL, "-o", file); code != exitDone {
+		t.Errorf("%d %s", code, wrong)
+	}
+	if kept, err := os.ReadFile(schema); err != nil || string(kept) != "mine" {
+		t.Errorf("the file that was there is %q, %v", kept, err)
+	}
+}

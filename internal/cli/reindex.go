@@ -101,7 +101,7 @@ func (o *reindexOptions) run(ctx context.Context, args []string, command string,
 		}
 		wanted = append(wanted, q)
 	}
-	running, err := isFollowed(ctx, a.db, a.slot)
+	running, err := a.isFollowed(ctx)
 	if err != nil {
 		return err
 	}

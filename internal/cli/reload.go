@@ -11,6 +11,7 @@ import (
 
 	"github.com/sourcegraph/conc"
 
+	"tidemark/dbsync"
 	"tidemark/internal/prepare"
 	"tidemark/internal/service"
 	"tidemark/mapping"
@@ -49,14 +50,14 @@ func load(ctx context.Context, file string, options service.Options) (*loaded, e
 var errReload = errors.New("the mapping file was read again")
 
 // takeOverPause is how long the service has to have run before it begins anew because another
-// instance has taken over: two that take the slot from each other all the time are somebody's to look at.
+// instance has taken over, or a standby has: two that take the slot from each other all the time are somebody's to look at.
 const takeOverPause = time.Second
 
 // serveAndReload runs the service until ctx is done or it ends. At SIGHUP the mapping file
 // is read again: one that fits takes the place of the running one, which comes to its end
 // in order; the slot is let go for a moment. One with mistakes is reported, and changes
 // nothing. Where another instance has followed the slot meanwhile, what this one knows of the indices
-// is old: it begins anew, as one that waits for its turn.
+// is old: it begins anew, as one that waits for its turn. So it does where a standby was promoted.
 func serveAndReload(ctx context.Context, now *loaded, file string, options service.Options) error {
 	hangups := make(chan os.Signal, 1)
 	signal.Notify(hangups, syscall.SIGHUP)
@@ -65,8 +66,8 @@ func serveAndReload(ctx context.Context, now *loaded, file string, options servi
 		begun := time.Now()
 		next, err := serveOnce(ctx, now, file, options, hangups)
 		now.prepared.Close()
-		if taken := (*control.TakenOverError)(nil); errors.As(err, &taken) && !options.Once && ctx.Err() == nil && time.Since(begun) > takeOverPause {
-			options.Logger.Warn("another instance has followed the slot, this one begins anew and waits for its turn", "error", err)
+		if why := beginsAnew(err); why != "" && !options.Once && ctx.Err() == nil && time.Since(begun) > takeOverPause {
+			options.Logger.Warn(why, "error", err)
 			next, err = load(ctx, file, options)
 		}
 		if next == nil {
@@ -75,6 +76,18 @@ func serveAndReload(ctx context.Context, now *loaded, file string, options servi
 		now = next
 		options.Reindex = nil // done, or noted
 	}
+}
+
+// beginsAnew says why what this instance knows of the database or of the indices is old after an error, and has
+// to be found out again; "" where the error is one to end with.
+func beginsAnew(err error) string {
+	switch {
+	case is[*control.TakenOverError](err):
+		return "another instance has followed the slot, this one begins anew and waits for its turn"
+	case is[*dbsync.PromotedError](err):
+		return "a standby was promoted, this instance begins anew with it"
+	}
+	return ""
 }
 
 // serveOnce runs the service with one mapping. next is the one to go on with, nil for none.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"os"
 
 	"github.com/spf13/cobra"
 
@@ -11,6 +12,7 @@ import (
 	"tidemark/internal/logging"
 	"tidemark/internal/prepare"
 	"tidemark/internal/service"
+	"tidemark/internal/systemd"
 	"tidemark/internal/version"
 	"tidemark/mapping"
 )
@@ -19,6 +21,7 @@ type runOptions struct {
 	common
 	once    bool
 	adopt   bool
+	pprof   bool
 	reindex []string
 }
 
@@ -35,6 +38,7 @@ func newRun(stderr io.Writer) *cobra.Command {
 	}
 	o.add(c)
 	c.Flags().BoolVar(&o.once, "once", false, "fill what is missing, catch up with the log, and leave")
+	c.Flags().BoolVar(&o.pprof, "pprof", false, "answer with profiles of the process at /debug/pprof/ of admin.listen, to whoever reaches it")
 	c.Flags().StringSliceVar(&o.reindex, "reindex", nil, "rebuild these `indices` (a,b,…), or all of them (all), beside the live ones")
 	c.Flags().BoolVar(&o.adopt, "adopt", false, "take the names of indices over from indices and aliases that somebody else made, when they are filled;\nan index of the same name is deleted then")
 	_ = c.RegisterFlagCompletionFunc("reindex", func(c *cobra.Command, _ []string, _ string) ([]string, cobra.ShellCompDirective) {
@@ -48,11 +52,15 @@ func run(ctx context.Context, o runOptions, stderr io.Writer) error {
 	if err != nil {
 		return err
 	}
+	manager, err := systemd.FromEnvironment(os.Getenv)
+	if err != nil {
+		return &usageError{err, "tidemark run"}
+	}
 	log, display := o.logger(stderr)
 	events := new(admin.Events)
 	log = logging.Also(log, events)
 	log.Info("tidemark starts", "version", version.String(), "file", o.file, "indices", len(config.Indices), "slot", config.Postgres.Slot)
-	if err := serve(ctx, config, o, service.Options{Admin: !o.once, Once: o.once, Reindex: o.reindex, Events: events, Logger: log, Display: display}); err != nil {
+	if err := serve(ctx, config, o, service.Options{Admin: !o.once, Profiles: o.pprof, Manager: manager, Once: o.once, Reindex: o.reindex, Events: events, Logger: log, Display: display}); err != nil {
 		return err
 	}
 	log.Info("tidemark ends")

@@ -193,11 +193,15 @@ func (r *statusReport) readTables(ctx context.Context, config *mapping.Config, d
 // readSlot reads how the slot is, and whether changes are missing.
 func (r *statusReport) readSlot(ctx context.Context, config *mapping.Config, db *sql.DB, tables catalog.Tables, log *slog.Logger) error {
 	s := slotStatus{Name: config.Postgres.Slot, Exists: true}
-	err := db.QueryRowContext(ctx, `SELECT s.active, coalesce(s.wal_status, ''),
-		CASE WHEN NOT pg_catalog.pg_is_in_recovery() THEN pg_catalog.pg_wal_lsn_diff(pg_catalog.pg_current_wal_lsn(), s.confirmed_flush_lsn)::bigint END,
-		pg_catalog.date_part('epoch', r.replay_lag)
-		FROM pg_catalog.pg_replication_slots s LEFT JOIN pg_catalog.pg_stat_replication r ON r.pid = s.active_pid
-		WHERE s.slot_name = $1`, s.Name).Scan(&s.Active, &s.WALStatus, &s.LagBytes, &s.LagSeconds)
+	var confirmed *string
+	err := prepare.AtSlot(config, db, func(db *sql.DB) error {
+		return db.QueryRowContext(ctx, `SELECT s.active, coalesce(s.wal_status, ''), s.confirmed_flush_lsn::text, pg_catalog.date_part('epoch', r.replay_lag)
+			FROM pg_catalog.pg_replication_slots s LEFT JOIN pg_catalog.pg_stat_replication r ON r.pid = s.active_pid
+			WHERE s.slot_name = $1`, s.Name).Scan(&s.Active, &s.WALStatus, &confirmed, &s.LagSeconds)
+	})
+	if err == nil {
+		err = db.QueryRowContext(ctx, `SELECT CASE WHEN NOT pg_catalog.pg_is_in_recovery() THEN pg_catalog.pg_wal_lsn_diff(pg_catalog.pg_current_wal_lsn(), $1::pg_lsn)::bigint END`, confirmed).Scan(&s.LagBytes)
+	}
 	if errors.Is(err, sql.ErrNoRows) {
 		s.Exists = false
 	} else if err != nil {
@@ -335,10 +339,9 @@ func (r *statusReport) readRequests(ctx context.Context, config *mapping.Config,
 // readCluster counts the documents that searchers see. A cluster that does not answer
 // leaves that out.
 func (r *statusReport) readCluster(ctx context.Context, config *mapping.Config, log *slog.Logger) {
-	client, err := search.Connect(ctx, search.Options{
-		URLs: config.Search.URLs, User: config.Search.User, Password: config.Search.Password.Reveal(), APIKey: config.Search.APIKey.Reveal(),
-		CAFile: config.Search.CAFile, StartTimeout: clusterPatience, Logger: log,
-	})
+	o := prepare.SearchOptions(config, log)
+	o.StartTimeout = clusterPatience
+	client, err := search.Connect(ctx, o)
 	if err != nil {
 		r.Notes = append(r.Notes, "documents are not counted: "+err.Error())
 		return

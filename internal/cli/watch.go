@@ -101,7 +101,7 @@ func (a *asker) watch(ctx context.Context, wanted []*control.Request) error {
 		}
 		waiting := slices.ContainsFunc(open, func(w *watched) bool { return w.Phase == control.PhaseWaiting || w.Phase == "" })
 		if !said && waiting && time.Since(start) > idlePatience {
-			if running, err := isFollowed(ctx, a.db, a.slot); err == nil && !running {
+			if running, err := a.isFollowed(ctx); err == nil && !running {
 				said = true
 				a.log.Warn("no instance follows the slot any more, the next one takes up what was asked for", "slot", a.slot)
 			}

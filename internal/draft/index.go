@@ -29,15 +29,21 @@ const (
 	commentAt  = 34   // column of the comment beside the name of an index
 )
 
+// SchemaFile is where editors look for the JSON Schema of a drafted file, beside it: the first line of the
+// file says so to those with yaml-language-server.
+const SchemaFile = "tidemark.schema.json"
+
 func (d *drafter) printf(format string, args ...any) { fmt.Fprintf(&d.b, format, args...) }
 
 // file writes the whole file.
 func (d *drafter) file(o Options, selected []catalog.TableName) {
-	d.printf(`## The tables of database %s, for Tidemark to keep in search indices; drafted by tidemark init.
+	d.printf(`# yaml-language-server: $schema=`+SchemaFile+`
+## The tables of database %s, for Tidemark to keep in search indices; drafted by tidemark init.
 ## tidemark check holds this file against database and cluster, config.example.yaml shows all that can be in it.
 ##
-## What is behind one # is a proposal: take the # away to have it. Remarks are behind ##. A statement in one has
-## to be run in Postgres before the proposal below it. REPLICA IDENTITY FULL: Postgres logs old rows as a whole.
+## What is behind one # is a proposal, but for the first line: take the # away to have it. Remarks are behind ##. A
+## statement in one has to be run in Postgres before the proposal below it. REPLICA IDENTITY FULL: Postgres logs old
+## rows as a whole.
 
 postgres:
 `, remark(d.database))

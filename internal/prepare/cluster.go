@@ -17,18 +17,29 @@ import (
 	"tidemark/reindex/control"
 )
 
+// SearchOptions says how to connect to the cluster of a mapping file.
+func SearchOptions(c *mapping.Config, log *slog.Logger) search.Options {
+	s := c.Search
+	o := search.Options{
+		URLs: s.URLs, User: s.User, Password: s.Password.Reveal(), APIKey: s.APIKey.Reveal(), Token: s.Token.Reveal(),
+		CAFile: s.CAFile, CertFile: s.CertFile, KeyFile: s.KeyFile,
+		ProxyURL: s.ProxyURL.Reveal(), Headers: make(map[string]string, len(s.Headers)),
+		Logger: log,
+	}
+	if s.AWS != nil {
+		o.AWS = &search.AWS{Region: s.AWS.Region, Service: string(s.AWS.Service), Role: s.AWS.Role}
+	}
+	for _, h := range s.Headers {
+		o.Headers[h.Name] = h.Value.Reveal()
+	}
+	return o
+}
+
 // cluster connects to the cluster and looks whether the names of the indices are free.
 func (p *Prepared) cluster(ctx context.Context, c *mapping.Config, log *slog.Logger, patience time.Duration) error {
-	client, err := search.Connect(ctx, search.Options{
-		URLs:         c.Search.URLs,
-		User:         c.Search.User,
-		Password:     c.Search.Password.Reveal(),
-		APIKey:       c.Search.APIKey.Reveal(),
-		CAFile:       c.Search.CAFile,
-		StartTimeout: patience,
-		Adopt:        p.adopt,
-		Logger:       log,
-	})
+	o := SearchOptions(c, log)
+	o.StartTimeout, o.Adopt = patience, p.adopt
+	client, err := search.Connect(ctx, o)
 	if failure, ok := errors.AsType[*search.ConnectError](err); ok && failure.Configuration() {
 		return mapping.Problems{connectClusterProblem(c, failure)}
 	}
@@ -73,21 +84,27 @@ func again(ctx context.Context, patience time.Duration, ask func() error) error 
 
 // connectClusterProblem points at the key of the search section that has to be fixed.
 func connectClusterProblem(c *mapping.Config, failure *search.ConnectError) mapping.Problem {
+	candidates := map[search.ConnectKind][]string{ // the first that the file has
+		search.BadCredentials: {"search.password", "search.api_key", "search.token", "search.aws", "search"},
+		search.BadCertificate: {"search.ca_file"},
+		search.BadProxy:       {"search.proxy_url", "search"},
+		search.BadOptions:     {"search"},
+	}[failure.Kind]
+	switch _, unsupported := errors.AsType[*search.UnsupportedError](failure.Err); {
+	case unsupported && c.Has("search.aws.service"):
+		candidates = []string{"search.aws.service"}
+	case failure.AboutClient:
+		candidates = []string{"search.cert_file"}
+	}
 	key := "search.urls"
-	switch failure.Kind {
-	case search.BadCredentials:
-		key = "search"
-		for _, given := range []string{"search.password", "search.api_key"} {
-			if c.Has(given) {
-				key = given
-			}
+	if c.Has("search.cloud_id") {
+		key = "search.cloud_id"
+	}
+	for _, given := range candidates {
+		if c.Has(given) {
+			key = given
+			break
 		}
-	case search.BadCertificate:
-		if c.Has("search.ca_file") {
-			key = "search.ca_file"
-		}
-	case search.BadOptions:
-		key = "search"
 	}
 	where := "search server"
 	if failure.URLs != "" {

@@ -24,7 +24,16 @@ func (p *Prepared) database(ctx context.Context, c *mapping.Config, log *slog.Lo
 	if err != nil {
 		return err
 	}
-	p.db = db.DB // whatever comes, Close closes it
+	p.db = db.DB                             // whatever comes, Close closes it
+	if !c.Postgres.ReplicationURL.IsZero() { // before what needs it says no more than that it is not there
+		there, err := connectSlotServer(ctx, c, log, patience)
+		if err != nil {
+			return err
+		}
+		if err := there.Close(); err != nil {
+			return fmt.Errorf("close the connection to the server of the slot: %w", err)
+		}
+	}
 	for attempt := 1; ; attempt++ {
 		err := p.inspect(ctx, c, db, log)
 		if _, wrong := errors.AsType[mapping.Problems](err); !wrong || attempt == maxInspections {

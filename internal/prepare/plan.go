@@ -183,6 +183,9 @@ func (p *Prepared) checkNewest(ctx context.Context, c *mapping.Config) error {
 			return err
 		}
 		err = reindex.CheckNewest(ctx, p.Client, st, generation, func(ctx context.Context, version pglogrepl.LSN, what string) error {
+			if promotion := p.Database.Promotion; promotion != nil {
+				return promotion.Check(c.Postgres.Slot, version, what)
+			}
 			return dbsync.CheckSetBack(ctx, p.db, c.Postgres.Slot, version, what)
 		})
 		if setBack, ok := errors.AsType[*dbsync.SetBackError](err); ok {

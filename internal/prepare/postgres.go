@@ -1,6 +1,7 @@
 package prepare
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -35,13 +36,14 @@ const (
 // for. It is no fault of the configuration, as far as one can tell.
 type UnreachableError struct {
 	Address string // host:port, or the folder of a socket
+	Key     string // of the file that names it; "": postgres.url
 	Waited  time.Duration
 	Err     error // of the last attempt
 }
 
 func (e *UnreachableError) Error() string {
-	return fmt.Sprintf("Postgres at %s does not answer, tried for %s: %v\n    hint: start the server, or correct postgres.url",
-		e.Address, e.Waited.Round(time.Millisecond*100), e.Err)
+	return fmt.Sprintf("Postgres at %s does not answer, tried for %s: %v\n    hint: start the server, or correct %s",
+		e.Address, e.Waited.Round(time.Millisecond*100), e.Err, cmp.Or(e.Key, "postgres.url"))
 }
 
 func (e *UnreachableError) Unwrap() error { return e.Err }
@@ -52,18 +54,33 @@ type database struct {
 	role string
 }
 
+// A postgresServer is one of the servers that the file names.
+type postgresServer struct {
+	connString string
+	key        string // of the file; "": that of postgres which says most about what is wrong
+}
+
 // connectPostgres connects to the database. For as long as patience lasts it tries again
 // while the server does not answer.
 // Its errors are mapping.Problems where somebody has to fix something, an
 // [*UnreachableError], or the end of ctx.
 func connectPostgres(ctx context.Context, c *mapping.Config, log *slog.Logger, patience time.Duration) (*database, error) {
-	config, err := pgx.ParseConfig(c.Postgres.ConnString())
+	return connectServer(ctx, c, postgresServer{connString: c.Postgres.ConnString()}, log, patience)
+}
+
+// connectSlotServer is connectPostgres for the server that has the slot.
+func connectSlotServer(ctx context.Context, c *mapping.Config, log *slog.Logger, patience time.Duration) (*database, error) {
+	return connectServer(ctx, c, postgresServer{c.Postgres.SlotConnString(), "postgres.replication_url"}, log, patience)
+}
+
+func connectServer(ctx context.Context, c *mapping.Config, server postgresServer, log *slog.Logger, patience time.Duration) (*database, error) {
+	config, err := pgx.ParseConfig(server.connString)
 	if err != nil {
-		return nil, mapping.Problems{unreadable(c, err)}
+		return nil, mapping.Problems{unreadable(c, server.key, err)}
 	}
-	db, err := dbsync.OpenSessions(c.Postgres.ConnString(), dbsync.SessionOptions{Name: "tidemark", StatementTimeout: statementTimeout})
+	db, err := dbsync.OpenSessions(server.connString, dbsync.SessionOptions{Name: "tidemark", StatementTimeout: statementTimeout})
 	if err != nil {
-		return nil, mapping.Problems{unreadable(c, err)}
+		return nil, mapping.Problems{unreadable(c, server.key, err)}
 	}
 	db.SetMaxOpenConns(1)
 	db.SetConnMaxIdleTime(time.Minute) // run needs it no more
@@ -79,14 +96,14 @@ func connectPostgres(ctx context.Context, c *mapping.Config, log *slog.Logger, p
 			db.Close()
 			return nil, fmt.Errorf("connect to Postgres at %s: %w", address(config), context.Cause(ctx))
 		}
-		if p, ok := connectProblem(c, config, err); ok {
+		if p, ok := connectProblem(c, server.key, config, err); ok {
 			db.Close()
 			return nil, mapping.Problems{p}
 		}
 		next := pause.NextBackOff()
 		if time.Since(start)+next > patience {
 			db.Close()
-			return nil, &UnreachableError{Address: address(config), Waited: time.Since(start), Err: plain(err)}
+			return nil, &UnreachableError{Address: address(config), Key: server.key, Waited: time.Since(start), Err: plain(err)}
 		}
 		log.Warn("Postgres does not answer yet", "address", address(config), "attempt", attempt, "next_in", next.Round(time.Millisecond), "error", plain(err))
 		if err := retry.Sleep(ctx, next); err != nil {
@@ -98,10 +115,13 @@ func connectPostgres(ctx context.Context, c *mapping.Config, log *slog.Logger, p
 
 // connectProblem says what has to be fixed before a connection can be had; false where
 // waiting may be enough.
-func connectProblem(c *mapping.Config, config *pgx.ConnConfig, err error) (mapping.Problem, bool) {
+func connectProblem(c *mapping.Config, key string, config *pgx.ConnConfig, err error) (mapping.Problem, bool) {
 	role := catalog.QuoteIdent(config.User)
 	// The first key that the file has says where the value comes from.
 	at := func(keys ...string) string {
+		if key != "" {
+			return key
+		}
 		for _, key := range keys {
 			if c.Has(key) {
 				return key
@@ -197,10 +217,11 @@ func (e oneLine) Unwrap() error { return e.error }
 
 // unreadable says that what the connection is described by cannot be used. The parser's
 // error is not shown: it quotes the text, and does not find every password in it.
-func unreadable(c *mapping.Config, err error) mapping.Problem {
+func unreadable(c *mapping.Config, key string, err error) mapping.Problem {
+	key = cmp.Or(key, urlKey(c))
 	if file, ok := errors.AsType[*fs.PathError](err); ok {
-		return c.Problem(urlKey(c), "name a file that is there and can be read", "it asks for file %s: %v", file.Path, file.Err)
+		return c.Problem(key, "name a file that is there and can be read", "it asks for file %s: %v", file.Path, file.Err)
 	}
-	return c.Problem(urlKey(c), "postgres://USER:PASSWORD@HOST:PORT/DATABASE, or keywords as in: host=HOST dbname=DATABASE user=USER\nPGHOST, PGPORT, PGSSLMODE and their like count as well",
+	return c.Problem(key, "postgres://USER:PASSWORD@HOST:PORT/DATABASE, or keywords as in: host=HOST dbname=DATABASE user=USER\nPGHOST, PGPORT, PGSSLMODE and their like count as well",
 		"not a description of a Postgres connection (its text is not shown, a password may be in it)")
 }

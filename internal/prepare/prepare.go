@@ -142,6 +142,12 @@ func SyncerOptions(c *mapping.Config, tables catalog.Tables, log *slog.Logger) [
 	if c.Postgres.EventTriggers {
 		options = append(options, dbsync.WithEventTriggers())
 	}
+	if !c.Postgres.ReplicationURL.IsZero() {
+		options = append(options, dbsync.WithReplicationConnStr(c.Postgres.SlotConnString()))
+	}
+	if !c.Postgres.Failover {
+		options = append(options, dbsync.WithoutFailover())
+	}
 	if c.OnSlotLost == mapping.OnSlotLostReindex {
 		options = append(options, dbsync.WithNewSlot())
 	}

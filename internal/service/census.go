@@ -24,13 +24,11 @@ const (
 	shownLetters = 50
 )
 
-// A census is what was counted last of what others may change: dead letters, documents, the log that
-// the slot keeps. Where a server did not answer the last numbers stand. It is safe for concurrent use.
+// A census is what was counted last of what others may change: dead letters, documents, rows. Where a server did not answer the last numbers stand. It is safe for concurrent use.
 type census struct {
 	recount chan struct{} // something was changed by us; capacity 1
 
 	mu    sync.Mutex
-	last  admin.WAL
 	count map[string]int64 // of dead letters, by write alias
 	first []admin.Letter
 	docs  map[string]int64 // by physical index
@@ -45,12 +43,6 @@ func (c *census) again() {
 	case c.recount <- struct{}{}:
 	default:
 	}
-}
-
-func (c *census) wal() admin.WAL {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.last
 }
 
 // letters returns the first dead letters. They are not to be changed.
@@ -92,7 +84,7 @@ func (s *Service) take(ctx context.Context) {
 	ticker := time.NewTicker(censusInterval)
 	defer ticker.Stop()
 	for {
-		if err := errors.Join(s.takeLetters(ctx), s.takeWAL(ctx), s.takeRows(ctx), s.takeDocuments(ctx)); err != nil && ctx.Err() == nil {
+		if err := errors.Join(s.takeLetters(ctx), s.takeRows(ctx), s.takeDocuments(ctx)); err != nil && ctx.Err() == nil {
 			s.o.Logger.Debug("not everything that the status has was counted", "error", err)
 		}
 		select {
@@ -146,31 +138,6 @@ func (s *Service) takeLetters(ctx context.Context) error {
 	s.census.mu.Lock()
 	defer s.census.mu.Unlock()
 	s.census.count, s.census.first = counts, letters
-	return nil
-}
-
-// takeWAL asks how much of its log the server keeps for the slot.
-func (s *Service) takeWAL(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, censusPatience)
-	defer cancel()
-	var kept, left sql.NullInt64
-	var status sql.NullString
-	// A server in recovery has no position of its own to write at.
-	err := s.syncer.DB().QueryRowContext(ctx, `SELECT pg_catalog.pg_wal_lsn_diff(CASE WHEN pg_catalog.pg_is_in_recovery() THEN pg_catalog.pg_last_wal_receive_lsn() ELSE pg_catalog.pg_current_wal_lsn() END, restart_lsn)::bigint,
-		safe_wal_size, wal_status FROM pg_catalog.pg_replication_slots WHERE slot_name = $1`, s.config.Postgres.Slot).Scan(&kept, &left, &status)
-	if errors.Is(err, sql.ErrNoRows) {
-		return nil // it is about to be made, or lost, which others notice
-	}
-	if err != nil {
-		return fmt.Errorf("ask how much of the log slot %s keeps: %w", s.config.Postgres.Slot, err)
-	}
-	wal := admin.WAL{At: time.Now(), Kept: max(0, kept.Int64), Left: -1, Status: status.String}
-	if left.Valid {
-		wal.Left = max(0, left.Int64)
-	}
-	s.census.mu.Lock()
-	defer s.census.mu.Unlock()
-	s.census.last = wal
 	return nil
 }
 

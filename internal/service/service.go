@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
 	"slices"
 	"time"
 
@@ -20,6 +21,9 @@ import (
 	"tidemark/internal/admin"
 	"tidemark/internal/prepare"
 	"tidemark/internal/progress"
+	"tidemark/internal/systemd"
+	"tidemark/internal/tracing"
+	"tidemark/internal/version"
 	"tidemark/mapping"
 	"tidemark/mapping/catalog"
 	"tidemark/reindex"
@@ -46,6 +50,11 @@ type Options struct {
 
 	// Events remembers what is logged, for the status page; nil: nothing is.
 	Events *admin.Events
+	// Manager is told that the start is over, and how the process is; nil: nobody is.
+	Manager *systemd.Manager
+
+	// Profiles has it answer with profiles of the process, too.
+	Profiles bool
 
 	Logger  *slog.Logger
 	Display *progress.Display // of backfills
@@ -64,7 +73,9 @@ type Service struct {
 	dead    *control.DeadLetters
 	asked   *control.Requests
 	catalog *indexer.Catalog
+	marks   *marks
 	counters
+	observer
 }
 
 // errDone ends a run that has done what it was asked for.
@@ -88,7 +99,16 @@ func Run(ctx context.Context, c *mapping.Config, found *prepare.Prepared, o Opti
 			return err
 		}
 	}
-	s := &Service{o: o, config: c, found: found, counters: counters{census: newCensus(), retries: make(chan *letterRetry, maxLetterRetries)}}
+	tracer, err := tracing.Open(ctx, os.Getenv, version.String(), c.Postgres.Slot, o.Logger)
+	if err != nil {
+		return mapping.Problems{{Text: err.Error(), Hint: "docs/metrics.md says which variables there are"}}
+	}
+	defer func() {
+		if err := tracer.Close(ctx); err != nil {
+			o.Logger.Warn("the last traces were not sent", "error", err)
+		}
+	}()
+	s := &Service{o: o, config: c, found: found, marks: newMarks(), counters: counters{census: newCensus(), retries: make(chan *letterRetry, maxLetterRetries)}, observer: observer{tracer: tracer}}
 	if err := s.open(ctx); err != nil {
 		return err
 	}
@@ -116,8 +136,13 @@ func (e *UnknownIndexError) Error() string {
 // made when the slot is ours.
 func (s *Service) open(ctx context.Context) (err error) {
 	log, c := s.o.Logger, s.config
+	var names []string
+	for _, ix := range c.Indices {
+		names = append(names, ix.Name)
+	}
+	s.measures = admin.NewMeasures(names...)
 	s.alarm = retry.NewAlarm(log)
-	options := append(prepare.SyncerOptions(c, s.found.Tables, log), dbsync.OnSlot(s.begin))
+	options := append(prepare.SyncerOptions(c, s.found.Tables, log), dbsync.OnSlot(s.begin), dbsync.WithObserver(&s.observer))
 	if s.o.SlotTimeout > 0 {
 		options = append(options, dbsync.WithSlotTimeout(s.o.SlotTimeout))
 	}
@@ -135,6 +160,9 @@ func (s *Service) open(ctx context.Context) (err error) {
 			s.syncer.Close()
 		}
 	}()
+	if watchdog := s.o.Manager.Watchdog(); watchdog > 0 {
+		s.syncer.MaxDelayBetweenEmptyPeeks = min(s.syncer.MaxDelayBetweenEmptyPeeks, watchdog/8)
+	}
 	// Nothing is changed in the cluster by who may not have the slot any more.
 	client := s.found.Client.Fenced(s.syncer.HoldsSlot)
 	s.bulk, err = search.NewBulk(client, search.BulkOptions{
@@ -143,7 +171,7 @@ func (s *Service) open(ctx context.Context) (err error) {
 			return s.manager.Newer(ctx, op, version)
 		},
 		Unanswered: func(ops []dbsync.Operation) { s.manager.Unanswered(ops) },
-		OnRefused:  s.refused, Observe: s.observe, Alarm: s.alarm, Logger: log,
+		OnRefused:  s.refused, Observe: s.observer.bulkRequest, Alarm: s.alarm, Logger: log,
 	})
 	if err != nil {
 		return err
@@ -166,6 +194,7 @@ func (s *Service) open(ctx context.Context) (err error) {
 		Doubted: func(ctx context.Context, d *indexer.Documents, why string) error {
 			return s.manager.Doubted(ctx, d, why)
 		},
+		Observe: s.observer.reread, FannedOut: s.measures.FannedOut,
 		Tied: func(ctx context.Context) error { return s.manager.Tied(ctx) },
 		Announced: func(xid uint32) {
 			log.Debug("an event trigger announces a change of the catalog", "xid", xid)
@@ -260,16 +289,17 @@ func (s *Service) run(ctx context.Context) error {
 	})
 	if s.o.Admin {
 		parts.Go(func() {
-			o := admin.Options{Listen: s.config.Admin.Listen, Token: s.config.Admin.Token, Source: s, Operator: s, Events: s.o.Events, Logger: s.o.Logger}
+			o := admin.Options{Listen: s.config.Admin.Listen, Token: s.config.Admin.Token, Source: s, Operator: s, Events: s.o.Events, Profiles: s.o.Profiles, Logger: s.o.Logger}
 			if err := admin.New(o).Run(run); err != nil {
 				end(fmt.Errorf("admin server: %w", err))
 			}
 		})
 	}
 	parts.Go(func() { s.take(run) })
-	parts.Go(func() { s.watchLag(run) })
 	parts.Go(func() { s.retryLetters(run) })
+	parts.Go(func() { s.marks.run(run, s.syncer.Barrier) })
 	parts.Go(func() { limitProcessors(run) })
+	parts.Go(func() { s.tellManager(run) })
 	parts.Wait()
 	s.end(ctx)
 	// The first that ended has given the reason. Who waited for the Syncer may have ended

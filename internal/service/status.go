@@ -3,7 +3,6 @@ package service
 import (
 	"fmt"
 	"sync/atomic"
-	"time"
 
 	"tidemark/dbsync"
 	"tidemark/indexer/search"
@@ -20,6 +19,13 @@ func (s *Service) Status() admin.Status {
 		Slot:      s.config.Postgres.Slot,
 		Connected: stream.Connected, Confirmed: stream.Position, WALEnd: stream.WALEnd, NewestCommit: stream.NewestCommit,
 		QueueMessages: int64(stream.Messages), QueueBytes: int64(stream.Bytes), Changes: stream.Changes, Batches: stream.Batches,
+	}
+	status.Behind = stream.Lag
+	if wal := stream.SlotWAL; wal != nil {
+		status.WAL = admin.WAL{At: wal.At, Kept: wal.Kept, Left: -1, Status: wal.Status}
+		if wal.Left != nil {
+			status.WAL.Left = max(0, *wal.Left)
+		}
 	}
 	if failure := s.failure.Load(); failure != nil {
 		status.Failure = dbsync.WithoutValues(*failure)
@@ -40,20 +46,19 @@ func (s *Service) Status() admin.Status {
 	for _, trouble := range stream.Troubles {
 		status.Alarms = append(status.Alarms, admin.Alarm{Key: trouble.What, Text: fmt.Sprintf("failed %d times in a row: %s", trouble.Times, trouble.Err), Since: trouble.Since})
 	}
-	status.Behind = -1
-	if behind, known := s.lag.behind(time.Now(), stream.Connected); known {
-		status.Behind = behind
-	}
-	status.WAL, status.Letters = s.census.wal(), s.census.letters()
+	status.Letters = s.census.letters()
 	counts, pace := s.bulk.Stats(), s.bulk.Pace()
 	status.Bulk = admin.Bulk{
 		Stored: counts.Stored.Load(), Deleted: counts.Deleted.Load(), Superseded: counts.Superseded.Load(),
-		Refused: counts.Refused.Load(), Retried: counts.Retried.Load(),
+		Refused: counts.Refused.Load(), Retried: make(map[search.Cause]int64),
 		Requests: counts.Requests.Load(), FailedRequests: counts.Failed.Load(), Rejected: counts.Rejected.Load(),
 		RequestsAtATime: pace.Requests, RequestBytes: pace.Bytes,
 		Bytes: counts.Bytes.Load(), RawBytes: counts.RawBytes.Load(),
-		Duration: time.Duration(s.bulkTime.Load()),
 	}
+	for _, cause := range search.Causes() {
+		status.Bulk.Retried[cause] = counts.Retried.Of(cause)
+	}
+	status.Measures = s.measures
 	return status
 }
 
@@ -90,14 +95,9 @@ func (s *Service) indexStatus(name string) admin.Index {
 	return status
 }
 
-// observe adds up what bulk requests take.
-func (s *Service) observe(r search.Request) { s.bulkTime.Add(int64(r.Duration)) }
-
 // counters are what Status reads besides the parts' own.
 type counters struct {
-	failure  atomic.Pointer[error] // why the instance is about to end
-	bulkTime atomic.Int64          // nanoseconds of all bulk requests together
-	lag      lag
-	census   census
-	retries  chan *letterRetry // asked for and not begun
+	failure atomic.Pointer[error] // why the instance is about to end
+	census  census
+	retries chan *letterRetry // asked for and not begun
 }

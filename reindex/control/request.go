@@ -196,6 +196,16 @@ func (r *Requests) Advance(ctx context.Context, id, rows int64) error {
 	return err
 }
 
+// CancelWaiting notes that a request is cancelled which nobody has begun to work on, and reports
+// whether it was one. It can be repeated when its answer was lost.
+func (r *Requests) CancelWaiting(ctx context.Context, id int64) (waited bool, err error) {
+	n, err := r.schema.exec(ctx, `UPDATE `+r.table+` SET phase = $2, finished_at = pg_catalog.now() WHERE id = $1 AND phase IN ($2, $3)`, id, string(PhaseCancelled), string(PhaseWaiting))
+	if err != nil {
+		return false, fmt.Errorf("cancel request %d: %w", id, err)
+	}
+	return n > 0, nil
+}
+
 // End notes what became of a request.
 func (r *Requests) End(ctx context.Context, id int64, phase Phase, message string) error {
 	_, err := r.note(ctx, id, `phase = $2, message = $3, finished_at = pg_catalog.now()`, string(phase), message)

@@ -96,6 +96,7 @@ func TestEpoch(t *testing.T) {
 		}},
 		{"Requests.Begin", func(s *Schema) error { _, err := s.Requests().Begin(ctx, id); return err }},
 		{"Requests.Advance", func(s *Schema) error { return s.Requests().Advance(ctx, id, 5) }},
+		{"Requests.CancelWaiting", func(s *Schema) error { _, err := s.Requests().CancelWaiting(ctx, id); return err }},
 		{"Requests.End", func(s *Schema) error { return s.Requests().End(ctx, id, PhaseDone, "") }},
 		{"FanOuts.Ask", func(s *Schema) error { return s.FanOuts().Ask(ctx, []FanOut{{group, []string{"1"}}}) }},
 		{"FanOuts.Begin", func(s *Schema) error { pass, err = s.FanOuts().Begin(ctx, group, "runner"); return err }},

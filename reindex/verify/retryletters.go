@@ -21,6 +21,7 @@ const letterPage = 1000
 // RetryOptions says how dead letters are retried. Everything is required but Rows.
 type RetryOptions struct {
 	DB     *sql.DB // of [dbsync.OpenDB]
+	SlotDB *sql.DB // leads to the server that has the slot; nil: DB
 	Schema string  // the control schema
 	Slot   string  // which an instance follows meanwhile
 	Tables catalog.Tables
@@ -75,7 +76,7 @@ func (r *retrier) run(ctx context.Context) (err error) {
 	case st.Building.Physical != "":
 		return ErrBeingRebuilt
 	}
-	if r.slot, err = OpenSlot(ctx, r.o.DB, r.o.Schema, r.o.Slot); err != nil {
+	if r.slot, err = OpenSlot(ctx, r.o.DB, r.o.SlotDB, r.o.Schema, r.o.Slot); err != nil {
 		return err
 	}
 	defer r.slot.close(ctx)

@@ -28,7 +28,7 @@ const (
 // A Slot is the replication slot that an instance follows, as others see it, whichever process
 // that is: its position says what the instance has stored, and a request has it store more.
 type Slot struct {
-	db         *sql.DB
+	db, there  *sql.DB // there leads to the server that has the slot
 	name       string
 	requests   *control.Requests
 	fanOuts    *control.FanOuts
@@ -42,10 +42,14 @@ type Slot struct {
 	delayed bool
 }
 
-// OpenSlot returns the slot of this name, whose instance has its tables in the control schema.
-func OpenSlot(ctx context.Context, db *sql.DB, schema, name string) (*Slot, error) {
+// OpenSlot returns the slot of this name, whose instance has its tables in the control schema. db leads to the primary,
+// there to the server that has the slot, which may be a standby; nil: it is the primary.
+func OpenSlot(ctx context.Context, db, there *sql.DB, schema, name string) (*Slot, error) {
+	if there == nil {
+		there = db
+	}
 	tables := control.Open(db, schema, name)
-	s := &Slot{db: db, name: name, requests: tables.Requests(), fanOuts: tables.FanOuts(), marker: "verify " + name,
+	s := &Slot{db: db, there: there, name: name, requests: tables.Requests(), fanOuts: tables.FanOuts(), marker: "verify " + name,
 		watermarks: catalog.QuoteIdent(schema) + "." + catalog.QuoteIdent(dbsync.DEFAULT_DBSYNC_WM_TABLENAME)}
 	var standbys string
 	if err := db.QueryRowContext(ctx, `SELECT pg_catalog.current_setting('synchronous_standby_names')`).Scan(&standbys); err != nil {
@@ -82,7 +86,7 @@ func (s *Slot) mark(ctx context.Context) (xid uint64, err error) {
 // position returns where the slot is, and reports whether somebody follows it.
 func (s *Slot) position(ctx context.Context) (at pglogrepl.LSN, active bool, err error) {
 	var text sql.NullString
-	err = s.db.QueryRowContext(ctx, `SELECT confirmed_flush_lsn::text, active FROM pg_catalog.pg_replication_slots WHERE slot_name = $1`, s.name).Scan(&text, &active)
+	err = s.there.QueryRowContext(ctx, `SELECT confirmed_flush_lsn::text, active FROM pg_catalog.pg_replication_slots WHERE slot_name = $1`, s.name).Scan(&text, &active)
 	if errors.Is(err, sql.ErrNoRows) {
 		return 0, false, fmt.Errorf("there is no replication slot %s; hint: tidemark run", s.name)
 	}
@@ -174,6 +178,47 @@ func (s *Slot) awaitPosition(ctx context.Context, end pglogrepl.LSN) error {
 		}
 		return false, nil
 	})
+}
+
+// A BehindError says where a slot was when it was not waited for any longer.
+type BehindError struct {
+	Slot       string
+	At, Wanted pglogrepl.LSN
+	Followed   bool // an instance follows it
+}
+
+func (e *BehindError) Error() string {
+	if !e.Followed {
+		return fmt.Sprintf("slot %s is at %s, %d bytes before %s, and no instance follows it; hint: tidemark run", e.Slot, e.At, e.Wanted-e.At, e.Wanted)
+	}
+	return fmt.Sprintf("slot %s is at %s, %d bytes before %s; hint: tidemark status says what its instance is at", e.Slot, e.At, e.Wanted-e.At, e.Wanted)
+}
+
+// Await waits until everything that was committed before a position is stored, for as long as ctx lasts; its error
+// is a [*BehindError] then. What related rows concern so much that the stream does not wait for it is not waited for.
+// The position is one that the log has come to.
+func (s *Slot) Await(ctx context.Context, end pglogrepl.LSN) error {
+	defer s.close(ctx)
+	behind := &BehindError{Slot: s.name, Wanted: end}
+	var err error
+	if behind.At, behind.Followed, err = s.position(ctx); err != nil || behind.At >= end {
+		return err
+	}
+	// The slot moves by what is published, and by what is not only now and then.
+	if _, err := s.mark(ctx); err != nil {
+		return err
+	}
+	err = retry.Poll(ctx, func() (bool, error) {
+		at, followed, err := s.position(ctx)
+		if err == nil {
+			behind.At, behind.Followed = at, followed
+		}
+		return at >= end, err
+	})
+	if err != nil && ctx.Err() != nil {
+		return behind
+	}
+	return err
 }
 
 // maxRequestKeys is how many rows one request asks for.

@@ -25,6 +25,7 @@ import (
 // Walk.
 type Options struct {
 	DB       *sql.DB // of [dbsync.OpenDB]
+	SlotDB   *sql.DB // leads to the server that has the slot; nil: DB
 	Client   *search.Client
 	Schema   string // the control schema
 	Slot     string // which an instance follows meanwhile
@@ -227,7 +228,7 @@ func newVerifier(ctx context.Context, ix *mapping.Index, o Options) (*verifier, 
 		v.at = w.At
 		v.setNoted()
 	}
-	if v.slot, err = OpenSlot(ctx, o.DB, o.Schema, o.Slot); err != nil {
+	if v.slot, err = OpenSlot(ctx, o.DB, o.SlotDB, o.Schema, o.Slot); err != nil {
 		return nil, err
 	}
 	v.slot.physical = v.physical

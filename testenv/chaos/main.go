@@ -68,7 +68,7 @@ func parse(args []string, out io.Writer) (o options, err error) {
 	fs.SetOutput(out)
 	seed := fs.String("seed", "", "what faults and changes are drawn from; default: a new one, which is printed")
 	minutes := fs.Float64("minutes", 2, "no round begins later")
-	engine := fs.String("engine", string(testenv.OpenSearch3), "search server: opensearch, elasticsearch8 or elasticsearch7")
+	engine := fs.String("engine", string(testenv.OpenSearch3), fmt.Sprintf("search server, of %q", testenv.AllEngines()))
 	fs.StringVar(&o.faults, "faults", "", "only these, separated by commas; default: all")
 	fs.StringVar(&o.without, "without", "", "all but these")
 	fs.IntVar(&o.first, "round", 1, "number of the round to begin with")

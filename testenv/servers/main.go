@@ -30,7 +30,7 @@ import (
 )
 
 func main() {
-	list := flag.String("engines", os.Getenv("TIDEMARK_TEST_ENGINES"), "search servers to start, of opensearch, elasticsearch8, elasticsearch7 (default opensearch)")
+	list := flag.String("engines", os.Getenv("TIDEMARK_TEST_ENGINES"), fmt.Sprintf("search servers to start, of %q, or all (default opensearch)", testenv.AllEngines()))
 	heap := flag.String("heap", "1g", "heap of each search server")
 	flag.Usage = func() {
 		fmt.Fprintln(flag.CommandLine.Output(), "usage: servers [flags] [-- COMMAND ARGUMENTS…]")

@@ -37,7 +37,18 @@ func Connect(t testing.TB, url string) *search.Client {
 
 func ConnectWith(t testing.TB, o search.Options) *search.Client {
 	t.Helper()
-	o.Logger, o.StartTimeout = Logger(t), 5*time.Second
+	return connect(t, o, Logger(t))
+}
+
+// ConnectLogging is ConnectWith whose log lines can be waited for.
+func ConnectLogging(t testing.TB, o search.Options, lines *LogLines) *search.Client {
+	t.Helper()
+	return connect(t, o, slog.New(lines))
+}
+
+func connect(t testing.TB, o search.Options, log *slog.Logger) *search.Client {
+	t.Helper()
+	o.Logger, o.StartTimeout = log, 5*time.Second
 	c, err := search.Connect(context.Background(), o)
 	if err != nil {
 		t.Fatal(err)
@@ -113,7 +124,7 @@ type Writer struct {
 
 func NewWriter(t testing.TB, c *search.Client, o search.BulkOptions) *Writer {
 	t.Helper()
-	w := &Writer{Lines: &LogLines{Handler: Logger(t).Handler(), came: make(chan struct{})}}
+	w := &Writer{Lines: NewLogLines(t)}
 	w.Alarm = retry.NewAlarm(slog.New(w.Lines))
 	o.Alarm, o.Logger = w.Alarm, Logger(t)
 	if o.MaxBackoff == 0 {
@@ -170,6 +181,10 @@ type LogLines struct {
 	came  chan struct{} // closed and replaced with each line
 }
 
+func NewLogLines(t testing.TB) *LogLines {
+	return &LogLines{Handler: Logger(t).Handler(), came: make(chan struct{})}
+}
+
 func (l *LogLines) Handle(ctx context.Context, r slog.Record) error {
 	line := r.Message
 	r.Attrs(func(a slog.Attr) bool { line += " " + a.String(); return true })
@@ -179,6 +194,13 @@ func (l *LogLines) Handle(ctx context.Context, r slog.Record) error {
 	l.came = make(chan struct{})
 	l.mu.Unlock()
 	return l.Handler.Handle(ctx, r)
+}
+
+// Has reports whether a line that holds text has come.
+func (l *LogLines) Has(text string) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return slices.ContainsFunc(l.lines, func(line string) bool { return strings.Contains(line, text) })
 }
 
 // Await waits for a line that holds text, and returns it.
