@@ -206,6 +206,8 @@ func TestProgress(t *testing.T) {
 	t.Parallel()
 	s := newSyncer(t, newDatabase(t, table(0)), "t")
 	release := make(chan struct{})
+	goOn := sync.OnceFunc(func() { close(release) })
+	t.Cleanup(goOn)
 	hung := make(chan struct{})
 	s.open(t)
 	s.MaxDelayBetweenEmptyPeeks = 100 * time.Millisecond
@@ -249,11 +251,13 @@ func TestProgress(t *testing.T) {
 	if now := s.Progress(); now != from {
 		t.Errorf("progress from %d to %d while the handler hangs", from, now)
 	}
-	close(release)
+	goOn()
 	s.check(t, "t")
 
 	// The store hangs, and more is received meanwhile.
 	stored, free := make(chan struct{}), make(chan struct{})
+	store := sync.OnceFunc(func() { close(free) })
+	t.Cleanup(store)
 	hang := sync.OnceFunc(func() {
 		close(stored)
 		<-free
@@ -277,6 +281,6 @@ func TestProgress(t *testing.T) {
 	if now := s.Progress(); now != from {
 		t.Errorf("progress from %d to %d while the store hangs", from, now)
 	}
-	close(free)
+	store()
 	s.check(t, "t")
 }
