@@ -97,7 +97,7 @@ var arrows = map[string]map[string]string{
 	"internal/admin": {
 		"dbsync": "what is told of a batch", "indexer": "what is told of rows that are read again", "indexer/search": "what is told of a bulk request, why operations are sent again",
 		"indexer/retry": "pauses while another process has the address", "reindex/control": "what is proven of an index, and what is to be stored again",
-		"mapping": "admin.token, which is not shown however it is printed", "internal/logging": "reasons without values of rows",
+		"mapping": "admin.token, which is not shown however it is printed",
 	},
 	"internal/draft": {"mapping…": "init writes a mapping, which is checked as any other"},
 	"internal/prepare": {

@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -150,13 +151,17 @@ func TestRestoredDump(t *testing.T) {
 // yet; and one that takes the name over meanwhile is not overrun when the first one is complete.
 func TestNameTakenOverWhileFilling(t *testing.T) {
 	t.Parallel()
-	first := newRig(t, `PREFIXt: {table: t, `+slow+`}`, tableT, rowsT(200))
-	p := first.start(t, options{serve: true})
+	first := newRig(t, `PREFIXt: {table: t, reindex: {chunk: 20, readers: 1}}`, tableT, rowsT(200))
+	taken := make(chan struct{})
+	goOn := sync.OnceFunc(func() { close(taken) })
+	defer goOn()
+	p := first.start(t, options{serve: true, stored: func(int64) { <-taken }}) // the backfill waits
 	building := first.building(t, "t").Building.Physical
 	second := first.beside(t, tableT, rowsT(7))
 	second.indices = `PREFIXt: {table: t}`
 	second.start(t, options{}).refused(t, first.database(t))
 	second.start(t, options{adopt: true}).complete(t)
+	goOn()
 	if err := p.backfilled(t); err != nil {
 		t.Errorf("Run: %v", err)
 	}

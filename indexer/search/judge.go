@@ -72,6 +72,16 @@ func withheld(reason string) string {
 	return dbsync.Beginning(reason)
 }
 
+// ReasonWithoutValues returns what may be shown to anybody of the reason of a [DocError]: nothing
+// that comes from the document. Of one that cannot be made it is that alone, since the reason may be
+// in the words of anybody's function.
+func ReasonWithoutValues(reason string) string {
+	if strings.HasPrefix(reason, unmade) {
+		return strings.TrimSuffix(unmade, ": ")
+	}
+	return withheld(reason)
+}
+
 // An itemError is the error object of an answer, as far as we read it.
 type itemError struct {
 	Type     string     `json:"type"`

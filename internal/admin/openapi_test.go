@@ -305,10 +305,11 @@ func TestWhoMayAsk(t *testing.T) {
 func TestValuesAreForWhoHasTheToken(t *testing.T) {
 	s := busy(time.Now())
 	s.Letters[0].Reason = "failed to parse field [total] of type [double]. Preview of field's value: 'of a person'"
+	s.Letters[1].Reason = "the document cannot be made: invalid operation: int(of a person) (character 12)"
 	o := newOffice(t, s, mapping.NewSecret(token))
 	cookie, _ := o.signIn(t)
 	for _, path := range []string{"/", "/status"} {
-		if _, body := o.send(t, http.MethodGet, path, nil); bytes.Contains(body, []byte("person")) || !bytes.Contains(body, []byte("[value withheld]")) {
+		if _, body := o.send(t, http.MethodGet, path, nil); bytes.Contains(body, []byte("person")) || !bytes.Contains(body, []byte("failed to parse field [total] of type [double]")) || !bytes.Contains(body, []byte("the document cannot be made")) {
 			t.Errorf("%s shows %s", path, body)
 		}
 	}

@@ -23,7 +23,7 @@ import (
 	"github.com/sourcegraph/conc"
 
 	"tidemark/indexer/retry"
-	"tidemark/internal/logging"
+	"tidemark/indexer/search"
 	"tidemark/mapping"
 )
 
@@ -176,7 +176,7 @@ func (s *Server) page(to audience) page {
 	p := now.page()
 	for i := range p.DeadLetters {
 		if l := &p.DeadLetters[i]; to == toAnybody {
-			l.Reason = logging.Masked(l.Reason)
+			l.Reason = search.ReasonWithoutValues(l.Reason)
 		}
 	}
 	p.Events = s.o.Events.newest(shownEvents)

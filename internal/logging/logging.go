@@ -82,9 +82,9 @@ func withoutQuotes(text string) string {
 	return quotes.ReplaceAllString(text, "$1 [value withheld]")
 }
 
-// Masked returns a text as the log would have it: without passwords, and without values of rows that
+// masked returns a text as the log would have it: without passwords, and without values of rows that
 // servers quote.
-func Masked(text string) string { return withoutQuotes(withoutSecrets(text)) }
+func masked(text string) string { return withoutQuotes(withoutSecrets(text)) }
 
 // replace is called for every attribute that is not a group, the message among them.
 func replace(groups []string, a slog.Attr) slog.Attr {
@@ -96,13 +96,13 @@ func replace(groups []string, a slog.Attr) slog.Attr {
 	}
 	switch a.Value.Kind() {
 	case slog.KindString:
-		a.Value = slog.StringValue(Masked(a.Value.String()))
+		a.Value = slog.StringValue(masked(a.Value.String()))
 	case slog.KindDuration:
 		a.Value = slog.StringValue(a.Value.Duration().String())
 	case slog.KindAny:
 		switch v := a.Value.Any().(type) {
 		case error:
-			a.Value = slog.StringValue(Masked(dbsync.WithoutValues(v)))
+			a.Value = slog.StringValue(masked(dbsync.WithoutValues(v)))
 		case *url.URL:
 			if v != nil {
 				a.Value = slog.StringValue(v.Redacted())
