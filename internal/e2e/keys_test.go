@@ -252,8 +252,8 @@ func TestReplicaIdentityTakenAway(t *testing.T) {
 	}
 }
 
-// TestCategory changes a row that all of very many documents have in them, and kills the
-// command in the middle: the change is not confirmed before all of them are stored.
+// TestCategory changes a row that all of very many documents have in them, as many as the stream waits for
+// by its bound, and kills the command in the middle: the change is not confirmed before all of them are stored.
 func TestCategory(t *testing.T) {
 	t.Parallel()
 	s := newSetup(t, shared(t))
@@ -261,6 +261,7 @@ func TestCategory(t *testing.T) {
 		`CREATE TABLE product (id int PRIMARY KEY, category int, title text)`, `INSERT INTO product SELECT i, 1, 'title ' || repeat(md5(i::text), 30) FROM generate_series(1, 20000) i`, `CREATE INDEX ON product (category)`)
 	s.index("products", "product", `, include: {category: {table: category, on: {category: id}, value: name}}`,
 		testenv.WithQuery(`SELECT id, json_build_object('id', id, 'title', title, 'category', (SELECT name FROM category c WHERE c.id = category)) FROM product`))
+	s.top = "indexer: {fan_out: 20000}"
 	proxy := s.search.NewProxy(t)
 	s.searchURL = proxy.URL
 	i := s.startBinary(t, plainBinary(t), "run")
