@@ -35,6 +35,15 @@ func startPair(t *testing.T, version string, synchronized string, setup string) 
 	return p
 }
 
+// newSyncer opens a syncer of table t that connects to whichever of the two takes changes.
+func (p *pair) newSyncer(t *testing.T) *syncer {
+	t.Helper()
+	s := newSyncer(t, p.db, "t")
+	s.opts = append(s.opts, dbsync.WithPGConnStr(p.both))
+	s.open(t)
+	return s
+}
+
 // copied waits until the standby has a copy of the slot that outlives its promotion.
 func (p *pair) copied(t *testing.T, slot string) {
 	t.Helper()
@@ -72,9 +81,7 @@ func TestPromotion(t *testing.T) {
 		t.Run(version, func(t *testing.T) {
 			t.Parallel()
 			p := startPair(t, version, "sb", table(3))
-			s := newSyncer(t, p.db, "t")
-			s.opts = append(s.opts, dbsync.WithPGConnStr(p.both))
-			s.open(t)
+			s := p.newSyncer(t)
 			generation := s.Generation()
 			done := s.start(t)
 			s.stored(t, s.window(t, s.selectT(t, "SELECT * FROM t")))
@@ -125,9 +132,7 @@ func TestPromotion(t *testing.T) {
 func TestPromotionBehindTheNote(t *testing.T) {
 	t.Parallel()
 	p := startPair(t, "18", "", table(3))
-	s := newSyncer(t, p.db, "t")
-	s.opts = append(s.opts, dbsync.WithPGConnStr(p.both))
-	s.open(t)
+	s := p.newSyncer(t)
 	done := s.start(t)
 	s.stored(t, s.window(t, s.selectT(t, "SELECT * FROM t")))
 	p.copied(t, s.slot)
@@ -155,9 +160,7 @@ func TestPromotionBehindTheNote(t *testing.T) {
 func TestPromotionOfStandbyBehind(t *testing.T) {
 	t.Parallel()
 	p := startPair(t, "18", "", table(3))
-	s := newSyncer(t, p.db, "t")
-	s.opts = append(s.opts, dbsync.WithPGConnStr(p.both))
-	s.open(t)
+	s := p.newSyncer(t)
 	done := s.start(t)
 	s.settle(t)
 	p.copied(t, s.slot)

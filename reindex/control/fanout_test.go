@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"math/rand/v2"
 	"strings"
 	"sync"
@@ -20,11 +19,7 @@ import (
 func newFanOutTables(t *testing.T) (context.Context, *testenv.Database, *FanOuts) {
 	t.Helper()
 	ctx := context.WithoutCancel(searchtest.Within(t, time.Minute))
-	db := testenv.NewDatabase(t)
-	db.Exec(t, "CREATE SCHEMA ctrl")
-	if err := Migrate(ctx, db.DB, "ctrl", slog.New(slog.DiscardHandler)); err != nil {
-		t.Fatal(err)
-	}
+	db := newMigrated(t)
 	return ctx, db, Open(db.DB, "ctrl", "mine").FanOuts()
 }
 

@@ -7,7 +7,6 @@ import (
 
 	"tidemark/indexer/search"
 	"tidemark/indexer/search/searchtest"
-	"tidemark/testenv"
 )
 
 func TestDrift(t *testing.T) {
@@ -51,11 +50,7 @@ func TestDrift(t *testing.T) {
 // has noted one since is noticed.
 func TestMarkings(t *testing.T) {
 	ctx := searchtest.Within(t, time.Minute)
-	db := testenv.NewDatabase(t)
-	db.Exec(t, "CREATE SCHEMA ctrl")
-	if err := Migrate(ctx, db.DB, "ctrl", searchtest.Logger(t)); err != nil {
-		t.Fatal(err)
-	}
+	db := newMigrated(t)
 	m := Open(db.DB, "ctrl", "slot").Markings()
 	made, err := m.Add(ctx, "t", "t-1")
 	if err != nil || made.Mark.Number != 1 || made.Mark.Token == "" {

@@ -160,11 +160,7 @@ func TestNameJSON(t *testing.T) {
 // The form in the middle of step 1, of which no column says that it is.
 func TestBarePartitions(t *testing.T) {
 	ctx := context.WithoutCancel(searchtest.Within(t, time.Minute))
-	db := testenv.NewDatabase(t)
-	db.Exec(t, "CREATE SCHEMA ctrl")
-	if err := Migrate(ctx, db.DB, "ctrl", slog.New(slog.DiscardHandler)); err != nil {
-		t.Fatal(err)
-	}
+	db := newMigrated(t)
 	for i, test := range []struct{ before, after string }{
 		{"", ""},
 		{"{}", `{"version":1}`},

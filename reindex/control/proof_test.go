@@ -11,16 +11,11 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"tidemark/indexer/search/searchtest"
-	"tidemark/testenv"
 )
 
 func newProofs(t *testing.T) (*Proofs, *sql.DB) {
 	t.Helper()
-	db := testenv.NewDatabase(t)
-	db.Exec(t, "CREATE SCHEMA ctrl")
-	if err := Migrate(searchtest.Within(t, time.Minute), db.DB, "ctrl", searchtest.Logger(t)); err != nil {
-		t.Fatal(err)
-	}
+	db := newMigrated(t)
 	return Open(db.DB, "ctrl", "slot").Proofs(), db.DB
 }
 

@@ -2,7 +2,6 @@ package control
 
 import (
 	"context"
-	"log/slog"
 	"strings"
 	"testing"
 	"time"
@@ -11,7 +10,6 @@ import (
 
 	"tidemark/indexer/search"
 	"tidemark/indexer/search/searchtest"
-	"tidemark/testenv"
 )
 
 func TestDoubt(t *testing.T) {
@@ -54,11 +52,7 @@ func TestDoubt(t *testing.T) {
 
 func TestRecoveries(t *testing.T) {
 	ctx := context.WithoutCancel(searchtest.Within(t, time.Minute))
-	db := testenv.NewDatabase(t)
-	db.Exec(t, "CREATE SCHEMA ctrl")
-	if err := Migrate(ctx, db.DB, "ctrl", slog.New(slog.DiscardHandler)); err != nil {
-		t.Fatal(err)
-	}
+	db := newMigrated(t)
 	r := Open(db.DB, "ctrl", "slot").Recoveries()
 	check := func(want *Recovery) {
 		t.Helper()

@@ -15,6 +15,17 @@ import (
 	"tidemark/testenv"
 )
 
+// newMigrated returns a database with the control schema ctrl.
+func newMigrated(t *testing.T) *testenv.Database {
+	t.Helper()
+	db := testenv.NewDatabase(t)
+	db.Exec(t, "CREATE SCHEMA ctrl")
+	if err := Migrate(searchtest.Within(t, time.Minute), db.DB, "ctrl", searchtest.Logger(t)); err != nil {
+		t.Fatal(err)
+	}
+	return db
+}
+
 // dump returns all rows of the tables that a process notes things in.
 func dump(t *testing.T, db *sql.DB) string {
 	t.Helper()
@@ -31,11 +42,7 @@ func dump(t *testing.T, db *sql.DB) string {
 // Nothing lands that is noted by a process after another one has begun to note, whatever it is.
 func TestEpoch(t *testing.T) {
 	ctx := searchtest.Within(t, time.Minute)
-	db := testenv.NewDatabase(t)
-	db.Exec(t, "CREATE SCHEMA ctrl")
-	if err := Migrate(ctx, db.DB, "ctrl", searchtest.Logger(t)); err != nil {
-		t.Fatal(err)
-	}
+	db := newMigrated(t)
 	first, second, asks, other := Open(db.DB, "ctrl", "s"), Open(db.DB, "ctrl", "s"), Open(db.DB, "ctrl", "s"), Open(db.DB, "ctrl", "other")
 	begin := func(s *Schema) {
 		t.Helper()
@@ -152,11 +159,7 @@ func isTakenOver(err error) bool {
 // the middle of a note is not waited for.
 func TestEpochWaitsForNotes(t *testing.T) {
 	ctx := searchtest.Within(t, time.Minute)
-	db := testenv.NewDatabase(t)
-	db.Exec(t, "CREATE SCHEMA ctrl")
-	if err := Migrate(ctx, db.DB, "ctrl", searchtest.Logger(t)); err != nil {
-		t.Fatal(err)
-	}
+	db := newMigrated(t)
 	first, second := Open(db.DB, "ctrl", "s"), Open(db.DB, "ctrl", "s")
 	if err := first.BeginEpoch(ctx); err != nil {
 		t.Fatal(err)
