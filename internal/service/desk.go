@@ -27,7 +27,7 @@ const (
 
 // Reindex asks for a rebuild of an index beside the one in use.
 func (s *Service) Reindex(ctx context.Context, index string) (string, error) {
-	id, err := s.asked.Add(ctx, &control.Request{Kind: control.KindReindex, Index: index})
+	id, err := s.control.Requests().Add(ctx, &control.Request{Kind: control.KindReindex, Index: index})
 	if err != nil {
 		return "", err
 	}
@@ -37,14 +37,14 @@ func (s *Service) Reindex(ctx context.Context, index string) (string, error) {
 
 // Cancel gives up the rebuild of an index that is under way, or was asked for.
 func (s *Service) Cancel(ctx context.Context, index string) (string, error) {
-	id, err := s.asked.Add(ctx, &control.Request{Kind: control.KindCancel, Index: index})
+	id, err := s.control.Requests().Add(ctx, &control.Request{Kind: control.KindCancel, Index: index})
 	if err != nil {
 		return "", err
 	}
 	s.o.Logger.Info("somebody at the status page gives a rebuild up", "index", index, "request", id)
 	wait, cancel := context.WithTimeout(ctx, deskPatience)
 	defer cancel()
-	q, err := s.asked.Await(wait, id, func(*control.Request) error { return nil })
+	q, err := s.control.Requests().Await(wait, id, func(*control.Request) error { return nil })
 	switch {
 	case ctx.Err() == nil && wait.Err() != nil:
 		return fmt.Sprintf("The rebuild of %s is given up as soon as that can be done.", index), nil

@@ -71,7 +71,7 @@ type Service struct {
 	bulk    *search.Bulk
 	alarm   *retry.Alarm
 	dead    *control.DeadLetters
-	asked   *control.Requests
+	control *control.Schema
 	catalog *indexer.Catalog
 	marks   *marks
 	counters
@@ -176,9 +176,8 @@ func (s *Service) open(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	schema := control.Open(s.syncer.DB(), c.Postgres.ControlSchema, c.Postgres.Slot)
-	s.asked = schema.Requests()
-	s.dead = schema.DeadLetters(s.alarm)
+	s.control = control.Open(s.syncer.DB(), c.Postgres.ControlSchema, c.Postgres.Slot)
+	s.dead = s.control.DeadLetters(s.alarm)
 	var documents []*indexer.Documents
 	for _, ix := range c.Indices {
 		documents = append(documents, &indexer.Documents{Index: ix})
@@ -202,7 +201,7 @@ func (s *Service) open(ctx context.Context) (err error) {
 		},
 	})
 	s.manager = reindex.New(reindex.Options{
-		Syncer: s.syncer, Client: client, Bulk: s.bulk, DeadLetters: s.dead, Alarm: s.alarm, Control: schema, Verify: c.Verify, Keep: s.handler.Add, Publication: c.Postgres.Publication, Columns: c.Postgres.PublishColumns, Changed: s.recheck,
+		Syncer: s.syncer, Client: client, Bulk: s.bulk, DeadLetters: s.dead, Alarm: s.alarm, Control: s.control, Verify: c.Verify, Keep: s.handler.Add, Publication: c.Postgres.Publication, Columns: c.Postgres.PublishColumns, Changed: s.recheck,
 		Documents: documents, Catalog: s.catalog, Logger: log,
 		Rebuild: func(name string) bool {
 			return slices.Contains(s.o.Reindex, name) || slices.Contains(s.o.Reindex, "all")

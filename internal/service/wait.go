@@ -11,14 +11,13 @@ import (
 
 	"tidemark/internal/admin"
 	"tidemark/reindex"
-	"tidemark/reindex/control"
 )
 
 // Await answers the admin server when something is stored, see [admin.Waiter].
 func (s *Service) Await(ctx context.Context, w admin.Wait) (pglogrepl.LSN, error) {
 	wait := reindex.Wait{
 		Position: func(ctx context.Context) error { return s.awaitPosition(ctx, w.LSN) },
-		Schema:   control.Open(s.syncer.DB(), s.config.Postgres.ControlSchema, s.config.Postgres.Slot),
+		Schema:   s.control,
 	}
 	if w.Searchable {
 		wait.Client = s.found.Client

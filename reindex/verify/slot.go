@@ -123,28 +123,20 @@ func (s *Slot) await(ctx context.Context, end pglogrepl.LSN) error {
 	if err != nil || newest == 0 {
 		return err
 	}
-	var last string
-	moved, active := time.Now(), time.Now()
+	still := newStandstill()
 	return retry.Poll(ctx, func() (bool, error) {
 		left, progress, err := s.fanOuts.Left(ctx, s.physical, newest)
 		if err != nil || left == 0 {
 			return true, err
 		}
-		_, isActive, err := s.position(ctx)
+		_, followed, err := s.position(ctx)
 		if err != nil {
 			return true, err
 		}
-		now := time.Now()
-		if progress != last {
-			last, moved = progress, now
-		}
-		if isActive {
-			active = now
-		}
-		switch {
-		case now.Sub(active) > idlePatience:
+		switch still.note(progress, followed) {
+		case abandoned:
 			return false, fmt.Errorf("nobody follows slot %s any more", s.name)
-		case now.Sub(moved) > slotPatience:
+		case stuck:
 			return false, fmt.Errorf("the documents of %d related rows that changed are not stored again since %s; hint: see in the log of the instance that follows slot %s what it waits for", left, slotPatience, s.name)
 		}
 		return false, nil
@@ -156,28 +148,58 @@ func (s *Slot) awaitPosition(ctx context.Context, end pglogrepl.LSN) error {
 	if _, err := s.mark(ctx); err != nil {
 		return err
 	}
-	var last pglogrepl.LSN
-	moved, active := time.Now(), time.Now() // when it did or was last
+	still := newStandstill()
 	return retry.Poll(ctx, func() (bool, error) {
-		at, isActive, err := s.position(ctx)
+		at, followed, err := s.position(ctx)
 		if err != nil || at >= end {
 			return true, err
 		}
-		now := time.Now()
-		if at != last {
-			last, moved = at, now
-		}
-		if isActive {
-			active = now
-		}
-		switch {
-		case now.Sub(active) > idlePatience:
+		switch still.note(at.String(), followed) {
+		case abandoned:
 			return false, fmt.Errorf("nobody follows slot %s any more, it stands at %s", s.name, at)
-		case now.Sub(moved) > slotPatience:
+		case stuck:
 			return false, fmt.Errorf("slot %s stands at %s since %s; hint: see in the log of the instance that follows it what it waits for", s.name, at, slotPatience)
 		}
 		return false, nil
 	})
+}
+
+// A standstill finds out that waiting is of no use any more.
+type standstill struct {
+	last            string    // how far it was
+	moved, followed time.Time // when it last did, or was
+}
+
+// A verdict is what a standstill says.
+type verdict int
+
+const (
+	waitOn    verdict = iota
+	abandoned         // nobody has followed the slot for idlePatience
+	stuck             // it has not moved for slotPatience
+)
+
+func newStandstill() *standstill {
+	now := time.Now()
+	return &standstill{moved: now, followed: now}
+}
+
+// note takes down how far it is, and whether somebody follows the slot.
+func (s *standstill) note(progress string, followed bool) verdict {
+	now := time.Now()
+	if progress != s.last {
+		s.last, s.moved = progress, now
+	}
+	if followed {
+		s.followed = now
+	}
+	switch {
+	case now.Sub(s.followed) > idlePatience:
+		return abandoned
+	case now.Sub(s.moved) > slotPatience:
+		return stuck
+	}
+	return waitOn
 }
 
 // A BehindError says where a slot was when it was not waited for any longer.
