@@ -62,7 +62,7 @@ type checked struct {
 // end with.
 func checkFile(ctx context.Context, file string, log *slog.Logger, out io.Writer, print func(*checked) ([]byte, error)) error {
 	found := checked{}
-	if found.config, found.err = mapping.Read(file); found.err == nil {
+	if found.config, found.err = prepare.Read(ctx, file, log, prepare.StartTimeout); found.err == nil {
 		if found.prepared, found.err = prepare.Prepare(ctx, found.config, log); found.err == nil {
 			defer found.prepared.Close()
 			if found.plans, found.err = found.prepared.Plan(ctx, found.config); found.err == nil {

@@ -26,7 +26,7 @@ type loaded struct {
 
 // load reads the mapping file and holds it against this host and both servers.
 func load(ctx context.Context, file string, options service.Options) (*loaded, error) {
-	config, err := mapping.Read(file)
+	config, err := prepare.Read(ctx, file, options.Logger, prepare.StartTimeout)
 	if err != nil {
 		return nil, err
 	}

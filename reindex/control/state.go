@@ -233,6 +233,34 @@ func (s *States) Adopt(ctx context.Context, st *State) error {
 		st.Name, st.Live.Physical, st.Live.Fingerprint, st.Live.Mapping, st.Live.Tables)
 }
 
+// Join notes that the index in use has the documents of other root tables, besides what Adopt notes.
+func (s *States) Join(ctx context.Context, st *State) error {
+	return s.update(ctx, st, `UPDATE `+s.table+` SET live_fingerprint = $3, live_mapping = $4, live_tables = $5, live_generation = $6, live_partitions = $7 WHERE name = $1 AND live = $2 AND building = '' AND live_generation <> ''`,
+		st.Name, st.Live.Physical, st.Live.Fingerprint, st.Live.Mapping, st.Live.Tables, st.Live.Generation, st.Live.Partitions)
+}
+
+// Tables returns the tables that any index of the control schema is made of.
+func (s *States) Tables(ctx context.Context) (names []catalog.TableName, err error) {
+	rows, err := s.schema.db.QueryContext(ctx, `SELECT m FROM `+s.table+`, LATERAL (VALUES (live_mapping), (building_mapping)) AS of (m) WHERE m <> ''`)
+	if err != nil {
+		return nil, fmt.Errorf("read what the indices are made of: %w", err)
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var text string
+		if err := rows.Scan(&text); err != nil {
+			return nil, fmt.Errorf("read what the indices are made of: %w", err)
+		}
+		if ix, err := mapping.DecodeIndex(text); err == nil { // else it is of a later version, which run says
+			names = append(names, ix.Tables()...)
+		}
+	}
+	if err := rows.Err(); err != nil {
+		return nil, fmt.Errorf("read what the indices are made of: %w", err)
+	}
+	return names, nil
+}
+
 // update runs a statement that must change the one row of the state.
 func (s *States) update(ctx context.Context, st *State, statement string, args ...any) error {
 	n, err := s.schema.exec(ctx, statement, args...)
