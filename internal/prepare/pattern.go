@@ -19,8 +19,17 @@ import (
 // database only where there are patterns, and waits for it for as long as patience. Its errors are those of [mapping.Read] and [Prepare].
 func Read(ctx context.Context, file string, log *slog.Logger, patience time.Duration) (*mapping.Config, error) {
 	c, err := mapping.Read(file)
-	if err != nil || len(c.Patterns()) == 0 {
-		return c, err
+	if err != nil {
+		return nil, err
+	}
+	return ReadTables(ctx, c, log, patience)
+}
+
+// ReadTables is Read for a file that was read before.
+func ReadTables(ctx context.Context, c *mapping.Config, log *slog.Logger, patience time.Duration) (*mapping.Config, error) {
+	c = c.Written()
+	if len(c.Patterns()) == 0 {
+		return c, nil
 	}
 	db, err := connectPostgres(ctx, c, log, patience)
 	if err != nil {
