@@ -74,17 +74,15 @@ func (c *Config) ValueColumns() map[ValueColumn]int {
 	return columns
 }
 
-// Values returns the values that the indices of a configuration are of, which [Config.ByValues] has made.
+// Values returns the values that were found of columns, those in no index among them, as [Config.ByValues] was given them.
+// Columns of whose table no index is made are not there: who follows the stream hears nothing of them.
 func (c *Config) Values() map[ValueColumn][]Value {
 	values := make(map[ValueColumn][]Value)
 	for _, ix := range c.Indices {
-		if ix.template == "" {
-			continue
-		}
 		for _, s := range ix.Sources {
-			of := ValueColumn{s.Table, s.Only.Column}
-			for _, text := range s.Only.Values {
-				values[of] = append(values[of], Value{text, cutValue(ix.template, s.Only.Column, ix.Name)})
+			if s.Only != nil {
+				of := ValueColumn{s.Table, s.Only.Column}
+				values[of] = c.found[of]
 			}
 		}
 	}
@@ -111,7 +109,7 @@ func (c *Config) CheckValues(tables catalog.Tables) Problems {
 // where there is no index at all.
 func (c *Config) ByValues(found map[ValueColumn][]Value, kept []*Index) (*Config, error) {
 	into := *c
-	into.Indices, into.written = nil, c.Written()
+	into.Indices, into.written, into.found = nil, c.Written(), found
 	into.Left = slices.Clip(c.Left)
 	taken := make(map[string]bool) // by other indices
 	for _, ix := range c.Indices {

@@ -27,7 +27,8 @@ type Config struct {
 	Left Problems
 
 	places  places
-	written *Config // with patterns; nil: as it is
+	written *Config                 // with patterns, and columns in names; nil: as it is
+	found   map[ValueColumn][]Value // see [Config.Values]
 }
 
 // Problem makes a problem of what turned out about a key only in use, such as

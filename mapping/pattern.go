@@ -165,7 +165,7 @@ func (c *Config) Matched() (matched []catalog.TableName) {
 	seen := make(map[catalog.TableName]bool)
 	for _, ix := range c.Indices {
 		for _, s := range ix.Sources {
-			if s.Pattern != (catalog.TableName{}) && !seen[s.Table] {
+			if s.IsMatched() && !seen[s.Table] {
 				seen[s.Table] = true
 				matched = append(matched, s.Table)
 			}
@@ -179,21 +179,40 @@ func (c *Config) Only(roots ...catalog.TableName) *Config {
 	only := *c
 	only.Indices = nil
 	for _, ix := range c.Indices {
-		of := *ix
-		of.Sources = nil
-		for _, s := range ix.Sources {
-			if s.Pattern != (catalog.TableName{}) && slices.Contains(roots, s.Table) {
-				source := *s
-				source.Index = &of
-				of.Sources = append(of.Sources, &source)
-			}
-		}
-		if len(of.Sources) > 0 {
-			only.Indices = append(only.Indices, &of)
+		if part := ix.With(func(s *Source) bool { return s.IsMatched() && slices.Contains(roots, s.Table) }); len(part.Sources) > 0 {
+			only.Indices = append(only.Indices, part)
 		}
 	}
 	return &only
 }
+
+// With returns the part of the index that is told apart from the rest by its root tables: with only those
+// sources for which keep holds. It is the index itself where it holds for all.
+func (ix *Index) With(keep func(*Source) bool) *Index {
+	if !slices.ContainsFunc(ix.Sources, func(s *Source) bool { return !keep(s) }) {
+		return ix
+	}
+	part := *ix
+	part.Sources = nil
+	for _, s := range ix.Sources {
+		if keep(s) {
+			source := *s
+			source.Index = &part
+			part.Sources = append(part.Sources, &source)
+		}
+	}
+	return &part
+}
+
+// StandsFor reports whether a root table is, or was, one of those that a pattern of the index stands for.
+func (ix *Index) StandsFor(table catalog.TableName) bool {
+	return slices.ContainsFunc(ix.Sources, func(s *Source) bool {
+		return s.Pattern != (catalog.TableName{}) && s.Pattern.Name == table.Name && matches(s.Pattern.Schema, table.Schema)
+	})
+}
+
+// IsMatched reports whether the table of the source stands in the place of a pattern.
+func (s *Source) IsMatched() bool { return s.Pattern != (catalog.TableName{}) }
 
 // SameTables reports whether both have the same indices, of the same root tables and values.
 func (c *Config) SameTables(other *Config) bool {

@@ -306,6 +306,12 @@ func (p *Plan) Routing(row *pglogrepl.TupleData) (string, bool) {
 	return strings.ToValidUTF8(string(text), "\uFFFD"), ok
 }
 
+// Value returns the text of the column by whose value rows are in one index or another, nil for NULL. It is not ok
+// where the row does not have it. The source has [Source.Only].
+func (p *Plan) Value(row *pglogrepl.TupleData) (text []byte, ok bool) {
+	return columnText(row, p.onlyAt)
+}
+
 // Complete reports whether the row has all that its document, id and routing
 // need. It does not if a value is unchanged and was too large to be logged
 // again, or if the log does not carry the column at all (generated, or not in

@@ -273,6 +273,8 @@ func doing(p prepare.IndexPlan) string {
 		return "leaves it as it is: " + p.Need.Hold
 	case p.Need.Backfill == "" && p.Building != "":
 		return fmt.Sprintf("goes on with the backfill of %s, of which %d rows are stored", p.Building, p.Done)
+	case p.Need.Joins():
+		return p.Need.JoinText() + ", in " + p.Live
 	case p.Need.Grow:
 		return fmt.Sprintf("adds the fields of new columns to %s; no rebuild is needed", p.Live)
 	case p.Need.Refresh != "":
