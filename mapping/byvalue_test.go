@@ -148,7 +148,9 @@ func TestOnlyCounts(t *testing.T) {
 	text := &catalog.Type{OID: pgtype.TextOID, Name: "text", Kind: catalog.KindBase, Modifier: -1}
 	table := &catalog.Table{Schema: "public", Name: "orders", PrimaryKey: []string{"id"}, Columns: []catalog.Column{{Name: "id", Type: text, NotNull: true}, {Name: "region", Type: text}}}
 	tables := catalog.Tables{table.TableName(): table}
-	of := func(only *Only) *Index { return indexOf(Index{Name: "a"}, Source{Table: table.TableName(), Only: only}) }
+	of := func(only *Only) *Index {
+		return indexOf(Index{Name: "a"}, Source{Table: table.TableName(), Only: only})
+	}
 	all, eu, both := of(nil), of(&Only{"region", []string{"eu"}}), of(&Only{"region", []string{"EU", "eu"}})
 	if a, b, c := all.Fingerprint(tables), eu.Fingerprint(tables), both.Fingerprint(tables); a == b || b == c {
 		t.Errorf("fingerprints %s, %s, %s", a, b, c)
