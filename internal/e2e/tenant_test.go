@@ -1,7 +1,9 @@
 package e2e
 
 import (
+	"bytes"
 	"fmt"
+	"net/http"
 	"strings"
 	"testing"
 
@@ -105,7 +107,7 @@ func TestTenantsByName(t *testing.T) {
 	by("tenant_c")
 	s.awaitEqual(t, i)
 	i.awaitReady(t, 200, "")
-	s.db.Exec(t, tenant("tenant_d", 25)+`; UPDATE tenant_c.orders SET name = 'changed'`)
+	s.db.Exec(t, tenant("tenant_0", 25)+`; UPDATE tenant_c.orders SET name = 'changed'`)
 	i.awaitReady(t, 503, "raise max_indices")
 	s.awaitEqual(t, i)
 	if out, code := s.command(t, "reindex orders"); code != 0 {
@@ -113,6 +115,18 @@ func TestTenantsByName(t *testing.T) {
 	}
 	if out, code := s.command(t, "verify "+s.alias("o-tenant_b")); code != 0 {
 		t.Errorf("verify by the name: %d\n%s", code, out)
+	}
+	// The index of a schema that went goes with it, and makes room for another one.
+	s.db.Exec(t, `UPDATE tenant_b.orders SET name = 'last'`, `DROP SCHEMA tenant_b CASCADE`)
+	gone := s.alias("o-tenant_b")
+	delete(s.indices, "o-tenant_b")
+	delete(s.tables, "o-tenant_b")
+	delete(s.options, "o-tenant_b")
+	by("tenant_0")
+	s.awaitEqual(t, i)
+	i.awaitReady(t, 200, "")
+	if status, found, err := s.search.Do(t.Context(), http.MethodGet, "/_cat/indices/"+gone+"*?h=index", nil); err != nil || status != http.StatusOK || len(bytes.TrimSpace(found)) > 0 {
+		t.Errorf("of the schema that went there is %d %s, %v", status, found, err)
 	}
 	i.stop(t)
 }
