@@ -43,10 +43,11 @@ const (
 	maxPause = 20 * time.Second
 )
 
-// Options says what is served. All but Token, Operator and Events are required; without one of these
-// the page only shows, or shows no events.
+// Options says what is served. All but Hosts, Token, Operator and Events are required; without one of
+// the last three the page only shows, or shows no events.
 type Options struct {
 	Listen   string         // HOST:PORT
+	Hosts    []string       // names that the page is asked for by, in small letters, beside those that no site can have
 	Token    mapping.Secret // what somebody has to know who asks for something; nothing: nobody may
 	Source   Source
 	Operator Operator
@@ -151,7 +152,8 @@ func New(o Options) *Server {
 	}
 	mux.HandleFunc("GET /", notFound)
 	s.http = http.Server{
-		Handler:           http.NewCrossOriginProtection().Handler(mux), // what another site has a browser send is refused
+		// What another site has a browser send is refused, be it under a name of its own that leads here.
+		Handler:           newHosts(o.Listen, o.Hosts).guard(http.NewCrossOriginProtection().Handler(mux)),
 		ReadHeaderTimeout: readTimeout,
 		ReadTimeout:       readTimeout,
 		WriteTimeout:      writeTimeout,
