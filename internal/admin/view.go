@@ -252,6 +252,19 @@ func (v *view) Known(p IndexPage) bool {
 	return v.Slot.Connected || p.Physical != "" || p.Building != ""
 }
 
+// Badge says which colour the state of an index has on the page: what is live is no good news where
+// nothing is received.
+func (v *view) Badge(p IndexPage) string {
+	switch mark := p.State.Mark(); {
+	case !v.Known(p):
+		return ""
+	case mark == "good" && (v.Failure != "" || !v.Slot.Connected):
+		return "warn"
+	default:
+		return mark
+	}
+}
+
 // Filled is how much of the backfill under way is done, from 0 to 1; nil where none is, or that is
 // not known.
 func (p IndexPage) Filled() *float64 {

@@ -103,9 +103,6 @@ const legible = `(() => {
 func TestPageOfEachState(t *testing.T) {
 	all := words(time.Now())
 	o := newOffice(t, all[0].status, mapping.NewSecret(token))
-	for i, name := range []string{"products", "orders", "customers", "reviews", "articles"} {
-		o.remember(name, wave(float64(100*(i+1)), 20))
-	}
 	for name, screen := range map[string]browser.Screen{"light": {}, "dark": {Dark: true}, "phone": {Width: 390, Height: 844}} {
 		t.Run(name, func(t *testing.T) {
 			p := browser.Open(t, o.url+"/login", screen)
@@ -114,6 +111,9 @@ func TestPageOfEachState(t *testing.T) {
 			p.Await("document.querySelector('#state')")
 			for _, w := range all {
 				o.set(func(s *Status) { *s = w.status })
+				for i, ix := range w.status.Indices {
+					o.remember(ix.Name, wave(float64(100*(i+1)), 20))
+				}
 				p.Visit(o.url + "/")
 				p.Await("document.querySelector('#status')")
 				if word, class := p.Text("#state"), browser.Value[string](p, "document.querySelector('#state').className"); word != w.word || class != "state "+w.mark {
