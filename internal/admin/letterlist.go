@@ -90,6 +90,9 @@ type letterList struct {
 // Query is what the list was asked for by.
 func (l *letterList) Query() LetterQuery { return l.query }
 
+// IsRead reports whether there is a list: reading it has not failed.
+func (l *letterList) IsRead() bool { return l.DeadLetters != nil }
+
 // readLetters reads the list that a request asks for. status says what to answer where there is none.
 func (s *Server) readLetters(r *http.Request, to audience) (list *letterList, status int, err error) {
 	q, err := parseLetterQuery(r.URL.Query())

@@ -72,7 +72,7 @@ type office struct {
 
 func newOffice(t *testing.T, status Status, granted mapping.Secret, options ...func(*Options)) *office {
 	t.Helper()
-	o := &office{source: &source{status: status}, operator: &operator{}}
+	o := &office{source: &source{status: status, letters: status.Letters}, operator: &operator{}}
 	address, output := listening()
 	events := new(Events)
 	with := Options{Listen: "127.0.0.1:0", Source: o.source, Operator: o.operator, Token: granted, Events: events,

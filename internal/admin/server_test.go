@@ -36,14 +36,16 @@ type source struct {
 	status Status
 
 	await func(ctx context.Context, w Wait) (pglogrepl.LSN, error)
-	lost  error // why dead letters cannot be read
+
+	letters []Letter // that Postgres has
+	lost    error    // why they cannot be read
 }
 
-// DeadLetters returns those of the status, and counts as Postgres does.
+// DeadLetters reads them as Postgres does.
 func (s *source) DeadLetters(_ context.Context, q LetterQuery) (found []Letter, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for _, l := range s.status.Letters {
+	for _, l := range s.letters {
 		if l.Row > q.After && (q.Index == "" || l.Index == q.Index) && len(found) < q.Limit {
 			found = append(found, l)
 		}
