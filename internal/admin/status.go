@@ -15,6 +15,7 @@ import (
 type Source interface {
 	Status() Status
 	Waiter
+	LetterLister
 }
 
 // A Status is what the process is doing at a moment. Nothing in it is a secret.

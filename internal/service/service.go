@@ -294,7 +294,7 @@ func (s *Service) run(ctx context.Context) error {
 	})
 	if s.o.Admin {
 		parts.Go(func() {
-			o := admin.Options{Listen: s.config.Admin.Listen, Token: s.config.Admin.Token, Source: s, Operator: s, Events: s.o.Events, Profiles: s.o.Profiles, Logger: s.o.Logger}
+			o := admin.Options{Listen: s.config.Admin.Listen, Hosts: s.config.Admin.Hosts, Token: s.config.Admin.Token, Source: s, Operator: s, Events: s.o.Events, Profiles: s.o.Profiles, Logger: s.o.Logger}
 			if err := admin.New(o).Run(run); err != nil {
 				end(fmt.Errorf("admin server: %w", err))
 			}
