@@ -296,6 +296,32 @@ func checkMapping(text string) (part bool, err error) {
 	return true, err
 }
 
+// TestMetricsOfTheManual makes sure that each metric that a page names is one of docs/metrics.md, which a test
+// of deploy/ holds against those that there are.
+func TestMetricsOfTheManual(t *testing.T) {
+	list, err := os.ReadFile("docs/metrics.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	found := 0
+	for _, page := range manual(t) {
+		text, err := os.ReadFile(page)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range regexp.MustCompile("`[^`\n]*?\\b(tidemark_[a-z_]+[a-z])\\b[^`\n]*`").FindAllSubmatch(text, -1) {
+			found++
+			name := regexp.MustCompile(`_(sum|count|bucket)$`).ReplaceAllString(string(m[1]), "")
+			if !strings.Contains(string(list), "| `"+string(m[1])+"` |") && !strings.Contains(string(list), "| `"+name+"` | histogram |") {
+				t.Errorf("%s names %s, which docs/metrics.md has not", page, m[1])
+			}
+		}
+	}
+	if found < 60 {
+		t.Errorf("the manual names %d metrics: has its form changed?", found)
+	}
+}
+
 // codeSpan finds code in a line of text.
 var codeSpan = regexp.MustCompile("`([^`]+)`")
 
