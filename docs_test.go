@@ -402,6 +402,27 @@ func TestEveryReasonIsInTheRunbook(t *testing.T) {
 	}
 }
 
+// TestEveryAlertIsInTheRunbook makes sure that who is woken by an alert finds where to begin.
+func TestEveryAlertIsInTheRunbook(t *testing.T) {
+	page, err := os.ReadFile("docs/runbook.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	rules, err := os.ReadFile("deploy/alerts.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	alerts := regexp.MustCompile(`(?m)^ *- alert: (\w+)$`).FindAllStringSubmatch(string(rules), -1)
+	if len(alerts) < 10 {
+		t.Fatalf("there are %d alerts: has the form of the rules changed?", len(alerts))
+	}
+	for _, m := range alerts {
+		if !strings.Contains(string(page), "`"+m[1]+"`") {
+			t.Errorf("docs/runbook.md says nothing of the alert %s", m[1])
+		}
+	}
+}
+
 // inWords returns the text of an expression with X for each name in it.
 func inWords(e ast.Expr) string {
 	switch e := e.(type) {
