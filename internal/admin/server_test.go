@@ -192,6 +192,12 @@ func TestHealthAndReadiness(t *testing.T) {
 	}{
 		{"all is well", func(*Status) {}, nil, nil},
 		{"another process has the slot", func(s *Status) { s.Connected = false }, nil, []string{"not connected to slot shop"}},
+		{"another process has the slot, and nothing is known of the index", func(s *Status) {
+			s.Connected, s.Indices[0].State, s.Indices[0].Building = false, Backfilling, ""
+		}, nil, []string{"not connected to slot shop"}},
+		{"the connection is gone in the first backfill", func(s *Status) {
+			s.Connected, s.Indices[0].State, s.Indices[0].Building = false, Backfilling, "products-1"
+		}, nil, []string{"not connected to slot shop", "index products is backfilling: 42 rows"}},
 		{"first backfill", func(s *Status) { s.Indices[0].State, s.Indices[0].RowsExpected = Backfilling, 100 }, nil,
 			[]string{"index products is backfilling: 42 of about 100 rows"}},
 		{"first backfill of unknown length", func(s *Status) { s.Indices[0].State = Backfilling }, nil, []string{"index products is backfilling: 42 rows"}},
