@@ -143,6 +143,7 @@ func (s *Syncer) Unseen() []uint32 { return s.tracker.unseen() }
 func (s *Syncer) ReadVisible(ctx context.Context, xids []uint32, tables []string, f func(conn *pgconn.PgConn) error) error {
 	s.reading.Add(1)
 	defer s.reading.Add(-1)
+	defer AtServer(ctx)()
 	return WithConn(ctx, s.db, func(c *pgx.Conn) error {
 		conn := c.PgConn()
 		pause := 5 * time.Millisecond
@@ -269,6 +270,7 @@ func (s *Syncer) forgetVisible(ctx context.Context) error {
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		case <-time.After(min(pause, barrierPause)):
+			Beat(ctx)
 		}
 	}
 	return nil
