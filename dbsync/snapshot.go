@@ -186,7 +186,7 @@ func (s *Syncer) ReadNow(ctx context.Context, tables []string, f func(conn *pgco
 func (s *Syncer) readDurable(ctx context.Context, conn *pgconn.PgConn, f func(conn *pgconn.PgConn) error) error {
 	err := f(conn)
 	rollback(ctx, conn)
-	if err != nil {
+	if err != nil || s.onlyReads { // nothing is made of it that lasts
 		return err
 	}
 	return s.writeWatermark(ctx, watermark{markWatermark, newToken()})

@@ -85,6 +85,7 @@ type Syncer struct {
 	loss                                  *SetBackError // see WithLoss; nil: none
 	eventTriggers                         bool          // see WithEventTriggers
 	noFailover                            bool          // see WithoutFailover
+	onlyReads                             bool          // see NewTail
 	maxRow                                int           // see WithMaxRowBytes; 0: as large as Postgres makes them
 	slotTimeout                           time.Duration // 0: none
 	patience                              time.Duration // see batchPatience
