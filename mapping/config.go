@@ -197,6 +197,10 @@ type Admin struct {
 	// Token is what somebody has to know who asks for something at the server: a rebuild, a
 	// comparison, dead letters. MinTokenLength characters at least; nothing: nobody may.
 	Token Secret
+
+	// Hosts are names that the page is asked for by, beside addresses, localhost, the host of Listen
+	// and names that no site on the internet can have; see docs/status-page.md. In small letters.
+	Hosts []string
 }
 
 // MinTokenLength is how many characters admin.token has at least.

@@ -215,7 +215,7 @@ func TestDefaultsAreWhatTheExampleSays(t *testing.T) {
 	}
 	for _, c := range []*Config{bare, full} { // what has no default
 		c.Search = Search{URLs: c.Search.URLs, Bulk: c.Search.Bulk, MaxDocumentBytes: c.Search.MaxDocumentBytes}
-		c.Admin.Token, c.Postgres.ReplicationURL = Secret{}, Secret{}
+		c.Admin.Token, c.Admin.Hosts, c.Postgres.ReplicationURL = Secret{}, nil, Secret{}
 		c.Indices = c.Indices[:1]
 		ix := c.Indices[0]
 		ix.Settings, ix.Mappings = nil, nil

@@ -111,8 +111,8 @@ func (c *Config) Matches(pattern, table catalog.TableName) bool {
 }
 
 // InSchemas returns the configuration with the tables that there are in the place of patterns: found has the
-// names of those that may be meant. An index whose name has {schema} becomes one for each schema. What
-// there would be too many of is left out, and said in [Config.Left]. The error is [Problems].
+// names of those that may be meant. An index whose name has {schema} becomes one for each schema. Where there
+// are more than it takes, the last ones of found are left out, which is said in [Config.Left]. The error is [Problems].
 func (c *Config) InSchemas(found []catalog.TableName) (*Config, error) {
 	into := *c
 	into.Indices, into.written = nil, c
@@ -133,9 +133,10 @@ func (c *Config) InSchemas(found []catalog.TableName) (*Config, error) {
 			most, hint = ix.MaxIndices, "raise max_indices, or narrow the pattern"
 		}
 		if n := len(schemas); n > most {
-			into.Left = append(into.Left, c.Problem(ix.Path(), hint, "%d schemas match, of which an index takes %d: those from %s on are left out", n, most, schemas[most]))
+			into.Left = append(into.Left, c.Problem(ix.Path(), hint, "%d schemas match, of which %d are taken: %s", n, most, leftOut(schemas[most:])))
 			schemas = schemas[:most]
 		}
+		slices.Sort(schemas)
 		into.Indices = append(into.Indices, ix.inSchemas(c, schemas, found)...)
 	}
 	for _, ix := range into.Indices {
@@ -150,6 +151,19 @@ func (c *Config) InSchemas(found []catalog.TableName) (*Config, error) {
 		return nil, problems
 	}
 	return &into, nil
+}
+
+// leftOut says which schemas are left out, bounded.
+func leftOut(schemas []string) string {
+	const most = 3
+	text := strings.Join(schemas[:min(most, len(schemas))], ", ")
+	if n := len(schemas) - most; n > 0 {
+		return fmt.Sprintf("%s and %d more are left out", text, n)
+	}
+	if len(schemas) == 1 {
+		return text + " is left out"
+	}
+	return text + " are left out"
 }
 
 // Written returns the configuration as the file has it, with patterns.
@@ -245,15 +259,14 @@ func (ix *Index) isPatterned() bool {
 	return slices.ContainsFunc(ix.Sources, func(s *Source) bool { return isPattern(s.Table.Schema) })
 }
 
-// schemas returns the schemas that the patterns of the index match, sorted.
+// schemas returns the schemas that the patterns of the index match, in the order of found.
 func (ix *Index) schemas(c *Config, found []catalog.TableName) (schemas []string) {
 	for _, table := range found {
-		if slices.ContainsFunc(ix.Sources, func(s *Source) bool { return c.Matches(s.Table, table) }) {
+		if !slices.Contains(schemas, table.Schema) && slices.ContainsFunc(ix.Sources, func(s *Source) bool { return c.Matches(s.Table, table) }) {
 			schemas = append(schemas, table.Schema)
 		}
 	}
-	slices.Sort(schemas)
-	return slices.Compact(schemas)
+	return schemas
 }
 
 // inSchemas returns what the index comes to: itself with the tables of all schemas, or one for each.

@@ -122,7 +122,7 @@ func TestInSchemasLeavesOut(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(in.Indices) != 2 || len(in.Left) != 1 || !strings.Contains(in.Left[0].Text, "4 schemas match, of which an index takes 2: those from t_2 on are left out") {
+	if len(in.Indices) != 2 || len(in.Left) != 1 || !strings.Contains(in.Left[0].Text, "4 schemas match, of which 2 are taken: t_2, t_3 are left out") {
 		t.Errorf("%d indices, %v", len(in.Indices), in.Left)
 	}
 }

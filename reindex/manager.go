@@ -267,6 +267,9 @@ func (m *Manager) forgetOthers(ctx context.Context) error {
 	for _, x := range m.indices {
 		kept = append(kept, x.Name)
 	}
+	if err := m.dropGone(ctx, kept); err != nil {
+		return err
+	}
 	forgotten, err := m.o.Control.States().Forget(ctx, m.o.Syncer.Generation(), kept)
 	for _, name := range forgotten {
 		m.o.Logger.Warn("an index is not in the mapping any more and is not kept; its physical indices stay", "index", name)

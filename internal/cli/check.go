@@ -162,6 +162,9 @@ func printServers(b *bytes.Buffer, c *mapping.Config, p *prepare.Prepared) {
 	for _, l := range product.Limitations() {
 		fmt.Fprintf(b, "  %s: %s%s\n", l.Product, strings.ReplaceAll(l.Lacks, "`", ""), withHint(l.Hint))
 	}
+	for _, p := range c.Left {
+		fmt.Fprintf(b, "left out: %s%s\n", p.Text, withHint(p.Hint))
+	}
 }
 
 // postgresVersion writes 170005 as 17.5.

@@ -1,7 +1,10 @@
 package e2e
 
 import (
+	"bytes"
 	"fmt"
+	"net/http"
+	"os"
 	"strings"
 	"testing"
 
@@ -105,7 +108,7 @@ func TestTenantsByName(t *testing.T) {
 	by("tenant_c")
 	s.awaitEqual(t, i)
 	i.awaitReady(t, 200, "")
-	s.db.Exec(t, tenant("tenant_d", 25)+`; UPDATE tenant_c.orders SET name = 'changed'`)
+	s.db.Exec(t, tenant("tenant_0", 25)+`; UPDATE tenant_c.orders SET name = 'changed'`)
 	i.awaitReady(t, 503, "raise max_indices")
 	s.awaitEqual(t, i)
 	if out, code := s.command(t, "reindex orders"); code != 0 {
@@ -113,6 +116,40 @@ func TestTenantsByName(t *testing.T) {
 	}
 	if out, code := s.command(t, "verify "+s.alias("o-tenant_b")); code != 0 {
 		t.Errorf("verify by the name: %d\n%s", code, out)
+	}
+	// The index of a schema that went goes with it, and makes room for another one.
+	s.db.Exec(t, `UPDATE tenant_b.orders SET name = 'last'`, `DROP SCHEMA tenant_b CASCADE`)
+	gone := s.alias("o-tenant_b")
+	delete(s.indices, "o-tenant_b")
+	delete(s.tables, "o-tenant_b")
+	delete(s.options, "o-tenant_b")
+	by("tenant_0")
+	s.awaitEqual(t, i)
+	i.awaitReady(t, 200, "")
+	if status, found, err := s.search.Do(t.Context(), http.MethodGet, "/_cat/indices/"+gone+"*?h=index", nil); err != nil || status != http.StatusOK || len(bytes.TrimSpace(found)) > 0 {
+		t.Errorf("of the schema that went there is %d %s, %v", status, found, err)
+	}
+	i.stop(t)
+}
+
+// TestTenantsWhileFilling has a schema come while the index is filled for the first time, and somebody edit the file
+// meanwhile: the filling comes to its end, and the file is read when it is asked for.
+func TestTenantsWhileFilling(t *testing.T) {
+	t.Parallel()
+	s := newTenants(t)
+	s.db.Exec(t, `INSERT INTO tenant_a.orders SELECT i, 'order ' || i FROM generate_series(31, 300) i`)
+	s.indices["orders"] = strings.TrimSuffix(s.indices["orders"], "}") + ", reindex: {chunk: 10, max_rows_per_second: 20}}"
+	i := s.start(t, "run")
+	i.awaitLog(t, "made a physical index")
+	s.db.Exec(t, tenant("tenant_c", 25))
+	must(t, os.WriteFile(s.file, []byte("indices: {somebody: {is: editing"), 0o600))
+	i.awaitLog(t, "the index has the documents of the tables that came")
+	s.awaitEqual(t, i)
+	if n := strings.Count(i.log(), "made a physical index"); n != 1 {
+		t.Errorf("the index was filled from the start %d times", n)
+	}
+	if strings.Contains(i.log(), "not YAML") {
+		t.Error("the file was read though nobody asked for it")
 	}
 	i.stop(t)
 }

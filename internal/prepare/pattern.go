@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"fmt"
 	"log/slog"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -56,6 +57,16 @@ func Resolve(ctx context.Context, db *sql.DB, c *mapping.Config, known map[catal
 	if err != nil {
 		return nil, err
 	}
+	// What is followed goes before what came since, where there are more than an index takes.
+	slices.SortStableFunc(found, func(a, b catalog.TableName) int {
+		switch {
+		case known[a] == known[b]:
+			return 0
+		case known[a]:
+			return -1
+		}
+		return 1
+	})
 	resolved, err := c.InSchemas(found)
 	if err != nil {
 		return nil, err
@@ -134,6 +145,18 @@ func unfitTables(ctx context.Context, db *sql.DB, c *mapping.Config, fresh []cat
 		return nil, fmt.Errorf("ask for the role: %w", err)
 	}
 	reader := &database{DB: db, role: role}
+	// The first one of each name that is taken up: a field has the type that it has there.
+	first := make(map[string]catalog.TableName)
+	for _, name := range c.Matched() {
+		if _, there := first[name.Name]; !there && !slices.Contains(fresh, name) {
+			first[name.Name] = name
+		}
+	}
+	followed, err := catalog.LoadTables(ctx, db, c.Only(slices.Collect(maps.Values(first))...).Tables(), "")
+	if err != nil {
+		return nil, err
+	}
+	maps.Copy(tables, followed)
 	for _, root := range fresh {
 		own := c.Only(root)
 		problems := own.Check(tables)
@@ -150,15 +173,35 @@ func unfitTables(ctx context.Context, db *sql.DB, c *mapping.Config, fresh []cat
 				problems = append(problems, *problem)
 			}
 		}
+		if len(problems) == 0 {
+			problems = unlike(c, root, first[root.Name], tables)
+		}
 		if len(problems) > 0 {
 			unfit[root] = problems
 			continue
+		}
+		if _, there := first[root.Name]; !there {
+			first[root.Name] = root
 		}
 		for _, name := range own.Tables() {
 			present[name] = tables[name]
 		}
 	}
 	return unfit, unpublished(ctx, c, present, fresh, unfit)
+}
+
+// unlike says in which field a root table is not like the first one, which is zero if there is none, of each index
+// that has both.
+func unlike(c *mapping.Config, root, first catalog.TableName, tables catalog.Tables) (problems mapping.Problems) {
+	for _, ix := range c.Only(first, root).Indices {
+		if len(ix.Sources) < 2 || tables[first] == nil {
+			continue
+		}
+		if _, err := ix.Body(tables); err != nil {
+			problems = append(problems, c.Problem(ix.Path(), "give the columns of both tables the same type", "%v", err))
+		}
+	}
+	return problems
 }
 
 // unpublished adds those of the fresh root tables which the role cannot put into the publication.
@@ -168,7 +211,11 @@ func unpublished(ctx context.Context, c *mapping.Config, present catalog.Tables,
 		if len(own.Indices) == 0 {
 			return nil, nil
 		}
-		found, err := dbsync.Inspect(ctx, SyncerOptions(own, present, slog.New(slog.DiscardHandler))...)
+		tables := make(catalog.Tables)
+		for _, name := range own.Tables() {
+			tables[name] = present[name]
+		}
+		found, err := dbsync.Inspect(ctx, SyncerOptions(own, tables, slog.New(slog.DiscardHandler))...)
 		if err != nil {
 			return nil, fmt.Errorf("inspect the database: %w", err)
 		}
@@ -185,8 +232,8 @@ func unpublished(ctx context.Context, c *mapping.Config, present catalog.Tables,
 			return err
 		}
 		for _, w := range own {
-			// What is wrong with the server is said by Prepare; of a table its name is in the text.
-			if t := present[root]; strings.Contains(w.Text+w.Hint, t.Name) {
+			// What is wrong with the server is said by Prepare; where it is the table, that is in the text.
+			if strings.Contains(w.Text+w.Hint, present[root].SQL()) {
 				unfit[root] = append(unfit[root], c.Problem("postgres", w.Hint, "%s", w.Text))
 			}
 		}

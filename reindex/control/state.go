@@ -160,6 +160,25 @@ func (s *States) Forget(ctx context.Context, slotGeneration string, kept []strin
 	return names, nil
 }
 
+// Others returns the indices of the slot, whose generation is given, that are not among kept.
+func (s *States) Others(ctx context.Context, slotGeneration string, kept []string) (names []string, err error) {
+	err = s.schema.db.QueryRowContext(ctx, `SELECT coalesce(pg_catalog.array_agg(name ORDER BY name), '{}') FROM `+s.table+`
+		WHERE $1 IN (pg_catalog.split_part(live_generation, '/', 1), pg_catalog.split_part(building_generation, '/', 1)) AND name <> ALL ($2)`, slotGeneration, kept).
+		Scan(pgtype.NewMap().SQLScanner(&names))
+	if err != nil {
+		return nil, fmt.Errorf("look for indices that are not in the mapping: %w", err)
+	}
+	return names, nil
+}
+
+// Remove removes the state of an index.
+func (s *States) Remove(ctx context.Context, name string) error {
+	if _, err := s.schema.exec(ctx, `DELETE FROM `+s.table+` WHERE name = $1`, name); err != nil {
+		return fmt.Errorf("remove the state of index %s: %w", name, err)
+	}
+	return nil
+}
+
 // Miss notes that an index misses changes from now on: it has no generation until it is made anew.
 func (s *States) Miss(ctx context.Context, name string) error {
 	if _, err := s.schema.exec(ctx, `UPDATE `+s.table+` SET live_generation = '', building_generation = '' WHERE name = $1`, name); err != nil {
