@@ -168,6 +168,16 @@ func TestOnlyCounts(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	// What is read again, or found for others, is rows of its own alone.
+	query, _, err := eu.Sources[0].Find(tables, nil, nil, 10)
+	if err != nil || !strings.Contains(query, `WHERE t."region" = ANY (ARRAY['eu']`) {
+		t.Errorf("%s, %v", query, err)
+	}
+	path := &Path{Source: eu.Sources[0], Hops: []Hop{{Table: table.TableName(), On: []Pair{{"id", "id"}}}}}
+	query, _, err = eu.Sources[0].FindSome(tables, []Lookup{{Path: path, Keys: [][][]byte{{[]byte("1")}}}}, 10)
+	if err != nil || !strings.Contains(query, `WHERE t."region" = ANY (ARRAY['eu']`) {
+		t.Errorf("%s, %v", query, err)
+	}
 	for region, want := range map[string]bool{"eu": true, "EU": false, "": false} {
 		if holds, err := plan.Holds(row("1", region)); err != nil || holds != want {
 			t.Errorf("%q: %t, %v", region, holds, err)

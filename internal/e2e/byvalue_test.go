@@ -107,6 +107,28 @@ func TestRegionsWhileNothingRuns(t *testing.T) {
 	s.checkSynced(t)
 }
 
+// TestRegionsOfNoRows has no row with a value at first.
+func TestRegionsOfNoRows(t *testing.T) {
+	t.Parallel()
+	s := newRegions(t, "")
+	s.db.Exec(t, `TRUNCATE orders; INSERT INTO orders VALUES (1, NULL, ''), (2, 'a b', '')`)
+	s.write(t)
+	if out, code := s.command(t, "check"); code != 2 || !strings.Contains(out, "no row of public.orders has a value in column region that names an index") {
+		t.Errorf("check: %d\n%s", code, out)
+	}
+	s.db.Exec(t, `CREATE TABLE other (id int PRIMARY KEY)`)
+	s.indices, s.tables, s.options = map[string]string{}, map[string]string{}, map[string][]testenv.CheckOption{}
+	s.index("other", "other", "")
+	s.text += "  " + s.alias("other") + ": {table: other}\n"
+	i := s.start(t, "run")
+	i.awaitReady(t, 503, "1 value of column region make no name")
+	s.db.Exec(t, `INSERT INTO orders VALUES (3, 'eu', 'first'); UPDATE orders SET region = 'eu' WHERE id = 2`)
+	s.region("eu")
+	s.awaitEqual(t, i)
+	i.awaitReady(t, 200, "")
+	i.stop(t)
+}
+
 // TestRegionsBounded has more values than there may be indices.
 func TestRegionsBounded(t *testing.T) {
 	t.Parallel()
