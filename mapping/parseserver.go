@@ -376,7 +376,9 @@ func (r *reader) admin(n *yaml.Node, path string, a *Admin) {
 			})
 		},
 	})
-	if token := given["token"]; token != nil && !r.broken[token] && utf8.RuneCountInString(a.Token.Reveal()) < MinTokenLength {
+	// An empty one, or one that could not be filled in, is reported already.
+	if length := utf8.RuneCountInString(a.Token.Reveal()); length > 0 && length < MinTokenLength {
+		token := given["token"]
 		r.problem(token, "token: ${file:/run/secrets/tidemark-token}, made by: openssl rand -hex 32", "%s.token: want %d characters or more, so that nobody guesses it", path, MinTokenLength)
 	}
 }

@@ -192,6 +192,12 @@ func TestHealthAndReadiness(t *testing.T) {
 	}{
 		{"all is well", func(*Status) {}, nil, nil},
 		{"another process has the slot", func(s *Status) { s.Connected = false }, nil, []string{"not connected to slot shop"}},
+		{"another process has the slot, and nothing is known of the index", func(s *Status) {
+			s.Connected, s.Indices[0].State, s.Indices[0].Building = false, Backfilling, ""
+		}, nil, []string{"not connected to slot shop"}},
+		{"the connection is gone in the first backfill", func(s *Status) {
+			s.Connected, s.Indices[0].State, s.Indices[0].Building = false, Backfilling, "products-1"
+		}, nil, []string{"not connected to slot shop", "index products is backfilling: 42 rows"}},
 		{"first backfill", func(s *Status) { s.Indices[0].State, s.Indices[0].RowsExpected = Backfilling, 100 }, nil,
 			[]string{"index products is backfilling: 42 of about 100 rows"}},
 		{"first backfill of unknown length", func(s *Status) { s.Indices[0].State = Backfilling }, nil, []string{"index products is backfilling: 42 rows"}},
@@ -204,6 +210,8 @@ func TestHealthAndReadiness(t *testing.T) {
 		{"an index has to be compared", func(s *Status) { s.Indices[0].Proof, s.ReadyWhileUnproven = unproven, true }, nil, nil},
 		{"an index has to be compared, which is waited for", func(s *Status) { s.Indices[0].Proof = unproven }, nil,
 			[]string{"index products is unproven since " + clock(unproven.Unproven.Since) + ": the file of its table is another one"}},
+		{"it hangs", func(s *Status) { s.Hang = &Alarm{Key: "the process hangs", Text: "no sign for 3m"} },
+			[]string{"the process hangs: no sign for 3m"}, []string{"the process hangs: no sign for 3m"}},
 		{"failed for good", func(s *Status) { s.Failure, s.Connected = "slot shop is lost", false },
 			[]string{"slot shop is lost"}, []string{"slot shop is lost", "not connected to slot shop"}},
 	}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"net/http"
+	"os"
 	"strings"
 	"testing"
 
@@ -127,6 +128,28 @@ func TestTenantsByName(t *testing.T) {
 	i.awaitReady(t, 200, "")
 	if status, found, err := s.search.Do(t.Context(), http.MethodGet, "/_cat/indices/"+gone+"*?h=index", nil); err != nil || status != http.StatusOK || len(bytes.TrimSpace(found)) > 0 {
 		t.Errorf("of the schema that went there is %d %s, %v", status, found, err)
+	}
+	i.stop(t)
+}
+
+// TestTenantsWhileFilling has a schema come while the index is filled for the first time, and somebody edit the file
+// meanwhile: the filling comes to its end, and the file is read when it is asked for.
+func TestTenantsWhileFilling(t *testing.T) {
+	t.Parallel()
+	s := newTenants(t)
+	s.db.Exec(t, `INSERT INTO tenant_a.orders SELECT i, 'order ' || i FROM generate_series(31, 300) i`)
+	s.indices["orders"] = strings.TrimSuffix(s.indices["orders"], "}") + ", reindex: {chunk: 10, max_rows_per_second: 20}}"
+	i := s.start(t, "run")
+	i.awaitLog(t, "made a physical index")
+	s.db.Exec(t, tenant("tenant_c", 25))
+	must(t, os.WriteFile(s.file, []byte("indices: {somebody: {is: editing"), 0o600))
+	i.awaitLog(t, "the index has the documents of the tables that came")
+	s.awaitEqual(t, i)
+	if n := strings.Count(i.log(), "made a physical index"); n != 1 {
+		t.Errorf("the index was filled from the start %d times", n)
+	}
+	if strings.Contains(i.log(), "not YAML") {
+		t.Error("the file was read though nobody asked for it")
 	}
 	i.stop(t)
 }
