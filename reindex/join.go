@@ -89,7 +89,7 @@ func joinOf(ix *mapping.Index, st *control.State, tables catalog.Tables, generat
 // [dbsync.Syncer.TableGeneration]: slot/publication/table/member.
 func byTable(generation string) map[uint32]string {
 	parts := make(map[uint32]string)
-	for _, part := range strings.Fields(generation) {
+	for part := range strings.FieldsSeq(generation) {
 		of := strings.Split(part, "/")
 		if len(of) < 3 {
 			continue
