@@ -66,7 +66,7 @@ func (s *Syncer) connect(ctx context.Context) error {
 		if s.slotTimeout > 0 && time.Since(start) > s.slotTimeout {
 			return &PermanentError{fmt.Errorf("follow slot %s: %w", s.slot, ErrSlotInUse)}
 		}
-		s.rounds.Add(1)
+		s.turn(ctx)
 		s.lag.reset() // that one stores what waits
 		if !waited {
 			s.log.Info("the slot is in use by another process, waiting for it", "slot", s.slot)

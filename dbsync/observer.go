@@ -57,7 +57,15 @@ func WithObserver(o Observer) SyncerOpt {
 // there is one every MaxDelayBetweenEmptyPeeks at the least while nothing is written, and with each
 // attempt at whatever has failed. While a batch is written, or a handler has a message, it stands
 // still: what they do then is theirs to say.
+//
+// A [Pulse] in the context of Run tells that, too, and what whoever works with that context says.
 func (s *Syncer) Progress() uint64 { return s.rounds.Load() }
+
+// turn counts one more round of what Run does.
+func (s *Syncer) turn(ctx context.Context) {
+	s.rounds.Add(1)
+	Beat(ctx)
+}
 
 // IsReading reports whether somebody is within [Syncer.ReadVisible], and so waits for the server.
 func (s *Syncer) IsReading() bool { return s.reading.Load() > 0 }

@@ -23,16 +23,20 @@ func retry[T any](ctx context.Context, s *Syncer, what string, f func() (T, erro
 			return v, fmt.Errorf("%s: %w", what, context.Cause(ctx))
 		}
 		trouble.again(err)
-		s.rounds.Add(1)
 		if pause == nil {
 			pause = newPauses()
 		}
 		d := pause.NextBackOff()
+		s.turn(ctx)
 		s.log.Warn(what+" failed, trying again", "error", err, "next_in", d.Round(time.Millisecond))
+		over := Await(ctx, d)
 		select {
 		case <-ctx.Done():
-			return v, fmt.Errorf("%s: %w", what, context.Cause(ctx))
 		case <-time.After(d):
+		}
+		over()
+		if ctx.Err() != nil {
+			return v, fmt.Errorf("%s: %w", what, context.Cause(ctx))
 		}
 	}
 }

@@ -214,10 +214,7 @@ func (s *Syncer) advanceSlot(ctx context.Context, conn *pgx.Conn) error {
 // createSlot makes the slot. Postgres waits in it for every transaction to end that is
 // writing at the moment, which is said when it takes long.
 func (s *Syncer) createSlot(ctx context.Context, conn *pgx.Conn) error {
-	slow := time.AfterFunc(5*time.Second, func() {
-		s.log.Warn("Postgres makes the slot only when the transactions that are writing now have ended; see pg_stat_activity.backend_xid", "slot", s.slot)
-	})
-	defer slow.Stop()
+	defer s.sayWhenSlow(s.slot)()
 	if err := s.awaitReplay(ctx, conn); err != nil {
 		return err
 	}
@@ -241,6 +238,13 @@ func (s *Syncer) createSlot(ctx context.Context, conn *pgx.Conn) error {
 	}
 	s.log.Info("made replication slot", "slot", s.slot, "position", lsn.String(), "on_standby", s.onStandby())
 	return s.noteSlot(ctx, conn, lsn)
+}
+
+// sayWhenSlow logs why it takes long to make a slot, unless done is called within 5 s.
+func (s *Syncer) sayWhenSlow(slot string) (done func() bool) {
+	return time.AfterFunc(5*time.Second, func() {
+		s.log.Warn("Postgres makes the slot only when the transactions that are writing now have ended; see pg_stat_activity.backend_xid", "slot", slot)
+	}).Stop
 }
 
 // ReplayStart returns a position of the log that no commit lies before which the slot can still

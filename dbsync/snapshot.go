@@ -143,6 +143,7 @@ func (s *Syncer) Unseen() []uint32 { return s.tracker.unseen() }
 func (s *Syncer) ReadVisible(ctx context.Context, xids []uint32, tables []string, f func(conn *pgconn.PgConn) error) error {
 	s.reading.Add(1)
 	defer s.reading.Add(-1)
+	defer AtServer(ctx)()
 	return WithConn(ctx, s.db, func(c *pgx.Conn) error {
 		conn := c.PgConn()
 		pause := 5 * time.Millisecond
@@ -185,7 +186,7 @@ func (s *Syncer) ReadNow(ctx context.Context, tables []string, f func(conn *pgco
 func (s *Syncer) readDurable(ctx context.Context, conn *pgconn.PgConn, f func(conn *pgconn.PgConn) error) error {
 	err := f(conn)
 	rollback(ctx, conn)
-	if err != nil {
+	if err != nil || s.onlyReads { // nothing is made of it that lasts
 		return err
 	}
 	return s.writeWatermark(ctx, watermark{markWatermark, newToken()})
@@ -269,6 +270,7 @@ func (s *Syncer) forgetVisible(ctx context.Context) error {
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		case <-time.After(min(pause, barrierPause)):
+			Beat(ctx)
 		}
 	}
 	return nil

@@ -85,6 +85,7 @@ type Syncer struct {
 	loss                                  *SetBackError // see WithLoss; nil: none
 	eventTriggers                         bool          // see WithEventTriggers
 	noFailover                            bool          // see WithoutFailover
+	onlyReads                             bool          // see NewTail
 	maxRow                                int           // see WithMaxRowBytes; 0: as large as Postgres makes them
 	slotTimeout                           time.Duration // 0: none
 	patience                              time.Duration // see batchPatience
@@ -380,10 +381,12 @@ func (s *Syncer) Run(ctx context.Context) (err error) {
 		d := pause.NextBackOff()
 		s.log.Warn("the replication stream broke at the same position as before, connecting again", "slot", s.slot, "position", s.Position().String(),
 			"times", broken.times(), "error", err, "next_in", d.Round(time.Millisecond))
+		over := Await(run, d)
 		select {
 		case <-run.Done():
 		case <-time.After(d):
 		}
+		over()
 	}
 }
 
@@ -529,7 +532,7 @@ func (s *Syncer) gather(run context.Context, q *queue, w *writer, cursor uint64,
 	report := &s.building.report
 	for {
 		if !w.writing() {
-			s.rounds.Add(1)
+			s.turn(run)
 		}
 		have := len(g.msgs)
 		var ended error
@@ -571,15 +574,21 @@ func (s *Syncer) gather(run context.Context, q *queue, w *writer, cursor uint64,
 			arrived = nil
 		}
 		timer.Reset(wait)
+		over := func() {}
+		if !w.writing() {
+			over = Await(run, wait)
+		}
 		select {
 		case <-stopped:
 		case <-arrived:
 		case err, ok := <-w.busy:
 			if err := w.ended(err, ok); err != nil {
+				over()
 				return t, err
 			}
 		case <-timer.C:
 			idle = min(time.Duration(float32(idle)*max(s.TimerDelayBackoffFactor, 1)), s.MaxDelayBetweenEmptyPeeks)
 		}
+		over()
 	}
 }

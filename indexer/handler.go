@@ -434,6 +434,7 @@ func (h *Handler) describe(name catalog.TableName, msg *pglogrepl.RelationMessag
 		return nil, fmt.Errorf("wait for the definition of table %s: %w", name, err)
 	}
 	before := h.o.Catalog.Tables()[name]
+	defer dbsync.AtServer(h.ctx)()
 	table, err := h.o.Catalog.load(h.ctx, h.o.Syncer.DB(), name)
 	if err != nil {
 		return nil, err

@@ -55,14 +55,15 @@ type Hold struct {
 // The caller calls Release on the Hold when its work goes on.
 func (a *Alarm) Raise(key, text string) *Hold {
 	a.mu.Lock()
-	defer a.mu.Unlock()
 	r, ok := a.reasons[key]
 	if !ok {
 		r = &reason{Reason: Reason{Key: key, Since: time.Now()}}
 		a.reasons[key] = r
 	}
 	r.holders++
-	a.say(r, text)
+	news := r.take(text)
+	a.mu.Unlock()
+	a.say(news)
 	return &Hold{alarm: a, key: key}
 }
 
@@ -79,11 +80,13 @@ func (a *Alarm) Keep(hold *Hold, key, text string) *Hold {
 // Again reports that the reason still stands, with the text of the latest attempt.
 func (h *Hold) Again(text string) {
 	a := h.alarm
+	var news *Reason
 	a.mu.Lock()
-	defer a.mu.Unlock()
 	if r, ok := a.reasons[h.key]; ok && !h.done {
-		a.say(r, text)
+		news = r.take(text)
 	}
+	a.mu.Unlock()
+	a.say(news)
 }
 
 // Release takes this holder off the reason. A second call does nothing, nor does one of nil.
@@ -91,30 +94,47 @@ func (h *Hold) Release() {
 	if h == nil {
 		return
 	}
+	if r := h.letGo(); r != nil {
+		h.alarm.logger.Info("writing goes on", "reason", r.Key, "held_back", time.Since(r.Since).Round(time.Millisecond))
+	}
+}
+
+// letGo takes the holder off, and returns the reason if nobody else has a part in it.
+func (h *Hold) letGo() *reason {
 	a := h.alarm
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if h.done {
-		return
+		return nil
 	}
 	h.done = true
 	r := a.reasons[h.key]
 	if r.holders--; r.holders > 0 {
-		return
+		return nil
 	}
 	delete(a.reasons, h.key)
-	a.logger.Info("writing goes on", "reason", r.Key, "held_back", time.Since(r.Since).Round(time.Millisecond))
+	return r
 }
 
-// say keeps the text and logs it unless that was done within the last minute.
-func (a *Alarm) say(r *reason, text string) {
+// take keeps the text, and returns what is to be logged of it: nil where that was done within the last
+// minute. The alarm's mu is held.
+func (r *reason) take(text string) *Reason {
 	r.Text = text
 	now := time.Now()
 	if now.Sub(r.logged) < remindEvery {
-		return
+		return nil
 	}
 	r.logged = now
-	a.logger.Error("writing is held back", "reason", r.Key, "detail", text, "since", r.Since)
+	said := r.Reason
+	return &said
+}
+
+// say logs a reason; nil is none. mu is not held: a log that hangs must not keep the health check from
+// saying so.
+func (a *Alarm) say(r *Reason) {
+	if r != nil {
+		a.logger.Error("writing is held back", "reason", r.Key, "detail", r.Text, "since", r.Since)
+	}
 }
 
 // Reasons returns what holds writing back now, the oldest first; none is good news.

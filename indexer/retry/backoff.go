@@ -5,6 +5,8 @@ import (
 	"time"
 
 	"github.com/cenkalti/backoff/v5"
+
+	"tidemark/dbsync"
 )
 
 const (
@@ -19,8 +21,9 @@ func NewBackoff(first, last time.Duration) *backoff.ExponentialBackOff {
 	return &backoff.ExponentialBackOff{InitialInterval: first, MaxInterval: last, Multiplier: 2, RandomizationFactor: 0.5}
 }
 
-// Sleep waits for d, or returns the cause of the end of ctx.
+// Sleep waits for d, or returns the cause of the end of ctx. It is a sign of life, see [dbsync.Pulse].
 func Sleep(ctx context.Context, d time.Duration) error {
+	defer dbsync.Await(ctx, d)()
 	timer := time.NewTimer(d)
 	defer timer.Stop()
 	select {

@@ -371,10 +371,7 @@ func (b *Bulk) writePart(ctx context.Context, p part, rough *atomic.Bool) error 
 			pieces = slices.Insert(pieces[:last], 0, next)
 		}
 		if out.wait && !out.less {
-			b.stats.Waiting.Add(1)
-			err := w.wait(ctx, out.retryAfter)
-			b.stats.Waiting.Add(-1)
-			if err != nil {
+			if err := w.wait(ctx, out.retryAfter); err != nil {
 				return notDone(err, pieces...)
 			}
 		}
@@ -431,11 +428,9 @@ func (b *Bulk) exchange(ctx context.Context, p part) (outcome, error) {
 	if p.index != "" {
 		path = "/" + url.PathEscape(p.index) + path
 	}
-	b.stats.Waiting.Add(1)
 	begin := time.Now()
 	err := r.send(ctx, b.client, path, len(p.ops))
 	took := time.Since(begin)
-	b.stats.Waiting.Add(-1)
 	b.count(ctx, r, Request{Began: begin, Duration: took, Operations: len(p.ops), Bytes: r.size}, err)
 	if b.o.Unanswered != nil && isUnanswered(ctx, err) {
 		b.o.Unanswered(p.ops)

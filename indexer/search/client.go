@@ -250,6 +250,7 @@ func (c *Client) changeBy(ctx context.Context, what string, request esapi.Reques
 func (c *Client) callUpTo(ctx context.Context, limit int64, what string, request esapi.Request, out any) error {
 	attempt, cancel := context.WithTimeout(ctx, c.timeout)
 	defer cancel()
+	defer dbsync.Await(ctx, c.timeout)()
 	res, err := request.Do(attempt, c)
 	if err != nil {
 		if _, lost := errors.AsType[*LostError](err); !lost {

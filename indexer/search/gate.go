@@ -6,6 +6,7 @@ import (
 	"sync"
 	"time"
 
+	"tidemark/dbsync"
 	"tidemark/indexer/retry"
 )
 
@@ -43,7 +44,10 @@ func (g *gate) enter(ctx context.Context, bytes int) (*visitor, error) {
 	g.mu.Lock()
 	place := g.waiting.PushBack(v)
 	g.admit()
+	closed := g.closed
 	g.mu.Unlock()
+	over := dbsync.Await(ctx, max(0, time.Until(closed))) // who has the place waits for as long
+	defer over()
 	select {
 	case <-v.in:
 	case <-ctx.Done():
@@ -59,7 +63,7 @@ func (g *gate) enter(ctx context.Context, bytes int) (*visitor, error) {
 		return nil, context.Cause(ctx)
 	}
 	g.mu.Lock()
-	closed := g.closed
+	closed = g.closed
 	g.mu.Unlock()
 	// Nobody else may go meanwhile, so the place is kept.
 	if d := time.Until(closed); d > 0 {

@@ -277,6 +277,7 @@ func (r *bulkRequest) close() {
 func (r *bulkRequest) send(ctx context.Context, c *Client, path string, n int) error {
 	attempt, cancel := context.WithTimeout(ctx, c.timeout)
 	defer cancel()
+	defer dbsync.Await(ctx, c.timeout)()
 	defer r.close()
 	body := r.newReader()
 	req, err := http.NewRequestWithContext(attempt, http.MethodPost, path, body)

@@ -18,10 +18,6 @@ type Stats struct {
 	Rejected   atomic.Int64 // requests that were answered with 429, as a whole or for some of their operations
 	Bytes      atomic.Int64 // bytes of their bodies as sent
 	RawBytes   atomic.Int64 // bytes of their bodies before compression
-
-	// Waiting is how many parts of batches wait for the server at the moment: for its answer, or before
-	// they are sent again. It alone goes down as well.
-	Waiting atomic.Int64
 }
 
 // A Cause is why operations are sent again.

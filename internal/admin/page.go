@@ -163,7 +163,11 @@ func (s *Status) page() page {
 	for i := range s.Letters {
 		p.DeadLetters = append(p.DeadLetters, s.Letters[i].page())
 	}
-	for _, a := range s.Alarms {
+	alarms := s.Alarms
+	if s.Hang != nil {
+		alarms = append([]Alarm{*s.Hang}, alarms...)
+	}
+	for _, a := range alarms {
 		p.Alarms = append(p.Alarms, alarmPage{Reason: a.Key, Text: a.Text, Since: a.Since.UTC()})
 	}
 	return p

@@ -210,6 +210,8 @@ func TestHealthAndReadiness(t *testing.T) {
 		{"an index has to be compared", func(s *Status) { s.Indices[0].Proof, s.ReadyWhileUnproven = unproven, true }, nil, nil},
 		{"an index has to be compared, which is waited for", func(s *Status) { s.Indices[0].Proof = unproven }, nil,
 			[]string{"index products is unproven since " + clock(unproven.Unproven.Since) + ": the file of its table is another one"}},
+		{"it hangs", func(s *Status) { s.Hang = &Alarm{Key: "the process hangs", Text: "no sign for 3m"} },
+			[]string{"the process hangs: no sign for 3m"}, []string{"the process hangs: no sign for 3m"}},
 		{"failed for good", func(s *Status) { s.Failure, s.Connected = "slot shop is lost", false },
 			[]string{"slot shop is lost"}, []string{"slot shop is lost", "not connected to slot shop"}},
 	}

@@ -26,6 +26,9 @@ type Status struct {
 	// Failure is why the process cannot go on and is about to end, "" while it can.
 	Failure string
 
+	// Hang says which part of the process gives no sign of life although one is due, nil if none does.
+	Hang *Alarm
+
 	Slot         string
 	Connected    bool          // to the slot; false as well while another process has it
 	Confirmed    pglogrepl.LSN // up to where everything is stored
@@ -154,10 +157,14 @@ func (s *Status) Lag() (int64, bool) {
 
 // unhealthy says why the process does not work, nil if it does.
 func (s *Status) unhealthy() []string {
-	if s.Failure == "" {
-		return nil
+	var reasons []string
+	if s.Failure != "" {
+		reasons = append(reasons, s.Failure)
 	}
-	return []string{s.Failure}
+	if s.Hang != nil {
+		reasons = append(reasons, s.Hang.Key+": "+s.Hang.Text)
+	}
+	return reasons
 }
 
 // unready says why searchers may not see what the tables hold, nil if they do. An index

@@ -5,6 +5,8 @@ import (
 	"strings"
 	"testing"
 
+	"tidemark/dbsync"
+	"tidemark/indexer/retry"
 	"tidemark/testenv"
 )
 
@@ -46,9 +48,39 @@ func TestSlotOnStandby(t *testing.T) {
 	if out, code := s.command(t, "check"); code != 0 || !strings.Contains(out, "slot "+s.slot+" on the standby is at") {
 		t.Errorf("check ends with %d and says\n%s", code, out)
 	}
+	if out, code := s.command(t, "preview "+s.alias("items")+" --id 1"); code != 0 || !strings.Contains(out, "first 1") {
+		t.Errorf("preview ends with %d and says\n%s", code, out)
+	}
+	s.tailOnStandby(t, standby)
 	s.db.Exec(t, `UPDATE items SET v = 'last' WHERE id % 5 = 0`)
 	i.stop(t)
 	s.db.Exec(t, `DELETE FROM items WHERE id % 11 = 0`)
 	s.once(t)
 	s.checkSynced(t)
+}
+
+// tailOnStandby has tail show a change: its temporary slot is on the standby, too.
+func (s *setup) tailOnStandby(t *testing.T, standby *testenv.Postgres) {
+	t.Helper()
+	there, err := dbsync.OpenDB(standby.URL(s.db.Name))
+	must(t, err)
+	defer there.Close()
+	type result struct {
+		out  string
+		code int
+	}
+	ended := make(chan result, 1)
+	go func() {
+		out, code := s.command(t, "tail --count 1")
+		ended <- result{out, code}
+	}()
+	must(t, retry.Poll(t.Context(), func() (made bool, err error) {
+		err = there.QueryRowContext(t.Context(), `SELECT EXISTS (SELECT FROM pg_replication_slots WHERE slot_name LIKE 'tidemark_tail_%' AND confirmed_flush_lsn IS NOT NULL)`).Scan(&made)
+		return made, err
+	}))
+	s.db.Exec(t, `UPDATE items SET v = 'shown' WHERE id = 1`)
+	r := <-ended
+	if r.code != 0 || !strings.Contains(r.out, `"do":"store"`) || !strings.Contains(r.out, `"v":"shown"`) {
+		t.Errorf("tail ends with %d and says\n%s", r.code, r.out)
+	}
 }

@@ -56,6 +56,7 @@ const maxInspections = 5
 // wereAltered reports whether a table is not what it was when it was loaded.
 func (p *Prepared) wereAltered(ctx context.Context, c *mapping.Config, db *database) (bool, error) {
 	now, err := catalog.LoadTables(ctx, db, c.Tables(), "")
+	now.Follow(c.WithChildren())
 	for name, t := range now {
 		before := p.Tables[name]
 		if (t == nil) != (before == nil) || t != nil && !t.Same(before) {

@@ -2,7 +2,6 @@ package service
 
 import (
 	"context"
-	"sync/atomic"
 
 	"tidemark/dbsync"
 	"tidemark/indexer"
@@ -11,12 +10,10 @@ import (
 	"tidemark/internal/tracing"
 )
 
-// An observer is told what is done to batches, and passes it on: to the metrics, to the traces, and
-// as the number by which the watchdog knows that something is done.
+// An observer is told what is done to batches, and passes it on: to the metrics and to the traces.
 type observer struct {
 	measures *admin.Measures
 	tracer   *tracing.Tracer // nil: nobody wants traces
-	steps    atomic.Uint64   // requests and statements that have ended, whatever came of them
 }
 
 // BatchBegins and BatchEnds are of a [dbsync.Observer].
@@ -32,13 +29,11 @@ func (o *observer) BatchEnds(ctx context.Context, r *dbsync.BatchReport, err err
 }
 
 func (o *observer) bulkRequest(ctx context.Context, r search.Request) {
-	o.steps.Add(1)
 	o.measures.Bulk(r)
 	o.tracer.Bulk(ctx, r)
 }
 
 func (o *observer) reread(ctx context.Context, r indexer.Reread) {
-	o.steps.Add(1)
 	o.measures.Reread(r)
 	o.tracer.Reread(ctx, r)
 }

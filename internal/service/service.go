@@ -57,6 +57,10 @@ type Options struct {
 	// followed: the file is to be resolved again, and run anew. It does not wait.
 	Resolved func()
 
+	// HangAfter is for how long a part of the process may give no sign although one is due, before /healthz
+	// says that it hangs; 0: 2 min.
+	HangAfter time.Duration
+
 	// Profiles has it answer with profiles of the process, too.
 	Profiles bool
 
@@ -79,6 +83,7 @@ type Service struct {
 	catalog *indexer.Catalog
 	marks   *marks
 	tables  tableWatch
+	pulse   *dbsync.Pulse // of what follows the slot
 	counters
 	observer
 }
@@ -113,7 +118,7 @@ func Run(ctx context.Context, c *mapping.Config, found *prepare.Prepared, o Opti
 			o.Logger.Warn("the last traces were not sent", "error", err)
 		}
 	}()
-	s := &Service{o: o, config: c, found: found, marks: newMarks(), tables: newTableWatch(), counters: counters{census: newCensus(), retries: make(chan *letterRetry, maxLetterRetries)}, observer: observer{tracer: tracer}}
+	s := &Service{o: o, config: c, found: found, marks: newMarks(), tables: newTableWatch(), pulse: dbsync.NewPulse(), counters: counters{census: newCensus(), retries: make(chan *letterRetry, maxLetterRetries)}, observer: observer{tracer: tracer}}
 	if err := s.open(ctx); err != nil {
 		return err
 	}
@@ -165,9 +170,6 @@ func (s *Service) open(ctx context.Context) (err error) {
 			s.syncer.Close()
 		}
 	}()
-	if watchdog := s.o.Manager.Watchdog(); watchdog > 0 {
-		s.syncer.MaxDelayBetweenEmptyPeeks = min(s.syncer.MaxDelayBetweenEmptyPeeks, watchdog/8)
-	}
 	// Nothing is changed in the cluster by who may not have the slot any more.
 	client := s.found.Client.Fenced(s.syncer.HoldsSlot)
 	s.bulk, err = search.NewBulk(client, search.BulkOptions{
@@ -222,6 +224,7 @@ func (s *Service) open(ctx context.Context) (err error) {
 
 // begin is called when the slot is ours.
 func (s *Service) begin(ctx context.Context) error {
+	defer dbsync.AtServer(ctx)() // statements and requests, of as many indices as there are
 	// Before, an instance of an earlier version may have worked by the tables as they were.
 	if err := control.Migrate(ctx, s.syncer.DB(), s.config.Postgres.ControlSchema, s.o.Logger); err != nil {
 		return err
@@ -273,7 +276,8 @@ func (s *Service) run(ctx context.Context) error {
 	var parts conc.WaitGroup
 	var followed error // of the Syncer; read when the parts have ended
 	parts.Go(func() {
-		followed = s.syncer.Run(run)
+		dbsync.Beat(dbsync.WithPulse(run, s.pulse)) // what came before was the start
+		followed = s.syncer.Run(dbsync.WithPulse(run, s.pulse))
 		end(cmp.Or(followed, context.Canceled))
 	})
 	parts.Go(func() {

@@ -30,6 +30,7 @@ func (s *Service) Status() admin.Status {
 	if failure := s.failure.Load(); failure != nil {
 		status.Failure = dbsync.WithoutValues(*failure)
 	}
+	status.Hang = s.hang()
 	status.ReadyWhileUnproven = s.config.Verify.ReadyWhileUnproven
 	for _, ix := range s.config.Indices {
 		status.Indices = append(status.Indices, s.indexStatus(ix.Name))

@@ -1,19 +1,19 @@
 package service
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"time"
 
 	"tidemark/internal/admin"
-	"tidemark/internal/systemd"
 )
 
 // statusInterval is how often the service manager is told in a few words how it is.
 const statusInterval = 30 * time.Second
 
 // tellManager tells the service manager that the start is over, and then how the process is, until
-// ctx is done: its watchdog goes by what sign says. A manager that cannot be told is one that ends the process
+// ctx is done: its watchdog goes by the pulse of what follows the slot. A manager that cannot be told is one that ends the process
 // after a while, so that is said.
 func (s *Service) tellManager(ctx context.Context) {
 	m := s.o.Manager
@@ -27,7 +27,7 @@ func (s *Service) tellManager(ctx context.Context) {
 	}
 	said(m.Ready())
 	watched := make(chan error, 1)
-	go func() { watched <- m.Watch(ctx, s.sign) }()
+	go func() { watched <- m.Watch(ctx, s.pulse.Silent) }()
 	ticker := time.NewTicker(statusInterval)
 	defer ticker.Stop()
 	for ctx.Err() == nil {
@@ -42,17 +42,19 @@ func (s *Service) tellManager(ctx context.Context) {
 	said(<-watched)
 }
 
-// sign says whether something is done. What follows the slot goes round several times between two
-// looks, with nothing to do and while a server is away as well; while a batch is written, requests
-// and statements end. Where none of that is so the process hangs, unless it waits for somebody: for the
-// answer to a request or a statement, each of which has a bound, before the next attempt, for a lock that a migration holds, for
-// standbys, for what an alarm names.
-func (s *Service) sign() systemd.Sign {
-	stream := s.syncer.Status()
-	return systemd.Sign{
-		Steps: s.syncer.Progress() + s.steps.Load(),
-		Waits: s.bulk.Stats().Waiting.Load() > 0 || s.syncer.IsReading() || stream.LockWait != nil || stream.StandbyWait != nil || len(s.alarm.Reasons()) > 0,
+// hangAfter is what Options.HangAfter is where nothing else is said: longer than the request and the statement
+// take that are given up latest.
+const hangAfter = 2 * time.Minute
+
+// hang says which part of the process hangs, nil if none does. A server that is away, a lock that a migration
+// holds, standbys, whatever an alarm names: all that is waited for with an end, or tried again, and so no hang.
+func (s *Service) hang() *admin.Alarm {
+	silent := s.pulse.Silent()
+	if silent < cmp.Or(s.o.HangAfter, hangAfter) {
+		return nil
 	}
+	return &admin.Alarm{Key: "the process hangs", Since: time.Now().Add(-silent), Text: fmt.Sprintf("what follows slot %s has given no sign for %s although one was due, and nothing is stored meanwhile; "+
+		"hint: end it by SIGQUIT, which has it write what each goroutine does to stderr, and start it again: what is not stored comes again", s.config.Postgres.Slot, silent.Round(time.Second))}
 }
 
 // inWords says how the process is.
@@ -60,6 +62,8 @@ func inWords(s *admin.Status) string {
 	switch {
 	case s.Failure != "":
 		return "ends: " + s.Failure
+	case s.Hang != nil:
+		return s.Hang.Key
 	case len(s.Alarms) > 0:
 		return "held back: " + s.Alarms[0].Key
 	case !s.Connected:

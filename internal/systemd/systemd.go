@@ -78,39 +78,27 @@ func (m *Manager) notify(text string) error {
 	return nil
 }
 
-// A Sign is what a process shows of itself at a moment.
-type Sign struct {
-	Steps uint64 // done so far: grows as long as something is done
-
-	// Waits says that nothing can be done, and that it is known why: until somebody else has done
-	// something, of which there is no telling how long it takes.
-	Waits bool
-}
-
-// Watch tells the manager's watchdog that the process lives, as long as sign says so: whenever
-// something was done since the last time, or is waited for. A process that does nothing and waits for
-// nothing hangs; the manager is told nothing then, and ends and starts it when its WatchdogSec= is
-// over. It looks four times in that time. It returns when ctx is done, or at once where no watchdog is. Its error is of the socket.
-func (m *Manager) Watch(ctx context.Context, sign func() Sign) error {
+// Watch tells the manager's watchdog that the process lives, for as long as it does: silent returns for how long
+// a sign of that has been due. Where it is silent the manager is told nothing, and ends and starts it when its
+// WatchdogSec= is over. It looks four times in that time. It returns when ctx is done, or at once where no
+// watchdog is. Its error is of the socket.
+func (m *Manager) Watch(ctx context.Context, silent func() time.Duration) error {
 	if m == nil || m.watchdog == 0 {
 		return nil
 	}
-	ticker := time.NewTicker(m.watchdog / 4)
+	interval := m.watchdog / 4
+	ticker := time.NewTicker(interval)
 	defer ticker.Stop()
-	last := sign()
 	for {
-		if err := m.notify("WATCHDOG=1"); err != nil {
-			return err
-		}
-		for alive := false; !alive; {
-			select {
-			case <-ctx.Done():
-				return nil
-			case <-ticker.C:
+		if silent() < interval {
+			if err := m.notify("WATCHDOG=1"); err != nil {
+				return err
 			}
-			now := sign()
-			alive = now.Waits || now.Steps != last.Steps
-			last = now
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-ticker.C:
 		}
 	}
 }

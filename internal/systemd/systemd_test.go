@@ -109,23 +109,22 @@ func TestNotify(t *testing.T) {
 	}
 }
 
-// The watchdog hears of a process that does something, or that waits; not of one that hangs, and
-// again when that goes on.
+// The watchdog hears of a process that gives its signs; not of one that hangs, and again when that goes on.
 func TestWatch(t *testing.T) {
 	path, messages := listen(t)
 	m := &Manager{socket: &net.UnixAddr{Name: path, Net: "unixgram"}, watchdog: 40 * time.Millisecond}
-	var steps, looks atomic.Uint64
-	var waits, works atomic.Bool
-	sign := func() Sign {
+	var looks atomic.Uint64
+	var hangs atomic.Bool
+	silent := func() time.Duration {
 		looks.Add(1)
-		if works.Load() {
-			steps.Add(1)
+		if hangs.Load() {
+			return 10 * time.Millisecond
 		}
-		return Sign{Steps: steps.Load(), Waits: waits.Load()}
+		return 9 * time.Millisecond
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
-	go func() { done <- m.Watch(ctx, sign) }()
+	go func() { done <- m.Watch(ctx, silent) }()
 	defer func() {
 		cancel()
 		if err := <-done; err != nil {
@@ -145,19 +144,15 @@ func TestWatch(t *testing.T) {
 			}
 		}
 	}
-	// looked waits until sign was asked so many more times.
+	// looked waits until silent was asked so many more times.
 	looked := func(n uint64) {
 		for from := looks.Load(); looks.Load() < from+n; {
 			time.Sleep(time.Millisecond)
 		}
 	}
 	hears("at the start", 1)
-	works.Store(true)
-	hears("it works", 5)
-	works.Store(false)
-	waits.Store(true)
-	hears("it waits", 5)
-	waits.Store(false)
+	hears("it lives", 5)
+	hangs.Store(true)
 	looked(2) // what was seen before it hung is said
 	for len(messages) > 0 {
 		<-messages
@@ -166,6 +161,6 @@ func TestWatch(t *testing.T) {
 	if len(messages) > 0 {
 		t.Errorf("a process that hangs says %q", <-messages)
 	}
-	works.Store(true)
+	hangs.Store(false)
 	hears("it goes on", 3)
 }

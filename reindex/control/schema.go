@@ -90,6 +90,7 @@ const notePatience = "10s"
 // changes nothing, and its error is a [*TakenOverError]. Its commit waits for the disk of this server
 // and for no standby: one that hangs must not stop what is ours.
 func (s *Schema) note(ctx context.Context, do func(tx pgx.Tx) error) error {
+	defer dbsync.AtServer(ctx)()
 	return dbsync.WithConn(ctx, s.db, func(conn *pgx.Conn) error {
 		return pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) error {
 			if _, err := tx.Exec(ctx, `SET LOCAL synchronous_commit = local; SET LOCAL idle_in_transaction_session_timeout = '`+notePatience+`'`); err != nil {
