@@ -16,7 +16,7 @@ func TestRowStorage(t *testing.T) {
 		var r rowStorage
 		var want []string
 		for i := range 1000 {
-			values := [][]byte{[]byte(fmt.Sprint(round, i)), nil, []byte(strings.Repeat(fmt.Sprint(i%10), i*7%40_000))}
+			values := [][]byte{fmt.Append(nil, round, i), nil, []byte(strings.Repeat(fmt.Sprint(i%10), i*7%40_000))}
 			r.add(values, tupleSize(values))
 			want = append(want, string(values[0])+string(values[2]))
 			in := reader{data: r.last()}
