@@ -296,8 +296,175 @@ func checkMapping(text string) (part bool, err error) {
 	return true, err
 }
 
+// TestMetricsOfTheManual makes sure that each metric that a page names is one of docs/metrics.md, which a test
+// of deploy/ holds against those that there are.
+func TestMetricsOfTheManual(t *testing.T) {
+	list, err := os.ReadFile("docs/metrics.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	found := 0
+	for _, page := range manual(t) {
+		text, err := os.ReadFile(page)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range regexp.MustCompile("`[^`\n]*?\\b(tidemark_[a-z_]+[a-z])\\b[^`\n]*`").FindAllSubmatch(text, -1) {
+			found++
+			name := regexp.MustCompile(`_(sum|count|bucket)$`).ReplaceAllString(string(m[1]), "")
+			if !strings.Contains(string(list), "| `"+string(m[1])+"` |") && !strings.Contains(string(list), "| `"+name+"` | histogram |") {
+				t.Errorf("%s names %s, which docs/metrics.md has not", page, m[1])
+			}
+		}
+	}
+	if found < 60 {
+		t.Errorf("the manual names %d metrics: has its form changed?", found)
+	}
+}
+
 // codeSpan finds code in a line of text.
 var codeSpan = regexp.MustCompile("`([^`]+)`")
+
+// beginning returns the text of an expression, with … for what is put behind a literal; "" if it does
+// not begin with one.
+func beginning(e ast.Expr) string {
+	switch e := e.(type) {
+	case *ast.BasicLit:
+		if text, err := strconv.Unquote(e.Value); err == nil {
+			return text
+		}
+	case *ast.BinaryExpr:
+		if text := beginning(e.X); text != "" {
+			return strings.TrimSuffix(text, "…") + "…"
+		}
+	}
+	return ""
+}
+
+// TestEveryReasonIsInTheRunbook makes sure that docs/runbook.md says what to do about each reason of an alarm:
+// it is what /readyz, status and the log show to who is on call.
+func TestEveryReasonIsInTheRunbook(t *testing.T) {
+	page, err := os.ReadFile("docs/runbook.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	found := 0
+	named := func(path, key string) {
+		found++
+		// The page has a name in the place of what is put behind, or nothing.
+		key = strings.TrimSpace(strings.TrimSuffix(key, "…"))
+		if key == "" || !strings.Contains(string(page), "`"+key) {
+			t.Errorf("docs/runbook.md says nothing of the reason %q, of %s", key, path)
+		}
+	}
+	for _, folder := range []string{"dbsync", "indexer", "reindex", "internal"} {
+		err := filepath.WalkDir(folder, func(path string, d fs.DirEntry, err error) error {
+			if err != nil || !strings.HasSuffix(path, ".go") || strings.HasSuffix(path, "_test.go") {
+				return err
+			}
+			file, err := parser.ParseFile(token.NewFileSet(), path, nil, 0)
+			if err != nil {
+				return err
+			}
+			ast.Inspect(file, func(n ast.Node) bool {
+				switch n := n.(type) {
+				case *ast.CallExpr:
+					if key, ok := reasonOf(path, n); ok {
+						named(path, key)
+					}
+				case *ast.FuncDecl:
+					if n.Name.Name == "explain" && path == "indexer/search/judge.go" {
+						ast.Inspect(n, func(n ast.Node) bool {
+							if n, ok := n.(*ast.ReturnStmt); ok {
+								named(path, inWords(n.Results[0]))
+							}
+							return true
+						})
+					}
+					return n.Name.Name != "Do" // whose key is its caller's
+				case *ast.KeyValueExpr: // admin.Alarm{Key: "wait for a lock"}
+					if key, ok := n.Key.(*ast.Ident); ok && key.Name == "Key" && path == "internal/service/status.go" {
+						if text := beginning(n.Value); text != "" {
+							named(path, text)
+						}
+					}
+				}
+				return true
+			})
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if found < 20 {
+		t.Errorf("there are %d reasons: has the way to raise them changed?", found)
+	}
+}
+
+// TestEveryAlertIsInTheRunbook makes sure that who is woken by an alert finds where to begin.
+func TestEveryAlertIsInTheRunbook(t *testing.T) {
+	page, err := os.ReadFile("docs/runbook.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	rules, err := os.ReadFile("deploy/alerts.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	alerts := regexp.MustCompile(`(?m)^ *- alert: (\w+)$`).FindAllStringSubmatch(string(rules), -1)
+	if len(alerts) < 10 {
+		t.Fatalf("there are %d alerts: has the form of the rules changed?", len(alerts))
+	}
+	for _, m := range alerts {
+		if !strings.Contains(string(page), "`"+m[1]+"`") {
+			t.Errorf("docs/runbook.md says nothing of the alert %s", m[1])
+		}
+	}
+}
+
+// inWords returns the text of an expression with X for each name in it.
+func inWords(e ast.Expr) string {
+	switch e := e.(type) {
+	case *ast.BinaryExpr:
+		return inWords(e.X) + inWords(e.Y)
+	case *ast.CallExpr: // fmt.Sprintf
+		text, _, _ := strings.Cut(beginning(e.Args[0]), "%")
+		return text
+	case *ast.BasicLit:
+		return beginning(e)
+	}
+	return "X"
+}
+
+// reasonOf returns the key of the alarm that a call may raise. Those of Manager and Verifier, which repeat
+// dozens of steps, are "anything else" in the runbook.
+func reasonOf(path string, call *ast.CallExpr) (key string, ok bool) {
+	switch f := call.Fun.(type) {
+	case *ast.Ident:
+		if f.Name == "retry" && strings.HasPrefix(path, "dbsync/") && len(call.Args) == 4 && path != "dbsync/refresh.go" { // which only the library has
+			return beginning(call.Args[2]), true
+		}
+	case *ast.SelectorExpr:
+		of, _ := f.X.(*ast.Ident)
+		switch {
+		case f.Sel.Name == "Keep" && len(call.Args) == 3 && path != "indexer/retry/do.go" && path != "indexer/retry/alarm.go":
+			// Of bulk requests explain gives it; of recoveries it is no alarm.
+			if key := beginning(call.Args[1]); key != "" {
+				return key, true
+			}
+		case of != nil && of.Name == "retry" && f.Sel.Name == "Do" && len(call.Args) == 4:
+			if key := beginning(call.Args[2]); key != "" {
+				return key, true
+			}
+		case f.Sel.Name == "watch" && len(call.Args) == 1 && strings.HasPrefix(path, "dbsync/"):
+			if key := beginning(call.Args[0]); key != "" {
+				return key, true
+			}
+		}
+	}
+	return "", false
+}
 
 // TestEveryMessageIsDocumented makes sure that docs/messages.md says what each line of level WARN and
 // ERROR means: it is what somebody searches for who has it before him.
@@ -322,6 +489,13 @@ func TestEveryMessageIsDocumented(t *testing.T) {
 			call, ok := n.(*ast.CallExpr)
 			if !ok || len(call.Args) == 0 {
 				return true
+			}
+			// retry of dbsync logs what it repeats, and that it failed.
+			if f, ok := call.Fun.(*ast.Ident); ok && f.Name == "retry" && strings.HasPrefix(path, "dbsync/") && len(call.Args) == 4 {
+				if what := beginning(call.Args[2]); what == "" || !strings.Contains(string(page), "`"+what+" failed, trying again`") {
+					t.Errorf("docs/messages.md says nothing of what %s repeats: %q", path, what)
+				}
+				found++
 			}
 			method, ok := call.Fun.(*ast.SelectorExpr)
 			if !ok || method.Sel.Name != "Warn" && method.Sel.Name != "Error" {
@@ -355,6 +529,10 @@ func TestEveryMessageIsDocumented(t *testing.T) {
 		cells := strings.Split(line, " | ")
 		for _, m := range codeSpan.FindAllStringSubmatch(cells[0], -1) {
 			message, _, _ := strings.Cut(m[1], " N ") // a number
+			message, repeated := strings.CutSuffix(message, " failed, trying again")
+			if repeated {
+				message = `"` + strings.TrimSuffix(message, "…")
+			}
 			if len(cells) > 2 && !strings.Contains(sources.String(), message) {
 				t.Errorf("docs/messages.md has %q, which nothing logs", message)
 			}

@@ -137,6 +137,10 @@ type everything struct {
 }
 
 // Await has nothing to wait for.
+func (e *everything) DeadLetters(context.Context, admin.LetterQuery) ([]admin.Letter, error) {
+	return nil, nil
+}
+
 func (e *everything) Await(context.Context, admin.Wait) (pglogrepl.LSN, error) { return 0, nil }
 
 func (e *everything) Status() admin.Status {

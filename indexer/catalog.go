@@ -7,6 +7,7 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"tidemark/mapping"
 	"tidemark/mapping/catalog"
 )
 
@@ -121,6 +122,12 @@ func (c *Catalog) load(ctx context.Context, q catalog.Querier, name catalog.Tabl
 	}
 	c.SetAll(tables)
 	return tables[name], nil
+}
+
+// HasLeft reports whether the source is of a table that stood in the place of a pattern and is gone, as the
+// catalog was loaded last: its rows are none any more, and nothing waits for it to come back.
+func (c *Catalog) HasLeft(s *mapping.Source) bool {
+	return s.IsMatched() && c.Present()[s.Table] == nil
 }
 
 // An UnfitError reports that no documents of an index can be made of the tables as they are now:

@@ -462,14 +462,26 @@ func (h *Handler) describe(name catalog.TableName, msg *pglogrepl.RelationMessag
 	return table, nil
 }
 
-// missTable notes that all indices whose documents are made of a table miss changes from here on.
+// missTable notes that all indices whose documents are made of a table miss changes from here on. One with tables of
+// a pattern misses nothing of a root table that is gone: its rows are none any more.
 func (h *Handler) missTable(name catalog.TableName, why error) error {
 	for _, r := range h.roots[name] {
+		if r.source.IsMatched() {
+			continue
+		}
 		if err := h.miss(r.documents, why); err != nil {
 			return err
 		}
 	}
 	for _, l := range h.related[name] {
+		if l.root.source.IsMatched() { // its schema may be gone as a whole
+			if _, err := h.o.Catalog.load(h.ctx, h.o.Syncer.DB(), l.root.source.Table); err != nil {
+				return err
+			}
+			if h.o.Catalog.HasLeft(l.root.source) {
+				continue
+			}
+		}
 		if err := h.miss(l.root.documents, why); err != nil {
 			return err
 		}
@@ -746,7 +758,11 @@ func (h *Handler) BatchOperations(ctx context.Context, batch *dbsync.Batch) erro
 	}
 	for _, w := range s.rereads {
 		err := h.reread(ctx, w, s.visible)
-		if unfit, ok := errors.AsType[*UnfitError](err); ok && h.o.Missed != nil {
+		unfit, ok := errors.AsType[*UnfitError](err)
+		switch {
+		case ok && h.o.Catalog.HasLeft(w.root.source):
+			err = nil
+		case ok && h.o.Missed != nil:
 			err = h.o.Missed(ctx, w.root.documents, unfit)
 		}
 		if err != nil {

@@ -22,7 +22,11 @@ type Config struct {
 	Verify     Verify
 	Indices    []*Index // in the order of the file; at least one
 
-	places places
+	// Left is what patterns match and is left out, and why. There is none before [Config.InSchemas].
+	Left Problems
+
+	places  places
+	written *Config // with patterns; nil: as it is
 }
 
 // Problem makes a problem of what turned out about a key only in use, such as
@@ -191,6 +195,10 @@ type Admin struct {
 	// Token is what somebody has to know who asks for something at the server: a rebuild, a
 	// comparison, dead letters. MinTokenLength characters at least; nothing: nobody may.
 	Token Secret
+
+	// Hosts are names that the page is asked for by, beside addresses, localhost, the host of Listen
+	// and names that no site on the internet can have; see docs/status-page.md. In small letters.
+	Hosts []string
 }
 
 // MinTokenLength is how many characters admin.token has at least.
@@ -222,11 +230,15 @@ const (
 // An Index is what is searched under one name: the documents of one table, or of
 // several.
 type Index struct {
-	Name     string    // the alias searchers use
+	Key      string    // of the file; zero for one that was not read from a file
+	Name     string    // the alias searchers use; with {schema} or a column in braces until [Config.InSchemas] and [Config.ByValues]
 	Sources  []*Source // in the order of the file; at least one
 	Settings map[string]any
 	Mappings map[string]any
 	Reindex  Reindex
+
+	// MaxIndices bounds how many indices a Name with braces stands for, 1 to 1,000; default 100.
+	MaxIndices int
 
 	// MaxDocumentBytes is that of [Search]: of rows whose documents are larger the values are not
 	// read. No document is another one for it, so fingerprints and stored mappings know nothing
@@ -236,12 +248,13 @@ type Index struct {
 
 // A Source is a root table: each of its rows is a document of an index.
 type Source struct {
-	Index    *Index `json:"-"` // that it is a part of
-	Table    catalog.TableName
-	Children bool     // the rows of tables that inherit from it count as its own
-	ID       []string // key columns; empty: the primary key
-	Routing  string   // the column whose value routes; empty: none
-	Where    string   // an expression: only rows for which it is true are documents; empty: all
+	Index    *Index            `json:"-"` // that it is a part of
+	Table    catalog.TableName // whose schema is a pattern until [Config.InSchemas]
+	Pattern  catalog.TableName // that Table stands in the place of; zero: the file names Table
+	Children bool              // the rows of tables that inherit from it count as its own
+	ID       []string          // key columns; empty: the primary key
+	Routing  string            // the column whose value routes; empty: none
+	Where    string            // an expression: only rows for which it is true are documents; empty: all
 	Shape
 
 	// Literals stand around the columns of ID when id is a text such as "product-{id}":
@@ -280,12 +293,13 @@ type Shape struct {
 type Field struct {
 	Name   string         // in the object
 	Omit   bool           // false was given: this field is left out
-	Column string         // the column it is read from: Name unless column was given; empty for the three below, but for an Expr that stands for a column
+	Column string         // the column it is read from: Name unless column was given; empty for those below, but for an Expr that stands for a column
 	As     string         // the JSON form of the column's values; empty: the usual one of their type
 	Params map[string]any // parameters of the index field as the server takes them: type, analyzer, …; nil: derived from the column
 
 	Expr     string    // an expression over columns
 	Constant *Constant // a value that is the same in every object
+	Schema   bool      // the name of the schema of the root table; a Constant from [Config.InSchemas] on
 	Group    []Field   // an object of its own, of columns of the same row; not nil
 
 	path string // of its entry in the file: indices.products.fields.title; empty: it has none

@@ -55,7 +55,7 @@ func TestParseInclude(t *testing.T) {
       count: {table: reviews, on: {id: product_id}, aggregate: count}
 `)
 	public := func(name string) catalog.TableName { return catalog.TableName{Schema: "public", Name: name} }
-	want := indexOf(Index{Name: "a", Reindex: Reindex{Chunk: DefaultChunk}, MaxDocumentBytes: limit.DefaultDocumentBytes}, Source{
+	want := indexOf(Index{Key: "a", Name: "a", MaxIndices: DefaultMaxIndices, Reindex: Reindex{Chunk: DefaultChunk}, MaxDocumentBytes: limit.DefaultDocumentBytes}, Source{
 		Table: public("products"),
 		Where: "deleted_at == nil",
 		Shape: Shape{
@@ -104,7 +104,7 @@ func TestParseTables(t *testing.T) {
       - {table: articles, id: "article-{id}@{lang}!", routing: lang, where: public, include: {n: {table: reviews, on: {id: article}, aggregate: count}}}
     settings: {number_of_shards: 3}
 `)
-	want := &Index{Name: "a", Reindex: Reindex{Chunk: DefaultChunk}, Settings: map[string]any{"number_of_shards": 3}, MaxDocumentBytes: limit.DefaultDocumentBytes}
+	want := &Index{Key: "a", Name: "a", MaxIndices: DefaultMaxIndices, Reindex: Reindex{Chunk: DefaultChunk}, Settings: map[string]any{"number_of_shards": 3}, MaxDocumentBytes: limit.DefaultDocumentBytes}
 	want.Sources = []*Source{
 		{Index: want, Table: catalog.TableName{Schema: "public", Name: "products"}, ID: []string{"id"}, Literals: []string{"product-", ""}, Shape: Shape{Listed: true, Fields: []Field{{Name: "id", Column: "id"}}}},
 		{Index: want, Table: catalog.TableName{Schema: "public", Name: "articles"}, ID: []string{"id", "lang"}, Literals: []string{"article-", "@", "!"}, Routing: "lang", Where: "public", Shape: Shape{

@@ -18,6 +18,7 @@ const (
 	DefaultControlSchema = "dbsync_ctrl"
 	DefaultListen        = "127.0.0.1:9630"
 	DefaultChunk         = 10000
+	DefaultMaxIndices    = 100
 
 	DefaultVerifyEvery         = 24 * time.Hour
 	DefaultVerifyRowsPerSecond = 2000
@@ -64,11 +65,15 @@ func parse(name string, text []byte, lookupEnv func(string) (string, bool)) (*Co
 	if root != nil {
 		r.config(root, c)
 	}
+	c.places = r.places
+	if root != nil {
+		r.problems = append(r.problems, c.sameNames()...)
+	}
 	if len(r.problems) > 0 {
 		r.problems.Sort()
 		return nil, nil, nil, r.problems
 	}
-	c.places = r.places
+	c.Indices = mapAll(c.Indices, (*Index).resolved)
 	for _, ix := range c.Indices {
 		ix.MaxDocumentBytes = c.Search.MaxDocumentBytes
 	}

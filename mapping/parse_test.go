@@ -215,7 +215,7 @@ func TestDefaultsAreWhatTheExampleSays(t *testing.T) {
 	}
 	for _, c := range []*Config{bare, full} { // what has no default
 		c.Search = Search{URLs: c.Search.URLs, Bulk: c.Search.Bulk, MaxDocumentBytes: c.Search.MaxDocumentBytes}
-		c.Admin.Token, c.Postgres.ReplicationURL = Secret{}, Secret{}
+		c.Admin.Token, c.Admin.Hosts, c.Postgres.ReplicationURL = Secret{}, nil, Secret{}
 		c.Indices = c.Indices[:1]
 		ix := c.Indices[0]
 		ix.Settings, ix.Mappings = nil, nil
@@ -263,9 +263,9 @@ indices:
 		Indexer:    Indexer{FanOut: 10_000},
 		Verify:     Verify{Every: 24 * time.Hour, RowsPerSecond: 2000, OnDifference: OnDifferenceRepair, ReadyWhileUnproven: true},
 		Indices: []*Index{
-			indexOf(Index{Name: "a", Settings: settings, Reindex: Reindex{Chunk: 10000}, MaxDocumentBytes: 2 << 20},
+			indexOf(Index{Key: "a", Name: "a", MaxIndices: DefaultMaxIndices, Settings: settings, Reindex: Reindex{Chunk: 10000}, MaxDocumentBytes: 2 << 20},
 				Source{Table: catalog.TableName{Schema: "Weird", Name: `x."y`}, ID: []string{"code"}, Shape: Shape{Fields: fields, Listed: true}}),
-			indexOf(Index{Name: "b", Settings: settings, Reindex: Reindex{Chunk: 1, KeepOld: 2}, MaxDocumentBytes: 2 << 20},
+			indexOf(Index{Key: "b", Name: "b", MaxIndices: DefaultMaxIndices, Settings: settings, Reindex: Reindex{Chunk: 1, KeepOld: 2}, MaxDocumentBytes: 2 << 20},
 				Source{Table: catalog.TableName{Schema: "public", Name: "Album"}, ID: []string{"code"}, Shape: Shape{Fields: fields, Listed: true}}),
 		},
 	}
@@ -394,6 +394,11 @@ func FuzzParse(f *testing.F) {
 	f.Fuzz(func(t *testing.T, text []byte) {
 		c, err := Parse("f.yaml", text, func(string) (string, bool) { return secret, true })
 		if err == nil {
+			if len(c.Patterns()) > 0 {
+				if c, err = c.InSchemas([]catalog.TableName{{Schema: "tenant_1", Name: "products"}, {Schema: "tenant_2", Name: "products"}}); err != nil {
+					return
+				}
+			}
 			c.Check(nil)
 			use(t, c, relatedTables())
 			if len(c.Indices) == 0 {

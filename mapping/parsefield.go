@@ -81,12 +81,15 @@ func (r *reader) field(key, n *yaml.Node, path string, into *[]Field) {
 		}
 		column := made["column"]
 		delete(made, "column")
-		if f.Expr != "" || f.Constant != nil || f.Group != nil {
+		if f.Expr != "" || f.Constant != nil || f.Group != nil || made["schema"] != nil {
 			if column != nil && f.Expr == "" || len(made) > 1 || f.As != "" {
-				r.problem(key, "keep one of column (with as, or expr), expr, constant and fields", "%s: this field is made of several things", path)
+				r.problem(key, "keep one of column (with as, or expr), expr, constant, schema and fields", "%s: this field is made of several things", path)
 			}
 			if column == nil || f.Expr == "" { // with expr, it is the column that this field stands for
 				f.Column = ""
+			}
+			if node := made["schema"]; node != nil && !f.Schema && !r.broken[n] {
+				r.problem(node, "schema: true, or leave it out", "%s.schema: want true", path)
 			}
 		}
 	case !r.broken[n]:
@@ -103,6 +106,7 @@ func (r *reader) fieldKeys(n *yaml.Node, path string, f *Field, made map[string]
 		"column":   r.checked(&f.Column, catalog.CheckIdent, ""),
 		"as":       r.text(&f.As),
 		"expr":     r.text(&f.Expr),
+		"schema":   r.boolean(&f.Schema),
 		"constant": func(n *yaml.Node, path string) { f.Constant = &Constant{r.value(n, path)} },
 		"fields": func(n *yaml.Node, path string) {
 			// A group, or subfields, as the server takes them.
@@ -148,7 +152,7 @@ func isMultiField(n *yaml.Node) bool {
 		for j := 0; n.Content[i].Kind == yaml.MappingNode && j < len(n.Content[i].Content); j += 2 {
 			keys[n.Content[i].Content[j].Value] = true
 		}
-		if !keys["type"] || keys["column"] || keys["expr"] || keys["constant"] || keys["as"] {
+		if !keys["type"] || keys["column"] || keys["expr"] || keys["constant"] || keys["schema"] || keys["as"] {
 			return false
 		}
 	}

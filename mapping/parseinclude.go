@@ -39,7 +39,7 @@ func (r *reader) include(key, n *yaml.Node, path string, depth int) *Include {
 	in := &Include{Name: key.Value, path: path}
 	var near []Pair // of through
 	given := r.object(n, path, map[string]keyReader{
-		"table":     r.table(&in.Table, &in.Children),
+		"table":     r.table(r.relatedTable(&in.Table), &in.Children),
 		"on":        func(n *yaml.Node, path string) { r.pairs(n, path, &in.On) },
 		"through":   func(n *yaml.Node, path string) { in.Through = r.through(n, path, &near) },
 		"many":      choice(r, &in.Many, ManyObject, ManyNested),
@@ -113,7 +113,7 @@ func (r *reader) kind(in *Include, path string, given map[string]*yaml.Node) {
 func (r *reader) through(n *yaml.Node, path string, on *[]Pair) *Link {
 	link := new(Link)
 	given := r.object(n, path, map[string]keyReader{
-		"table": r.table(&link.Table, &link.Children),
+		"table": r.table(r.relatedTable(&link.Table), &link.Children),
 		"on":    func(n *yaml.Node, path string) { r.pairs(n, path, on) },
 		"to":    func(n *yaml.Node, path string) { r.pairs(n, path, &link.To) },
 	})

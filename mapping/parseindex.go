@@ -13,9 +13,6 @@ import (
 
 func (r *reader) indices(n *yaml.Node, path string, c *Config) {
 	r.entries(n, path, func(key, value *yaml.Node) {
-		if err := checkIndexName(key.Value); err != nil {
-			r.problem(key, "a name such as products", "%s: %v", join(path, key.Value), err)
-		}
 		c.Indices = append(c.Indices, r.index(key, value, join(path, key.Value)))
 	})
 	r.nonEmpty()
@@ -26,7 +23,7 @@ func (r *reader) indices(n *yaml.Node, path string, c *Config) {
 
 // index reads one index: a table, or several in a list, and what the server is to know.
 func (r *reader) index(key, n *yaml.Node, path string) *Index {
-	ix := &Index{Name: key.Value, Reindex: Reindex{Chunk: DefaultChunk}}
+	ix := &Index{Key: key.Value, Name: key.Value, Reindex: Reindex{Chunk: DefaultChunk}, MaxIndices: DefaultMaxIndices}
 	var properties map[string]*yaml.Node // of mappings
 	own := &Source{Index: ix, path: path}
 	keys := r.sourceKeys(own)
@@ -42,6 +39,8 @@ func (r *reader) index(key, n *yaml.Node, path string) *Index {
 			ix.Sources = append(ix.Sources, s)
 		})
 	}
+	keys["name"] = r.text(&ix.Name)
+	keys["max_indices"] = r.integer(&ix.MaxIndices, 1, MaxIndices)
 	keys["settings"] = r.free(&ix.Settings)
 	keys["mappings"] = func(n *yaml.Node, path string) {
 		r.free(&ix.Mappings)(n, path)
@@ -58,11 +57,16 @@ func (r *reader) index(key, n *yaml.Node, path string) *Index {
 	}
 	given := r.object(n, path, keys)
 	r.requireOne("table", "tables")
+	at := given["name"]
+	if at == nil {
+		at = key
+	}
+	r.indexName(at, path, ix)
 	switch {
 	case given["tables"] == nil:
 		ix.Sources = []*Source{own}
 		if given["table"] == nil && (n.Kind == yaml.MappingNode || isNull(n)) {
-			r.problem(key, "table: public."+ix.Name, "%s.table is missing", path)
+			r.problem(key, "table: public."+ix.Key, "%s.table is missing", path)
 		}
 	default:
 		for _, name := range of {
@@ -72,6 +76,7 @@ func (r *reader) index(key, n *yaml.Node, path string) *Index {
 		}
 		r.prefixes(ix)
 	}
+	r.patterns(ix)
 	for _, s := range ix.Sources {
 		for _, f := range s.Fields {
 			if p := properties[f.Name]; p != nil && len(f.Params) > 0 {
@@ -85,7 +90,7 @@ func (r *reader) index(key, n *yaml.Node, path string) *Index {
 // sourceKeys reads what belongs to one table of an index.
 func (r *reader) sourceKeys(s *Source) map[string]keyReader {
 	return map[string]keyReader{
-		"table":   r.table(&s.Table, &s.Children),
+		"table":   r.table(r.rootTable(&s.Table), &s.Children),
 		"id":      func(n *yaml.Node, path string) { r.id(n, path, s) },
 		"routing": r.checked(&s.Routing, catalog.CheckIdent, ""),
 		"where":   r.text(&s.Where),
@@ -95,16 +100,19 @@ func (r *reader) sourceKeys(s *Source) map[string]keyReader {
 }
 
 // prefixes makes sure that the documents of several tables cannot have the same _id: what
-// each of them begins with is the beginning of no other.
+// each of them begins with is the beginning of no other. Those of a pattern are all held against
+// others when it is known which tables there are.
 func (r *reader) prefixes(ix *Index) {
-	for i, a := range ix.Sources {
-		for _, b := range ix.Sources[:i] {
+	var of Index
+	for i, b := range ix.Sources {
+		for _, a := range ix.Sources[:i] {
 			if a.Table.Name == "" || b.Table.Name == "" {
 				continue // reported
 			}
-			if strings.HasPrefix(a.Prefix(), b.Prefix()) || strings.HasPrefix(b.Prefix(), a.Prefix()) {
-				r.problemAt(a.path, fmt.Sprintf("an id of its own for each table, such as id: %q", a.Table.Name+"-{id}"),
-					"%s: documents of table %s could have the _id of one of table %s", a.path, a.Table, b.Table)
+			of.Sources = []*Source{a.in(&of, a.Table.Schema), b.in(&of, b.Table.Schema)}
+			if first, _ := of.alike(); first != nil {
+				r.problemAt(b.path, fmt.Sprintf("an id of its own for each table, such as id: %q", b.Table.Name+"-{id}"),
+					"%s: documents of table %s could have the _id of one of table %s", b.path, b.Table, a.Table)
 				break
 			}
 		}
@@ -124,24 +132,25 @@ func entriesOf(n *yaml.Node, key string) map[string]*yaml.Node {
 	return keys
 }
 
-// table reads the name of a table, alone or with whether the rows of its children count.
-func (r *reader) table(into *catalog.TableName, children *bool) keyReader {
+// table reads the name of a table, alone or with whether the rows of its children count, by the reader of
+// names.
+func (r *reader) table(name keyReader, children *bool) keyReader {
 	return func(n *yaml.Node, path string) {
-		if r.either(func() { r.tableName(into)(n, path) }, func() { r.tableWith(into, children)(n, path) }) {
+		if r.either(func() { name(n, path) }, func() { r.tableWith(name, children)(n, path) }) {
 			return
 		}
 		if n.Kind != yaml.MappingNode {
-			r.tableName(into)(n, path)
+			name(n, path)
 			return
 		}
-		r.tableWith(into, children)(n, path)
+		r.tableWith(name, children)(n, path)
 	}
 }
 
 // tableWith reads the name of a table with whether the rows of its children count.
-func (r *reader) tableWith(into *catalog.TableName, children *bool) keyReader {
+func (r *reader) tableWith(name keyReader, children *bool) keyReader {
 	return func(n *yaml.Node, path string) {
-		given := r.object(n, path, map[string]keyReader{"name": r.tableName(into), "children": r.boolean(children)})
+		given := r.object(n, path, map[string]keyReader{"name": name, "children": r.boolean(children)})
 		r.require("name")
 		if given["name"] == nil {
 			r.problem(n, "table: {name: public.payment, children: true}", "%s.name is missing", path)
@@ -149,7 +158,47 @@ func (r *reader) tableWith(into *catalog.TableName, children *bool) keyReader {
 	}
 }
 
-// tableName reads the name of a table.
+// rootTable reads the name of a table whose rows are documents: its schema may be a pattern.
+func (r *reader) rootTable(into *catalog.TableName) keyReader {
+	return func(n *yaml.Node, path string) {
+		pattern, rest, ok := cutPattern(n.Value)
+		if r.schema != nil || n.Kind != yaml.ScalarNode || !ok {
+			r.tableName(into)(n, path)
+			return
+		}
+		if err := checkPattern(pattern); err != nil {
+			r.problem(n, `"tenant_*.products" for the tables of many schemas`, "%s: %s: %v", path, r.show(n), err)
+			return
+		}
+		within := *n
+		within.Value = rest
+		if r.tableName(into)(&within, path); into.Name != "" {
+			into.Schema = pattern
+		}
+	}
+}
+
+// relatedTable reads the name of a table that is included: it may be one of the same schema as the root table.
+func (r *reader) relatedTable(into *catalog.TableName) keyReader {
+	return func(n *yaml.Node, path string) {
+		rest, ok := strings.CutPrefix(n.Value, placeholder+".")
+		if _, _, many := cutPattern(n.Value); many {
+			r.problem(n, `"{schema}.products" for the table of the same schema as the root table`, "%s: %s: many schemas are for the table whose rows are documents", path, r.show(n))
+			return
+		}
+		if r.schema != nil || n.Kind != yaml.ScalarNode || !ok {
+			r.tableName(into)(n, path)
+			return
+		}
+		within := *n
+		within.Value = rest
+		if r.tableName(into)(&within, path); into.Name != "" {
+			into.Schema = placeholder
+		}
+	}
+}
+
+// tableName reads the name of one table.
 func (r *reader) tableName(into *catalog.TableName) keyReader {
 	return func(n *yaml.Node, path string) {
 		var text string
@@ -157,6 +206,9 @@ func (r *reader) tableName(into *catalog.TableName) keyReader {
 			return
 		}
 		name, err := catalog.ParseTableName(text)
+		if err == nil {
+			err = checkOneSchema(name.Schema)
+		}
 		if err != nil {
 			r.problem(n, `public.products, or 'public."Weird.Name"'`, "%s: %s: %v", path, r.show(n), err)
 			return

@@ -367,10 +367,30 @@ func (r *reader) admin(n *yaml.Node, path string, a *Admin) {
 			}
 			return nil
 		}, "listen: "+DefaultListen),
+		"hosts": func(n *yaml.Node, path string) {
+			r.list(n, path, "a list of names", func(item *yaml.Node, path string) {
+				var name string
+				if r.checked(&name, checkHost, "hosts: [tidemark.example.com]")(item, path); name != "" {
+					a.Hosts = append(a.Hosts, strings.ToLower(name))
+				}
+			})
+		},
 	})
-	if token := given["token"]; token != nil && !r.broken[token] && utf8.RuneCountInString(a.Token.Reveal()) < MinTokenLength {
+	// An empty one, or one that could not be filled in, is reported already.
+	if length := utf8.RuneCountInString(a.Token.Reveal()); length > 0 && length < MinTokenLength {
+		token := given["token"]
 		r.problem(token, "token: ${file:/run/secrets/tidemark-token}, made by: openssl rand -hex 32", "%s.token: want %d characters or more, so that nobody guesses it", path, MinTokenLength)
 	}
+}
+
+// hostName is a name as a Host header has it, without the port.
+var hostName = regexp.MustCompile(`^[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?(\.[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?)*$`)
+
+func checkHost(name string) error {
+	if !hostName.MatchString(name) {
+		return errors.New("want the name of a host, without http:// and port")
+	}
+	return nil
 }
 
 func (r *reader) indexer(n *yaml.Node, path string, i *Indexer) {

@@ -31,7 +31,7 @@ func roundTrip(t rapid.TB, ix *Index) *Index {
 		t.Fatalf("%v:\n%s", err, text)
 	}
 	want := *ix
-	want.Reindex, want.MaxDocumentBytes = Reindex{}, 0 // they make no documents
+	want.Key, want.Reindex, want.MaxIndices, want.MaxDocumentBytes = "", Reindex{}, 0, 0 // they make no documents
 	want.Sources = nil
 	for _, s := range ix.Sources {
 		copied := *s

@@ -185,7 +185,11 @@ func (m *Manager) buildBeside(ctx context.Context, x *index, why string) error {
 }
 
 func (m *Manager) generation(ctx context.Context, x *index) (string, error) {
-	return Generation(x.Index, func(name catalog.TableName) (string, error) {
+	return m.generationOf(ctx, Present(x.Index, m.o.Catalog.Present()))
+}
+
+func (m *Manager) generationOf(ctx context.Context, ix *mapping.Index) (string, error) {
+	return Generation(ix, func(name catalog.TableName) (string, error) {
 		return m.o.Syncer.TableGeneration(ctx, name.Schema, name.Name)
 	})
 }

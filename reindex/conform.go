@@ -38,6 +38,9 @@ func (m *Manager) conformOnce(ctx context.Context, x *index, strayed bool) error
 	if need.Hold != "" {
 		return m.retry(ctx, "note that index "+x.Name+" is held", func(ctx context.Context) error { return m.hold(ctx, x, need.Hold) })
 	}
+	if need.Joins() && !x.hasMissed() {
+		return m.join(ctx, x, st)
+	}
 	if x.hasMissed() && need.Backfill == "" {
 		need.Backfill = "changes are missing: for a while no documents could be made of its tables"
 	}

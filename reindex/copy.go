@@ -74,7 +74,11 @@ func (m *Manager) copyRows(ctx context.Context, rows *indexer.Pager, note func(*
 		}
 		return nil
 	})
-	return work.Wait()
+	err = work.Wait()
+	if is[*indexer.UnfitError](err) && m.o.Catalog.HasLeft(source) {
+		return nil // what it had is to be removed
+	}
+	return err
 }
 
 // readersOf returns how many chunks of a table are read at a time.

@@ -65,6 +65,10 @@ type index struct {
 	retryAt time.Time
 	pause   time.Duration
 
+	// joining is set while the index in use lacks tables that came into the place of a pattern: its documents
+	// are made by the mapping with them.
+	joining bool
+
 	// starting is set while a rebuild that was asked for has begun and cannot be cancelled yet.
 	starting bool
 
@@ -181,6 +185,13 @@ func (x *index) isRunDone() bool {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	return x.runDone
+}
+
+// setJoining notes whether the index in use lacks tables that came into the place of a pattern.
+func (x *index) setJoining(joining bool) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.joining = joining
 }
 
 // setAltered leaves word that a table of the index may have been altered. A walk compares by the

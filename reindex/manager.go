@@ -145,6 +145,16 @@ func (m *Manager) Written(name string) (changes, rows int64) {
 	return x.documents.Changed(), x.filled
 }
 
+// Fills reports whether a physical index is being filled, of any index.
+func (m *Manager) Fills() bool {
+	for _, x := range m.indices {
+		if x.state().Building.Physical != "" {
+			return true
+		}
+	}
+	return false
+}
+
 // Incomplete reports whether the index in use is known to miss changes, so that another one has to
 // be built.
 func (m *Manager) Incomplete(name string) bool {
@@ -257,6 +267,9 @@ func (m *Manager) forgetOthers(ctx context.Context) error {
 	for _, x := range m.indices {
 		kept = append(kept, x.Name)
 	}
+	if err := m.dropGone(ctx, kept); err != nil {
+		return err
+	}
 	forgotten, err := m.o.Control.States().Forget(ctx, m.o.Syncer.Generation(), kept)
 	for _, name := range forgotten {
 		m.o.Logger.Warn("an index is not in the mapping any more and is not kept; its physical indices stay", "index", name)
@@ -285,6 +298,7 @@ func (m *Manager) begin(ctx context.Context, x *index, noted *control.State) (co
 	if need.Hold != "" {
 		return st, m.hold(ctx, x, need.Hold)
 	}
+	x.setJoining(need.Joins()) // which is done when the index is Serve's
 	if need.Grow && need.Backfill == "" {
 		grown, err := m.grow(ctx, x, st, m.o.Catalog.Present())
 		if !isRefusedMapping(err) {

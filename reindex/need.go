@@ -21,6 +21,12 @@ type Need struct {
 	// there, or that is being backfilled, will do. What is below is not needed then.
 	Backfill string
 
+	// Join are the root tables that came into the place of a pattern, or were made anew there: their rows are
+	// to be stored beside the others in the index in use. Leave says that the documents of others, whose
+	// tables are gone, are to be removed.
+	Join  []catalog.TableName
+	Leave bool
+
 	// Grow says that the index in use needs fields for new columns, which are NULL in all rows
 	// that were there before.
 	Grow bool
@@ -39,6 +45,9 @@ type Need struct {
 // catalog or the slot. st is what is known of the index, nil if nothing is; tables are as the
 // catalog has them, nil where one is gone; generation is that of the tables, see [Generation].
 func NeedOf(ctx context.Context, client *search.Client, ix *mapping.Index, st *control.State, tables catalog.Tables, generation string) (Need, error) {
+	if ix = Present(ix, tables); len(ix.Sources) == 0 {
+		return Need{Hold: "all tables that a pattern of it stood for are gone; hint: make the first schema"}, nil
+	}
 	for _, name := range ix.Tables() {
 		if why := unusable(name, tables[name]); why != "" {
 			return Need{Hold: why}, nil
@@ -51,6 +60,14 @@ func NeedOf(ctx context.Context, client *search.Client, ix *mapping.Index, st *c
 	case st == nil || st.Live.Physical == "" && st.Building.Physical == "":
 		return Need{Backfill: "the index is new"}, nil
 	case st.Newest().Generation != generation:
+		if common, was, joined, left := joinOf(ix, st, tables, generation); common != nil {
+			need, err := NeedOf(ctx, client, common, was, tables, was.Live.Generation)
+			if err != nil || need.Backfill != "" || need.Hold != "" {
+				return need, err
+			}
+			// The rest of what is needed is seen when they have joined.
+			return Need{Join: joined, Leave: left}, nil
+		}
 		return Need{Backfill: "changes may be missing: the slot or a table is another one, or one of them was not followed for a while"}, nil
 	}
 	newest := st.Newest()

@@ -40,7 +40,7 @@ func (m *Manager) route(x *index, st *control.State) error {
 		}
 		return nil
 	}
-	edited := st.Live.Physical != "" && st.Live.Mapping != "" && !x.EncodedAs(st.Live.Mapping) && !x.Matches(st.Live.Fingerprint, m.o.Catalog.Tables())
+	edited := st.Live.Physical != "" && st.Live.Mapping != "" && !x.joining && !x.EncodedAs(st.Live.Mapping) && !x.Matches(st.Live.Fingerprint, m.o.Catalog.Tables())
 	if edited && x.old == nil && !m.hasBegun() {
 		before, err := mapping.DecodeIndex(st.Live.Mapping)
 		if err != nil {

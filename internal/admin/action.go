@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"net/url"
 	"slices"
 	"strconv"
 	"strings"
@@ -73,7 +74,24 @@ type asked struct {
 	*action
 	Index string
 	Rows  []int64 // of dead letters; nil: all of the index
+
+	// List is the list of dead letters that it is asked for at, as its parameters; nil: at the page.
+	List *string
 }
+
+// back is where who asks for it goes on, from the path of an action.
+func (q *asked) back() string {
+	switch {
+	case q.List == nil:
+		return "../../"
+	case *q.List == "":
+		return "../../dead-letters"
+	}
+	return "../../dead-letters?" + *q.List
+}
+
+// Back is likewise, from a page with that root.
+func (q asked) Back(root string) string { return root + strings.TrimPrefix(q.back(), "../../") }
 
 // readAsked reads what a request asks for. status says what to answer where it cannot be read.
 func (s *Server) readAsked(w http.ResponseWriter, r *http.Request) (q asked, status int, err error) {
@@ -102,18 +120,36 @@ func (s *Server) readAsked(w http.ResponseWriter, r *http.Request) (q asked, sta
 		}
 		q.Rows = append(q.Rows, row)
 	}
+	if r.Form.Has("list") { // as we wrote it, not as somebody else did
+		of, err := url.ParseQuery(r.Form.Get("list"))
+		var list LetterQuery
+		if err == nil {
+			list, err = parseLetterQuery(of)
+		}
+		if err != nil {
+			return q, http.StatusBadRequest, fmt.Errorf("list: %w", err)
+		}
+		text := list.String()
+		q.List = &text
+	}
 	return q, 0, nil
 }
 
 // ask answers GET /indices/{index}/{action}: the page that asks once more.
 func (s *Server) ask(w http.ResponseWriter, r *http.Request) {
 	q, status, err := s.readAsked(w, r)
-	switch {
-	case err != nil:
+	if err != nil {
 		writeJSON(w, status, map[string]any{"error": err.Error()})
 		return
-	case s.access.of(r, s.cookie()) == nil:
+	}
+	of := s.access.of(r, s.cookie())
+	if of == nil {
 		seeOther(w, "../../login")
+		return
+	}
+	if r.Form.Has("chosen") && len(q.Rows) == 0 { // no box is ticked: that is not all of them
+		s.access.note(of, notice{Text: "no dead letter was chosen", Failed: true})
+		seeOther(w, q.back())
 		return
 	}
 	v := s.view(r, "../../")
@@ -155,7 +191,7 @@ func (s *Server) act(w http.ResponseWriter, r *http.Request) {
 		writeJSON(w, http.StatusOK, map[string]any{"done": done})
 		return
 	}
-	seeOther(w, "../../")
+	seeOther(w, q.back())
 }
 
 var (

@@ -28,6 +28,8 @@ type Event struct {
 	Level      string      `json:"level"` // INFO, WARN, ERROR
 	Message    string      `json:"message"`
 	Attributes []Attribute `json:"attributes"` // in the order of the log
+
+	number int64 // counts the events of this process, from 1
 }
 
 // An Attribute is a detail of an event: a text, or the JSON of anything else.
@@ -35,6 +37,9 @@ type Attribute struct {
 	Name  string `json:"name"`
 	Value string `json:"value"`
 }
+
+// Number is the same for as long as the process lasts, and no other event's.
+func (e Event) Number() int64 { return e.number }
 
 // attribute returns the value of the attribute with this name, "" if there is none.
 func (e *Event) attribute(name string) string {
@@ -55,6 +60,7 @@ func (e *Event) isTrouble() bool {
 // logging.New makes it. It is safe for concurrent use.
 type Events struct {
 	mu     sync.Mutex
+	count  int64            // of all events since the start
 	last   []Event          // the oldest first; keptEvents at most
 	errors map[string]Event // the last warning or error that names an index
 }
@@ -74,6 +80,8 @@ func (e *Events) Write(lines []byte) (int, error) {
 func (e *Events) add(event Event) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	e.count++
+	event.number = e.count
 	e.last = append(e.last, event)
 	if len(e.last) > keptEvents {
 		e.last = slices.Delete(e.last, 0, len(e.last)-keptEvents)

@@ -110,6 +110,10 @@ func (o *office) send(t *testing.T, method, path string, form url.Values, header
 		req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 	}
 	for i := 0; i < len(header); i += 2 {
+		if header[i] == "Host" { // is a part of the request line for net/http
+			req.Host = header[i+1]
+			continue
+		}
 		req.Header.Add(header[i], header[i+1])
 	}
 	resp, err := http.DefaultTransport.RoundTrip(req) // no redirect is followed
@@ -174,7 +178,7 @@ func TestDescribed(t *testing.T) {
 		d.check(t, method, path, resp, body)
 	}
 	const bearer = "Bearer " + token
-	for _, path := range []string{"/", "/status", "/events", "/healthz", "/readyz", "/metrics", "/openapi.json", "/login", "/indices/products/verify", "/indices/products/drop?row=x", "/indices/other/verify"} {
+	for _, path := range []string{"/", "/status", "/dead-letters", "/dead-letters?after=x", "/dead-letters?index=other", "/dead-letters.json?limit=1", "/dead-letters.json?index=orders&after=17", "/dead-letters.json?limit=0", "/dead-letters.json?index=other", "/events", "/healthz", "/readyz", "/metrics", "/openapi.json", "/login", "/indices/products/verify", "/indices/products/drop?row=x", "/indices/other/verify"} {
 		send(http.MethodGet, path, nil)
 	}
 	send(http.MethodGet, "/indices/products/verify", nil, "Cookie", cookie)
@@ -210,6 +214,10 @@ func TestDescribed(t *testing.T) {
 		}
 		send(http.MethodGet, "/wait"+query, nil)
 	}
+	o.source.lost = errors.New("Postgres is away")
+	for _, path := range []string{"/dead-letters", "/dead-letters.json"} {
+		send(http.MethodGet, path, nil)
+	}
 	for range maxStreams {
 		o.server.streams <- struct{}{}
 	}
@@ -219,6 +227,13 @@ func TestDescribed(t *testing.T) {
 	send(http.MethodPost, "/login", url.Values{"token": {token}})
 	send(http.MethodPost, "/indices/products/drop", nil, "Authorization", bearer)
 
+	for path, operations := range d.paths { // by a name that is another's
+		for method := range operations {
+			if method != "parameters" && !slices.Contains(open, path) {
+				send(strings.ToUpper(method), strings.NewReplacer("{index}", "products", "{action}", "drop").Replace(path), nil, "Host", "evil.example")
+			}
+		}
+	}
 	for path, operations := range d.paths {
 		for method, text := range operations {
 			var operation struct{ Responses map[string]any }
@@ -323,7 +338,8 @@ func TestAskedFor(t *testing.T) {
 	o := newOffice(t, busy(time.Now()), mapping.NewSecret(token))
 	for path, want := range map[string]string{
 		"reindex": "reindex orders", "cancel": "cancel orders", "verify": "verify orders", "retry": "retry orders", "drop": "drop orders",
-		"retry?row=17": "retry orders 17", "drop?row=17&row=18": "drop orders 17 18", "reindex?row=17": "",
+		"retry?row=17&list=index%3Dorders": "retry orders 17", "retry?row=17&list=after%3Dx": "", "retry?list=%25": "",
+		"retry?row=17&row=18": "retry orders 17 18", "retry?row=17": "retry orders 17", "drop?row=17&row=18": "drop orders 17 18", "reindex?row=17": "",
 	} {
 		o.server.access.attempts.SetBurst(100)
 		o.send(t, http.MethodPost, "/indices/orders/"+path, nil, "Authorization", "Bearer "+token)

@@ -70,13 +70,17 @@ type office struct {
 	url    string
 }
 
-func newOffice(t *testing.T, status Status, granted mapping.Secret) *office {
+func newOffice(t *testing.T, status Status, granted mapping.Secret, options ...func(*Options)) *office {
 	t.Helper()
-	o := &office{source: &source{status: status}, operator: &operator{}}
+	o := &office{source: &source{status: status, letters: status.Letters}, operator: &operator{}}
 	address, output := listening()
 	events := new(Events)
-	o.server = New(Options{Listen: "127.0.0.1:0", Source: o.source, Operator: o.operator, Token: granted, Events: events,
-		Logger: slog.New(slog.NewMultiHandler(slog.NewJSONHandler(io.MultiWriter(output, t.Output()), nil), slog.NewJSONHandler(events, nil)))})
+	with := Options{Listen: "127.0.0.1:0", Source: o.source, Operator: o.operator, Token: granted, Events: events,
+		Logger: slog.New(slog.NewMultiHandler(slog.NewJSONHandler(io.MultiWriter(output, t.Output()), nil), slog.NewJSONHandler(events, nil)))}
+	for _, option := range options {
+		option(&with)
+	}
+	o.server = New(with)
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- o.server.Run(ctx) }()

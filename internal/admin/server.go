@@ -43,10 +43,11 @@ const (
 	maxPause = 20 * time.Second
 )
 
-// Options says what is served. All but Token, Operator and Events are required; without one of these
-// the page only shows, or shows no events.
+// Options says what is served. All but Hosts, Token, Operator and Events are required; without one of
+// the last three the page only shows, or shows no events.
 type Options struct {
 	Listen   string         // HOST:PORT
+	Hosts    []string       // names that the page is asked for by, in small letters, beside those that no site can have
 	Token    mapping.Secret // what somebody has to know who asks for something; nothing: nobody may
 	Source   Source
 	Operator Operator
@@ -62,6 +63,7 @@ type Server struct {
 	access  *access
 	history history
 	streams chan struct{} // one for each page that is kept up to date; capacity maxStreams
+	lists   chan struct{} // one for each list of dead letters that is read; capacity maxLists
 	ending  chan struct{} // closed when Run is to end
 }
 
@@ -122,7 +124,7 @@ func New(o Options) *Server {
 	registry.MustRegister(collector{o.Source}, collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	errorLog := slog.NewLogLogger(o.Logger.Handler(), slog.LevelWarn)
-	s := &Server{o: o, access: newAccess(o.Token), streams: make(chan struct{}, maxStreams), ending: make(chan struct{})}
+	s := &Server{o: o, access: newAccess(o.Token), streams: make(chan struct{}, maxStreams), lists: make(chan struct{}, maxLists), ending: make(chan struct{})}
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{
 		ErrorLog: errorLog, ErrorHandling: promhttp.ContinueOnError, MaxRequestsInFlight: maxScrapes}))
@@ -137,6 +139,8 @@ func New(o Options) *Server {
 	mux.HandleFunc("GET /status", func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, http.StatusOK, s.page(toAnybody)) })
 	mux.HandleFunc("GET /{$}", s.show)
 	mux.HandleFunc("GET /events", s.stream)
+	mux.HandleFunc("GET /dead-letters", s.showLetters)
+	mux.HandleFunc("GET /dead-letters.json", s.listLetters)
 	mux.HandleFunc("GET /login", s.askToken)
 	mux.HandleFunc("POST /login", s.signIn)
 	mux.HandleFunc("POST /logout", s.signOut)
@@ -151,7 +155,8 @@ func New(o Options) *Server {
 	}
 	mux.HandleFunc("GET /", notFound)
 	s.http = http.Server{
-		Handler:           http.NewCrossOriginProtection().Handler(mux), // what another site has a browser send is refused
+		// What another site has a browser send is refused, be it under a name of its own that leads here.
+		Handler:           newHosts(o.Listen, o.Hosts).guard(http.NewCrossOriginProtection().Handler(mux)),
 		ReadHeaderTimeout: readTimeout,
 		ReadTimeout:       readTimeout,
 		WriteTimeout:      writeTimeout,
@@ -258,7 +263,7 @@ func (s *Server) serve(ctx context.Context, l net.Listener) error {
 	return nil
 }
 
-var paths = []string{"/", "/healthz", "/metrics", "/openapi.json", "/readyz", "/status", "/wait"}
+var paths = []string{"/", "/dead-letters", "/dead-letters.json", "/healthz", "/metrics", "/openapi.json", "/readyz", "/status", "/wait"}
 
 // answer reports whether there are reasons against it: 200 if not, else 503.
 func answer(w http.ResponseWriter, what string, reasons []string) {

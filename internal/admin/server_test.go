@@ -36,6 +36,21 @@ type source struct {
 	status Status
 
 	await func(ctx context.Context, w Wait) (pglogrepl.LSN, error)
+
+	letters []Letter // that Postgres has
+	lost    error    // why they cannot be read
+}
+
+// DeadLetters reads them as Postgres does.
+func (s *source) DeadLetters(_ context.Context, q LetterQuery) (found []Letter, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, l := range s.letters {
+		if l.Row > q.After && (q.Index == "" || l.Index == q.Index) && len(found) < q.Limit {
+			found = append(found, l)
+		}
+	}
+	return found, s.lost
 }
 
 func (s *source) Status() Status {
@@ -177,6 +192,12 @@ func TestHealthAndReadiness(t *testing.T) {
 	}{
 		{"all is well", func(*Status) {}, nil, nil},
 		{"another process has the slot", func(s *Status) { s.Connected = false }, nil, []string{"not connected to slot shop"}},
+		{"another process has the slot, and nothing is known of the index", func(s *Status) {
+			s.Connected, s.Indices[0].State, s.Indices[0].Building = false, Backfilling, ""
+		}, nil, []string{"not connected to slot shop"}},
+		{"the connection is gone in the first backfill", func(s *Status) {
+			s.Connected, s.Indices[0].State, s.Indices[0].Building = false, Backfilling, "products-1"
+		}, nil, []string{"not connected to slot shop", "index products is backfilling: 42 rows"}},
 		{"first backfill", func(s *Status) { s.Indices[0].State, s.Indices[0].RowsExpected = Backfilling, 100 }, nil,
 			[]string{"index products is backfilling: 42 of about 100 rows"}},
 		{"first backfill of unknown length", func(s *Status) { s.Indices[0].State = Backfilling }, nil, []string{"index products is backfilling: 42 rows"}},
@@ -403,7 +424,7 @@ func TestProfiles(t *testing.T) {
 func TestOtherRequests(t *testing.T) {
 	url := start(t, &source{status: working()})
 	status, body := get(t, url+"/nothing")
-	if status != http.StatusNotFound || !strings.Contains(body, `"nothing is at /nothing","paths":["/","/healthz","/metrics","/openapi.json","/readyz","/status","/wait"]`) {
+	if status != http.StatusNotFound || !strings.Contains(body, `"nothing is at /nothing","paths":["/","/dead-letters","/dead-letters.json","/healthz","/metrics","/openapi.json","/readyz","/status","/wait"]`) {
 		t.Errorf("/nothing: %d %s", status, body)
 	}
 	for method, want := range map[string]int{http.MethodHead: http.StatusOK, http.MethodPost: http.StatusMethodNotAllowed, http.MethodDelete: http.StatusMethodNotAllowed} {
@@ -559,5 +580,7 @@ func TestShutdownLetsARequestEnd(t *testing.T) {
 type statusFunc func() Status
 
 func (f statusFunc) Status() Status { return f() }
+
+func (f statusFunc) DeadLetters(context.Context, LetterQuery) ([]Letter, error) { return nil, nil }
 
 func (f statusFunc) Await(context.Context, Wait) (pglogrepl.LSN, error) { return 0, nil }

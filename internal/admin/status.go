@@ -15,6 +15,7 @@ import (
 type Source interface {
 	Status() Status
 	Waiter
+	LetterLister
 }
 
 // A Status is what the process is doing at a moment. Nothing in it is a secret.
@@ -174,7 +175,8 @@ func (s *Status) unready() []string {
 		reasons = append(reasons, fmt.Sprintf("not connected to slot %s", s.Slot))
 	}
 	for _, ix := range s.Indices {
-		if ix.State == Backfilling {
+		// While another process has the slot, nothing is known of an index, see service.indexStatus.
+		if ix.State == Backfilling && (s.Connected || ix.Building != "") {
 			reasons = append(reasons, "index "+ix.Name+" is backfilling: "+ix.rows())
 		}
 		if ix.State == Incomplete {

@@ -22,6 +22,7 @@ var templates = template.Must(template.New("").Funcs(template.FuncMap{
 	"bytes": byteText, "count": grouped, "clock": clockText, "stamp": stampText, "span": spanText, "rate": rateText,
 	"percent": func(share float64) string { return strconv.FormatFloat(100*share, 'f', 0, 64) + " %" },
 	"path":    url.PathEscape,
+	"letter":  letterOf,
 	"left":    func(seconds int64) string { return spanText(float64(seconds)) },
 }).ParseFS(web, "web/*.html"))
 
@@ -38,6 +39,7 @@ type view struct {
 	Form    string // what a form has to say; "" where nothing may be asked for
 	Notice  *notice
 	Asked   *asked // what is to be asked once more
+	List    *letterList
 	State   overall
 }
 
@@ -46,6 +48,7 @@ type overall struct {
 	Mark string // good, busy, warn, bad
 	Word string
 	Text string // a sentence
+	Hint string // what to do, "" where something else on the page says it
 }
 
 // show answers GET /.
@@ -128,27 +131,28 @@ func (v *view) overall() overall {
 	}
 	switch {
 	case v.Failure != "":
-		return overall{"bad", "Failed", "It is about to end, and has to be started again when this is cured: " + v.Failure}
+		what, hint := cutHint(v.Failure)
+		return overall{Mark: "bad", Word: "Failed", Text: "It is about to end, and has to be started again when this is cured: " + what, Hint: hint}
 	case len(v.Alarms) > 0:
-		return overall{"bad", "Held up", counted(int64(len(v.Alarms)), "alarm says", "alarms say") + " what holds it up, and what to do."}
+		return overall{Mark: "bad", Word: "Held up", Text: counted(int64(len(v.Alarms)), "alarm says", "alarms say") + " what holds it up, and what to do."}
 	case !v.Slot.Connected:
-		return overall{"warn", "Not connected", "Nothing is received from the slot " + v.Slot.Name + ": another instance follows it, or the connection is being made."}
+		return overall{Mark: "warn", Word: "Not connected", Text: "Nothing is received from the slot " + v.Slot.Name + ": another instance follows it, or the connection is being made."}
 	case len(incomplete) > 0:
-		return overall{"warn", "Incomplete", "Changes are missing in " + strings.Join(incomplete, ", ") + " until another physical index is filled."}
+		return overall{Mark: "warn", Word: "Incomplete", Text: "Changes are missing in " + strings.Join(incomplete, ", ") + " until another physical index is filled."}
 	case v.Slot.LagSeconds != nil && *v.Slot.LagSeconds >= lagNoticed:
-		return overall{"warn", "Behind", "What was committed " + spanText(*v.Slot.LagSeconds) + " ago is not stored yet."}
+		return overall{Mark: "warn", Word: "Behind", Text: "What was committed " + spanText(*v.Slot.LagSeconds) + " ago is not stored yet."}
 	case len(v.Problems) > 0:
-		return overall{"warn", "Needs a look", counted(int64(len(v.Problems)), "problem waits", "problems wait") + " for somebody, and nothing is held up."}
+		return overall{Mark: "warn", Word: "Needs a look", Text: counted(int64(len(v.Problems)), "problem waits", "problems wait") + " for somebody, and nothing is held up."}
 	case letters > 0:
-		return overall{"warn", "Needs a look", counted(letters, "document was", "documents were") + " refused by the search server and kept as " + plural(letters, "a dead letter", "dead letters") + "; everything else goes on."}
+		return overall{Mark: "warn", Word: "Needs a look", Text: counted(letters, "document was", "documents were") + " refused by the search server and kept as " + plural(letters, "a dead letter", "dead letters") + "; everything else goes on."}
 	case unproven > 0:
-		return overall{"busy", "Comparing", counted(int64(unproven), "index is", "indices are") + " compared with its tables, as it may differ by something that the log does not show."}
+		return overall{Mark: "busy", Word: "Comparing", Text: counted(int64(unproven), "index is", "indices are") + " compared with its tables, as it may differ by something that the log does not show."}
 	case filling > 0:
-		return overall{"busy", "Filling", counted(int64(filling), "index is", "indices are") + " being filled; searchers get it when it is complete."}
+		return overall{Mark: "busy", Word: "Filling", Text: counted(int64(filling), "index is", "indices are") + " being filled; searchers get it when it is complete."}
 	case len(v.Indices) == 0:
-		return overall{"warn", "No index", "The mapping file has no index."}
+		return overall{Mark: "warn", Word: "No index", Text: "The mapping file has no index."}
 	}
-	return overall{"good", "In sync", "Everything that is known to be committed is stored, or on its way."}
+	return overall{Mark: "good", Word: "In sync", Text: "Everything that is known to be committed is stored, or on its way."}
 }
 
 func plural(n int64, one, many string) string {
@@ -166,12 +170,39 @@ func (v *view) Problem() (all []alarmPage) {
 	return all
 }
 
-// MoreLetters is how many dead letters there are beside those that are shown.
-func (v *view) MoreLetters() (n int64) {
+// AllLetters is how many dead letters there are.
+func (v *view) AllLetters() (n int64) {
 	for _, ix := range v.Indices {
 		n += ix.DeadLetters
 	}
-	return max(0, n-int64(len(v.DeadLetters)))
+	return n
+}
+
+// MoreLetters is how many dead letters there are beside those that are shown.
+func (v *view) MoreLetters() int64 { return max(0, v.AllLetters()-int64(len(v.DeadLetters))) }
+
+// A shownLetter is a dead letter on a page.
+type shownLetter struct {
+	LetterPage
+	*view
+	Named template.URL // it, as parameters of what is asked for
+}
+
+// letterOf returns what is shown of a dead letter on a page: in list, where it is a list.
+func letterOf(v *view, l LetterPage, list ...string) shownLetter {
+	named := url.Values{"row": {strconv.FormatInt(l.Row, 10)}}
+	if len(list) > 0 {
+		named["list"] = list
+	}
+	return shownLetter{l, v, template.URL(named.Encode())}
+}
+
+// LastLetter is the number of the last dead letter that is shown, 0 where none is.
+func (v *view) LastLetter() int64 {
+	if n := len(v.DeadLetters); n > 0 {
+		return v.DeadLetters[n-1].Row
+	}
+	return 0
 }
 
 // Size is how large a request may be at the moment, in bytes.
@@ -214,6 +245,24 @@ func (s State) Mark() string {
 		return "busy"
 	}
 	return "warn"
+}
+
+// Known reports whether this instance knows how an index is: one that waits for the slot does not.
+func (v *view) Known(p IndexPage) bool {
+	return v.Slot.Connected || p.Physical != "" || p.Building != ""
+}
+
+// Badge says which colour the state of an index has on the page: what is live is no good news where
+// nothing is received.
+func (v *view) Badge(p IndexPage) string {
+	switch mark := p.State.Mark(); {
+	case !v.Known(p):
+		return ""
+	case mark == "good" && (v.Failure != "" || !v.Slot.Connected):
+		return "warn"
+	default:
+		return mark
+	}
 }
 
 // Filled is how much of the backfill under way is done, from 0 to 1; nil where none is, or that is

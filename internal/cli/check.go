@@ -62,7 +62,7 @@ type checked struct {
 // end with.
 func checkFile(ctx context.Context, file string, log *slog.Logger, out io.Writer, print func(*checked) ([]byte, error)) error {
 	found := checked{}
-	if found.config, found.err = mapping.Read(file); found.err == nil {
+	if found.config, found.err = prepare.Read(ctx, file, log, prepare.StartTimeout); found.err == nil {
 		if found.prepared, found.err = prepare.Prepare(ctx, found.config, log); found.err == nil {
 			defer found.prepared.Close()
 			if found.plans, found.err = found.prepared.Plan(ctx, found.config); found.err == nil {
@@ -161,6 +161,9 @@ func printServers(b *bytes.Buffer, c *mapping.Config, p *prepare.Prepared) {
 	fmt.Fprintf(b, "%s, cluster %s\n", product, product.ClusterName)
 	for _, l := range product.Limitations() {
 		fmt.Fprintf(b, "  %s: %s%s\n", l.Product, strings.ReplaceAll(l.Lacks, "`", ""), withHint(l.Hint))
+	}
+	for _, p := range c.Left {
+		fmt.Fprintf(b, "left out: %s%s\n", p.Text, withHint(p.Hint))
 	}
 }
 
@@ -273,6 +276,8 @@ func doing(p prepare.IndexPlan) string {
 		return "leaves it as it is: " + p.Need.Hold
 	case p.Need.Backfill == "" && p.Building != "":
 		return fmt.Sprintf("goes on with the backfill of %s, of which %d rows are stored", p.Building, p.Done)
+	case p.Need.Joins():
+		return p.Need.JoinText() + ", in " + p.Live
 	case p.Need.Grow:
 		return fmt.Sprintf("adds the fields of new columns to %s; no rebuild is needed", p.Live)
 	case p.Need.Refresh != "":

@@ -18,6 +18,7 @@ type checkReport struct {
 	// Absent where something has to be fixed first.
 	Postgres *checkedPostgres `json:"postgres,omitempty"`
 	Search   *checkedSearch   `json:"search,omitempty"`
+	Left     []problemLine    `json:"left_out"` // what patterns match, and is in no index
 	Indices  []checkedIndex   `json:"indices"`
 }
 
@@ -71,10 +72,13 @@ type checkedSource struct {
 
 // printCheckJSON prints what was found for programs.
 func printCheckJSON(c *checked) ([]byte, error) {
-	r := checkReport{Works: c.err == nil, Problems: []problemLine{}, Errors: []string{}, Indices: []checkedIndex{}}
+	r := checkReport{Works: c.err == nil, Problems: []problemLine{}, Errors: []string{}, Left: []problemLine{}, Indices: []checkedIndex{}}
 	r.add(c.err)
 	if c.prepared != nil {
 		r.Postgres, r.Search = servers(c.config, c.prepared)
+		for _, p := range c.config.Left {
+			r.Left = append(r.Left, problemLine{p.File, p.Line, p.Text, p.Hint})
+		}
 		for _, plan := range c.plans {
 			ix, err := indexLine(&plan)
 			if err != nil {

@@ -88,7 +88,8 @@ func (o *lettersOptions) command(stderr io.Writer, use string, do func(ctx conte
 		if len(args) == 0 && !o.anyIndex(c.Name()) {
 			return &usageError{errors.New("name the indices, or all, or dead letters by --row"), c.CommandPath()}
 		}
-		config, indices, err := readNamed(o.file, args)
+		log, _ := o.logger(stderr)
+		config, indices, err := readNamed(c.Context(), o.file, args, log, askPatience)
 		if err != nil {
 			return err
 		}

@@ -96,13 +96,13 @@ func (o *previewOptions) run(ctx context.Context, name string, out, stderr io.Wr
 	if name == "all" {
 		return &usageError{errors.New("name one index"), "tidemark preview"}
 	}
-	whole, indices, err := readNamed(o.file, []string{name})
+	log, _ := o.logger(stderr)
+	whole, indices, err := readNamed(ctx, o.file, []string{name}, log, askPatience)
 	if err != nil {
 		return err
 	}
 	config := *whole
 	config.Indices = indices // what is wrong with others does not matter here
-	log, _ := o.logger(stderr)
 	db, err := prepare.Open(ctx, &config, log, askPatience)
 	if err != nil {
 		return err

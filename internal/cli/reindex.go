@@ -67,7 +67,8 @@ func (o *reindexOptions) run(ctx context.Context, args []string, command string,
 	if len(args) == 0 {
 		return &usageError{errors.New("name the indices, or all"), command}
 	}
-	config, indices, err := readNamed(o.file, args)
+	log, display := o.logger(stderr)
+	config, indices, err := readNamed(ctx, o.file, args, log, askPatience)
 	if err != nil {
 		return err
 	}
@@ -75,7 +76,6 @@ func (o *reindexOptions) run(ctx context.Context, args []string, command string,
 	if err != nil {
 		return &usageError{err, command}
 	}
-	log, display := o.logger(stderr)
 	db, err := prepare.Open(ctx, config, log, askPatience)
 	if err != nil {
 		return err

@@ -26,10 +26,25 @@ type loaded struct {
 
 // load reads the mapping file and holds it against this host and both servers.
 func load(ctx context.Context, file string, options service.Options) (*loaded, error) {
-	config, err := mapping.Read(file)
+	config, err := prepare.Read(ctx, file, options.Logger, prepare.StartTimeout)
 	if err != nil {
 		return nil, err
 	}
+	return hold(ctx, config, options)
+}
+
+// loadTables is load for the file as it was read last, with the tables that its patterns stand for now: whoever edits it
+// has not asked for anything yet.
+func loadTables(ctx context.Context, now *loaded, options service.Options) (*loaded, error) {
+	config, err := prepare.ReadTables(ctx, now.config, options.Logger, prepare.StartTimeout)
+	if err != nil {
+		return nil, err
+	}
+	return hold(ctx, config, options)
+}
+
+// hold holds a mapping against this host and both servers.
+func hold(ctx context.Context, config *mapping.Config, options service.Options) (*loaded, error) {
 	if options.Admin {
 		if err := service.CheckAdmin(ctx, config); err != nil {
 			return nil, err
@@ -54,7 +69,7 @@ var errReload = errors.New("the mapping file was read again")
 const takeOverPause = time.Second
 
 // serveAndReload runs the service until ctx is done or it ends. At SIGHUP the mapping file
-// is read again: one that fits takes the place of the running one, which comes to its end
+// is read again, and where its patterns stand for other tables by now, these are looked up again: one that fits takes the place of the running one, which comes to its end
 // in order; the slot is let go for a moment. One with mistakes is reported, and changes
 // nothing. Where another instance has followed the slot meanwhile, what this one knows of the indices
 // is old: it begins anew, as one that waits for its turn. So it does where a standby was promoted.
@@ -94,16 +109,30 @@ func beginsAnew(err error) string {
 func serveOnce(ctx context.Context, now *loaded, file string, options service.Options, hangups <-chan os.Signal) (next *loaded, err error) {
 	run, end := context.WithCancelCause(ctx)
 	defer end(nil)
+	resolved := make(chan struct{}, 1)
+	if !options.Once {
+		options.Resolved = func() {
+			select {
+			case resolved <- struct{}{}:
+			default:
+			}
+		}
+	}
 	var watcher conc.WaitGroup
 	watcher.Go(func() {
 		for {
+			var edited *loaded
+			var err error
 			select {
 			case <-run.Done():
 				return
 			case <-hangups:
+				options.Logger.Info("reading the mapping file again", "file", file)
+				edited, err = load(run, file, options)
+			case <-resolved:
+				options.Logger.Info("the patterns of the mapping file stand for other tables by now", "file", file)
+				edited, err = loadTables(run, now, options)
 			}
-			options.Logger.Info("reading the mapping file again", "file", file)
-			edited, err := load(run, file, options)
 			if err == nil {
 				next = edited
 				end(errReload)

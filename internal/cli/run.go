@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"os"
+	"slices"
 
 	"github.com/spf13/cobra"
 
@@ -48,19 +49,26 @@ func newRun(stderr io.Writer) *cobra.Command {
 }
 
 func run(ctx context.Context, o runOptions, stderr io.Writer) error {
-	config, _, err := readNamed(o.file, o.reindex)
+	log, display := o.logger(stderr)
+	config, indices, err := readNamed(ctx, o.file, o.reindex, log, prepare.StartTimeout)
 	if err != nil {
 		return err
+	}
+	rebuilt := o.reindex
+	if !slices.Contains(rebuilt, "all") {
+		rebuilt = nil
+		for _, ix := range indices {
+			rebuilt = append(rebuilt, ix.Name)
+		}
 	}
 	manager, err := systemd.FromEnvironment(os.Getenv)
 	if err != nil {
 		return &usageError{err, "tidemark run"}
 	}
-	log, display := o.logger(stderr)
 	events := new(admin.Events)
 	log = logging.Also(log, events)
 	log.Info("tidemark starts", "version", version.String(), "file", o.file, "indices", len(config.Indices), "slot", config.Postgres.Slot)
-	if err := serve(ctx, config, o, service.Options{Admin: !o.once, Profiles: o.pprof, Manager: manager, Once: o.once, Reindex: o.reindex, Events: events, Logger: log, Display: display}); err != nil {
+	if err := serve(ctx, config, o, service.Options{Admin: !o.once, Profiles: o.pprof, Manager: manager, Once: o.once, Reindex: rebuilt, Events: events, Logger: log, Display: display}); err != nil {
 		return err
 	}
 	log.Info("tidemark ends")

@@ -82,11 +82,11 @@ func newStatus(stderr io.Writer) *cobra.Command {
 			"that something waits for somebody.",
 		Args: noArguments,
 		RunE: func(c *cobra.Command, _ []string) error {
-			config, err := mapping.Read(file)
+			log := logging.New(stderr, true, slog.LevelError)
+			config, err := prepare.Read(c.Context(), file, log, askPatience)
 			if err != nil {
 				return err
 			}
-			log := logging.New(stderr, true, slog.LevelError)
 			r, err := readStatus(c.Context(), config, log)
 			if c.Context().Err() != nil {
 				return errInterrupted

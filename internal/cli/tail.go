@@ -62,13 +62,13 @@ func newTail(stderr io.Writer) *cobra.Command {
 }
 
 func (o *tailOptions) run(ctx context.Context, out, stderr io.Writer) error {
-	whole, indices, err := readNamed(o.file, orAll(o.indices))
+	log, _ := o.logger(stderr)
+	whole, indices, err := readNamed(ctx, o.file, orAll(o.indices), log, askPatience)
 	if err != nil {
 		return err
 	}
 	config := *whole
 	config.Indices = indices
-	log, _ := o.logger(stderr)
 	db, err := prepare.Open(ctx, &config, log, askPatience)
 	if err != nil {
 		return err

@@ -69,11 +69,11 @@ type teardown struct {
 
 func (o *teardownOptions) run(c *cobra.Command, stderr io.Writer) error {
 	ctx := c.Context()
-	config, err := mapping.Read(o.file)
+	log, _ := o.logger(stderr)
+	config, err := prepare.Read(ctx, o.file, log, askPatience)
 	if err != nil {
 		return err
 	}
-	log, _ := o.logger(stderr)
 	db, err := prepare.Open(ctx, config, log, askPatience)
 	if err != nil {
 		return err

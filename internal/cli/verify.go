@@ -17,6 +17,7 @@ import (
 	"github.com/sourcegraph/conc/pool"
 	"github.com/spf13/cobra"
 
+	"tidemark/internal/prepare"
 	"tidemark/internal/service"
 	"tidemark/reindex/verify"
 )
@@ -75,11 +76,11 @@ func (e *differentError) Error() string {
 }
 
 func runVerify(ctx context.Context, o verifyOptions, names []string, out, stderr io.Writer) error {
-	config, indices, err := readNamed(o.file, names)
+	log, display := o.logger(stderr)
+	config, indices, err := readNamed(ctx, o.file, names, log, prepare.StartTimeout)
 	if err != nil {
 		return err
 	}
-	log, display := o.logger(stderr)
 	out = &lockedWriter{w: out}
 	counts := make([]int64, len(indices))
 	err = whileFollowed(ctx, config, indices, screen{log, display}, func(ctx context.Context, slot *followedSlot) error {

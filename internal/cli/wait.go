@@ -46,7 +46,7 @@ func newWait(stderr io.Writer) *cobra.Command {
 			if o.timeout <= 0 {
 				return &usageError{errors.New("--timeout: want a time above 0, such as 5s"), c.CommandPath()}
 			}
-			config, indices, err := readNamed(o.file, orAll(o.indices))
+			config, indices, err := readNamed(c.Context(), o.file, orAll(o.indices), slog.New(slog.DiscardHandler), o.timeout)
 			if err != nil {
 				return err
 			}

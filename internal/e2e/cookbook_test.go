@@ -28,13 +28,15 @@ type recipe struct {
 }
 
 // A step is a block of code: sql is run, yaml is the mapping, json are documents by id, console is
-// a request to the server, with the ids that it finds, in their order.
+// a request to the server, with the ids that it finds, in their order, sh is a command with a line that
+// it prints.
 type step struct{ language, text string }
 
 var (
 	heading = regexp.MustCompile(`(?m)^### (.*)$`)
 	engine  = regexp.MustCompile(`<!-- engine: (\w+) -->`)
 	block   = regexp.MustCompile("(?ms)^```(\\w+)\n(.*?)^```$")
+	shell   = regexp.MustCompile(`^tidemark (.*)\n# (.*)$`)
 	request = regexp.MustCompile(`(?s)^(GET|PUT) (/\S+)\n(.*?)(?:\n# (.*))?$`)
 )
 
@@ -103,6 +105,8 @@ func (r *recipe) run(t *testing.T) {
 			s.wantDocuments(t, names, step.text)
 		case "console":
 			s.send(t, names, step.text)
+		case "sh":
+			s.wantLine(t, names, step.text)
 		default:
 			t.Errorf("nobody runs a block of %q", step.language)
 		}
@@ -161,6 +165,25 @@ func (s *setup) wantDocuments(t *testing.T, names []string, text string) {
 		if diff := cmp.Diff(want, got); diff != "" {
 			t.Errorf("document %s (-want +got):\n%s", key, diff)
 		}
+	}
+}
+
+// wantLine runs a command of the page, and looks for the line that it is to print.
+func (s *setup) wantLine(t *testing.T, names []string, text string) {
+	t.Helper()
+	m := shell.FindStringSubmatch(text)
+	if m == nil {
+		t.Fatalf("no command: %s", text)
+	}
+	args := strings.Fields(m[1])
+	for i, arg := range args {
+		if slices.Contains(names, arg) {
+			args[i] = s.alias(arg)
+		}
+	}
+	out, _ := s.command(t, strings.Join(args, " "))
+	if !slices.Contains(strings.Split(strings.ReplaceAll(out, s.prefix, ""), "\n"), m[2]) {
+		t.Errorf("tidemark %s does not print %q:\n%s", m[1], m[2], out)
 	}
 }
 

@@ -231,21 +231,28 @@ func (s *setup) once(t testing.TB, args ...string) *instance {
 	return i
 }
 
-// admin is the address of the admin server, from the log.
+// admin is the address of the admin server, from the log: the last one, as each begin has its own.
 func (i *instance) admin(t testing.TB) string {
 	t.Helper()
+	const listens = "admin server listens"
+	last := i.awaitLog(t, listens)
+	for _, line := range strings.Split(i.log(), "\n") {
+		if strings.Contains(line, listens) {
+			last = line
+		}
+	}
 	var line struct {
 		Address string `json:"address"`
 	}
-	must(t, json.Unmarshal([]byte(i.awaitLog(t, "admin server listens")), &line))
+	must(t, json.Unmarshal([]byte(last), &line))
 	return line.Address
 }
 
 // awaitReady waits until /readyz answers with the status, and with the text in the answer.
 func (i *instance) awaitReady(t testing.TB, status int, text string) {
 	t.Helper()
-	url := "http://" + i.admin(t) + "/readyz"
 	i.poll(t, fmt.Sprintf("/readyz answers %d and %q", status, text), func(ctx context.Context) error {
+		url := "http://" + i.admin(t) + "/readyz"
 		r, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 		if err != nil {
 			return err

@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"fmt"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -15,11 +16,15 @@ import (
 func TestPage(t *testing.T) {
 	t.Parallel()
 	const token, rows = "a-token-of-16-characters-or-more", 8000
+	var refused []string // more than the page shows
+	for id := 71; id <= 130; id++ {
+		refused = append(refused, strconv.Itoa(id))
+	}
 	s := newSetup(t, shared(t))
 	s.admin = ", token: " + token
 	s.db.Exec(t, `CREATE TABLE t (id int PRIMARY KEY, v text)`, fmt.Sprintf(`INSERT INTO t SELECT i, i FROM generate_series(1, %d) i`, rows),
-		`UPDATE t SET v = 'no number' WHERE id = 77`, `ANALYZE t`)
-	s.index("t", "t", ", fields: {v: {type: integer}}, reindex: {chunk: 200, max_rows_per_second: 1000}", testenv.WithRefused("77"))
+		`UPDATE t SET v = 'no number' WHERE id BETWEEN 71 AND 130`, `ANALYZE t`)
+	s.index("t", "t", ", fields: {v: {type: integer}}, reindex: {chunk: 200, max_rows_per_second: 1000}", testenv.WithRefused(refused...))
 	i := s.start(t, "run")
 	s.awaitComplete(t, i)
 	url := "http://" + i.admin(t)
@@ -57,16 +62,34 @@ func TestPage(t *testing.T) {
 		t.Errorf("it is still %s", after)
 	}
 	p.Await(`document.querySelector('` + index + `progress') == null`)
-	p.AwaitText(index+".facts", "7,999")
+	p.AwaitText(index+".facts", "7,940")
 	p.AwaitText(".events", "index is complete, the alias stands for it")
 	p.Picture("rebuild-at-its-end")
 
 	p.Visit(url + "/indices/" + s.alias("t") + "/cancel") // as from a page of before
 	p.Click("form.card button")
 	p.AwaitText(".notice.bad", "cannot be given up: the index is not being rebuilt")
-	s.db.Exec(t, `UPDATE t SET v = '77' WHERE id = 77`)
+	p.AwaitText("#part-letters .lead", "10 more follow these")
+	p.Click("#part-letters .lead a")
+	p.AwaitText(".rows tbody tr:last-child", "130")
+	p.Click(`.choice a[href*='index=']`)
+	p.AwaitText(".rows tbody tr:first-child", "71")
+	p.Click(".pages a")
+	p.AwaitText(".rows tbody tr:first-child", "121")
+	p.Picture("dead-letters-behind-the-first")
+	s.db.Exec(t, `UPDATE t SET v = id WHERE id BETWEEN 121 AND 122`)
 	s.awaitCaughtUp(t, i)
-	click("Retry dead letters", "retry", "retried: 1, all stored")
+	p.Click("tr:nth-child(1) input")
+	p.Click("tr:nth-child(2) input")
+	p.Click("form .actions button") // retry
+	p.AwaitText("form.card", "alone")
+	p.Click("form.card button")
+	p.AwaitText(".notice", "retried: 2, all stored")
+	p.AwaitText(".rows tbody tr:first-child", "123") // of the same list
+	s.db.Exec(t, `UPDATE t SET v = id WHERE v = 'no number'`)
+	s.awaitCaughtUp(t, i)
+	p.Click(".name")
+	click("Retry dead letters", "retry", "retried: 58, all stored")
 	p.Await(`document.querySelector('.rows') == null`)
 	click("Compare", "verify", "is being compared")
 	p.AwaitText(".events", "an index was compared with its tables")

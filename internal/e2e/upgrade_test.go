@@ -579,3 +579,50 @@ func refusesNewer(t *testing.T, s *setup) {
 		s.db.Exec(t, "UPDATE dbsync_ctrl.schema_version SET version = version - 1 WHERE part = '"+part+"'")
 	}
 }
+
+// TestGoingBack goes back to an older version as docs/runbook.md has it: the newer one's teardown leaves the
+// indices, and the older one fills its own beside them, without --adopt, while searchers notice nothing. A
+// copy of the control schema from before the upgrade is no way back.
+func TestGoingBack(t *testing.T) {
+	t.Parallel()
+	s := newSetup(t, shared(t))
+	rows := 2000
+	s.newItems(t, rows)
+	s.once(t)
+	before := s.physicalName(t, "items")
+	s.db.Exec(t, "CREATE TABLE copied AS SELECT * FROM dbsync_ctrl.dbsync_slots")
+	s.db.Exec(t, "UPDATE items SET v = 'newer' WHERE id = 1")
+	s.once(t) // the newer version
+
+	// The older one, by a control schema that is newer than what it knows.
+	s.db.Exec(t, "UPDATE dbsync_ctrl.schema_version SET version = version + 1")
+	if out, code := s.command(t, "run --once"); code != 2 || !strings.Contains(out, "was changed by a later version") {
+		t.Errorf("an older version ends with %d, and says %s", code, out)
+	}
+	s.db.Exec(t, "UPDATE dbsync_ctrl.schema_version SET version = version - 1")
+
+	s.db.Exec(t, "CREATE TABLE newest AS SELECT * FROM dbsync_ctrl.dbsync_slots", "DELETE FROM dbsync_ctrl.dbsync_slots", "INSERT INTO dbsync_ctrl.dbsync_slots SELECT * FROM copied")
+	if out, code := s.command(t, "run --once"); code != 1 || !strings.Contains(out, "where this client never was") {
+		t.Errorf("with an earlier copy of the control schema it ends with %d, and says %s", code, out)
+	}
+	s.db.Exec(t, "DELETE FROM dbsync_ctrl.dbsync_slots", "INSERT INTO dbsync_ctrl.dbsync_slots SELECT * FROM newest", "DROP TABLE copied, newest")
+
+	searchers := s.searchers(t, s.alias("items"), rows-1)
+	if out, code := s.command(t, "teardown --yes"); code != 0 {
+		t.Fatalf("teardown ends with %d, and says %s", code, out)
+	}
+	if now := s.physicalName(t, "items"); now != before {
+		t.Errorf("after teardown the alias stands for %s, and not for %s", now, before)
+	}
+	s.db.Exec(t, "UPDATE items SET v = 'while none runs' WHERE id = 2", "DELETE FROM items WHERE id = 3")
+	out, code := s.command(t, "check")
+	if want := "run makes an index and fills it: the index is new"; code != 0 || !strings.Contains(out, want) {
+		t.Errorf("check ends with %d, and says %s", code, out)
+	}
+	s.once(t)
+	searchers.stop(t)
+	if now := s.physicalName(t, "items"); now == before {
+		t.Errorf("the alias still stands for %s", now)
+	}
+	s.checkIndices(t)
+}

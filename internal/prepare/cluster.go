@@ -55,9 +55,9 @@ func (p *Prepared) cluster(ctx context.Context, c *mapping.Config, log *slog.Log
 			err = standing.CheckName(p.adopt)
 		}
 		if taken, ok := errors.AsType[*search.NameTakenError](err); ok {
-			problems = append(problems, c.Problem("indices."+ix.Name, taken.Hint(), "%s", taken.Text()))
+			problems = append(problems, c.Problem(ix.Path(), taken.Hint(), "%s", taken.Text()))
 		} else if server, ok := errors.AsType[*search.ServerError](err); ok && server.Status == http.StatusForbidden {
-			problems = append(problems, c.Problem("indices."+ix.Name, "grant the user of search.user the rights to create, write and manage "+ix.Name+" and "+ix.Name+"-*",
+			problems = append(problems, c.Problem(ix.Path(), "grant the user of search.user the rights to create, write and manage "+ix.Name+" and "+ix.Name+"-*",
 				"the cluster does not let the user look at the index: %v", server))
 		} else if err != nil {
 			return err
@@ -122,7 +122,7 @@ func (p *Prepared) definitions(ctx context.Context, c *mapping.Config, log *slog
 		if slices.ContainsFunc(ix.Tables(), func(name catalog.TableName) bool { return p.Tables[name] == nil }) {
 			continue
 		}
-		key := "indices." + ix.Name
+		key := ix.Path()
 		body, err := ix.Body(p.Tables)
 		if err != nil {
 			problems = append(problems, c.Problem(key, "correct settings, mappings and fields", "%v", err))

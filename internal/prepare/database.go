@@ -182,15 +182,15 @@ func (db *database) explainSource(ctx context.Context, c *mapping.Config, s *map
 // missing, known holds the names of all others too: one may have been meant.
 func (p *Prepared) loadTables(ctx context.Context, c *mapping.Config, db *database) (known map[catalog.TableName]*catalog.Table, err error) {
 	p.Tables = make(catalog.Tables)
+	loaded, err := catalog.LoadTables(ctx, db, c.Tables(), "")
+	if err != nil {
+		return nil, err
+	}
 	missing := false
-	for _, name := range c.Tables() {
-		t, err := catalog.LoadTable(ctx, db, name.Schema, name.Name)
-		switch {
-		case errors.Is(err, catalog.ErrNoTable):
+	for name, t := range loaded {
+		if t == nil {
 			missing = true
-		case err != nil:
-			return nil, err
-		default:
+		} else {
 			p.Tables[name] = t
 		}
 	}
@@ -233,7 +233,7 @@ func (db *database) readable(ctx context.Context, c *mapping.Config, t *catalog.
 		return nil, fmt.Errorf("read table %s: %w", t.TableName(), err)
 	}
 	i := slices.IndexFunc(c.Indices, func(ix *mapping.Index) bool { return slices.Contains(ix.Tables(), t.TableName()) })
-	p := c.Problem("indices."+c.Indices[i].Name+".table",
+	p := c.Problem(c.Indices[i].Path()+".table",
 		fmt.Sprintf("GRANT USAGE ON SCHEMA %s TO %s;\nGRANT SELECT ON %s TO %s;", catalog.QuoteIdent(t.Schema), catalog.QuoteIdent(db.role), name, catalog.QuoteIdent(db.role)),
 		"role %s may not read table %s. Postgres says: %s", db.role, t.TableName(), server.Message)
 	return &p, nil

@@ -53,9 +53,9 @@ func (p *Prepared) Close() {
 	}
 }
 
-// startTimeout is how long a server may not answer at the start: both are often started
+// StartTimeout is how long a server may not answer at the start: both are often started
 // together with Tidemark.
-const startTimeout = 30 * time.Second
+const StartTimeout = 30 * time.Second
 
 // An Option changes what Prepare takes exception to.
 type Option func(*Prepared)
@@ -66,7 +66,7 @@ func Adopt() Option { return func(p *Prepared) { p.adopt = true } }
 
 // Prepare connects to the database and to the cluster of c, and holds c against both.
 func Prepare(ctx context.Context, c *mapping.Config, log *slog.Logger, options ...Option) (*Prepared, error) {
-	return prepare(ctx, c, log, startTimeout, options...)
+	return prepare(ctx, c, log, StartTimeout, options...)
 }
 
 func prepare(ctx context.Context, c *mapping.Config, log *slog.Logger, patience time.Duration, options ...Option) (*Prepared, error) {

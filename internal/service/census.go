@@ -115,18 +115,36 @@ func (s *Service) physicals() map[string]admin.Letter {
 func (s *Service) takeLetters(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, censusPatience)
 	defer cancel()
-	physicals := s.physicals()
 	filter := control.LetterFilter{Indices: []string{}}
-	for alias := range physicals {
+	for alias := range s.physicals() {
 		filter.Indices = append(filter.Indices, alias)
 	}
 	counts, err := s.dead.Counts(ctx, filter)
 	if err != nil {
 		return err
 	}
-	list, err := s.dead.List(ctx, filter, shownLetters, false)
+	letters, err := s.DeadLetters(ctx, admin.LetterQuery{Limit: shownLetters})
 	if err != nil {
 		return err
+	}
+	s.census.mu.Lock()
+	defer s.census.mu.Unlock()
+	s.census.count, s.census.first = counts, letters
+	return nil
+}
+
+// DeadLetters reads dead letters of the indices of the mapping: for [admin.LetterLister].
+func (s *Service) DeadLetters(ctx context.Context, q admin.LetterQuery) ([]admin.Letter, error) {
+	physicals := s.physicals()
+	filter := control.LetterFilter{Indices: []string{}, After: q.After}
+	for alias, of := range physicals {
+		if q.Index == "" || of.Index == q.Index {
+			filter.Indices = append(filter.Indices, alias)
+		}
+	}
+	list, err := s.dead.List(ctx, filter, q.Limit, false)
+	if err != nil {
+		return nil, err
 	}
 	var letters []admin.Letter
 	for i := range list {
@@ -135,10 +153,7 @@ func (s *Service) takeLetters(ctx context.Context) error {
 		letter.Status, letter.Type, letter.Reason, letter.Attempts, letter.CreatedAt = l.Status, l.Type, l.Reason, l.Attempts, l.CreatedAt
 		letters = append(letters, letter)
 	}
-	s.census.mu.Lock()
-	defer s.census.mu.Unlock()
-	s.census.count, s.census.first = counts, letters
-	return nil
+	return letters, nil
 }
 
 // takeRows reads how many rows the catalog takes the tables to have: what autovacuum counted last.

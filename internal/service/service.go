@@ -53,6 +53,10 @@ type Options struct {
 	// Manager is told that the start is over, and how the process is; nil: nobody is.
 	Manager *systemd.Manager
 
+	// Resolved, if given, is called when the patterns of the file stand for other tables than those that are
+	// followed: the file is to be resolved again, and run anew. It does not wait.
+	Resolved func()
+
 	// HangAfter is for how long a part of the process may give no sign although one is due, before /healthz
 	// says that it hangs; 0: 2 min.
 	HangAfter time.Duration
@@ -78,6 +82,7 @@ type Service struct {
 	control *control.Schema
 	catalog *indexer.Catalog
 	marks   *marks
+	tables  tableWatch
 	pulse   *dbsync.Pulse // of what follows the slot
 	counters
 	observer
@@ -113,7 +118,7 @@ func Run(ctx context.Context, c *mapping.Config, found *prepare.Prepared, o Opti
 			o.Logger.Warn("the last traces were not sent", "error", err)
 		}
 	}()
-	s := &Service{o: o, config: c, found: found, marks: newMarks(), pulse: dbsync.NewPulse(), counters: counters{census: newCensus(), retries: make(chan *letterRetry, maxLetterRetries)}, observer: observer{tracer: tracer}}
+	s := &Service{o: o, config: c, found: found, marks: newMarks(), tables: newTableWatch(), pulse: dbsync.NewPulse(), counters: counters{census: newCensus(), retries: make(chan *letterRetry, maxLetterRetries)}, observer: observer{tracer: tracer}}
 	if err := s.open(ctx); err != nil {
 		return err
 	}
@@ -200,6 +205,7 @@ func (s *Service) open(ctx context.Context) (err error) {
 		Announced: func(xid uint32) {
 			log.Debug("an event trigger announces a change of the catalog", "xid", xid)
 			s.manager.Look()
+			s.tables.look()
 		},
 	})
 	s.manager = reindex.New(reindex.Options{
@@ -292,7 +298,7 @@ func (s *Service) run(ctx context.Context) error {
 	})
 	if s.o.Admin {
 		parts.Go(func() {
-			o := admin.Options{Listen: s.config.Admin.Listen, Token: s.config.Admin.Token, Source: s, Operator: s, Events: s.o.Events, Profiles: s.o.Profiles, Logger: s.o.Logger}
+			o := admin.Options{Listen: s.config.Admin.Listen, Hosts: s.config.Admin.Hosts, Token: s.config.Admin.Token, Source: s, Operator: s, Events: s.o.Events, Profiles: s.o.Profiles, Logger: s.o.Logger}
 			if err := admin.New(o).Run(run); err != nil {
 				end(fmt.Errorf("admin server: %w", err))
 			}
@@ -300,6 +306,7 @@ func (s *Service) run(ctx context.Context) error {
 	}
 	parts.Go(func() { s.take(run) })
 	parts.Go(func() { s.retryLetters(run) })
+	parts.Go(func() { s.watchTables(run) })
 	parts.Go(func() { s.marks.run(run, s.syncer.Barrier) })
 	parts.Go(func() { limitProcessors(run) })
 	parts.Go(func() { s.tellManager(run) })

@@ -160,6 +160,25 @@ func (s *States) Forget(ctx context.Context, slotGeneration string, kept []strin
 	return names, nil
 }
 
+// Others returns the indices of the slot, whose generation is given, that are not among kept.
+func (s *States) Others(ctx context.Context, slotGeneration string, kept []string) (names []string, err error) {
+	err = s.schema.db.QueryRowContext(ctx, `SELECT coalesce(pg_catalog.array_agg(name ORDER BY name), '{}') FROM `+s.table+`
+		WHERE $1 IN (pg_catalog.split_part(live_generation, '/', 1), pg_catalog.split_part(building_generation, '/', 1)) AND name <> ALL ($2)`, slotGeneration, kept).
+		Scan(pgtype.NewMap().SQLScanner(&names))
+	if err != nil {
+		return nil, fmt.Errorf("look for indices that are not in the mapping: %w", err)
+	}
+	return names, nil
+}
+
+// Remove removes the state of an index.
+func (s *States) Remove(ctx context.Context, name string) error {
+	if _, err := s.schema.exec(ctx, `DELETE FROM `+s.table+` WHERE name = $1`, name); err != nil {
+		return fmt.Errorf("remove the state of index %s: %w", name, err)
+	}
+	return nil
+}
+
 // Miss notes that an index misses changes from now on: it has no generation until it is made anew.
 func (s *States) Miss(ctx context.Context, name string) error {
 	if _, err := s.schema.exec(ctx, `UPDATE `+s.table+` SET live_generation = '', building_generation = '' WHERE name = $1`, name); err != nil {
@@ -231,6 +250,34 @@ func (s *States) NotePartitions(ctx context.Context, st *State) error {
 func (s *States) Adopt(ctx context.Context, st *State) error {
 	return s.update(ctx, st, `UPDATE `+s.table+` SET live_fingerprint = $3, live_mapping = $4, live_tables = $5 WHERE name = $1 AND live = $2 AND building = ''`,
 		st.Name, st.Live.Physical, st.Live.Fingerprint, st.Live.Mapping, st.Live.Tables)
+}
+
+// Join notes that the index in use has the documents of other root tables, besides what Adopt notes.
+func (s *States) Join(ctx context.Context, st *State) error {
+	return s.update(ctx, st, `UPDATE `+s.table+` SET live_fingerprint = $3, live_mapping = $4, live_tables = $5, live_generation = $6, live_partitions = $7 WHERE name = $1 AND live = $2 AND building = '' AND live_generation <> ''`,
+		st.Name, st.Live.Physical, st.Live.Fingerprint, st.Live.Mapping, st.Live.Tables, st.Live.Generation, st.Live.Partitions)
+}
+
+// Tables returns the tables that any index of the control schema is made of.
+func (s *States) Tables(ctx context.Context) (names []catalog.TableName, err error) {
+	rows, err := s.schema.db.QueryContext(ctx, `SELECT m FROM `+s.table+`, LATERAL (VALUES (live_mapping), (building_mapping)) AS of (m) WHERE m <> ''`)
+	if err != nil {
+		return nil, fmt.Errorf("read what the indices are made of: %w", err)
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var text string
+		if err := rows.Scan(&text); err != nil {
+			return nil, fmt.Errorf("read what the indices are made of: %w", err)
+		}
+		if ix, err := mapping.DecodeIndex(text); err == nil { // else it is of a later version, which run says
+			names = append(names, ix.Tables()...)
+		}
+	}
+	if err := rows.Err(); err != nil {
+		return nil, fmt.Errorf("read what the indices are made of: %w", err)
+	}
+	return names, nil
 }
 
 // update runs a statement that must change the one row of the state.

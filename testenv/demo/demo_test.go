@@ -167,6 +167,9 @@ func TestDemo(t *testing.T) {
 			t.Errorf("%s gives status %d: %s", path, status, text)
 		}
 	}
+	if status, text := curl(t, r.find(t, `^    (http\S+) is its status page`)[0]); status != http.StatusOK || !strings.Contains(text, "products") {
+		t.Errorf("the status page gives status %d: %s", status, text)
+	}
 	mapping := r.find(t, `^  the mapping +(\S+)$`)[0]
 	if _, err := os.Stat(mapping); err != nil {
 		t.Error(err)

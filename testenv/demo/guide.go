@@ -84,6 +84,7 @@ The shop is searchable, and changes all the time. Try in another terminal:
     curl '%[1]s/products/_doc/%[3]d?pretty'
 
   how tidemark is doing
+    %[4]s is its status page, for a browser
     curl %[4]s/readyz
     curl %[4]s/metrics
 

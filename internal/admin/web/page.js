@@ -58,6 +58,11 @@ source.addEventListener("error", () => {
 });
 source.addEventListener("status", (event) => {
   const next = new DOMParser().parseFromString("<main>" + event.data + "</main>", "text/html").querySelector("main");
+  const focused = document.activeElement;
+  const around = []; // the ids of what the focus is in, from the inside to the outside
+  for (let e = focused; e && place.contains(e); e = e.parentElement) if (e.id) around.push(e.id);
   followChildren(place, next);
+  // The control that had the focus is gone: whoever uses the keyboard goes on at what it was in.
+  if (!focused.isConnected) around.map((id) => document.getElementById(id)).find((e) => e?.hasAttribute("tabindex"))?.focus({ preventScroll: true });
   document.title = document.getElementById("state").dataset.title;
 });
