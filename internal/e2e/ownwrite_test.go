@@ -119,7 +119,9 @@ func TestReadYourWritesInOtherLanguages(t *testing.T) {
 		{"python", func(t *testing.T, example string) *exec.Cmd {
 			// The first one found may not be the system's, which has the package.
 			pythons := []string{"python3", "/usr/bin/python3"}
-			has := slices.IndexFunc(pythons, func(python string) bool { return exec.CommandContext(t.Context(), python, "-c", "import psycopg").Run() == nil })
+			has := slices.IndexFunc(pythons, func(python string) bool {
+				return exec.CommandContext(t.Context(), python, "-c", "import psycopg").Run() == nil
+			})
 			if has < 0 {
 				t.Skip("there is no python3 with psycopg 3 (Debian: python3-psycopg)")
 			}
