@@ -66,6 +66,7 @@ type Handler struct {
 	ctx       context.Context          // see Begin
 	xid       uint32                   // the transaction that the next message belongs to
 	plans     map[uint32][]*streamPlan // by relation, as links
+	placed    map[uint32]*placed       // the same plans by the values that their rows have
 	links     map[uint32][]*linkPlan
 	described map[uint32]relation // what they are made for
 	compiled  uint64              // the version of the catalog that plans and links are made for
@@ -114,6 +115,11 @@ type HandlerOptions struct {
 	// others may not see it yet, see [dbsync.Syncer.ReadVisible]. One transaction may announce many
 	// changes, and each change twice.
 	Announced func(xid uint32)
+
+	// Unplaced, if given, is called when a row has a value that names an index, and there is none of it: the
+	// row is in none. It is called once for each value, more often only where there are very many. It must not wait for
+	// the stream.
+	Unplaced func(of mapping.ValueColumn)
 
 	// Observe, if given, is called after rows were read again, with the context that they were read with.
 	Observe func(ctx context.Context, r Reread)
@@ -205,7 +211,7 @@ func NewRowPlan(d *Documents, s *mapping.Source, tables catalog.Tables, targets 
 // NewHandler makes a Handler.
 func NewHandler(o HandlerOptions) *Handler {
 	h := &Handler{o: o, roots: make(map[catalog.TableName][]*root), related: make(map[catalog.TableName][]*link),
-		plans: make(map[uint32][]*streamPlan), links: make(map[uint32][]*linkPlan), described: make(map[uint32]relation)}
+		plans: make(map[uint32][]*streamPlan), placed: make(map[uint32]*placed), links: make(map[uint32][]*linkPlan), described: make(map[uint32]relation)}
 	for _, d := range o.Documents {
 		h.Add(d)
 	}
@@ -337,6 +343,7 @@ func (h *Handler) recompile() error {
 func (h *Handler) forget(oid uint32) {
 	delete(h.described, oid)
 	delete(h.plans, oid)
+	delete(h.placed, oid)
 	delete(h.links, oid)
 }
 
@@ -360,6 +367,7 @@ func (h *Handler) compile(msg *pglogrepl.RelationMessage, of []described) error 
 		}
 	}
 	h.described[msg.RelationID] = r
+	h.placed[msg.RelationID] = placePlans(h.plans[msg.RelationID])
 	slices.Sort(parents)
 	h.o.Syncer.Inherit(msg.RelationID, parents...)
 	return nil
@@ -376,6 +384,9 @@ func (h *Handler) compileFor(msg *pglogrepl.RelationMessage, table, before *cata
 		needs := r.source.KeyColumns(table)
 		if r.source.Routing != "" {
 			needs = append(slices.Clip(needs), r.source.Routing)
+		}
+		if r.source.Only != nil {
+			needs = append(slices.Clip(needs), r.source.Only.Column)
 		}
 		if !carries(msg, needs) {
 			continue
@@ -530,7 +541,8 @@ func checkIdentity(msg *pglogrepl.RelationMessage, index string, needs []string,
 
 // HandleInsertMessage stores the documents of a new row.
 func (h *Handler) HandleInsertMessage(_ int, msg *pglogrepl.InsertMessage, _ *pglogrepl.RelationMessage, _ *dbsync.PGTableInfo) error {
-	for _, p := range h.plans[msg.RelationID] {
+	now, _ := h.plansFor(msg.RelationID, msg.Tuple, nil)
+	for _, p := range now {
 		if err := h.store(p, msg.Tuple); err != nil {
 			return err
 		}
@@ -542,7 +554,13 @@ func (h *Handler) HandleInsertMessage(_ int, msg *pglogrepl.InsertMessage, _ *pg
 // routing changed, the document that it had before is removed.
 func (h *Handler) HandleUpdateMessage(_ int, msg *pglogrepl.UpdateMessage, _ *pglogrepl.RelationMessage, _ *dbsync.PGTableInfo) error {
 	row := h.merge(msg.NewTuple, msg.OldTuple)
-	for _, p := range h.plans[msg.RelationID] {
+	now, left := h.plansFor(msg.RelationID, row, msg.OldTuple)
+	for _, p := range left {
+		if err := h.removeRow(p, msg.OldTuple); err != nil {
+			return err
+		}
+	}
+	for _, p := range now {
 		if p.blind != nil {
 			return p.blind
 		}
@@ -604,17 +622,26 @@ func (h *Handler) remove(p *streamPlan, old *pglogrepl.TupleData, id, routing st
 	h.mark(p, op)
 }
 
+// removeRow removes the document of a row that is gone, or is in another index.
+func (h *Handler) removeRow(p *streamPlan, old *pglogrepl.TupleData) error {
+	if p.blind != nil {
+		return p.blind
+	}
+	id, routing, err := p.identify(old)
+	if err != nil {
+		return err
+	}
+	h.remove(p, old, id, routing)
+	return nil
+}
+
 // HandleDeleteMessage removes the documents of a row.
 func (h *Handler) HandleDeleteMessage(_ int, msg *pglogrepl.DeleteMessage, _ *pglogrepl.RelationMessage, _ *dbsync.PGTableInfo) error {
-	for _, p := range h.plans[msg.RelationID] {
-		if p.blind != nil {
-			return p.blind
-		}
-		id, routing, err := p.identify(msg.OldTuple)
-		if err != nil {
+	_, left := h.plansFor(msg.RelationID, nil, msg.OldTuple)
+	for _, p := range left {
+		if err := h.removeRow(p, msg.OldTuple); err != nil {
 			return err
 		}
-		h.remove(p, msg.OldTuple, id, routing)
 	}
 	return h.relate(msg.RelationID, change{old: msg.OldTuple})
 }

@@ -71,7 +71,7 @@ func (c *Pager) Measure() (changed bool) {
 
 // Divisible reports whether Cut can be called: rows that are chosen by a condition or by their keys
 // are read by one after the other, since most of a span of the key might be none of them.
-func (c *Pager) Divisible() bool { return c.Keys == nil && c.Where == "" }
+func (c *Pager) Divisible() bool { return c.Keys == nil && c.Where == "" && c.Plan.Source.Only == nil }
 
 // Boundary returns the statement that finds up to where the next chunk goes: the key of its last
 // row, and no row where fewer are left. It reads the index alone, as far as vacuum was there.
@@ -152,9 +152,10 @@ func (c *Pager) page(t *catalog.Table) string {
 
 // from returns the rows that are left to read, in the order of the key.
 func (c *Pager) from(t *catalog.Table) string {
-	from, where := t.From(), ""
+	from, where := c.Plan.Source.From(t), ""
 	if c.Where != "" {
-		from = fmt.Sprintf("(SELECT * FROM %s WHERE (%s\n))", from, c.Where)
+		// Of the table itself: the condition may name what a subselect does not have, such as tableoid.
+		from = fmt.Sprintf("(SELECT * FROM %s WHERE (%s\n)%s)", t.From(), c.Where, c.and(t))
 	}
 	var conditions []string
 	if c.Cursor != nil {
@@ -167,6 +168,14 @@ func (c *Pager) from(t *catalog.Table) string {
 		where = " WHERE " + strings.Join(conditions, " AND ")
 	}
 	return fmt.Sprintf("%s %s%s ORDER BY %s", from, mapping.Root, where, c.names())
+}
+
+// and returns what stands behind a condition on rows of the table, for which it has no other name.
+func (c *Pager) and(t *catalog.Table) string {
+	if rows := c.Plan.Source.RowsOf(t, catalog.QuoteIdent(t.Name)); rows != "" {
+		return " AND " + rows
+	}
+	return ""
 }
 
 // bounds returns the parameters of from.

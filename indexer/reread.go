@@ -388,6 +388,9 @@ func KeysQuery(p *RowPlan, keys [][][]byte) (query string, args [][]byte) {
 		}
 		args = append(args, value.TextArray(column))
 	}
+	if rows := p.Source.RowsOf(p.Table, mapping.Root); rows != "" {
+		on.WriteString(" AND " + rows)
+	}
 	return p.Selection.Statement(fmt.Sprintf("ROWS FROM (%s) AS k(%s) JOIN %s %s ON %s",
 		&from, strings.Join(names, ", "), p.Table.From(), mapping.Root, &on)), args
 }

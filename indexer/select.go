@@ -20,7 +20,9 @@ func (p *RowPlan) With(expressions ...string) *RowPlan {
 // OfColumns returns the plan for rows that have the columns of their own table alone: those
 // that their ids, routings and where need. Documents are not made by it.
 func (p *RowPlan) OfColumns() *RowPlan {
-	return p.ofColumns(func(name string) bool { return p.Source.Where != "" || p.identifies(name) })
+	return p.ofColumns(func(name string) bool {
+		return p.Source.Where != "" || p.identifies(name) || p.Source.Only != nil && name == p.Source.Only.Column
+	})
 }
 
 // Refusing returns the plan for rows of which no document can be made, because of why. They

@@ -65,6 +65,7 @@ func (k *checker) source(s *Source) {
 // returns whether old rows must carry the routing column besides the key, and whether the key is one.
 func (k *checker) form(s *Source, t *catalog.Table) (routed, keyed bool) {
 	routed, keyed = k.routing(s, t), k.key(s, t)
+	k.valueColumn(s, t)
 	if s.Where != "" {
 		if _, err := expr.CompileCondition(s.Where, t); err != nil {
 			k.expression(s.Key("where"), s.Key("where"), err)

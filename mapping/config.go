@@ -22,11 +22,13 @@ type Config struct {
 	Verify     Verify
 	Indices    []*Index // in the order of the file; at least one
 
-	// Left is what patterns match and is left out, and why. There is none before [Config.InSchemas].
+	// Left is what patterns and columns in names stand for and is left out, and why. There is none before
+	// [Config.InSchemas] and [Config.ByValues].
 	Left Problems
 
 	places  places
-	written *Config // with patterns; nil: as it is
+	written *Config                 // with patterns, and columns in names; nil: as it is
+	found   map[ValueColumn][]Value // see [Config.Values]
 }
 
 // Problem makes a problem of what turned out about a key only in use, such as
@@ -237,6 +239,8 @@ type Index struct {
 	Mappings map[string]any
 	Reindex  Reindex
 
+	template string // the name with a column in braces that Name stands in the place of; "": there is none
+
 	// MaxIndices bounds how many indices a Name with braces stands for, 1 to 1,000; default 100.
 	MaxIndices int
 
@@ -255,6 +259,7 @@ type Source struct {
 	ID       []string          // key columns; empty: the primary key
 	Routing  string            // the column whose value routes; empty: none
 	Where    string            // an expression: only rows for which it is true are documents; empty: all
+	Only     *Only             // only rows with these values in a column are documents; nil: all
 	Shape
 
 	// Literals stand around the columns of ID when id is a text such as "product-{id}":

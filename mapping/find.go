@@ -70,11 +70,11 @@ func (s *Source) FindSome(tables catalog.Tables, lookups []Lookup, limit int) (q
 func (s *Source) findAll(tables catalog.Tables, lookups []Lookup) (from, alias string, args [][]byte, err error) {
 	t := tables[s.Table]
 	if len(lookups) == 0 {
-		return t.From(), Root, nil, nil
+		return s.From(t), Root, nil, nil
 	}
 	var found []string
 	for _, l := range lookups {
-		part, err := l.find(t, s.KeyColumns(t), tables, len(args)+1)
+		part, err := l.find(s, tables, len(args)+1)
 		if err != nil {
 			return "", "", nil, fmt.Errorf("index %s: %w", s.Name(), err)
 		}
@@ -95,7 +95,9 @@ func columnRefs(table string, columns []string) []string {
 }
 
 // find returns the statement for the keys that one lookup asks for.
-func (l *Lookup) find(root *catalog.Table, key []string, tables catalog.Tables, param int) (string, error) {
+func (l *Lookup) find(s *Source, tables catalog.Tables, param int) (string, error) {
+	root := tables[s.Table]
+	key := s.KeyColumns(root)
 	hops := l.Path.Hops
 	last := hops[len(hops)-1]
 	table := func(i int) (*catalog.Table, string) { // where hop i begins
@@ -133,6 +135,9 @@ func (l *Lookup) find(root *catalog.Table, key []string, tables catalog.Tables, 
 			return "", w.err
 		}
 		from += fmt.Sprintf(" JOIN %s %s ON %s", t.From(), here, condition)
+	}
+	if rows := s.RowsOf(root, Root); rows != "" {
+		from += " WHERE " + rows
 	}
 	list := make([]string, len(key))
 	for i, name := range key {

@@ -67,6 +67,7 @@ type fingerprintOfSource struct {
 	Literals []string            `json:"literals,omitempty"`
 	Routing  *fingerprintColumn  `json:"routing,omitzero"`
 	Where    *fingerprintExpr    `json:"where,omitzero"`
+	Only     *fingerprintOnly    `json:"only,omitzero"` // only rows with a value of these are documents
 	fingerprintOfObject
 }
 
@@ -74,6 +75,12 @@ type fingerprintOfSource struct {
 type fingerprintColumn struct {
 	Name string `json:"name"`
 	Type string `json:"type"` // empty: there is no such column
+}
+
+// A fingerprintOnly is the values of a column that name the index.
+type fingerprintOnly struct {
+	Column fingerprintColumn `json:"column"`
+	Values []string          `json:"values"`
 }
 
 type fingerprintExpr struct {
@@ -168,6 +175,9 @@ func (s *Source) fingerprint(tables catalog.Tables) fingerprintOfSource {
 	}
 	if s.Where != "" {
 		f.Where = exprOf(s.Where, t)
+	}
+	if s.Only != nil {
+		f.Only = &fingerprintOnly{columnOf(t, s.Only.Column), s.Only.Values}
 	}
 	f.fingerprintOfObject = s.Shape.fingerprint(t, tables)
 	return f

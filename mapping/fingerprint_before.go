@@ -25,6 +25,9 @@ func (ix *Index) fingerprintsBefore(tables catalog.Tables) []string {
 			return nil
 		}
 	}
+	if slices.ContainsFunc(ix.Sources, func(s *Source) bool { return s.Only != nil }) {
+		return nil // there was none
+	}
 	body, err := ix.Body(tables)
 	if err != nil {
 		return nil

@@ -246,12 +246,12 @@ func (ix *Index) StandsFor(table catalog.TableName) bool {
 // IsMatched reports whether the table of the source stands in the place of a pattern.
 func (s *Source) IsMatched() bool { return s.Pattern != (catalog.TableName{}) }
 
-// SameTables reports whether both have the same indices, of the same root tables.
+// SameTables reports whether both have the same indices, of the same root tables and values.
 func (c *Config) SameTables(other *Config) bool {
 	of := func(c *Config) (all []string) {
 		for _, ix := range c.Indices {
 			for _, s := range ix.Sources {
-				all = append(all, ix.Name+" "+s.Table.String())
+				all = append(all, fmt.Sprintf("%s %s %q", ix.Name, s.Table, s.only()))
 			}
 		}
 		slices.Sort(all)
@@ -402,9 +402,17 @@ var namePart = regexp.MustCompile(`\{([^{}]*)\}`)
 // indexName checks the name of an index, with what stands in braces in it.
 func (r *reader) indexName(n *yaml.Node, path string, ix *Index) {
 	parts := namePart.FindAllStringSubmatch(ix.Name, -1)
+	columns := 0
 	for _, part := range parts {
-		if part[1] != schemaName {
-			r.problem(n, `name: "orders-{schema}"`, "%s: %s: only {schema} may stand in the name of an index", path, r.show(n))
+		if part[1] == schemaName {
+			continue
+		}
+		if err := catalog.CheckIdent(part[1]); err != nil {
+			r.problem(n, `name: "orders-{region}"`, "%s: %s: %v", path, r.show(n), err)
+			return
+		}
+		if columns++; columns > 1 {
+			r.problem(n, `name: "orders-{region}", or a generated column that has both`, "%s: %s: one column may stand in the name of an index", path, r.show(n))
 			return
 		}
 	}

@@ -27,6 +27,8 @@ type Plan struct {
 	literals []string // around the values of id; nil: they are joined
 	routing  int      // position in the row; -1: not in it; noRouting: documents have none
 	where    *bound   // nil: every row is a document
+	only     *Only    // nil: likewise
+	onlyAt   int      // position in the row of the column of only; -1: not in it
 	needs    []int    // positions of all columns that the document, its id and routing need
 	complete bool     // all needed columns are in the row
 	size     int      // position in the row of what sizeBound says of it; -1: nothing
@@ -90,6 +92,12 @@ func (c *compiler) compile(s *Source) error {
 			return fmt.Errorf("table %s has no column %s to route by", t.TableName(), catalog.QuoteIdent(s.Routing))
 		}
 		p.routing = c.need(s.Routing)
+	}
+	if s.Only != nil {
+		if t.Column(s.Only.Column) == nil {
+			return fmt.Errorf("table %s has no column %s to name indices by", t.TableName(), catalog.QuoteIdent(s.Only.Column))
+		}
+		p.only, p.onlyAt = s.Only, c.need(s.Only.Column)
 	}
 	if s.Where != "" {
 		e, err := expr.CompileCondition(s.Where, t)
@@ -233,10 +241,15 @@ func rowBytes(row *pglogrepl.TupleData) (n int) {
 	return n
 }
 
-// Holds reports whether the row is a document: whether what the mapping has in where is true
-// for it. An error says what the expression could not do with the row. One that is too large, with
+// Holds reports whether the row is a document: whether it has a value of the index's, and what the mapping has in
+// where is true for it. An error says what the expression could not do with the row. One that is too large, with
 // what where reads left out, counts as a document: AppendDocument says that it is none.
 func (p *Plan) Holds(row *pglogrepl.TupleData) (bool, error) {
+	if p.only != nil {
+		if text, ok := columnText(row, p.onlyAt); !ok || !p.only.has(text) {
+			return false, nil
+		}
+	}
 	if p.where == nil {
 		return true, nil
 	}
@@ -291,6 +304,12 @@ func (p *Plan) Routing(row *pglogrepl.TupleData) (string, bool) {
 	}
 	text, ok := columnText(row, p.routing)
 	return strings.ToValidUTF8(string(text), "\uFFFD"), ok
+}
+
+// Value returns the text of the column by whose value rows are in one index or another, nil for NULL. It is not ok
+// where the row does not have it. The source has [Source.Only].
+func (p *Plan) Value(row *pglogrepl.TupleData) (text []byte, ok bool) {
+	return columnText(row, p.onlyAt)
 }
 
 // Complete reports whether the row has all that its document, id and routing

@@ -17,6 +17,9 @@ func (ix *Index) Reads(tables catalog.Tables) map[catalog.TableName]map[string]b
 		if f.Routing != nil {
 			r.add(s.Table, *f.Routing)
 		}
+		if f.Only != nil {
+			r.add(s.Table, f.Only.Column)
+		}
 		r.expr(s.Table, f.Where)
 		r.object(s.Table, &s.Shape, &f.fingerprintOfObject, tables)
 	}

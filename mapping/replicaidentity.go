@@ -31,6 +31,9 @@ func (k *checker) demand(s *Source) {
 		if s.Routing != "" {
 			n.columns = appendNew(n.columns, s.Routing)
 		}
+		if name := s.valueColumn(); name != "" {
+			n.columns = appendNew(n.columns, name)
+		}
 	}
 	for _, p := range s.Paths() {
 		k.path(p)
@@ -143,6 +146,8 @@ func (k *checker) identity(s *Source, t *catalog.Table, routed bool) {
 		k.problem(k.idPath(s), hint, "%s: the replica identity of table %s does not hold all of %s: deletes could not be found", path, t.TableName(), strings.Join(id, ", "))
 	case routed && !t.Identity.Covers([]string{s.Routing}):
 		k.problem(s.Key("routing"), hint, "%s.routing: the replica identity of table %s does not hold %s: deletes could not be found", path, t.TableName(), s.Routing)
+	case s.valueColumn() != "" && t.Column(s.valueColumn()) != nil && !t.Identity.Covers([]string{s.valueColumn()}):
+		k.problem(s.Index.Path()+".name", hint, "%s.name: the replica identity of table %s does not hold %s: it would not be known which index has the document of a row that is deleted or gets another value", s.Index.Path(), t.TableName(), s.valueColumn())
 	}
 }
 

@@ -73,7 +73,7 @@ func newSizeBound(s *Source, t *catalog.Table, names []string) *sizeBound {
 		switch {
 		case column == nil: // an include
 			b.sizes = append(b.sizes, "pg_catalog.pg_column_size("+ref+")")
-		case name == s.Routing || slices.Contains(key, name):
+		case name == s.Routing || name == s.valueColumn() || slices.Contains(key, name):
 			continue
 		default:
 			size := sizeOf(ref, column.Type, b.max)

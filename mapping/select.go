@@ -106,6 +106,9 @@ func (s *Source) columns(t *catalog.Table) []string {
 	if s.Routing != "" {
 		needed[s.Routing] = true
 	}
+	if s.Only != nil && t.Column(s.Only.Column) != nil {
+		needed[s.Only.Column] = true
+	}
 	if s.Where != "" {
 		if e, err := expr.CompileCondition(s.Where, t); err == nil { // Config.Check reports it
 			for _, name := range e.Columns {

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"math"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -15,7 +16,7 @@ import (
 // earlier Tidemark would read wrongly, or could not read, gets the next number; the reader
 // of the one before stays, since a database that is brought up to date has texts of it. A mapping
 // with nothing that came with a number is still written with the one before.
-const storedVersion = 2
+const storedVersion = 3
 
 // A storedIndex is the text of an index in the control schema: what its documents and its
 // physical index are made of. The keys of reindex are no part of it, since another chunk
@@ -29,13 +30,20 @@ type storedIndex struct {
 }
 
 type storedSource struct {
-	Table    storedName `json:"table"`
-	Children bool       `json:"children,omitzero"` // since 2
-	ID       []string   `json:"id,omitzero"`
-	Literals []string   `json:"literals,omitzero"`
-	Routing  string     `json:"routing,omitzero"`
-	Where    string     `json:"where,omitzero"`
+	Table    storedName  `json:"table"`
+	Children bool        `json:"children,omitzero"` // since 2
+	ID       []string    `json:"id,omitzero"`
+	Literals []string    `json:"literals,omitzero"`
+	Routing  string      `json:"routing,omitzero"`
+	Where    string      `json:"where,omitzero"`
+	Only     *storedOnly `json:"only,omitzero"` // since 3
 	storedShape
+}
+
+// A storedOnly is the values of a column that rows of the index have.
+type storedOnly struct {
+	Column string   `json:"column"`
+	Values []string `json:"values"`
 }
 
 type storedName struct {
@@ -166,8 +174,11 @@ func (ix *Index) EncodedAs(text string) bool {
 
 func storeIndex(ix *Index) *storedIndex {
 	version := 1
-	if len(ix.WithChildren()) > 0 {
+	switch {
+	case slices.ContainsFunc(ix.Sources, func(s *Source) bool { return s.Only != nil }):
 		version = storedVersion
+	case len(ix.WithChildren()) > 0:
+		version = 2
 	}
 	return &storedIndex{
 		Version: version, Name: ix.Name,
@@ -185,11 +196,11 @@ func (s *storedIndex) index() *Index {
 }
 
 func storeSource(s *Source) storedSource {
-	return storedSource{Table: storedName(s.Table), Children: s.Children, ID: s.ID, Literals: s.Literals, Routing: s.Routing, Where: s.Where, storedShape: storeShape(&s.Shape)}
+	return storedSource{Table: storedName(s.Table), Children: s.Children, ID: s.ID, Literals: s.Literals, Routing: s.Routing, Where: s.Where, Only: (*storedOnly)(s.Only), storedShape: storeShape(&s.Shape)}
 }
 
 func (s storedSource) source() *Source {
-	return &Source{Table: catalog.TableName(s.Table), Children: s.Children, ID: s.ID, Literals: s.Literals, Routing: s.Routing, Where: s.Where, Shape: s.shape()}
+	return &Source{Table: catalog.TableName(s.Table), Children: s.Children, ID: s.ID, Literals: s.Literals, Routing: s.Routing, Where: s.Where, Only: (*Only)(s.Only), Shape: s.shape()}
 }
 
 func storeShape(s *Shape) storedShape {

@@ -266,7 +266,7 @@ func dumpTexts(t *testing.T, generation, pattern string) (texts []string) {
 func TestDecodeIndexRefuses(t *testing.T) {
 	for text, want := range map[string]string{
 		"":                                  "mapping of an index: unexpected end of JSON input",
-		`{"version":3,"what":{}}`:           "mapping of an index: the text is of version 3, and this Tidemark reads versions up to 2: it was written by a newer one; hint: run the newer Tidemark",
+		`{"version":4,"what":{}}`:           "mapping of an index: the text is of version 4, and this Tidemark reads versions up to 3: it was written by a newer one; hint: run the newer Tidemark",
 		`{"version":0,"name":"a"}`:          "mapping of an index: there is no version 0 of this text",
 		`{"version":1,"name":"a","more":1}`: `mapping of an index: json: unknown field "more"`,
 		`{"Name":"a","More":1}`:             `mapping of an index: json: unknown field "More"`,

@@ -9,6 +9,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"tidemark/indexer/search"
+	"tidemark/mapping"
 	"tidemark/reindex/control"
 )
 
@@ -98,9 +99,10 @@ func (m *Manager) countRows(ctx context.Context, x *index) (rows int64, filtered
 	for _, s := range x.Sources {
 		filtered = filtered || s.Where != ""
 		from := tables[s.Table].From()
+		counted := s.From(tables[s.Table]) + " " + mapping.Root
 		var n int64
 		err := m.o.Syncer.ReadVisible(ctx, m.o.Syncer.Unseen(), []string{from}, func(conn *pgconn.PgConn) error {
-			results, err := conn.Exec(ctx, "SELECT pg_catalog.count(*) FROM "+from).ReadAll()
+			results, err := conn.Exec(ctx, "SELECT pg_catalog.count(*) FROM "+counted).ReadAll()
 			if err != nil {
 				return err
 			}

@@ -102,7 +102,7 @@ func effects(ix *mapping.Index, noted string, now catalog.Tables) (map[effect][]
 // as what they are routed by.
 func places(ix *mapping.Index, t *catalog.Table, column string) bool {
 	return slices.ContainsFunc(ix.Sources, func(s *mapping.Source) bool {
-		return s.Table == t.TableName() && (s.Routing == column || slices.Contains(s.KeyColumns(t), column))
+		return s.Table == t.TableName() && (s.Routing == column || s.Only != nil && s.Only.Column == column || slices.Contains(s.KeyColumns(t), column))
 	})
 }
 

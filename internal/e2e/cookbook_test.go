@@ -126,8 +126,14 @@ func (s *setup) takeMapping(t *testing.T, text string) (names []string) {
 	must(t, yaml.Unmarshal([]byte(text), &file))
 	indices := make(map[string]*yaml.Node)
 	for name, node := range file.Indices {
-		names = append(names, name)
 		s.renamePipeline(&node)
+		for i := 0; i+1 < len(node.Content); i += 2 {
+			if node.Content[i].Value == "name" {
+				name = node.Content[i+1].Value
+				node.Content[i+1].Value = s.alias(name)
+			}
+		}
+		names = append(names, name)
 		indices[s.alias(name)] = &node
 	}
 	body, err := yaml.Marshal(map[string]any{"indices": indices})
@@ -153,7 +159,7 @@ func (s *setup) wantDocuments(t *testing.T, names []string, text string) {
 	must(t, json.Unmarshal([]byte(text), &wanted))
 	for key, want := range wanted {
 		name, id := names[0], key
-		if len(names) > 1 {
+		if len(names) > 1 || strings.Contains(name, "{") {
 			name, id, _ = strings.Cut(key, "/")
 		}
 		query, err := json.Marshal(map[string]any{"query": map[string]any{"ids": map[string]any{"values": []string{id}}}})

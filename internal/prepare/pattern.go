@@ -16,8 +16,8 @@ import (
 	"tidemark/reindex/control"
 )
 
-// Read reads a mapping file, and puts the tables of the database in the place of patterns. It connects to the
-// database only where there are patterns, and waits for it for as long as patience. Its errors are those of [mapping.Read] and [Prepare].
+// Read reads a mapping file, and puts the tables of the database in the place of patterns, and values of columns in names of
+// indices. It connects to the database only where there are any, and waits for it for as long as patience. Its errors are those of [mapping.Read] and [Prepare].
 func Read(ctx context.Context, file string, log *slog.Logger, patience time.Duration) (*mapping.Config, error) {
 	c, err := mapping.Read(file)
 	if err != nil {
@@ -29,7 +29,7 @@ func Read(ctx context.Context, file string, log *slog.Logger, patience time.Dura
 // ReadTables is Read for a file that was read before.
 func ReadTables(ctx context.Context, c *mapping.Config, log *slog.Logger, patience time.Duration) (*mapping.Config, error) {
 	c = c.Written()
-	if len(c.Patterns()) == 0 {
+	if len(c.Patterns()) == 0 && len(c.ValueColumns()) == 0 {
 		return c, nil
 	}
 	db, err := connectPostgres(ctx, c, log, patience)
@@ -41,7 +41,11 @@ func ReadTables(ctx context.Context, c *mapping.Config, log *slog.Logger, patien
 	if err != nil {
 		return nil, err
 	}
-	return Resolve(ctx, db.DB, c, known)
+	resolved, err := Resolve(ctx, db.DB, c, known)
+	if err != nil {
+		return nil, err
+	}
+	return ResolveValues(ctx, db.DB, resolved, nil)
 }
 
 // Resolve puts the tables of the database in the place of the patterns of a file. A table that came since, and

@@ -82,7 +82,7 @@ type Service struct {
 	control *control.Schema
 	catalog *indexer.Catalog
 	marks   *marks
-	tables  tableWatch
+	tables  *tableWatch
 	pulse   *dbsync.Pulse // of what follows the slot
 	counters
 	observer
@@ -200,7 +200,8 @@ func (s *Service) open(ctx context.Context) (err error) {
 		Doubted: func(ctx context.Context, d *indexer.Documents, why string) error {
 			return s.manager.Doubted(ctx, d, why)
 		},
-		Observe: s.observer.reread, FannedOut: s.measures.FannedOut,
+		Unplaced: s.tables.miss,
+		Observe:  s.observer.reread, FannedOut: s.measures.FannedOut,
 		Tied: func(ctx context.Context) error { return s.manager.Tied(ctx) },
 		Announced: func(xid uint32) {
 			log.Debug("an event trigger announces a change of the catalog", "xid", xid)

@@ -260,6 +260,15 @@ func (s *States) Join(ctx context.Context, st *State) error {
 
 // Tables returns the tables that any index of the control schema is made of.
 func (s *States) Tables(ctx context.Context) (names []catalog.TableName, err error) {
+	indices, err := s.Mappings(ctx)
+	for _, ix := range indices {
+		names = append(names, ix.Tables()...)
+	}
+	return names, err
+}
+
+// Mappings returns the mappings by which the documents of any index of the control schema are made.
+func (s *States) Mappings(ctx context.Context) (indices []*mapping.Index, err error) {
 	rows, err := s.schema.db.QueryContext(ctx, `SELECT m FROM `+s.table+`, LATERAL (VALUES (live_mapping), (building_mapping)) AS of (m) WHERE m <> ''`)
 	if err != nil {
 		return nil, fmt.Errorf("read what the indices are made of: %w", err)
@@ -271,13 +280,13 @@ func (s *States) Tables(ctx context.Context) (names []catalog.TableName, err err
 			return nil, fmt.Errorf("read what the indices are made of: %w", err)
 		}
 		if ix, err := mapping.DecodeIndex(text); err == nil { // else it is of a later version, which run says
-			names = append(names, ix.Tables()...)
+			indices = append(indices, ix)
 		}
 	}
 	if err := rows.Err(); err != nil {
 		return nil, fmt.Errorf("read what the indices are made of: %w", err)
 	}
-	return names, nil
+	return indices, nil
 }
 
 // update runs a statement that must change the one row of the state.
