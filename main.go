@@ -16,7 +16,7 @@ import (
 // gcPercent trades processor time, of which little is used, for memory: most of what is
 // live at a time are batches, and with Go's default of 100 as much again would lie around.
 // GOGC in the environment wins.
-const gcPercent = 30
+const gcPercent = 20
 
 func main() {
 	if os.Getenv("GOGC") == "" {

@@ -2,6 +2,7 @@ package dbsync
 
 import (
 	"encoding/binary"
+	"slices"
 	"strings"
 )
 
@@ -109,6 +110,9 @@ func (b *Batch) put(op *Operation) {
 
 func (b *Batch) add(op *Operation) {
 	b.note(op)
+	if len(b.ops) == cap(b.ops) {
+		b.ops = slices.Grow(b.ops, max(len(b.ops), 64)) // not by a quarter, which leaves four times as much garbage
+	}
 	b.ops = append(b.ops, *op)
 }
 

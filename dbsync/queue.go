@@ -37,13 +37,14 @@ type queue struct {
 
 	mu       sync.Mutex
 	msgs     []message
-	first    uint64 // sequence number of msgs[0]
-	bytes    int    // of data still held
-	err      error  // why nothing comes any more
-	full     bool   // the reader waits for room
-	short    bool   // who works on the messages has all of them, and waits for the rest of a group
-	atEnd    bool   // the server has nothing more to send for now: it has said so after the last message
-	openTx   bool   // the last message forwarded lies inside a transaction
+	storage  []message // that msgs is a part of, up to its end
+	first    uint64    // sequence number of msgs[0]
+	bytes    int       // of data still held
+	err      error     // why nothing comes any more
+	full     bool      // the reader waits for room
+	short    bool      // who works on the messages has all of them, and waits for the rest of a group
+	atEnd    bool      // the server has nothing more to send for now: it has said so after the last message
+	openTx   bool      // the last message forwarded lies inside a transaction
 	stored   pglogrepl.LSN
 	reported pglogrepl.LSN // newest keepalive: nothing before it is still to be sent
 
@@ -92,6 +93,7 @@ func (q *queue) push(ctx context.Context, m message) error {
 			return nil
 		}
 		if q.fits(len(m.data)) {
+			q.makeRoom()
 			q.msgs = append(q.msgs, m)
 			q.bytes += len(m.data)
 			q.full, q.short, q.atEnd = false, q.short && !m.endsGroup(), false
@@ -107,6 +109,21 @@ func (q *queue) push(ctx context.Context, m message) error {
 			return context.Cause(ctx)
 		}
 	}
+}
+
+// makeRoom makes room for one message more: where a quarter of the storage was forwarded, in that, and
+// else in one of twice the size. mu is held.
+func (q *queue) makeRoom() {
+	n := len(q.msgs)
+	if n < cap(q.msgs) {
+		return
+	}
+	if n > cap(q.storage)/4*3 {
+		q.storage = make([]message, max(2*n, 64))
+	}
+	moved := q.storage[:copy(q.storage, q.msgs)]
+	clear(q.storage[n:]) // what was moved from there is not to be held
+	q.msgs = moved
 }
 
 // announce tells who works on the messages that there are new ones.
@@ -256,7 +273,7 @@ func (q *queue) forward(n int) error {
 		}
 	}
 	clear(q.msgs[:n])
-	q.msgs = q.msgs[n:] // append moves what is left when the storage is used up
+	q.msgs = q.msgs[n:] // what is left is moved when the storage is used up
 	q.first += uint64(n)
 	q.idle()
 	signal(q.space)

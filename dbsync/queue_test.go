@@ -296,3 +296,35 @@ func lastEnd(forwarded []message, q *queue) pglogrepl.LSN {
 	}
 	return bound
 }
+
+// The storage of a queue is used again while messages are forwarded as they come, and holds none that
+// were.
+func TestQueueStorage(t *testing.T) {
+	q := newQueue(bounds{messages: 1000, bytes: 1 << 20}, 0)
+	for i := range 100_000 {
+		if err := q.push(t.Context(), insertMessage(pglogrepl.LSN(i+1), 7, 10)); err != nil {
+			t.Fatal(err)
+		}
+		if n := q.length(); n == 700 {
+			q.release(q.head(), 300)
+			if err := q.forward(300); err != nil {
+				t.Fatal(err)
+			}
+			if m, err := q.peek(q.head(), bounds{1, 1 << 20}, nil); err != nil || m[0].lsn != pglogrepl.LSN(i+1-399) {
+				t.Fatalf("the head is %v, %v, want %d", m, err, i+1-399)
+			}
+		}
+	}
+	if n := len(q.storage); n > 1024 {
+		t.Errorf("700 messages are stored in places for %d", n)
+	}
+	held := 0
+	for i := range q.storage {
+		if q.storage[i].data != nil {
+			held++
+		}
+	}
+	if n := q.length(); held != n {
+		t.Errorf("%d messages are held, of %d that wait", held, n)
+	}
+}

@@ -5,23 +5,40 @@ import (
 	"math/rand/v2"
 	"strings"
 	"testing"
+
+	"github.com/jackc/pglogrepl"
 )
 
-func TestSlabs(t *testing.T) {
-	var s slabs
-	var got [][]byte
-	size := func(i int) int { return i * 7 % 40_000 }
-	for i := range 1000 {
-		b := s.alloc(size(i))
-		copy(b, strings.Repeat(fmt.Sprint(i%10), len(b)))
-		got = append(got, b)
-	}
-	for i, b := range got {
-		if string(b) != strings.Repeat(fmt.Sprint(i%10), size(i)) {
-			t.Fatalf("slice %d was overwritten", i)
+// Rows come out as they went in, however large they are and whatever was stored before in what they
+// are stored in now.
+func TestRowStorage(t *testing.T) {
+	for round := range 4 {
+		var r rowStorage
+		var want []string
+		for i := range 1000 {
+			values := [][]byte{fmt.Append(nil, round, i), nil, []byte(strings.Repeat(fmt.Sprint(i%10), i*7%40_000))}
+			r.add(values, tupleSize(values))
+			want = append(want, string(values[0])+string(values[2]))
+			in := reader{data: r.last()}
+			var last tuple
+			if row := last.read(&in); in.err != nil || len(in.data) > 0 || string(row.Columns[0].Data) != string(values[0]) {
+				t.Fatalf("the last row is not row %d: %v", i, in.err)
+			}
 		}
-		if cap(b) != len(b) {
-			t.Fatalf("slice %d has room to append over its neighbour", i)
+		n := 0
+		err := r.each(func(row *pglogrepl.TupleData) error {
+			if got := string(row.Columns[0].Data) + string(row.Columns[2].Data); got != want[n] || row.Columns[1].DataType != pglogrepl.TupleDataTypeNull {
+				return fmt.Errorf("row %d is another one", n)
+			}
+			n++
+			return nil
+		})
+		if err != nil || n != len(want) || r.count != n {
+			t.Fatalf("%d rows of %d: %v", n, r.count, err)
+		}
+		r.free()
+		if r.count != 0 {
+			t.Fatalf("%d rows are left", r.count)
 		}
 	}
 }

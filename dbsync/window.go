@@ -67,10 +67,10 @@ type Window struct {
 	Description *pglogrepl.RelationMessage // the result's columns, in order
 
 	id        string
-	rows      [][]byte // see appendTuple; of Run's goroutine once the high watermark is written
-	count     int      // of rows
-	bytes     int      // of rows
-	last      [][]byte // key of the last row; nil where there is none
+	rows      rowStorage // of Run's goroutine once the high watermark is written
+	count     int        // of rows
+	bytes     int        // of rows
+	last      [][]byte   // key of the last row; nil where there is none
 	truncated bool
 	took      time.Duration
 	watch     *watch
@@ -122,11 +122,11 @@ func (w *Window) Last() ([][]byte, error) { return w.last, nil }
 
 // lastKey returns what Last does, of rows that are here.
 func (w *Window) lastKey() ([][]byte, error) {
-	if len(w.rows) == 0 {
+	if w.rows.count == 0 {
 		return nil, nil
 	}
 	var t tuple
-	r := reader{data: w.rows[len(w.rows)-1]}
+	r := reader{data: w.rows.last()}
 	row := t.read(&r)
 	if r.err != nil {
 		return nil, fmt.Errorf("row of a window: %w", r.err)
@@ -278,16 +278,15 @@ func (s *Syncer) readRows(ctx context.Context, conn *pgconn.PgConn, w *Window) e
 	result := conn.ExecParams(ctx, w.Query, w.Args, nil, nil, nil)
 	w.Description = describeResult(w.Relation, result.FieldDescriptions())
 	found := len(w.keyPositions(w.Description))
-	var slabs slabs
 	for result.NextRow() {
 		values := result.Values()
 		n := tupleSize(values)
-		if w.truncated || len(w.rows) > 0 && w.bytes+n > w.MaxBytes {
+		if w.truncated || w.rows.count > 0 && w.bytes+n > w.MaxBytes {
 			w.truncated = true
 			continue // the rest is read and dropped: the statement's LIMIT bounds it
 		}
 		w.bytes += n
-		w.rows = append(w.rows, appendTuple(slabs.alloc(n)[:0], values))
+		w.rows.add(values, n)
 	}
 	if _, err := result.Close(); err != nil {
 		return fmt.Errorf("read a window: %w", AtRows(err))
@@ -296,7 +295,7 @@ func (s *Syncer) readRows(ctx context.Context, conn *pgconn.PgConn, w *Window) e
 	if found != len(w.Key) {
 		return &PermanentError{fmt.Errorf("read a window: the result has %d of the key's columns %v", found, w.Key)}
 	}
-	w.count = len(w.rows)
+	w.count = w.rows.count
 	w.last, err = w.lastKey()
 	return err
 }
@@ -396,12 +395,12 @@ func (s *Syncer) openWindow(w *Window, low pglogrepl.LSN) {
 // them: what it made of them is in the batch, and that waits for the one before to be written. If the
 // batch is translated again they are gone, and the window is read again.
 func (s *Syncer) closeWindow(w *Window) (ok bool, err error) {
-	if w.low == 0 || w.changed || len(w.rows) < w.count {
+	if w.low == 0 || w.changed || w.rows.count < w.count {
 		return false, nil
 	}
 	defer func() {
 		if ok && err == nil {
-			w.rows = nil
+			w.rows.free()
 		}
 	}()
 	newer, ok := s.tracker.collect(w.watch)
@@ -413,7 +412,7 @@ func (s *Syncer) closeWindow(w *Window) (ok bool, err error) {
 	w.dropped = 0
 	handler := s.handler()
 	if h, ok := handler.(RowHandler); ok {
-		err = w.each(func(row *pglogrepl.TupleData) error {
+		err = w.rows.each(func(row *pglogrepl.TupleData) error {
 			if len(newer) > 0 {
 				if id, ok := recordID(row, key); ok {
 					if _, ok := newer[id]; ok {
@@ -429,7 +428,7 @@ func (s *Syncer) closeWindow(w *Window) (ok bool, err error) {
 
 	selection := NewInMemSelection()
 	info := s.describeWindow(w)
-	err = w.each(func(row *pglogrepl.TupleData) error {
+	err = w.rows.each(func(row *pglogrepl.TupleData) error {
 		id, _ := recordID(row, key)
 		_, values, _ := messageToMap(row, w.Description, info)
 		selection.AddItem(id, StringMap(values))
@@ -449,22 +448,6 @@ func (s *Syncer) closeWindow(w *Window) (ok bool, err error) {
 		}
 	}
 	return true, nil
-}
-
-// each calls f with every row.
-func (w *Window) each(f func(row *pglogrepl.TupleData) error) error {
-	var t tuple
-	for _, data := range w.rows {
-		r := reader{data: data}
-		row := t.read(&r)
-		if r.err != nil {
-			return fmt.Errorf("row of a window: %w", r.err)
-		}
-		if err := f(row); err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 // describeWindow returns how the values of a window's rows are decoded: by the table's

@@ -218,6 +218,24 @@ func (ix *Index) With(keep func(*Source) bool) *Index {
 	return &part
 }
 
+// Present returns the index without the tables of patterns that are gone: they are taken out of it by who resolves
+// the patterns again, and until then nothing waits for them.
+func (ix *Index) Present(tables catalog.Tables) *Index {
+	return ix.With(func(s *Source) bool { return !s.IsMatched() || tables[s.Table] != nil })
+}
+
+// Present returns the configuration with what [Index.Present] returns of each index that has any table left.
+func (c *Config) Present(tables catalog.Tables) *Config {
+	present := *c
+	present.Indices = nil
+	for _, ix := range c.Indices {
+		if part := ix.Present(tables); len(part.Sources) > 0 {
+			present.Indices = append(present.Indices, part)
+		}
+	}
+	return &present
+}
+
 // StandsFor reports whether a root table is, or was, one of those that a pattern of the index stands for.
 func (ix *Index) StandsFor(table catalog.TableName) bool {
 	return slices.ContainsFunc(ix.Sources, func(s *Source) bool {

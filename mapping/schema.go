@@ -13,6 +13,7 @@ import (
 // JSONSchema returns a JSON Schema of mapping files (draft 7, which editors know), as indented JSON.
 //
 // It is made by the readers of the keys themselves: each is called without a file, and says what it would take.
+// What is said about each key stands in keyTexts.
 // So it has every key, and no other. Of what belongs together (user and password, say), of names and of
 // expressions it knows nothing: it takes some files that [Parse] refuses, and refuses none that Parse takes, but
 // for numbers with _ in them.
@@ -22,6 +23,9 @@ func JSONSchema() ([]byte, error) {
 	root.Schema = "http://json-schema.org/draft-07/schema#"
 	root.Title = "Mapping file of Tidemark"
 	root.Definitions = r.shared
+	if err := explainAll(root); err != nil {
+		return nil, fmt.Errorf("make the schema: %w", err)
+	}
 	text, err := json.MarshalIndent(root, "", "  ")
 	if err != nil {
 		return nil, fmt.Errorf("make the schema: %w", err)
@@ -34,6 +38,8 @@ type schema struct {
 	Schema string `json:"$schema,omitempty"`
 	Title  string `json:"title,omitempty"`
 	Ref    string `json:"$ref,omitempty"`
+
+	Description string `json:"description,omitempty"`
 
 	Type      any       `json:"type,omitempty"` // one name, or several
 	Const     any       `json:"const,omitempty"`

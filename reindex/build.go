@@ -185,7 +185,7 @@ func (m *Manager) buildBeside(ctx context.Context, x *index, why string) error {
 }
 
 func (m *Manager) generation(ctx context.Context, x *index) (string, error) {
-	return m.generationOf(ctx, Present(x.Index, m.o.Catalog.Present()))
+	return m.generationOf(ctx, x.Present(m.o.Catalog.Present()))
 }
 
 func (m *Manager) generationOf(ctx context.Context, ix *mapping.Index) (string, error) {

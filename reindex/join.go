@@ -18,12 +18,6 @@ import (
 // control schema notes that the index has them. Until that is noted each start finds that it lacks them, so a crash
 // costs that they are read again. Where one went, the index is compared, which removes the documents that no row has.
 
-// Present returns the index without the tables of patterns that are gone: they are taken out of it by who
-// resolves the patterns again, and until then nothing waits for them.
-func Present(ix *mapping.Index, tables catalog.Tables) *mapping.Index {
-	return ix.With(func(s *mapping.Source) bool { return !s.IsMatched() || tables[s.Table] != nil })
-}
-
 // joinOf returns which root tables of an index are to join those that the index in use has documents of, and
 // whether some of those are gone. common is the index without them, was the state as if it had been filled from
 // nothing else. common is nil where that is not all that tells the generation noted from the one of the tables now, or where
@@ -95,7 +89,7 @@ func joinOf(ix *mapping.Index, st *control.State, tables catalog.Tables, generat
 // [dbsync.Syncer.TableGeneration]: slot/publication/table/member.
 func byTable(generation string) map[uint32]string {
 	parts := make(map[uint32]string)
-	for _, part := range strings.Fields(generation) {
+	for part := range strings.FieldsSeq(generation) {
 		of := strings.Split(part, "/")
 		if len(of) < 3 {
 			continue
@@ -110,7 +104,7 @@ func byTable(generation string) map[uint32]string {
 // join has the index in use have the documents of tables that came, see joinOf.
 func (m *Manager) join(ctx context.Context, x *index, st control.State) error {
 	tables := m.o.Catalog.Present()
-	now := Present(x.Index, tables)
+	now := x.Present(tables)
 	generation, err := m.generationOf(ctx, now)
 	if err != nil {
 		return err
@@ -138,6 +132,10 @@ func (m *Manager) join(ctx context.Context, x *index, st control.State) error {
 			return nil
 		})
 		if err != nil {
+			if gone, failed := m.isGoneByNow(ctx, s.Table); failed == nil && gone {
+				x.setAltered()
+				return nil
+			}
 			return err
 		}
 	}
@@ -169,6 +167,16 @@ func (m *Manager) join(ctx context.Context, x *index, st control.State) error {
 	m.o.Logger.Info("the index has the documents of the tables that came", "index", x.Name, "tables", listNames(joined), "rows", rows)
 	x.setAltered() // something else may be needed
 	return m.route(x, &st)
+}
+
+// isGoneByNow reports whether a table is gone since the catalog was looked at, and takes that up.
+func (m *Manager) isGoneByNow(ctx context.Context, name catalog.TableName) (bool, error) {
+	now, err := m.o.Catalog.Load(ctx, m.o.Syncer.DB(), []catalog.TableName{name})
+	if err != nil || now[name] != nil {
+		return false, err
+	}
+	m.o.Catalog.SetAll(now)
+	return true, nil
 }
 
 // joinFields puts fields into the index in use that only tables that are to join have.

@@ -45,7 +45,7 @@ type Need struct {
 // catalog or the slot. st is what is known of the index, nil if nothing is; tables are as the
 // catalog has them, nil where one is gone; generation is that of the tables, see [Generation].
 func NeedOf(ctx context.Context, client *search.Client, ix *mapping.Index, st *control.State, tables catalog.Tables, generation string) (Need, error) {
-	if ix = Present(ix, tables); len(ix.Sources) == 0 {
+	if ix = ix.Present(tables); len(ix.Sources) == 0 {
 		return Need{Hold: "all tables that a pattern of it stood for are gone; hint: make the first schema"}, nil
 	}
 	for _, name := range ix.Tables() {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"net/http"
+	"slices"
 	"unicode/utf8"
 
 	"tidemark/dbsync"
@@ -46,6 +47,7 @@ type place struct {
 // look looks through ops, which stay as they are: the batch may come again.
 func (s *survey) look(ops []dbsync.Operation) error {
 	s.ops = ops
+	s.places = slices.Grow(s.places, len(ops))
 	index := ""
 	for i := range ops {
 		op := &ops[i]

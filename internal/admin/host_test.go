@@ -18,7 +18,7 @@ func TestHosts(t *testing.T) {
 		"tidemark:9630": true, "tidemark.monitoring.svc:9630": true, "tidemark.monitoring.svc.cluster.local": true,
 		"tidemark.example.com": true, "TideMark.Example.com:443": true, "node7.example.com:9630": true,
 		"evil.example": false, "evil.example:9630": false, "tidemark.example.com.evil.example": false, "127.0.0.1.evil.example:9630": false,
-		"localhost.evil.example": false, "eviltidemark.example.com": false, "x.tidemark.example.com": false, "svc.evil.example": false,
+		"localhost.evil.example": false, "eviltidemark.example.com": false, "x.tidemark.example.com": false, "svc.evil.example": false, "a.svc.evil.example": false, "a.localhost.evil.example": false, "a.svc.cluster.local.evil.example": false,
 		"": false, ":9630": false, ".": false,
 	} {
 		if got := h.answersTo(header); got != want {

@@ -132,7 +132,7 @@ func TestKeyboard(t *testing.T) {
 // focus, what is unfolded and what is selected stays, whatever comes before it or goes.
 func TestLivePageKeepsItsReader(t *testing.T) {
 	quiet := busy(time.Now())
-	quiet.Alarms, quiet.Indices[1].FanOut.Related = nil, 0
+	quiet.Alarms, quiet.Indices[1].FanOut.Related, quiet.Indices[0].FanOut.Related = nil, 0, 3
 	o := newOffice(t, quiet, mapping.NewSecret(token))
 	o.server.o.Logger.Warn("the search server refuses a document", "index", "orders", "id", "1009")
 	p := browser.Open(t, o.url+"/login", browser.Screen{})
@@ -166,7 +166,8 @@ func TestLivePageKeepsItsReader(t *testing.T) {
 	}{
 		{"an alarm comes above it", "reindex-orders", "#part-events li:last-child .what", func(s *Status) { s.Alarms = busy(time.Now()).Alarms }},
 		{"something comes within the index", "retry-orders", "#index-orders .physical", func(s *Status) { s.Indices[1].FanOut.Related = 3 }},
-		{"another alarm goes", "reindex-products", "#part-alarms article:last-child .hint", func(s *Status) {
+		{"something goes within the index", "reindex-products", "#index-products .physical", func(s *Status) { s.Indices[0].FanOut.Related = 0 }},
+		{"another alarm comes", "reindex-products", "#part-alarms article:last-child .hint", func(s *Status) {
 			s.Alarms = append([]Alarm{{Key: "another", Text: "it is; hint: wait", Since: time.Now()}}, s.Alarms...)
 		}},
 		{"and that one again", "reindex-products", "#part-alarms article:last-child .hint", func(s *Status) { s.Alarms = s.Alarms[1:] }},

@@ -258,7 +258,7 @@ func (r *statusReport) readIndices(ctx context.Context, config *mapping.Config, 
 		}
 		s.FanOut = admin.NewFanOutPage(control.SumFanOuts(fanOuts, ix.Name))
 		if s.State == admin.Incomplete {
-			r.Problems = append(r.Problems, fmt.Sprintf("index %s misses changes until another physical index is filled, by tidemark run", ix.Name))
+			r.Problems = append(r.Problems, fmt.Sprintf("index %s misses changes until another physical index is filled, which an instance of tidemark run does", ix.Name))
 		}
 		r.Indices = append(r.Indices, s)
 		if st != nil && r.Slot.Active {

@@ -236,7 +236,7 @@ func (i *instance) admin(t testing.TB) string {
 	t.Helper()
 	const listens = "admin server listens"
 	last := i.awaitLog(t, listens)
-	for _, line := range strings.Split(i.log(), "\n") {
+	for line := range strings.SplitSeq(i.log(), "\n") {
 		if strings.Contains(line, listens) {
 			last = line
 		}

@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -8,7 +9,10 @@ import (
 	"net/http/httptest"
 	"net/url"
 	"os"
+	"os/exec"
+	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -43,6 +47,18 @@ func save(ctx context.Context, db *pgx.Conn, tidemark string, id int, title stri
 	return nil
 }
 
+// exampleOf returns the code block of docs/read-your-writes.md in a language.
+func exampleOf(t testing.TB, language string) string {
+	t.Helper()
+	page, err := os.ReadFile("../../docs/read-your-writes.md")
+	must(t, err)
+	block := regexp.MustCompile("(?s)```" + language + "\n(.*?)```").FindSubmatch(page)
+	if block == nil {
+		t.Fatalf("docs/read-your-writes.md has no example in %s", language)
+	}
+	return string(block[1])
+}
+
 // TestReadYourWritesExample runs the example of docs/read-your-writes.md, which is the function above to
 // the letter.
 func TestReadYourWritesExample(t *testing.T) {
@@ -72,13 +88,92 @@ func TestReadYourWritesExample(t *testing.T) {
 		t.Error("it is searchable though no instance runs")
 	}
 
-	page, err := os.ReadFile("../../docs/read-your-writes.md")
-	must(t, err)
 	source, err := os.ReadFile("ownwrite_test.go")
 	must(t, err)
-	block := regexp.MustCompile("(?s)```go\n(.*?)```").FindSubmatch(page)
-	if block == nil || !strings.Contains(string(source), string(block[1])) {
+	if !strings.Contains(string(source), exampleOf(t, "go")) {
 		t.Error("the Go example of docs/read-your-writes.md is not the function that this test runs")
+	}
+}
+
+// driverJar is where Debian's libpostgresql-jdbc-java puts the driver; JDBC_JAR names another one.
+const driverJar = "/usr/share/java/postgresql.jar"
+
+// TestReadYourWritesInOtherLanguages runs the examples in Python and in Java, as they stand in
+// docs/read-your-writes.md, where their drivers are installed.
+func TestReadYourWritesInOtherLanguages(t *testing.T) {
+	t.Parallel()
+	s := newSetup(t, shared(t))
+	s.prefix = ""
+	s.db.Exec(t, `CREATE TABLE products (id int PRIMARY KEY, title text)`)
+	alias := s.search.NewPrefix(t) + "products"
+	s.index(alias, "products", `, settings: {index.refresh_interval: "-1"}`)
+	i := s.start(t, "run")
+	if code, _, wrong := s.print(t, "wait", "--timeout", "1m"); code != 0 {
+		t.Fatalf("wait for the first filling: %d %s", code, wrong)
+	}
+	proxy := renaming(t, "http://"+i.admin(t), alias)
+	for _, tt := range []struct {
+		language string
+		program  func(t *testing.T, example string) *exec.Cmd
+	}{
+		{"python", func(t *testing.T, example string) *exec.Cmd {
+			// The first one found may not be the system's, which has the package.
+			pythons := []string{"python3", "/usr/bin/python3"}
+			has := slices.IndexFunc(pythons, func(python string) bool {
+				return exec.CommandContext(t.Context(), python, "-c", "import psycopg").Run() == nil
+			})
+			if has < 0 {
+				t.Skip("there is no python3 with psycopg 3 (Debian: python3-psycopg)")
+			}
+			file := filepath.Join(t.TempDir(), "save.py")
+			must(t, os.WriteFile(file, []byte(example+`
+import psycopg, sys
+with psycopg.connect(sys.argv[1], autocommit=True) as conn:
+    save(conn, sys.argv[2], int(sys.argv[3]), sys.argv[4])
+`), 0o600))
+			return exec.CommandContext(t.Context(), pythons[has], file, s.db.URL)
+		}},
+		{"java", func(t *testing.T, example string) *exec.Cmd {
+			jar := cmp.Or(os.Getenv("JDBC_JAR"), driverJar)
+			if _, err := os.Stat(jar); err != nil {
+				t.Skipf("there is no JDBC driver for Postgres (Debian: libpostgresql-jdbc-java, or JDBC_JAR): %v", err)
+			}
+			java, err := exec.LookPath("java")
+			if err != nil {
+				t.Skipf("there is no java: %v", err)
+			}
+			file := filepath.Join(t.TempDir(), "Save.java")
+			must(t, os.WriteFile(file, []byte(`import java.net.*;
+import java.net.http.*;
+import java.nio.charset.StandardCharsets;
+import java.sql.*;
+import java.time.Duration;
+class Save {
+`+example+`
+public static void main(String[] args) throws Exception {
+    try (var db = DriverManager.getConnection(args[0])) {
+        save(db, HttpClient.newHttpClient(), args[1], Integer.parseInt(args[2]), args[3]);
+    }
+}
+}
+`), 0o600))
+			u, err := url.Parse(s.db.URL)
+			must(t, err)
+			password, _ := u.User.Password()
+			query := url.Values{"user": {u.User.Username()}, "password": {password}, "sslmode": {"disable"}}
+			return exec.CommandContext(t.Context(), java, "-cp", jar, file, "jdbc:postgresql://"+u.Host+u.Path+"?"+query.Encode())
+		}},
+	} {
+		t.Run(tt.language, func(t *testing.T) {
+			c := tt.program(t, exampleOf(t, tt.language))
+			c.Args = append(c.Args, proxy, fmt.Sprint(len(tt.language)), "chair"+tt.language)
+			if out, err := c.CombinedOutput(); err != nil {
+				t.Fatalf("%v: %s", err, out)
+			}
+			if n := s.found(t, alias, "title:chair"+tt.language); n != 1 {
+				t.Errorf("searches find %d documents", n)
+			}
+		})
 	}
 }
 

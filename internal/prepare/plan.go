@@ -161,7 +161,7 @@ func (p *Prepared) durability(ctx context.Context, plan *IndexPlan) error {
 
 // generation returns that of the tables of an index.
 func (p *Prepared) generation(ctx context.Context, c *mapping.Config, ix *mapping.Index) (string, error) {
-	return reindex.Generation(reindex.Present(ix, p.Tables), func(name catalog.TableName) (string, error) {
+	return reindex.Generation(ix.Present(p.Tables), func(name catalog.TableName) (string, error) {
 		return dbsync.TableGeneration(ctx, p.db, p.Database.Generation, c.Postgres.Publication, name.Schema, name.Name)
 	})
 }

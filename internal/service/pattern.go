@@ -183,9 +183,7 @@ func (s *Service) resolveValues(ctx context.Context, now *mapping.Config) (*mapp
 	if err != nil {
 		return nil, w.again(missed, err)
 	}
-	for of, values := range resolved.Values() {
-		w.found[of] = values
-	}
+	maps.Copy(w.found, resolved.Values())
 	return resolved, nil
 }
 

@@ -245,7 +245,7 @@ func (s *Service) altered(now *catalog.Table) {
 // left out of the documents. A partition without the replica identity that the mapping needs ends
 // the instance when one of its rows is changed.
 func (s *Service) recheck(tables catalog.Tables) {
-	for _, problem := range s.config.Check(tables) {
+	for _, problem := range s.config.Present(tables).Check(tables) {
 		s.o.Logger.Warn("the mapping does not fit the table any more", "problem", problem.Text, "file", problem.File, "line", problem.Line, "hint", problem.Hint)
 	}
 }
