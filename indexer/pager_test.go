@@ -51,7 +51,7 @@ func TestChunkQuery(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			c := &Pager{Key: source.KeyColumns(test.table), NextRows: 7}
+			c := &Pager{Plan: plan, Key: source.KeyColumns(test.table), NextRows: 7}
 			if test.after {
 				c.Cursor = make([][]byte, len(c.Key))
 			}
@@ -59,6 +59,29 @@ func TestChunkQuery(t *testing.T) {
 				t.Errorf("got  %s\nwant %s", got, test.want)
 			}
 		})
+	}
+}
+
+// TestChunkQueryOfValues reads the rows of an index that is named by a value: no others, and by one reader.
+func TestChunkQueryOfValues(t *testing.T) {
+	t.Parallel()
+	h, _ := regionsOf(t, "EU", "eu", "us")
+	p := h.plans[1][1] // of eu
+	plan, err := NewRowPlan(p.documents, p.source, catalog.Tables{p.table.TableName(): p.table})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := NewPager(plan, nil)
+	const rows = `t."region" = ANY (ARRAY['EU', 'eu']::pg_catalog.text[])`
+	if got := c.Query(plan); !strings.Contains(got, `FROM (SELECT * FROM ONLY "public"."orders" t WHERE `+rows+`) t ORDER BY`) || c.Divisible() {
+		t.Errorf("chunk: %s", got)
+	}
+	c.Where = "tableoid > 0"
+	if got := c.Query(plan); !strings.Contains(got, "WHERE (tableoid > 0\n) AND orders.\"region\" = ANY") && !strings.Contains(got, "WHERE (tableoid > 0\n) AND \"orders\".\"region\" = ANY") {
+		t.Errorf("with a condition: %s", got)
+	}
+	if got, _ := KeysQuery(plan, [][][]byte{{[]byte("1")}}); !strings.Contains(got, rows) {
+		t.Errorf("by key: %s", got)
 	}
 }
 

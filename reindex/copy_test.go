@@ -186,7 +186,7 @@ func TestChunkPlan(t *testing.T) {
 				kinds []string
 			}{
 				{boundary, bounds, along},
-				{(&indexer.Pager{Key: rest.Key, Cursor: middle.Rows[0], NextRows: limit}).Query(rowPlan), middle.Rows[0], along},
+				{(&indexer.Pager{Plan: rowPlan, Key: rest.Key, Cursor: middle.Rows[0], NextRows: limit}).Query(rowPlan), middle.Rows[0], along},
 				{span.Next().Query, span.Next().Args, append(along, "Sort", "Bitmap Heap Scan", "Bitmap Index Scan")}, // of what is between two keys
 			} {
 				explained := conn.PgConn().ExecParams(t.Context(), "EXPLAIN (ANALYZE, FORMAT JSON) "+statement.query, statement.args, nil, nil, nil).Read()
