@@ -74,6 +74,16 @@ func (c *Config) ValueColumns() map[ValueColumn]int {
 	return columns
 }
 
+// ValueKey returns the key of the file that names indices by the values of a column, for [Config.Problem].
+func (c *Config) ValueKey(of ValueColumn) string {
+	for _, ix := range c.Indices {
+		if ix.valueColumn() == of.Column && slices.ContainsFunc(ix.Sources, func(s *Source) bool { return s.Table == of.Table }) {
+			return ix.Path() + ".name"
+		}
+	}
+	return "indices"
+}
+
 // Values returns the values that were found of columns, those in no index among them, as [Config.ByValues] was given them.
 // Columns of whose table no index is made are not there: who follows the stream hears nothing of them.
 func (c *Config) Values() map[ValueColumn][]Value {

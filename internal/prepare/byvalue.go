@@ -3,8 +3,11 @@ package prepare
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"fmt"
 	"slices"
+
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"tidemark/mapping"
 	"tidemark/mapping/catalog"
@@ -52,7 +55,10 @@ func ResolveValues(ctx context.Context, db *sql.DB, c *mapping.Config, known map
 		if problem != nil {
 			return nil, mapping.Problems{*problem}
 		}
-		if found[of], err = valuesOf(ctx, db, t, of.Column, most); err != nil {
+		if found[of], err = valuesOf(ctx, db, t, of.Column, most); isTimeLimit(err) {
+			return nil, mapping.Problems{c.Problem(c.ValueKey(of), fmt.Sprintf("CREATE INDEX CONCURRENTLY ON %s (%s);", t.SQL(), catalog.QuoteIdent(of.Column)),
+				"to find the values of column %s of table %s takes longer than the time limit, as the whole table is read", of.Column, of.Table)}
+		} else if err != nil {
 			return nil, err
 		}
 	}
@@ -61,6 +67,12 @@ func ResolveValues(ctx context.Context, db *sql.DB, c *mapping.Config, known map
 		return nil, err
 	}
 	return c.ByValues(found, kept)
+}
+
+// isTimeLimit reports whether Postgres has ended a statement that took too long.
+func isTimeLimit(err error) bool {
+	server, ok := errors.AsType[*pgconn.PgError](err)
+	return ok && server.Code == "57014"
 }
 
 // valuesOf returns the values that rows of a table have in a column, the first ones in their order. Where an index begins
