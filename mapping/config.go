@@ -255,6 +255,7 @@ type Source struct {
 	Index    *Index            `json:"-"` // that it is a part of
 	Table    catalog.TableName // whose schema is a pattern until [Config.InSchemas]
 	Pattern  catalog.TableName // that Table stands in the place of; zero: the file names Table
+	open     bool              // Table is a pattern, until [Config.InSchemas]
 	Children bool              // the rows of tables that inherit from it count as its own
 	ID       []string          // key columns; empty: the primary key
 	Routing  string            // the column whose value routes; empty: none

@@ -90,7 +90,7 @@ func (r *reader) index(key, n *yaml.Node, path string) *Index {
 // sourceKeys reads what belongs to one table of an index.
 func (r *reader) sourceKeys(s *Source) map[string]keyReader {
 	return map[string]keyReader{
-		"table":   r.table(r.rootTable(&s.Table), &s.Children),
+		"table":   r.table(r.rootTable(s), &s.Children),
 		"id":      func(n *yaml.Node, path string) { r.id(n, path, s) },
 		"routing": r.checked(&s.Routing, catalog.CheckIdent, ""),
 		"where":   r.text(&s.Where),
@@ -159,8 +159,9 @@ func (r *reader) tableWith(name keyReader, children *bool) keyReader {
 }
 
 // rootTable reads the name of a table whose rows are documents: its schema may be a pattern.
-func (r *reader) rootTable(into *catalog.TableName) keyReader {
+func (r *reader) rootTable(s *Source) keyReader {
 	return func(n *yaml.Node, path string) {
+		into := &s.Table
 		pattern, rest, ok := cutPattern(n.Value)
 		if r.schema != nil || n.Kind != yaml.ScalarNode || !ok {
 			r.tableName(into)(n, path)
@@ -173,7 +174,7 @@ func (r *reader) rootTable(into *catalog.TableName) keyReader {
 		within := *n
 		within.Value = rest
 		if r.tableName(into)(&within, path); into.Name != "" {
-			into.Schema = pattern
+			into.Schema, s.open = pattern, true
 		}
 	}
 }

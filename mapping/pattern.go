@@ -30,24 +30,17 @@ const MaxIndices = 1000
 const MaxTables = 2000
 
 // patternForm has what may stand before the dot, without quotes: at least one star.
-var patternForm = regexp.MustCompile(`^([\pL_*][\pL\pN_$*]*|"(?:[^"]|"")*")\.(.+)$`)
+var patternForm = regexp.MustCompile(`^([\pL_*][\pL\pN_$*-]*)\.(.+)$`)
 
 // cutPattern returns the pattern of schemas that the name of a table begins with, and the rest of it. It
 // is not ok where the schema is a name.
 func cutPattern(text string) (pattern, rest string, ok bool) {
 	m := patternForm.FindStringSubmatch(strings.TrimSpace(text))
-	if m == nil || !isPattern(m[1]) {
+	if m == nil || !strings.Contains(m[1], "*") {
 		return "", "", false
 	}
-	pattern = m[1]
-	if quoted, ok := strings.CutPrefix(pattern, `"`); ok {
-		pattern = strings.ReplaceAll(strings.TrimSuffix(quoted, `"`), `""`, `"`)
-	}
-	return pattern, m[2], true
+	return m[1], m[2], true
 }
-
-// isPattern reports whether a schema is a pattern: * stands for any text in it.
-func isPattern(schema string) bool { return strings.Contains(schema, "*") }
 
 // patternText returns the name of tables whose schema is a pattern, as it is written.
 func patternText(name catalog.TableName) string {
@@ -62,12 +55,9 @@ func checkPattern(pattern string) error {
 	return catalog.CheckIdent(pattern)
 }
 
-// checkOneSchema refuses the name of a schema that could not be told from a pattern or a placeholder.
+// checkOneSchema refuses the name of a schema that could not be told from a placeholder.
 func checkOneSchema(schema string) error {
-	switch {
-	case isPattern(schema):
-		return errors.New("a schema with * in its name could not be told from a pattern")
-	case schema == placeholder:
+	if schema == placeholder {
 		return errors.New("a schema of this name could not be told from that of the root table")
 	}
 	return nil
@@ -95,7 +85,7 @@ func matches(pattern, schema string) bool {
 func (c *Config) Patterns() (patterns []catalog.TableName) {
 	for _, ix := range c.Indices {
 		for _, s := range ix.Sources {
-			if isPattern(s.Table.Schema) && !slices.Contains(patterns, s.Table) {
+			if s.open && !slices.Contains(patterns, s.Table) {
 				patterns = append(patterns, s.Table)
 			}
 		}
@@ -274,13 +264,13 @@ func (ix *Index) alike() (a, b *Source) {
 
 // isPatterned reports whether the index has tables of many schemas.
 func (ix *Index) isPatterned() bool {
-	return slices.ContainsFunc(ix.Sources, func(s *Source) bool { return isPattern(s.Table.Schema) })
+	return slices.ContainsFunc(ix.Sources, func(s *Source) bool { return s.open })
 }
 
 // schemas returns the schemas that the patterns of the index match, in the order of found.
 func (ix *Index) schemas(c *Config, found []catalog.TableName) (schemas []string) {
 	for _, table := range found {
-		if !slices.Contains(schemas, table.Schema) && slices.ContainsFunc(ix.Sources, func(s *Source) bool { return c.Matches(s.Table, table) }) {
+		if !slices.Contains(schemas, table.Schema) && slices.ContainsFunc(ix.Sources, func(s *Source) bool { return s.open && c.Matches(s.Table, table) }) {
 			schemas = append(schemas, table.Schema)
 		}
 	}
@@ -293,7 +283,7 @@ func (ix *Index) inSchemas(c *Config, schemas []string, found []catalog.TableNam
 	whole := *ix
 	whole.Sources = nil
 	for _, s := range ix.Sources {
-		if !isPattern(s.Table.Schema) {
+		if !s.open {
 			whole.Sources = append(whole.Sources, s.in(&whole, s.Table.Schema))
 		}
 	}
@@ -306,7 +296,7 @@ func (ix *Index) inSchemas(c *Config, schemas []string, found []catalog.TableNam
 			all = append(all, into)
 		}
 		for _, s := range ix.Sources {
-			if isPattern(s.Table.Schema) && slices.ContainsFunc(found, func(t catalog.TableName) bool { return t.Schema == schema && c.Matches(s.Table, t) }) {
+			if s.open && slices.ContainsFunc(found, func(t catalog.TableName) bool { return t.Schema == schema && c.Matches(s.Table, t) }) {
 				into.Sources = append(into.Sources, s.in(into, schema))
 			}
 		}
@@ -348,16 +338,16 @@ func (ix *Index) resolved() *Index {
 func (s *Source) in(ix *Index, schema string) *Source {
 	in := *s
 	in.Index, in.Shape = ix, s.Shape.in(schema)
-	if isPattern(s.Table.Schema) {
+	if s.open {
 		in.Pattern = s.Table
 	}
-	if i := slices.Index(s.ID, schemaName); isPattern(s.Table.Schema) && i >= 0 && s.Literals != nil {
+	if i := slices.Index(s.ID, schemaName); s.open && i >= 0 && s.Literals != nil {
 		// As templateID writes a value: the ids of two schemas never begin alike.
 		text := string(templateID(nil, s.Literals[i:i+2], []byte(schema)))
 		in.Literals = slices.Concat(s.Literals[:i], []string{text}, s.Literals[i+2:])
 		in.ID = slices.Concat(s.ID[:i], s.ID[i+1:])
 	}
-	in.Table.Schema = schema
+	in.Table.Schema, in.open = schema, false
 	return &in
 }
 
@@ -430,7 +420,7 @@ func (r *reader) patterns(ix *Index) {
 		named := ix.byName(schemaName)
 		i := slices.Index(s.ID, schemaName)
 		switch {
-		case !isPattern(s.Table.Schema):
+		case !s.open:
 			if named {
 				r.problemAt(s.Key("table"), `table: "tenant_*.`+s.Table.Name+`", or a name without {schema}`, "%s.table: the name of the index has {schema}, and table %s is of one", s.path, s.Table)
 			}

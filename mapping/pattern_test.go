@@ -162,7 +162,13 @@ func TestPatternsInFiles(t *testing.T) {
 			t.Errorf("%s: %v, want %s", tt.index, err, tt.want)
 		}
 	}
-	// Elsewhere the same words are what they were.
+	// Elsewhere the same words are what they were, and a name in quotes is a name.
+	if c := mustParse(t, `{search: {urls: [http://h]}, indices: {x: {table: '"a*".o'}}}`); len(c.Patterns()) > 0 || c.Indices[0].Sources[0].Table.Schema != "a*" {
+		t.Errorf("a schema in quotes is %v", c.Indices[0].Sources[0])
+	}
+	if c := mustParse(t, `{search: {urls: [http://h]}, indices: {x: {table: 'tenant-*.o', id: "{schema}-{id}"}}}`); len(c.Patterns()) != 1 {
+		t.Error("a pattern may have a hyphen")
+	}
 	mustParse(t, `{search: {urls: [http://h]}, indices: {x: {name: other, table: public.o, id: "{schema}-{id}"}}}`)
 	_, err := Parse("t.yaml", []byte("search: {urls: [http://h]}\nindices:\n  x: {table: a}\n  y: {name: x, table: b}\n"), env())
 	if err == nil || !strings.Contains(err.Error(), "has the name of that of indices.x") {

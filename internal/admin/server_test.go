@@ -70,6 +70,7 @@ func (s *source) Await(ctx context.Context, w Wait) (pglogrepl.LSN, error) {
 func (s *source) set(change func(*Status)) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.status.Indices = slices.Clone(s.status.Indices) // who was given the status before reads those
 	change(&s.status)
 }
 
