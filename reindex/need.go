@@ -3,6 +3,7 @@ package reindex
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"tidemark/indexer/search"
 	"tidemark/mapping"
@@ -105,12 +106,30 @@ func NeedOf(ctx context.Context, client *search.Client, ix *mapping.Index, st *c
 func (m *Manager) need(ctx context.Context, x *index, noted *control.State, generation string) (Need, error) {
 	need, err := NeedOf(ctx, m.o.Client, x.Index, noted, m.o.Catalog.Present(), generation)
 	switch {
-	case err != nil || need.Hold != "" || need.Backfill != "" || noted.Building.Physical != "":
+	case err != nil || need.Hold != "" || need.Backfill != "":
 		return need, err
+	case noted.Building.Physical != "":
+		if !sameOrder(x.Index, noted.Building.Mapping) {
+			need = Need{Backfill: "its tables are read in another order than when they began to be"}
+		}
+		return need, nil
 	case m.o.Rebuild != nil && m.o.Rebuild(x.Name):
 		return Need{Backfill: "it was asked for"}, nil
 	case m.o.Syncer.Position() > noted.Live.Base+search.MaxSpan/2:
 		return Need{Backfill: "the versions of its documents come to their end"}, nil
 	}
 	return need, m.checkAlias(ctx, noted)
+}
+
+// sameOrder reports whether the root tables of an index are those of a mapping as it was stored, in the same order: how
+// far a filling or a comparison is was noted by their numbers.
+func sameOrder(ix *mapping.Index, stored string) bool {
+	if stored == "" {
+		return true // an early version noted none
+	}
+	before, err := mapping.DecodeIndex(stored)
+	if err != nil {
+		return false
+	}
+	return slices.EqualFunc(ix.Sources, before.Sources, func(a, b *mapping.Source) bool { return a.Table == b.Table && a.Prefix() == b.Prefix() })
 }

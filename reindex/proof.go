@@ -134,11 +134,14 @@ func (m *Manager) Tied(ctx context.Context) error {
 }
 
 // beginProof takes up what was noted of an index before this process. A walk that nothing asks for
-// any more, as they were switched off, is given up.
+// any more, as they were switched off, is given up, and so is one that went through other tables, or in another
+// order: by the number of a table it would go on in another one, and leave rows out.
 func (m *Manager) beginProof(ctx context.Context, x *index) error {
 	return m.noteProof(x, func() (control.Proof, error) {
 		p, err := m.o.Control.Proofs().Read(ctx, x.Name)
-		if err == nil && p.Walk.UnderWay() && !p.IsUnproven() && m.o.Verify.Every == 0 {
+		st := x.state()
+		unwanted := !p.IsUnproven() && m.o.Verify.Every == 0
+		if err == nil && p.Walk.UnderWay() && (unwanted || !sameOrder(x.Index, st.Live.Mapping)) {
 			p, err = m.o.Control.Proofs().GiveUp(ctx, x.Name, &p.Walk)
 		}
 		return p, err
@@ -374,7 +377,7 @@ func (m *Manager) walkOn(ctx context.Context, x *index, end until, st *control.S
 	at := p.Walk
 	m.o.Logger.Info(what, "index", x.Name, "physical", p.Physical, "walk", at.Number, "phase", at.Phase, "rows", at.Rows, "documents", at.Documents, "why", p.Unproven.Why)
 	found := differenceLog{m: m, x: x}
-	_, err := verify.Run(ctx, x.Index, verify.Options{
+	_, err := verify.Run(ctx, x.Present(m.o.Catalog.Present()), verify.Options{
 		DB: m.o.Syncer.DB(), SlotDB: m.o.Syncer.SlotDB(), Client: m.o.Client, Bulk: m.o.Bulk, Schema: m.o.Control.Name(), Slot: m.o.Control.Slot(), Tables: tables, Logger: m.o.Logger, Alarm: m.o.Alarm,
 		Progress: verify.NoProgress{}, Repair: m.o.Verify.OnDifference != mapping.OnDifferenceReport, Found: found.add,
 		Walk: &verify.Walk{Physical: p.Physical, At: at, RowsPerSecond: pace, Note: func(ctx context.Context, now control.Walk) error {
