@@ -20,10 +20,11 @@ import (
 
 // joinOf returns which root tables of an index are to join those that the index in use has documents of, and
 // whether some of those are gone. common is the index without them, was the state as if it had been filled from
-// nothing else. common is nil where that is not all that tells the generation noted from the one of the tables now, or where
-// it is not known what the index in use was made of.
+// nothing else. common is nil where none came or went, where that is not all that has changed, or where it is not known what the
+// index in use was made of.
 func joinOf(ix *mapping.Index, st *control.State, tables catalog.Tables, generation string) (common *mapping.Index, was *control.State, joined []catalog.TableName, left bool) {
-	if st.Building.Physical != "" || st.Live.Generation == "" || st.Live.Tables == "" {
+	matched := slices.ContainsFunc(ix.Sources, (*mapping.Source).IsMatched)
+	if !matched || st.Building.Physical != "" || st.Live.Generation == "" || st.Live.Tables == "" {
 		return nil, nil, nil, false
 	}
 	before, err := mapping.DecodeIndex(st.Live.Mapping)

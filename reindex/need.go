@@ -57,18 +57,19 @@ func NeedOf(ctx context.Context, client *search.Client, ix *mapping.Index, st *c
 	if why := ix.Unfit(tables); why != "" {
 		return Need{Hold: why}, nil
 	}
-	switch {
-	case st == nil || st.Live.Physical == "" && st.Building.Physical == "":
+	if st == nil || st.Live.Physical == "" && st.Building.Physical == "" {
 		return Need{Backfill: "the index is new"}, nil
-	case st.Newest().Generation != generation:
-		if common, was, joined, left := joinOf(ix, st, tables, generation); common != nil {
-			need, err := NeedOf(ctx, client, common, was, tables, was.Live.Generation)
-			if err != nil || need.Backfill != "" || need.Hold != "" {
-				return need, err
-			}
-			// The rest of what is needed is seen when they have joined.
-			return Need{Join: joined, Leave: left}, nil
+	}
+	// A schema that got another name has the same tables, and so the same generation.
+	if common, was, joined, left := joinOf(ix, st, tables, generation); common != nil {
+		need, err := NeedOf(ctx, client, common, was, tables, was.Live.Generation)
+		if err != nil || need.Backfill != "" || need.Hold != "" {
+			return need, err
 		}
+		// The rest of what is needed is seen when they have joined.
+		return Need{Join: joined, Leave: left}, nil
+	}
+	if st.Newest().Generation != generation {
 		return Need{Backfill: "changes may be missing: the slot or a table is another one, or one of them was not followed for a while"}, nil
 	}
 	newest := st.Newest()

@@ -80,11 +80,15 @@ func TestTenants(t *testing.T) {
 	same("a schema was renamed")
 	i.stop(t)
 	// What the stream has of a schema that is gone by now leads to nothing.
-	s.db.Exec(t, tenant("tenant_e", 4), `UPDATE tenant_d.orders SET name = 'last'; UPDATE tenant_d.items SET order_id = 1; UPDATE tenant_a.orders SET name = 'after'`, `DROP SCHEMA tenant_d CASCADE`)
+	s.db.Exec(t, tenant("tenant_e", 4), `UPDATE tenant_d.orders SET name = 'last'; UPDATE tenant_d.items SET order_id = 1; UPDATE tenant_a.orders SET name = 'after'`, `DROP SCHEMA tenant_d CASCADE`, `ALTER SCHEMA tenant_a RENAME TO tenant_z`)
+	s.once(t)
+	s.checkSynced(t)
+	// The tables are the same, and so is what tells that their changes were followed.
+	s.db.Exec(t, `ALTER SCHEMA tenant_z RENAME TO tenant_y`)
 	s.once(t)
 	s.checkSynced(t)
 	if now := s.physical(t, "orders"); now != physical {
-		t.Errorf("a schema came and one went while nothing ran: the index was filled anew, %s is in use", now)
+		t.Errorf("schemas came, went and were renamed while nothing ran: the index was filled anew, %s is in use", now)
 	}
 }
 
