@@ -441,7 +441,7 @@ func TestTablesInAnotherOrder(t *testing.T) {
 	}
 	inSecond := make(chan struct{})
 	var once sync.Once
-	p := r.start(t, options{stored: func(int64) {
+	r.start(t, options{stored: func(int64) {
 		if st := r.state(t, "t"); st.Source == 1 && st.Cursor != nil {
 			once.Do(func() { close(inSecond) })
 		}
@@ -452,7 +452,7 @@ func TestTablesInAnotherOrder(t *testing.T) {
 		t.Fatal("waited in vain for a chunk of the second table")
 	}
 	swap()
-	p = r.start(t, options{serve: true})
+	p := r.start(t, options{serve: true})
 	p.complete(t)
 	p.settle(t)
 	equal()
