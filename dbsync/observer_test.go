@@ -267,8 +267,8 @@ func TestProgress(t *testing.T) {
 	receive(t, "the store hangs", stored)
 	await(t, "what follows the slot has seen it", func() bool {
 		before := s.Progress()
-		s.db.Exec(t, "UPDATE t SET v = v || 'x' WHERE id = 8")
 		received := s.Status().Messages
+		s.db.Exec(t, "UPDATE t SET v = v || 'x' WHERE id = 8")
 		await(t, "more is received", func() bool { return s.Status().Messages > received })
 		return s.Progress() == before
 	})
