@@ -62,6 +62,12 @@ var arrows = map[string]map[string]string{
 		"indexer/retry":  "truncations, which are written by other requests than bulk",
 	},
 
+	"indexer/topic": {
+		"dbsync":         "operations are what records are made of",
+		"indexer/retry":  "Kafka may be away",
+		"indexer/search": "versions, and what the search server refuses",
+	},
+
 	// What is kept in the control schema, and what works by it.
 	"reindex/control": {
 		"dbsync":         "connections, and operations that became dead letters",
@@ -139,6 +145,7 @@ var soleImporters = map[string]string{
 	"github.com/expr-lang/expr":                    "mapping/expr",
 	"github.com/elastic/go-elasticsearch/v8/esapi": "indexer/search",
 	"github.com/aws/aws-sdk-go-v2":                 "indexer/search",
+	"github.com/twmb/franz-go":                     "indexer/topic",
 }
 
 // TestImports holds every import of the module against the list of arrows.

@@ -46,7 +46,7 @@ func (b *Bulk) Cut(ops []dbsync.Operation) error {
 }
 
 // VersionOf returns the version of an operation.
-func VersionOf(op dbsync.Operation) (int64, error) { return version(&op) }
+func VersionOf(op dbsync.Operation) (int64, error) { return Version(&op) }
 
 // Fix has b go on with as many requests at a time as its options allow.
 func (b *Bulk) Fix() { b.gate.pace.fix(b.o.Requests) }
