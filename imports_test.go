@@ -70,6 +70,7 @@ var arrows = map[string]map[string]string{
 
 	// What is kept in the control schema, and what works by it.
 	"reindex/control": {
+		"indexer/topic":  "what is noted of topics",
 		"dbsync":         "connections, and operations that became dead letters",
 		"mapping…":       "the mapping and the tables that an index was made by",
 		"indexer/search": "names of physical indices, refused operations",

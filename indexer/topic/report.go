@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"time"
 
 	"github.com/jackc/pglogrepl"
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -125,39 +124,48 @@ func (c *Client) Report(ctx context.Context, reports ...Report) (offset int64, e
 	return offset, nil
 }
 
-// reportsPoll is how long is waited for the end of the topic when nothing comes.
-const reportsPoll = 10 * time.Second
+// A Reported is a report that was read.
+type Reported struct {
+	Offset int64
+	Report
+}
 
-// Reports calls f with each report from an offset on, in their order, until ctx ends, f has an error,
-// or reports are gone that were not read: a [*GoneError].
-func (c *Client) Reports(ctx context.Context, from int64, f func(ctx context.Context, offset int64, r *Report) error) error {
-	at := kgo.NewOffset().At(from)
-	reader, err := open(c.o, kgo.ConsumePartitions(map[string]map[int32]kgo.Offset{c.o.reports(): {0: at}}),
-		kgo.ConsumeResetOffset(kgo.NoResetOffset()), kgo.FetchMaxBytes(8<<20), kgo.FetchMaxWait(reportsPoll/2))
+// Reports calls f with the reports from an offset on, in their order, those that are there together
+// at a time, until ctx ends, f has an error, or reports are gone that were not read: a [*GoneError].
+func (c *Client) Reports(ctx context.Context, from int64, f func(ctx context.Context, reports []Reported) error) error {
+	reader, err := open(c.o, kgo.ConsumePartitions(map[string]map[int32]kgo.Offset{c.o.reports(): {0: kgo.NewOffset().At(from)}}),
+		kgo.ConsumeResetOffset(kgo.NoResetOffset()), kgo.FetchMaxBytes(8<<20))
 	if err != nil {
 		return err
 	}
 	defer reader.Close()
 	for {
-		fetches := reader.kafka.PollFetches(ctx)
+		fetches := reader.kafka.PollRecords(ctx, reportsAtATime)
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
 		if err := fetchError(fetches); err != nil {
 			return fmt.Errorf("read topic %s from %d on: %w", c.o.reports(), from, err)
 		}
+		var reports []Reported
 		for i := fetches.RecordIter(); !i.Done(); {
 			record := i.Next()
 			report, err := decodeReport(record)
 			if err != nil {
 				return err
 			}
-			if err := f(ctx, record.Offset, report); err != nil {
+			reports = append(reports, Reported{record.Offset, *report})
+		}
+		if len(reports) > 0 {
+			if err := f(ctx, reports); err != nil {
 				return err
 			}
 		}
 	}
 }
+
+// reportsAtATime bounds how many reports are taken up together: each may have a document.
+const reportsAtATime = 500
 
 func decodeReport(record *kgo.Record) (*Report, error) {
 	known := ""
