@@ -54,8 +54,11 @@ const connectTimeout = 10 * time.Second
 
 // Connect connects to Kafka and asks for its brokers once, for as long as ctx lasts. Its errors are
 // [*ConnectError].
-func Connect(ctx context.Context, o Options) (*Client, error) {
-	c, err := open(o)
+func Connect(ctx context.Context, o Options) (*Client, error) { return connect(ctx, o) }
+
+// connect is Connect with options of what the client is used for.
+func connect(ctx context.Context, o Options, more ...kgo.Opt) (*Client, error) {
+	c, err := open(o, more...)
 	if err != nil {
 		return nil, err
 	}
@@ -82,6 +85,14 @@ func open(o Options, more ...kgo.Opt) (*Client, error) {
 		return nil, connectError(&o, err)
 	}
 	return &Client{o: o, kafka: kafka, admin: kadm.NewClient(kafka), last: last}, nil
+}
+
+// why returns err with the last failure of a connection, if there is one that err does not tell of.
+func (c *Client) why(err error) error {
+	if last := c.last.get(); err != nil && last != nil && !errors.Is(err, last) {
+		return fmt.Errorf("%w (the last connection: %w)", err, last)
+	}
+	return err
 }
 
 // Close ends the connections.
