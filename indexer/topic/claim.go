@@ -21,7 +21,7 @@ type mark struct {
 func (m mark) metadata(id string) string { return fmt.Sprintf("epoch=%d topic=%s", m.epoch, id) }
 
 // remembered reads what metadata has written. Offsets that others have set have none of it, which is
-// the epoch 0 and the topic "".
+// the epoch 0 and no topic.
 func remembered(metadata string) (epoch int64, id string) {
 	for word := range strings.FieldsSeq(metadata) {
 		switch key, value, _ := strings.Cut(word, "="); key {

@@ -47,6 +47,8 @@ type Client struct {
 	kafka *kgo.Client
 	admin *kadm.Client
 	last  *lastFailure
+
+	applied *applied
 }
 
 // connectTimeout bounds how long a broker is waited for that does not take a connection.
@@ -84,7 +86,9 @@ func open(o Options, more ...kgo.Opt) (*Client, error) {
 	if err != nil {
 		return nil, connectError(&o, err)
 	}
-	return &Client{o: o, kafka: kafka, admin: kadm.NewClient(kafka), last: last}, nil
+	c := &Client{o: o, kafka: kafka, admin: kadm.NewClient(kafka), last: last}
+	c.applied = newApplied(c)
+	return c, nil
 }
 
 // why returns err with the last failure of a connection, if there is one that err does not tell of.
@@ -95,8 +99,11 @@ func (c *Client) why(err error) error {
 	return err
 }
 
-// Close ends the connections.
-func (c *Client) Close() { c.kafka.Close() }
+// Close ends the connections, and whoever waits for an answer.
+func (c *Client) Close() {
+	c.applied.close()
+	c.kafka.Close()
+}
 
 // kafka are the options of every connection.
 func (o *Options) kafka() ([]kgo.Opt, error) {

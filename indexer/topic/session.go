@@ -3,13 +3,11 @@ package topic
 import (
 	"cmp"
 	"context"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"sync"
 	"time"
 
-	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -109,22 +107,17 @@ func (w *Worker) read(ctx context.Context, h *health) error {
 	}
 }
 
-// awaitTopic returns what the topic of operations is, as soon as there is one.
+// awaitTopic returns what the topics are, as soon as there are any.
 func (w *Worker) awaitTopic(ctx context.Context) (State, error) {
 	var state State
 	err := retry.Do(ctx, w.o.Alarm, "topic "+w.o.Topic+" is not known", func(ctx context.Context) error {
-		topics, err := w.client.admin.ListTopics(ctx, w.o.Topic)
+		found, err := w.client.find(ctx)
 		if err != nil {
 			return w.client.why(err)
 		}
-		t := topics[w.o.Topic]
-		if errors.Is(t.Err, kerr.UnknownTopicOrPartition) {
-			return fmt.Errorf("%w; hint: tidemark run makes it, with kafka.topic in its file as in this one", t.Err)
+		if state = found.state(w.client); state == (State{}) {
+			return fmt.Errorf("it is not there, or %s is not; hint: tidemark run makes them, with the same kafka.topic in its file", w.o.reports())
 		}
-		if t.Err != nil {
-			return t.Err
-		}
-		state = State{ID: hex.EncodeToString(t.ID[:]), Partitions: len(t.Partitions)}
 		return nil
 	})
 	return state, err
@@ -394,29 +387,14 @@ func (s *session) report(ctx context.Context, partition int32, r Report) error {
 }
 
 // bounds returns the first offset of each partition, and the one that comes next, as soon as Kafka says it.
-func (s *session) bounds(ctx context.Context) (start, end map[int32]int64, err error) {
+func (s *session) bounds(ctx context.Context) (start, end []int64, err error) {
 	err = retry.Do(ctx, s.w.o.Alarm, "Kafka does not say where topic "+s.w.o.Topic+" begins", func(ctx context.Context) error {
 		var errs [2]error
-		start, errs[0] = s.offsets(ctx, s.w.client.admin.ListStartOffsets)
-		end, errs[1] = s.offsets(ctx, s.w.client.admin.ListEndOffsets)
-		return cmp.Or(errs[:]...)
+		start, errs[0] = s.w.client.starts(ctx, s.w.o.Topic)
+		end, errs[1] = s.w.client.ends(ctx, s.w.o.Topic)
+		return s.w.client.why(cmp.Or(errs[:]...))
 	})
 	return start, end, err
-}
-
-func (s *session) offsets(ctx context.Context, list func(context.Context, ...string) (kadm.ListedOffsets, error)) (map[int32]int64, error) {
-	listed, err := list(ctx, s.w.o.Topic)
-	if err == nil {
-		err = listed.Error()
-	}
-	if err != nil {
-		return nil, s.w.client.why(err)
-	}
-	of := make(map[int32]int64)
-	for p, o := range listed[s.w.o.Topic] {
-		of[p] = o.Offset
-	}
-	return of, nil
 }
 
 // commit commits that parts are applied, and moves their claims.
