@@ -56,11 +56,8 @@ const connectTimeout = 10 * time.Second
 
 // Connect connects to Kafka and asks for its brokers once, for as long as ctx lasts. Its errors are
 // [*ConnectError].
-func Connect(ctx context.Context, o Options) (*Client, error) { return connect(ctx, o) }
-
-// connect is Connect with options of what the client is used for.
-func connect(ctx context.Context, o Options, more ...kgo.Opt) (*Client, error) {
-	c, err := open(o, more...)
+func Connect(ctx context.Context, o Options) (*Client, error) {
+	c, err := open(o)
 	if err != nil {
 		return nil, err
 	}

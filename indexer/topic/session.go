@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -28,7 +29,7 @@ const (
 	pollTimeout = time.Second
 
 	// leaveTimeout bounds what is done at the end.
-	leaveTimeout = 5 * time.Second
+	leaveTimeout = 3 * time.Second
 )
 
 // A session is one membership in the group, with a connection of its own. It ends when the topic is
@@ -40,8 +41,9 @@ type session struct {
 	claims    claims
 	committed committed
 	gone      gone
-	looked    time.Time // when it was looked last whether this worker is a member
-	seen      time.Time // when it was, last
+	looked    time.Time   // when it was looked last whether this worker is a member
+	seen      time.Time   // when it was, last
+	another   atomic.Bool // the topic is not the one that it was at the start
 }
 
 // committed are offsets as they were fetched, until reading begins there.
@@ -109,6 +111,7 @@ func (w *Worker) read(ctx context.Context, h *health) error {
 
 // awaitTopic returns what the topics are, as soon as there are any.
 func (w *Worker) awaitTopic(ctx context.Context) (State, error) {
+	defer dbsync.AtServer(ctx)()
 	var state State
 	err := retry.Do(ctx, w.o.Alarm, "topic "+w.o.Topic+" is not known", func(ctx context.Context) error {
 		found, err := w.client.find(ctx)
@@ -128,10 +131,14 @@ func (w *Worker) awaitTopic(ctx context.Context) (State, error) {
 func (s *session) poll(ctx context.Context, h *health) (*batch, error) {
 	bounded, cancel := context.WithTimeout(ctx, pollTimeout)
 	defer cancel()
+	defer dbsync.Await(ctx, pollTimeout+s.w.o.RebalanceTimeout)() // while partitions come or go nothing is read
 	fetches := s.reader.kafka.PollRecords(bounded, maxPolled)
 	defer s.reader.kafka.AllowRebalance()
 	if ctx.Err() != nil {
 		return nil, context.Cause(ctx)
+	}
+	if s.another.Load() {
+		return nil, errAnother
 	}
 	b := &batch{polled: time.Now()}
 	failed, err := s.errors(ctx, fetches, h)
@@ -270,6 +277,7 @@ func (s *session) look(ctx context.Context, h *health) error {
 		return nil
 	}
 	s.looked = time.Now()
+	defer dbsync.Await(ctx, memberQuestion)()
 	err := s.w.Holds(ctx)
 	switch {
 	case ctx.Err() != nil:
@@ -300,7 +308,7 @@ func (s *session) taken(partitions []int32, lost bool) {
 	s.claims.giveUp(partitions, lost)
 	if len(partitions) > 0 {
 		s.w.stats.Rebalances.Add(1)
-		s.w.o.Logger.Info("partitions were given to another worker", "topic", s.w.o.Topic, "partitions", partitions, "lost", lost)
+		s.w.o.Logger.Info("partitions were given up", "topic", s.w.o.Topic, "partitions", partitions, "lost", lost)
 	}
 }
 
@@ -317,12 +325,24 @@ func (s *session) fetched(r *kmsg.OffsetFetchResponse) {
 	}
 }
 
+// errAnother has the group joined again.
+var errAnother = errors.New("the topic was made anew")
+
 // begin says where partitions are read from: from the committed offset on where that is in the log, else
 // from the start of the log. What is gone between is reported.
 func (s *session) begin(ctx context.Context, offsets map[string]map[int32]kgo.Offset) (map[string]map[int32]kgo.Offset, error) {
 	start, end, err := s.bounds(ctx)
 	if err != nil {
 		return nil, err
+	}
+	// What is remembered is of one topic, also where another one has its name now.
+	now, err := s.w.awaitTopic(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if now != s.topic {
+		s.another.Store(true)
+		return nil, errAnother
 	}
 	s.committed.mu.Lock()
 	defer s.committed.mu.Unlock()
@@ -388,6 +408,7 @@ func (s *session) report(ctx context.Context, partition int32, r Report) error {
 
 // bounds returns the first offset of each partition, and the one that comes next, as soon as Kafka says it.
 func (s *session) bounds(ctx context.Context) (start, end []int64, err error) {
+	defer dbsync.AtServer(ctx)()
 	err = retry.Do(ctx, s.w.o.Alarm, "Kafka does not say where topic "+s.w.o.Topic+" begins", func(ctx context.Context) error {
 		var errs [2]error
 		start, errs[0] = s.w.client.starts(ctx, s.w.o.Topic)
@@ -403,6 +424,8 @@ func (w *Worker) commit(ctx context.Context, s *session, parts []*part) error {
 		p.claim.mark = p.after
 		p.claim.applied.Store(p.after.offset)
 	}
+	defer dbsync.AtServer(ctx)()
+	var gone error // the topic is
 	err := retry.Do(ctx, w.o.Alarm, "Kafka does not take offsets of group "+w.o.Group, func(ctx context.Context) error {
 		offsets, metadata := make(map[int32]kgo.EpochOffset), make(map[int32]string)
 		for _, p := range parts {
@@ -414,12 +437,22 @@ func (w *Worker) commit(ctx context.Context, s *session, parts []*part) error {
 		if len(offsets) == 0 {
 			return nil
 		}
-		return s.commit(ctx, offsets, metadata)
+		err := s.commit(ctx, offsets, metadata)
+		if isGone(err) {
+			gone = err
+			return nil
+		}
+		return err
 	})
 	if err != nil && ctx.Err() != nil {
 		return nil // whoever has the partitions next writes it again
 	}
-	return err
+	return cmp.Or(err, gone)
+}
+
+// isGone reports whether a topic is not there any more: franz-go takes no other one for it.
+func isGone(err error) bool {
+	return errors.Is(err, kerr.UnknownTopicID) || errors.Is(err, kerr.UnknownTopicOrPartition)
 }
 
 // commit commits offsets once.

@@ -2,13 +2,10 @@ package topic
 
 import (
 	"context"
-	"errors"
 	"maps"
 	"slices"
 	"sync"
 	"time"
-
-	"github.com/twmb/franz-go/pkg/kerr"
 
 	"tidemark/dbsync"
 	"tidemark/indexer/retry"
@@ -28,31 +25,24 @@ const missingAgain = time.Minute
 
 // report appends reports, for as long as it takes.
 func (w *Worker) report(ctx context.Context, reports ...Report) error {
+	defer dbsync.AtServer(ctx)()
 	return retry.Do(ctx, w.o.Alarm, "Kafka does not take reports", func(ctx context.Context) error {
 		_, err := w.client.Report(ctx, reports...)
+		if isGone(err) {
+			w.client.kafka.PurgeTopicsFromProducing(w.o.reports()) // to take up one that was made anew
+		}
 		return w.client.why(err)
 	})
 }
 
 // Refused tells what the search server refuses for good, as OnRefused of [search.BulkOptions]: the
-// instance that follows the slot keeps it as dead letters. What Kafka does not take for its size is told
-// without the document.
+// instance that follows the slot keeps it as dead letters.
 func (w *Worker) Refused(ctx context.Context, refused []search.Refused) error {
-	for _, r := range refused {
-		report := RefusedReport(r)
-		err := retry.Do(ctx, w.o.Alarm, "Kafka does not take reports", func(ctx context.Context) error {
-			_, err := w.client.Report(ctx, report)
-			if errors.Is(err, kerr.MessageTooLarge) && report.Body != nil {
-				report.Body = nil
-				_, err = w.client.Report(ctx, report)
-			}
-			return w.client.why(err)
-		})
-		if err != nil {
-			return err
-		}
+	reports := make([]Report, len(refused))
+	for i := range refused {
+		reports[i] = RefusedReport(refused[i])
 	}
-	return nil
+	return w.report(ctx, reports...)
 }
 
 // Newer tells that a document has a newer version than an operation, as that of [search.BulkOptions]. Of

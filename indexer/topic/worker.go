@@ -8,8 +8,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/twmb/franz-go/pkg/kgo"
-
 	"tidemark/dbsync"
 	"tidemark/indexer/retry"
 )
@@ -80,12 +78,9 @@ func NewWorker(ctx context.Context, o WorkerOptions) (*Worker, error) {
 	o.MaxAge = cmp.Or(o.MaxAge, defaultMaxAge)
 	w := &Worker{o: o, told: told{newer: make(map[string]int64), missing: make(map[string]time.Time), unanswered: make(map[string]bool)}}
 	var err error
-	w.client, err = connect(ctx, o.Options, kgo.ProducerBatchMaxBytes(maxReportBytes), kgo.ProducerLinger(0))
+	w.client, err = Connect(ctx, o.Options)
 	return w, err
 }
-
-// maxReportBytes bounds a report, which may have a document; what is less the broker says.
-const maxReportBytes = 96 << 20
 
 // Close ends the connections, after Run.
 func (w *Worker) Close() { w.client.Close() }
@@ -126,6 +121,7 @@ func (w *Worker) Run(ctx context.Context) error {
 	h := &health{alarm: w.o.Alarm, key: "topic " + w.o.Topic + " cannot be read", pause: retry.NewBackoff(retry.MinBackoff, retry.MaxBackoff)}
 	defer h.good()
 	for {
+		dbsync.Beat(ctx)
 		err := w.read(ctx, h)
 		if ctx.Err() != nil {
 			return w.end(ctx, err)
