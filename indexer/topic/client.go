@@ -114,6 +114,8 @@ func (o *Options) kafka() ([]kgo.Opt, error) {
 		kgo.DialTimeout(connectTimeout),
 		kgo.MetadataMinAge(250 * time.Millisecond), // how soon another leader is asked for
 		kgo.ProducerBatchCompression(codec),
+		kgo.RequiredAcks(kgo.AllISRAcks()), kgo.ProducerLinger(0), // what is produced comes whole, and is waited for
+		kgo.ProducerBatchMaxBytes(MaxRecordBytes),
 		kgo.DisableClientMetrics(), // which would be sent to the brokers
 	}
 	if o.TLS != nil {
@@ -172,11 +174,12 @@ func connectError(o *Options, err error) *ConnectError {
 	e := &ConnectError{Brokers: o.Brokers, Err: err}
 	var certificate *tls.CertificateVerificationError
 	var record tls.RecordHeaderError
+	var alert tls.AlertError
 	var dial *net.OpError
 	switch {
 	case errors.Is(err, kerr.SaslAuthenticationFailed), errors.Is(err, kerr.UnsupportedSaslMechanism), errors.Is(err, kerr.IllegalSaslState):
 		e.Kind = BadCredentials
-	case errors.As(err, &certificate), errors.As(err, &record):
+	case errors.As(err, &certificate), errors.As(err, &record), errors.As(err, &alert):
 		e.Kind = BadCertificate
 	case errors.As(err, &dial), errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled), kgo.IsRetryableBrokerErr(err), kerr.IsRetriable(err):
 		e.Kind = Away
