@@ -46,7 +46,7 @@ func (r *round) words() string {
 		words = append(words, fmt.Sprint(word, "@", uint64(op.Version)/32))
 	}
 	for _, t := range r.truncations {
-		words = append(words, fmt.Sprint("T@", uint64(t.op.Version)/32, t.partitions))
+		words = append(words, fmt.Sprintf("T@%d%v", uint64(t.op.Version)/32, t.partitions))
 	}
 	return strings.Join(words, " ")
 }

@@ -156,7 +156,7 @@ func TestRun(t *testing.T) {
 			ops = append(ops, searchtest.Store(f.index, fmt.Sprint(i), 1, fmt.Sprintf(`{"id":%d}`, i)))
 		}
 		f.produce(t, ops...)
-		f.produce(t, searchtest.Remove(f.index, "7", 2), searchtest.Store(f.index, "8", 2, `{"id":"none"}`))
+		f.produce(t, searchtest.Remove(f.index, "7", 2), searchtest.Store(f.index, "bad", 2, `{"id":"none"}`))
 		f.applied(t)
 		if n := len(engine.Documents(t, f.physical)); n != 499 {
 			t.Errorf("%d documents", n)
@@ -186,7 +186,7 @@ func TestRun(t *testing.T) {
 				}
 			}
 			return nil
-		}); !errors.Is(err, context.Canceled) || len(refused) != 1 || refused[0] != "8" {
+		}); !errors.Is(err, context.Canceled) || len(refused) != 1 || refused[0] != "bad" {
 			t.Errorf("refused: %v, %v", refused, err)
 		}
 
