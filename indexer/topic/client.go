@@ -89,6 +89,14 @@ func open(o Options, more ...kgo.Opt) (*Client, error) {
 	return c, nil
 }
 
+// why returns err with the last failure of a connection, if there is one that err does not tell of.
+func (c *Client) why(err error) error {
+	if last := c.last.get(); err != nil && last != nil && !errors.Is(err, last) {
+		return fmt.Errorf("%w (the last connection: %w)", err, last)
+	}
+	return err
+}
+
 // Close ends the connections, and whoever waits for an answer.
 func (c *Client) Close() {
 	c.applied.close()
@@ -107,6 +115,8 @@ func (o *Options) kafka() ([]kgo.Opt, error) {
 		kgo.DialTimeout(connectTimeout),
 		kgo.MetadataMinAge(250 * time.Millisecond), // how soon another leader is asked for
 		kgo.ProducerBatchCompression(codec),
+		kgo.RequiredAcks(kgo.AllISRAcks()), kgo.ProducerLinger(0), // what is produced comes whole, and is waited for
+		kgo.ProducerBatchMaxBytes(MaxRecordBytes),
 		kgo.DisableClientMetrics(), // which would be sent to the brokers
 	}
 	if o.TLS != nil {

@@ -9,7 +9,6 @@ import (
 	"strconv"
 	"sync"
 	"sync/atomic"
-	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -45,10 +44,19 @@ type ProducerOptions struct {
 type Producer struct {
 	client *Client
 	o      ProducerOptions
-	epoch  atomic.Pointer[[]byte] // as the value of the header; nil before Begin
 	places partitioner
-	writes sync.Pool // of *write
+	writes sync.Pool             // of *write
+	epoch  atomic.Pointer[epoch] // nil before Begin
 	stats  ProducerStats
+
+	beginning sync.Mutex // held by Begin
+	last      int64      // the epoch before; guarded by beginning
+}
+
+// An epoch is one call of Begin.
+type epoch struct {
+	settled chan struct{} // closed when value is valid
+	value   []byte        // of the header; nil: the call has failed
 }
 
 // ProducerStats are counters, which only grow.
@@ -57,27 +65,26 @@ type ProducerStats struct {
 	Refused        atomic.Int64
 }
 
-// recordSlack is what a record has beside its document, at most: an id and a routing of 512 bytes, names.
-const recordSlack = 4096
+// recordSlack is what a record has beside its document, key and routing, at most: names and values of
+// headers, and what a batch of it alone begins with.
+const recordSlack = 1024
 
 // NewProducer makes a producer of the client's topic. It has connections of its own.
 func (c *Client) NewProducer(o ProducerOptions) (*Producer, error) {
-	if o.Partitions < 1 || o.MaxRecordBytes < recordSlack || o.Fence == nil || o.OnRefused == nil || o.Alarm == nil || o.Logger == nil {
-		return nil, errors.New("produce operations: an option is missing")
+	if o.Partitions < 1 || o.MaxRecordBytes <= recordSlack || o.MaxRecordBytes > MaxRecordBytes || o.Fence == nil || o.OnRefused == nil || o.Alarm == nil || o.Logger == nil {
+		return nil, errors.New("produce operations: an option is missing or out of bounds")
 	}
 	client, err := open(c.o,
 		kgo.DefaultProduceTopic(c.o.Topic), kgo.RecordPartitioner(kgo.ManualPartitioner()),
-		kgo.RequiredAcks(kgo.AllISRAcks()),
 		kgo.ProducerBatchMaxBytes(int32(o.MaxRecordBytes)),
 		kgo.MaxBufferedRecords(maxBuffered),
-		kgo.ProducerLinger(0), // a batch comes whole
 		// A batch that is given up comes again, and versions make copies harmless.
 		kgo.AllowIdempotentProduceCancellation(),
 	)
 	if err != nil {
 		return nil, err
 	}
-	p := &Producer{client: client, o: o, places: newPartitioner(o.Partitions)}
+	p := &Producer{client: client, o: o, places: newPartitioner(o.Partitions), last: -1}
 	p.writes.New = func() any { return new(write) }
 	return p, nil
 }
@@ -97,6 +104,13 @@ func (p *Producer) Stats() *ProducerStats { return &p.stats }
 // Begin takes the next epoch. It is called each time that the slot has become ours, before anything is
 // written. When it returns, nothing counts any more that another instance produces after it.
 func (p *Producer) Begin(ctx context.Context) error {
+	p.beginning.Lock()
+	defer p.beginning.Unlock()
+	e := &epoch{settled: make(chan struct{})}
+	defer close(e.settled)
+	// From here on no write of the epoch before counts as acknowledged, see produce. Those that do are in
+	// the topic before the first record of this one.
+	p.epoch.Store(e)
 	return retry.Do(ctx, p.o.Alarm, "begin to produce to topic "+p.client.o.Topic, func(ctx context.Context) error {
 		if err := p.o.Fence(ctx); err != nil {
 			return err
@@ -105,16 +119,19 @@ func (p *Producer) Begin(ctx context.Context) error {
 		if err != nil {
 			return p.failure(err)
 		}
-		epoch := []byte(strconv.FormatInt(offset, 10))
+		if offset <= p.last {
+			return &dbsync.PermanentError{Err: fmt.Errorf("the last epoch was %d, and a report has got the offset %d: topic %s was removed", p.last, offset, p.client.o.reports())}
+		}
+		value := []byte(strconv.FormatInt(offset, 10))
 		records := make([]*kgo.Record, p.o.Partitions)
 		for i := range records {
 			records[i] = &kgo.Record{Partition: int32(i), Headers: []kgo.RecordHeader{
-				{Key: headerFormat, Value: formatValue}, {Key: headerKind, Value: kindValues[kindEpoch]}, {Key: headerEpoch, Value: epoch}}}
+				{Key: headerFormat, Value: formatValue}, {Key: headerKind, Value: epochValue}, {Key: headerEpoch, Value: value}}}
 		}
-		if err := p.client.kafka.ProduceSync(ctx, records...).FirstErr(); err != nil {
+		if err := p.client.produce(ctx, records...); err != nil {
 			return p.failure(err)
 		}
-		p.epoch.Store(&epoch)
+		e.value, p.last = value, offset
 		p.o.Logger.Info("operations are produced", "topic", p.client.o.Topic, "partitions", p.o.Partitions, "epoch", offset)
 		return nil
 	})
@@ -123,32 +140,34 @@ func (p *Producer) Begin(ctx context.Context) error {
 // errNotBegun is a mistake of the caller.
 var errNotBegun = &dbsync.PermanentError{Err: errors.New("operations are to be produced before Begin")}
 
+// Both are over when Begin has been called, and returns.
+var (
+	errFailedBegin = errors.New("no epoch has begun that operations may be of")
+	errOvertaken   = errors.New("another epoch has begun before operations were acknowledged")
+)
+
+// current returns the epoch that operations are of now.
+func (p *Producer) current(ctx context.Context) (*epoch, error) {
+	e := p.epoch.Load()
+	if e == nil {
+		return nil, errNotBegun
+	}
+	select {
+	case <-e.settled:
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
+	if e.value == nil {
+		return nil, errFailedBegin
+	}
+	return e, nil
+}
+
 // A write is one call of Write. franz-go has its records until they are acknowledged, so it is used
 // again only when all of them are.
 type write struct {
 	writer
-	left   atomic.Int64 // records that are not acknowledged, and one while they are handed over
-	done   chan struct{}
-	mu     sync.Mutex
-	failed error // the first
-}
-
-// promise takes what came of a record.
-func (w *write) promise(_ *kgo.Record, err error) {
-	if err != nil {
-		w.mu.Lock()
-		if w.failed == nil {
-			w.failed = err
-		}
-		w.mu.Unlock()
-	}
-	w.release()
-}
-
-func (w *write) release() {
-	if w.left.Add(-1) == 0 {
-		close(w.done)
-	}
+	acks
 }
 
 // Write produces operations, at most one of each document, and returns nil when Kafka has acknowledged
@@ -206,9 +225,9 @@ func (p *Producer) sift(ctx context.Context, ops []dbsync.Operation) ([]dbsync.O
 			return nil, fmt.Errorf("produce document %s/%s: its kind is %s, which is not for the search server", op.Index, op.ID, op.Kind)
 		}
 		why := search.Unsendable(op)
-		if size := len(op.Body) + recordSlack; why == nil && size > p.o.MaxRecordBytes {
+		if size := len(op.Index) + len(op.ID) + len(op.Routing) + len(op.Body) + recordSlack; why == nil && size > p.o.MaxRecordBytes {
 			why = &search.DocError{Index: op.Index, ID: op.ID, Status: http.StatusRequestEntityTooLarge, Type: "record_too_large",
-				Reason: fmt.Sprintf("the document has %d bytes, and topic %s takes records of %d (max.message.bytes)", len(op.Body), p.client.o.Topic, p.o.MaxRecordBytes)}
+				Reason: fmt.Sprintf("the document has %d bytes, and topic %s takes records of %d with all that belongs to them (max.message.bytes)", len(op.Body), p.client.o.Topic, p.o.MaxRecordBytes)}
 		}
 		switch {
 		case why != nil:
@@ -233,56 +252,34 @@ func (p *Producer) sift(ctx context.Context, ops []dbsync.Operation) ([]dbsync.O
 // produce makes n records and waits until they are acknowledged; what fails is made again.
 func (p *Producer) produce(ctx context.Context, n int, fill func(*write) error) error {
 	return retry.Do(ctx, p.o.Alarm, "Kafka does not take operations", func(ctx context.Context) error {
-		epoch := p.epoch.Load()
-		if epoch == nil {
-			return errNotBegun
-		}
-		w := p.writes.Get().(*write)
-		w.partitioner, w.writer.epoch, w.failed, w.done = p.places, *epoch, nil, make(chan struct{})
-		w.reset(n)
-		if err := fill(w); err != nil {
-			return &dbsync.PermanentError{Err: err}
+		e, err := p.current(ctx)
+		if err != nil {
+			return err
 		}
 		if err := p.o.Fence(ctx); err != nil {
 			return err
 		}
-		w.left.Store(int64(len(w.records)) + 1)
+		w := p.writes.Get().(*write)
+		w.partitioner, w.epoch = p.places, e.value
+		w.reset(n)
+		if err := fill(w); err != nil {
+			return &dbsync.PermanentError{Err: err}
+		}
+		w.expect(len(w.records))
 		for i := range w.records {
 			p.client.kafka.Produce(ctx, &w.records[i], w.promise)
 		}
-		w.release()
-		p.await(w)
-		if w.failed != nil {
-			return p.failure(w.failed)
+		if err := p.client.await(ctx, &w.acks); err != nil {
+			return p.failure(err) // and franz-go may still have the storage
+		}
+		if p.epoch.Load() != e {
+			return errOvertaken // records may be behind those of the next epoch, where workers pass them over
 		}
 		p.count(w)
+		w.forget()
 		p.writes.Put(w)
 		return nil
 	})
-}
-
-// patience is after which time without an acknowledgement it is said that Kafka is away.
-const patience = 10 * time.Second
-
-// await waits until franz-go is through with all records of a write: they have its storage until then. The
-// context that they were produced with ends that, too.
-func (p *Producer) await(w *write) {
-	timer := time.NewTicker(patience)
-	defer timer.Stop()
-	var hold *retry.Hold
-	defer func() { hold.Release() }()
-	for {
-		select {
-		case <-w.done:
-			return
-		case <-timer.C:
-			text := "no acknowledgement comes"
-			if err := p.client.last.get(); err != nil {
-				text = err.Error()
-			}
-			hold = p.o.Alarm.Keep(hold, "Kafka does not take operations", text)
-		}
-	}
 }
 
 // count counts what was acknowledged.
@@ -295,8 +292,14 @@ func (p *Producer) count(w *write) {
 	p.stats.Bytes.Add(int64(bytes))
 }
 
-// failure returns what Kafka says, with the last error of a connection.
+// failure returns what Kafka says, with the last error of a connection and what to do.
 func (p *Producer) failure(err error) error {
+	switch {
+	case errors.Is(err, kerr.MessageTooLarge):
+		err = fmt.Errorf("%w; hint: max.message.bytes of topic %s is to be %d", err, p.client.o.Topic, p.o.MaxRecordBytes)
+	case errors.Is(err, kerr.TopicAuthorizationFailed):
+		err = fmt.Errorf("%w; hint: %s", err, p.client.rights())
+	}
 	if last := p.client.last.get(); last != nil && !errors.Is(err, last) {
 		err = fmt.Errorf("%w (the last connection: %w)", err, last)
 	}

@@ -153,10 +153,12 @@ type writer struct {
 	text    []byte // keys, and values of headers
 }
 
-// reset has it forget what it has made, with room for n records: they are pointed to while others
-// are added.
+// forget lets go of documents.
+func (w *writer) forget() { clear(w.records) }
+
+// reset has it begin anew, with room for n records: they are pointed to while others are added.
 func (w *writer) reset(n int) {
-	clear(w.records)
+	w.forget()
 	w.records = slices.Grow(w.records[:0], n)
 	w.headers = slices.Grow(w.headers[:0], n*mostHeaders)
 	w.text = w.text[:0]
@@ -166,18 +168,18 @@ func (w *writer) reset(n int) {
 const mostHeaders = 7
 
 var (
-	formatValue = []byte(format)
-	kindValues  = map[kind][]byte{kindStore: []byte(kindStore), kindDelete: []byte(kindDelete), kindTruncate: []byte(kindTruncate), kindEpoch: []byte(kindEpoch)}
+	formatValue                                        = []byte(format)
+	storeValue, deleteValue, truncateValue, epochValue = []byte(kindStore), []byte(kindDelete), []byte(kindTruncate), []byte(kindEpoch)
 )
 
 // add makes the record of an operation that may be sent, see [search.Unsendable].
 func (w *writer) add(op *dbsync.Operation) (*kgo.Record, error) {
-	k := kindStore
+	k := storeValue
 	switch op.Kind {
 	case dbsync.Delete:
-		k = kindDelete
+		k = deleteValue
 	case dbsync.Truncate:
-		k = kindTruncate
+		k = truncateValue
 	}
 	version, err := search.Version(op)
 	if err != nil {
@@ -185,7 +187,7 @@ func (w *writer) add(op *dbsync.Operation) (*kgo.Record, error) {
 	}
 	// The storage may move while it grows: what was made before keeps the one that it has.
 	from := len(w.headers)
-	w.headers = append(w.headers, kgo.RecordHeader{Key: headerFormat, Value: formatValue}, kgo.RecordHeader{Key: headerKind, Value: kindValues[k]},
+	w.headers = append(w.headers, kgo.RecordHeader{Key: headerFormat, Value: formatValue}, kgo.RecordHeader{Key: headerKind, Value: k},
 		kgo.RecordHeader{Key: headerVersion, Value: w.put(func(b []byte) []byte { return strconv.AppendInt(b, version, 10) })},
 		kgo.RecordHeader{Key: headerLSN, Value: w.put(func(b []byte) []byte { return appendLSN(b, op.Version) })},
 		kgo.RecordHeader{Key: headerEpoch, Value: w.epoch})
@@ -200,7 +202,7 @@ func (w *writer) add(op *dbsync.Operation) (*kgo.Record, error) {
 		Headers: w.headers[from:len(w.headers):len(w.headers)],
 	})
 	r := &w.records[len(w.records)-1]
-	if k == kindStore {
+	if op.Kind == dbsync.Store {
 		r.Value = op.Body
 	}
 	r.Partition = w.at(r)

@@ -1,12 +1,14 @@
 package topic
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 
 	"github.com/jackc/pglogrepl"
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"tidemark/dbsync"
@@ -105,21 +107,49 @@ func (r *Report) Refused() (search.Refused, error) {
 }
 
 // Report appends reports to their topic. It returns the offset of the last one when Kafka has
-// acknowledged all of them.
+// acknowledged all of them. A document that the topic does not take is left out of its report, with a
+// word of it in the reason.
 func (c *Client) Report(ctx context.Context, reports ...Report) (offset int64, err error) {
+	offset, err = c.report(ctx, reports...)
+	if errors.Is(err, kerr.MessageTooLarge) {
+		// They may be too large together only. What was appended comes once more, which does no harm.
+		for i := range reports {
+			if offset, err = c.report(ctx, reports[i]); errors.Is(err, kerr.MessageTooLarge) {
+				offset, err = c.report(ctx, reports[i].withoutDocument())
+			}
+			if err != nil {
+				break
+			}
+		}
+	}
+	if err != nil {
+		return 0, fmt.Errorf("report to the instance by topic %s: %w", c.o.reports(), err)
+	}
+	return offset, nil
+}
+
+func (r Report) withoutDocument() Report {
+	r.Reason += fmt.Sprintf(" (the document has %d bytes, more than the topic of reports takes: max.message.bytes)", len(r.Body))
+	r.Body = nil
+	return r
+}
+
+func (c *Client) report(ctx context.Context, reports ...Report) (offset int64, err error) {
 	records := make([]*kgo.Record, 0, len(reports))
 	for i := range reports {
-		value, err := json.Marshal(&reports[i])
-		if err != nil {
-			return 0, fmt.Errorf("report %s to the instance: %w", reports[i].Kind, err)
+		var value bytes.Buffer
+		encoder := json.NewEncoder(&value)
+		encoder.SetEscapeHTML(false) // a document of markup would have six times its bytes
+		if err := encoder.Encode(&reports[i]); err != nil {
+			return 0, err
 		}
-		records = append(records, &kgo.Record{Topic: c.o.reports(), Value: value, Headers: []kgo.RecordHeader{{Key: headerFormat, Value: formatValue}}})
+		records = append(records, &kgo.Record{Topic: c.o.reports(), Value: value.Bytes(), Headers: []kgo.RecordHeader{{Key: headerFormat, Value: formatValue}}})
 	}
-	for _, r := range c.kafka.ProduceSync(ctx, records...) {
-		if r.Err != nil {
-			return 0, fmt.Errorf("report to the instance by topic %s: %w", c.o.reports(), r.Err)
-		}
-		offset = max(offset, r.Record.Offset)
+	if err := c.produce(ctx, records...); err != nil {
+		return 0, err
+	}
+	for _, r := range records {
+		offset = max(offset, r.Offset)
 	}
 	return offset, nil
 }
