@@ -32,7 +32,7 @@ func (m *Manager) refresh(ctx context.Context, x *index, q *control.Request) err
 			return err
 		}
 	}
-	return nil
+	return m.applied(ctx) // who has asked looks at the documents then
 }
 
 // refreshedRows are the rows of one source that a request is about.

@@ -191,7 +191,7 @@ func (s *Service) open(ctx context.Context) (err error) {
 	}
 	s.catalog = indexer.NewCatalog(s.found.Tables, c.Postgres.Publication)
 	s.handler = indexer.NewHandler(indexer.HandlerOptions{
-		Syncer: s.syncer, Documents: documents, Catalog: s.catalog, Client: client, Bulk: s.bulk, Logger: log,
+		Syncer: s.syncer, Documents: documents, Catalog: s.catalog, Writer: indexer.Direct{Bulk: s.bulk, Client: client, Logger: log}, Logger: log,
 		Altered: s.altered, FanOut: c.Indexer.FanOut,
 		Defer: func(ctx context.Context, f *indexer.FanOut) error { return s.manager.Defer(ctx, f) },
 		Missed: func(ctx context.Context, d *indexer.Documents, why *indexer.UnfitError) error {
