@@ -44,8 +44,8 @@ type fixture struct {
 
 func config(t *testing.T, url, listen string) *mapping.Config {
 	t.Helper()
-	text := fmt.Sprintf("postgres: {url: \"postgres://localhost/app\"}\nsearch: {urls: [%q]}\nadmin: {listen: %q}\nindices:\n  t: {table: t}\n", url, listen)
-	c, err := mapping.Parse("t.yaml", []byte(text), func(string) (string, bool) { return "", false })
+	text := fmt.Sprintf("kafka: {brokers: [\"127.0.0.1:9092\"]}\nsearch: {urls: [%q]}\nadmin: {listen: %q}\n", url, listen)
+	c, err := mapping.ParseApply("t.yaml", []byte(text), func(string) (string, bool) { return "", false })
 	if err != nil {
 		t.Fatal(err)
 	}
