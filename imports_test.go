@@ -122,7 +122,7 @@ var arrows = map[string]map[string]string{
 	},
 	"internal/cli": {
 		"dbsync": "errors that decide the exit code", "mapping…": "the file", "indexer…": "errors and requests", "reindex…": "commands on indices, letters, requests",
-		"internal/admin": "what status says of an index", "internal/draft": "init", "internal/logging": "logs", "internal/prepare": "check", "internal/progress": "bars",
+		"internal/admin": "what status says of an index", "internal/apply": "apply", "internal/draft": "init", "internal/logging": "logs", "internal/prepare": "check", "internal/progress": "bars",
 		"internal/service": "run", "internal/systemd": "the service manager that run was started by", "internal/version": "version",
 	},
 	"": {"internal/cli": "main starts the command"},
