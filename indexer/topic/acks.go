@@ -49,9 +49,8 @@ const patience = 10 * time.Second
 
 // await waits, when all records are handed over, until franz-go is through with them: it has their storage
 // until then. The context that they were produced with ends that, too. It returns the first error.
-func (c *Client) await(ctx context.Context, a *acks) error {
+func (c *Client) await(a *acks) error {
 	a.release()
-	defer dbsync.AtServer(ctx)()
 	ticker := time.NewTicker(patience)
 	defer ticker.Stop()
 	var hold *retry.Hold
@@ -72,10 +71,11 @@ func (c *Client) await(ctx context.Context, a *acks) error {
 
 // produce produces records, and returns nil when Kafka has acknowledged all of them.
 func (c *Client) produce(ctx context.Context, records ...*kgo.Record) error {
+	defer dbsync.AtServer(ctx)()
 	var a acks
 	a.expect(len(records))
 	for _, r := range records {
 		c.kafka.Produce(ctx, r, a.promise)
 	}
-	return c.await(ctx, &a)
+	return c.await(&a)
 }

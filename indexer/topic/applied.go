@@ -348,12 +348,13 @@ func (a *applied) answers(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	asked := a.asked()
+	at, err := a.client.begun(ctx, committed, lastEnds(asked))
+	if err != nil {
+		return err
+	}
 	missing := false
-	for _, w := range a.asked() {
-		at, err := a.client.begun(ctx, committed, w.ends)
-		if err != nil {
-			return err
-		}
+	for _, w := range asked {
 		lag := lagOf(w.ends, at)
 		missing = a.answer(w, &lag) || missing
 	}
@@ -396,6 +397,19 @@ func (a *applied) asked() (list []*appliedWait) {
 		}
 	}
 	return list
+}
+
+// lastEnds returns the last end of each partition that somebody waits for.
+func lastEnds(of []*appliedWait) (ends []int64) {
+	for _, w := range of {
+		for i, end := range w.ends {
+			if i == len(ends) {
+				ends = append(ends, 0)
+			}
+			ends[i] = max(ends[i], end)
+		}
+	}
+	return ends
 }
 
 // answer tells one who waits what is missing, and reports whether something is.

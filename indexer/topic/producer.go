@@ -265,11 +265,12 @@ func (p *Producer) produce(ctx context.Context, n int, fill func(*write) error) 
 		if err := fill(w); err != nil {
 			return &dbsync.PermanentError{Err: err}
 		}
+		defer dbsync.AtServer(ctx)() // franz-go may have no room for more, which is as long as Kafka takes
 		w.expect(len(w.records))
 		for i := range w.records {
 			p.client.kafka.Produce(ctx, &w.records[i], w.promise)
 		}
-		if err := p.client.await(ctx, &w.acks); err != nil {
+		if err := p.client.await(&w.acks); err != nil {
 			return p.failure(err) // and franz-go may still have the storage
 		}
 		if p.epoch.Load() != e {
@@ -303,7 +304,7 @@ func (p *Producer) failure(err error) error {
 	if last := p.client.last.get(); last != nil && !errors.Is(err, last) {
 		err = fmt.Errorf("%w (the last connection: %w)", err, last)
 	}
-	for _, final := range []error{kerr.UnsupportedForMessageFormat, kerr.UnsupportedVersion, kerr.InvalidRequiredAcks} {
+	for _, final := range []error{kerr.UnsupportedForMessageFormat, kerr.UnsupportedVersion, kerr.InvalidRequiredAcks, kgo.ErrClientClosed} {
 		if errors.Is(err, final) {
 			return &dbsync.PermanentError{Err: err}
 		}

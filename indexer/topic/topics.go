@@ -93,8 +93,8 @@ func (c *Client) Ensure(ctx context.Context, p Plan) (State, []Remark, error) {
 	return c.Look(ctx, p)
 }
 
-// Look returns what the topics are, and what is remarkable about them. Where one is not there the State
-// is zero, and Kafka is asked whether it would make it.
+// Look returns what the topics are, and what is remarkable about them, to who produces. Where one is not
+// there the State is zero, and Kafka is asked whether it would make it. Its errors are those of Ensure.
 func (c *Client) Look(ctx context.Context, p Plan) (State, []Remark, error) {
 	found, err := c.find(ctx)
 	if err != nil {
@@ -291,6 +291,8 @@ func (c *Client) refusal(topic, doing string, err error, message string) error {
 		e.Hint = "Kafka takes letters, digits, dots, underscores and hyphens, and no two names that differ in dots and underscores alone"
 	case errors.Is(err, kerr.PolicyViolation), errors.Is(err, kerr.InvalidConfig):
 		e.Hint = "where it is max.message.bytes that is too much, lower search.max_document_bytes; or make both topics yourself, with settings that these brokers take"
+	case errors.Is(err, kerr.CoordinatorNotAvailable):
+		return fmt.Errorf("group %s: %s: %w; hint: Kafka has no place for groups, or makes it: with few brokers offsets.topic.replication.factor has to be lower", c.o.Group, doing, err)
 	default:
 		return fmt.Errorf("topic %s: %s: %w", topic, doing, said(err, message))
 	}
@@ -310,12 +312,14 @@ const leadersPause = 100 * time.Millisecond
 func (c *Client) awaitLeaders(ctx context.Context) error {
 	for {
 		f, err := c.find(ctx)
-		if err != nil {
+		waits := "topics were made"
+		switch {
+		case err == nil:
+			if waits = f.leaderless(c); waits == "" {
+				return nil
+			}
+		case !kerr.IsRetriable(err):
 			return err
-		}
-		waits := f.leaderless(c)
-		if waits == "" {
-			return nil
 		}
 		if err := retry.Sleep(ctx, leadersPause); err != nil {
 			return fmt.Errorf("%s: %w", waits, err)
