@@ -116,9 +116,13 @@ var arrows = map[string]map[string]string{
 		"dbsync": "the stream", "mapping…": "the mapping", "indexer…": "operations and bulk requests", "reindex…": "indices and requests",
 		"internal/admin": "status, metrics, health", "internal/prepare": "everything is checked first", "internal/progress": "bars", "internal/systemd": "the service manager is told how it is", "internal/tracing": "traces of batches", "internal/version": "metrics",
 	},
+	"internal/apply": {
+		"dbsync": "signs of life", "mapping…": "the file", "indexer": "truncations", "indexer/search": "bulk requests", "indexer/topic": "the worker", "indexer/retry": "alarms",
+		"internal/admin": "status, metrics, health", "internal/prepare": "the cluster as run opens it", "internal/systemd": "the service manager is told how it is", "internal/version": "metrics",
+	},
 	"internal/cli": {
 		"dbsync": "errors that decide the exit code", "mapping…": "the file", "indexer…": "errors and requests", "reindex…": "commands on indices, letters, requests",
-		"internal/admin": "what status says of an index", "internal/draft": "init", "internal/logging": "logs", "internal/prepare": "check", "internal/progress": "bars",
+		"internal/admin": "what status says of an index", "internal/apply": "apply", "internal/draft": "init", "internal/logging": "logs", "internal/prepare": "check", "internal/progress": "bars",
 		"internal/service": "run", "internal/systemd": "the service manager that run was started by", "internal/version": "version",
 	},
 	"": {"internal/cli": "main starts the command"},

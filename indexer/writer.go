@@ -44,9 +44,15 @@ func (d Direct) Truncate(ctx context.Context, op *dbsync.Operation) error {
 func (d Direct) TruncateWhere(ctx context.Context, op *dbsync.Operation, ours func(id string) bool) error {
 	d.Logger.Info("removing all documents, the table was truncated", "index", op.Index, "version", op.Version.String())
 	return retry.Do(ctx, d.Alarm(), "remove all documents of "+op.Index, func(ctx context.Context) error {
+		held := func(err error) error {
+			if over, asked := d.PassesOver(ctx, op.Index, err); over || asked != nil {
+				return asked
+			}
+			return search.Held(op.Index, err)
+		}
 		// What was written before must be in the list.
 		if err := d.Client.Refresh(ctx, op.Index); err != nil {
-			return search.Held(op.Index, err)
+			return held(err)
 		}
 		var failed error // of Write, which itself has waited for whatever passes
 		err := d.Client.Scroll(ctx, op.Index, func(page []search.Listed) error {
@@ -64,6 +70,6 @@ func (d Direct) TruncateWhere(ctx context.Context, op *dbsync.Operation, ours fu
 		if failed != nil {
 			return failed
 		}
-		return search.Held(op.Index, err)
+		return held(err)
 	})
 }

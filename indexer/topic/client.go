@@ -88,6 +88,14 @@ func open(o Options, more ...kgo.Opt) (*Client, error) {
 	return c, nil
 }
 
+// why returns err with the last failure of a connection, if there is one that err does not tell of.
+func (c *Client) why(err error) error {
+	if last := c.last.get(); err != nil && last != nil && !errors.Is(err, last) {
+		return fmt.Errorf("%w (the last connection: %w)", err, last)
+	}
+	return err
+}
+
 // Close ends the connections, and whoever waits for an answer.
 func (c *Client) Close() {
 	c.applied.close()

@@ -146,6 +146,21 @@ type Bulk struct {
 	RequestsAtATime, RequestBytes int // how many requests go at a time at the moment, and how large one may be
 }
 
+// NewBulk returns what a Bulk has written, and how it does.
+func NewBulk(counts *search.Stats, pace search.Pace) Bulk {
+	b := Bulk{
+		Stored: counts.Stored.Load(), Deleted: counts.Deleted.Load(), Superseded: counts.Superseded.Load(),
+		Refused: counts.Refused.Load(), Retried: make(map[search.Cause]int64),
+		Requests: counts.Requests.Load(), FailedRequests: counts.Failed.Load(), Rejected: counts.Rejected.Load(),
+		RequestsAtATime: pace.Requests, RequestBytes: pace.Bytes,
+		Bytes: counts.Bytes.Load(), RawBytes: counts.RawBytes.Load(),
+	}
+	for _, cause := range search.Causes() {
+		b.Retried[cause] = counts.Retried.Of(cause)
+	}
+	return b
+}
+
 // Lag is how much of the log is not stored yet, in bytes; false while the server's
 // position is not known.
 func (s *Status) Lag() (int64, bool) {

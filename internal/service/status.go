@@ -48,17 +48,7 @@ func (s *Service) Status() admin.Status {
 		status.Alarms = append(status.Alarms, admin.Alarm{Key: trouble.What, Text: fmt.Sprintf("failed %d times in a row: %s", trouble.Times, trouble.Err), Since: trouble.Since})
 	}
 	status.Letters = s.census.letters()
-	counts, pace := s.bulk.Stats(), s.bulk.Pace()
-	status.Bulk = admin.Bulk{
-		Stored: counts.Stored.Load(), Deleted: counts.Deleted.Load(), Superseded: counts.Superseded.Load(),
-		Refused: counts.Refused.Load(), Retried: make(map[search.Cause]int64),
-		Requests: counts.Requests.Load(), FailedRequests: counts.Failed.Load(), Rejected: counts.Rejected.Load(),
-		RequestsAtATime: pace.Requests, RequestBytes: pace.Bytes,
-		Bytes: counts.Bytes.Load(), RawBytes: counts.RawBytes.Load(),
-	}
-	for _, cause := range search.Causes() {
-		status.Bulk.Retried[cause] = counts.Retried.Of(cause)
-	}
+	status.Bulk = admin.NewBulk(s.bulk.Stats(), s.bulk.Pace())
 	status.Measures = s.measures
 	return status
 }
