@@ -109,7 +109,7 @@ var arrows = map[string]map[string]string{
 	"internal/draft": {"mapping…": "init writes a mapping, which is checked as any other"},
 	"internal/prepare": {
 		"dbsync": "what a Syncer would find and make", "mapping…": "the file against the catalog",
-		"indexer/search": "the cluster", "indexer/retry": "pauses",
+		"indexer/search": "the cluster", "indexer/topic": "the topics of Kafka", "indexer/retry": "pauses",
 		"reindex": "what each index needs", "reindex/control": "what is noted of indices",
 	},
 	"internal/service": {

@@ -67,7 +67,7 @@ func (b *Bulk) AwaitWaiting(ctx context.Context, n int) error {
 
 // Sign signs a request with the key's id, its secret and the session's token, as an awsSigner does.
 func Sign(req *http.Request, key [3]string, region, service string, at time.Time) error {
-	s := &awsSigner{region: region, service: service, signer: v4.NewSigner(), now: func() time.Time { return at }}
+	s := &awsSigner{AWSCredentials: &AWSCredentials{region: region, signer: v4.NewSigner(), now: func() time.Time { return at }}, service: service}
 	hash, err := hashBody(req)
 	if err != nil {
 		return err

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -157,36 +158,72 @@ const (
 	BadCertificate                    // TLS does not come about
 )
 
-// A ConnectError reports that Kafka cannot be asked.
+// A ConnectError reports that Kafka cannot be asked, and the hint.
 type ConnectError struct {
 	Kind    ConnectKind
 	Brokers []string
+	Key     string // of the YAML that is to blame: kafka.brokers
+	Hint    string
 	Err     error
 }
 
-func (e *ConnectError) Error() string { return fmt.Sprintf("Kafka at %s: %v", e.Brokers, e.Err) }
+func (e *ConnectError) Error() string {
+	return fmt.Sprintf("Kafka at %s: %v; hint: %s", strings.Join(e.Brokers, ", "), e.Err, e.Hint)
+}
+
 func (e *ConnectError) Unwrap() error { return e.Err }
 
+// Configuration reports whether somebody has to change the configuration, as opposed to brokers that may
+// just not be up.
+func (e *ConnectError) Configuration() bool { return e.Kind != Away }
+
 // Permanent marks it for dbsync.IsPermanent, where repeating does not help.
-func (e *ConnectError) Permanent() bool { return e.Kind != Away }
+func (e *ConnectError) Permanent() bool { return e.Configuration() }
 
 func connectError(o *Options, err error) *ConnectError {
-	e := &ConnectError{Brokers: o.Brokers, Err: err}
-	var certificate *tls.CertificateVerificationError
-	var record tls.RecordHeaderError
-	var alert tls.AlertError
-	var dial *net.OpError
+	e := &ConnectError{Brokers: o.Brokers, Key: "kafka.brokers", Err: err}
+	_, untrusted := errors.AsType[*tls.CertificateVerificationError](err)
+	_, plaintext := errors.AsType[tls.RecordHeaderError](err)
+	_, closed := errors.AsType[*kgo.ErrFirstReadEOF](err)
+	_, dial := errors.AsType[*net.OpError](err)
+	credentials, unproven := errors.AsType[*CredentialsError](err)
 	switch {
-	case errors.Is(err, kerr.SaslAuthenticationFailed), errors.Is(err, kerr.UnsupportedSaslMechanism), errors.Is(err, kerr.IllegalSaslState):
-		e.Kind = BadCredentials
-	case errors.As(err, &certificate), errors.As(err, &record), errors.As(err, &alert):
-		e.Kind = BadCertificate
-	case errors.As(err, &dial), errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled), kgo.IsRetryableBrokerErr(err), kerr.IsRetriable(err):
-		e.Kind = Away
+	case unproven:
+		e.Kind, e.Key, e.Hint = Away, "kafka.sasl", "see that there is a token where kafka.sasl says" // who gives them out may be away, as a broker may
+		if o.SASL.Mechanism == "aws-msk-iam" {
+			e.Hint = "give AWS credentials by the environment, the shared files, or the role of the instance or container, and where kafka.sasl.role is set let them assume it"
+		}
+		if credentials.Refused {
+			e.Kind, e.Hint = BadCredentials, "correct kafka.sasl.client_id and kafka.sasl.client_secret, and the scopes"
+		}
+	case errors.Is(err, kerr.SaslAuthenticationFailed):
+		e.Kind, e.Key, e.Hint = BadCredentials, "kafka.sasl", "correct what kafka.sasl says of who asks"
+	case errors.Is(err, kerr.UnsupportedSaslMechanism):
+		e.Kind, e.Key, e.Hint = BadCredentials, "kafka.sasl.mechanism", "name a mechanism that this listener of the brokers takes"
+	case errors.Is(err, kerr.IllegalSaslState):
+		e.Kind, e.Key, e.Hint = BadCredentials, "kafka.sasl", "leave it out, or name the listener in kafka.brokers that asks who it is"
+	case strings.Contains(tlsAlert(err), "certificate"): // required, bad, expired, revoked, unknown authority
+		e.Kind, e.Key, e.Hint = BadCertificate, "kafka.cert_file", "set kafka.cert_file and kafka.key_file to a certificate that the brokers trust, and that is still valid"
+	case tlsAlert(err) != "":
+		e.Kind, e.Key, e.Hint = BadCertificate, "kafka.tls", "set kafka.cert_file and kafka.key_file where the brokers want a certificate, and let them speak TLS 1.2 or 1.3"
+	case untrusted:
+		e.Kind, e.Key, e.Hint = BadCertificate, "kafka.ca_file", "set kafka.ca_file to the certificate authority of the brokers, and use host names that are in their certificates"
+	case plaintext:
+		e.Kind, e.Key, e.Hint = BadCertificate, "kafka.tls", "name the listener in kafka.brokers that has TLS, or leave out tls, ca_file and cert_file"
+	case closed:
+		e.Kind, e.Hint = Away, "start the brokers; where they are up, set kafka.tls and kafka.sasl as this listener wants them"
+	case dial, errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled), kgo.IsRetryableBrokerErr(err), kerr.IsRetriable(err):
+		e.Kind, e.Hint = Away, "start the brokers, or correct kafka.brokers"
 	default:
-		e.Kind = BadOptions
+		e.Kind, e.Hint = BadOptions, "set kafka.brokers to a listener of Kafka, and kafka.tls and kafka.sasl as it wants them"
 	}
 	return e
+}
+
+// tlsAlert returns why brokers have ended a handshake, "" if they have not. The package tls has only a text for it.
+func tlsAlert(err error) string {
+	_, alert, _ := strings.Cut(err.Error(), "remote error: tls: ")
+	return alert
 }
 
 // A lastFailure is the last error of a connection to a broker, which franz-go keeps to itself while it

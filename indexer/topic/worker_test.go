@@ -79,8 +79,14 @@ func (p *plant) options(t *testing.T) Options {
 	return Options{Brokers: p.cluster.ListenAddrs(), Topic: "ops", Group: "workers", HeartbeatInterval: 50 * time.Millisecond, Logger: log, Alarm: retry.NewAlarm(log)}
 }
 
-// told returns the reports of a kind that have come so far.
-func (p *plant) told(kind ReportKind) (of []Report) {
+// told returns the reports of a kind that there are.
+func (p *plant) told(t *testing.T, kind ReportKind) (of []Report) {
+	t.Helper()
+	end, err := p.client.ReportsEnd(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	soon(t, "all reports are read", func() bool { p.mu.Lock(); defer p.mu.Unlock(); return len(p.reports) >= int(end) })
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for _, r := range p.reports {
@@ -358,8 +364,8 @@ func TestWorkerGivesUpWhatIsHeld(t *testing.T) {
 	if n := first.Stats().Commits.Load(); n > 0 {
 		t.Errorf("the first has committed %d times", n)
 	}
-	soon(t, "the first has told that there was no answer", func() bool { return len(p.told(ReportUnanswered)) > 0 })
-	if r := p.told(ReportUnanswered)[0]; !slices.Equal(r.Indices, []string{p.index}) {
+	soon(t, "the first has told that there was no answer", func() bool { return len(p.told(t, ReportUnanswered)) > 0 })
+	if r := p.told(t, ReportUnanswered)[0]; !slices.Equal(r.Indices, []string{p.index}) {
 		t.Errorf("%+v", r)
 	}
 	held.Lift()
@@ -396,7 +402,7 @@ func TestWorkerTellsWhatIsRefused(t *testing.T) {
 		t.Fatal(err)
 	}
 	h := p.hire(t, p.engine.URL)
-	soon(t, "it was refused, and told", func() bool { return len(p.told(ReportRefused)) == 1 })
+	soon(t, "it was refused, and told", func() bool { return len(p.told(t, ReportRefused)) == 1 })
 	soon(t, "it is to be committed", func() bool { mu.Lock(); defer mu.Unlock(); return committing > 0 })
 	h.leave(t)
 	mu.Lock()
@@ -404,7 +410,7 @@ func TestWorkerTellsWhatIsRefused(t *testing.T) {
 	mu.Unlock()
 	p.hire(t, p.engine.URL)
 	p.applied(t)
-	reports := p.told(ReportRefused)
+	reports := p.told(t, ReportRefused)
 	if len(reports) != 2 {
 		t.Fatalf("%d reports, want 2: %+v", len(reports), reports)
 	}
@@ -458,7 +464,7 @@ func TestWorkerWaitsUntilItIsTold(t *testing.T) {
 	fail = false
 	mu.Unlock()
 	p.applied(t)
-	if n := len(p.told(ReportRefused)); n != 1 {
+	if n := len(p.told(t, ReportRefused)); n != 1 {
 		t.Errorf("%d reports", n)
 	}
 }
@@ -480,12 +486,12 @@ func TestWorkerTellsNewerVersions(t *testing.T) {
 	produce(producer, 1, 1)
 	produce(producer, 2, 2)
 	produce(producer, 1, 3)
-	reports := p.told(ReportNewer)
+	reports := p.told(t, ReportNewer)
 	if len(reports) != 1 || reports[0].ID != "1" || reports[0].Found <= 0 {
 		t.Fatalf("%+v", reports)
 	}
 	produce(p.begun(t), 2, 4)
-	if n := len(p.told(ReportNewer)); n != 2 {
+	if n := len(p.told(t, ReportNewer)); n != 2 {
 		t.Errorf("%d reports after another instance has begun, want 2", n)
 	}
 	p.stock(t, map[string]int{"1": 99, "2": 98})
@@ -509,7 +515,7 @@ func TestWorkerPassesOverAMissingIndex(t *testing.T) {
 		h := p.hire(t, engine.URL)
 		p.applied(t)
 		p.stock(t, all(1, 1))
-		if reports := p.told(ReportMissing); len(reports) != 1 || reports[0].Index != gone {
+		if reports := p.told(t, ReportMissing); len(reports) != 1 || reports[0].Index != gone {
 			t.Errorf("%+v", reports)
 		}
 		if n := h.bulk.Stats().Dropped.Load(); n != 3 {
@@ -530,7 +536,7 @@ func TestWorkerTellsWhatIsLost(t *testing.T) {
 		}
 	}
 	lost := func() (text string) {
-		for _, r := range p.told(ReportLost) {
+		for _, r := range p.told(t, ReportLost) {
 			text += fmt.Sprintf("%d: %d-%d. ", r.Partition, r.From, r.To)
 		}
 		return text
@@ -566,7 +572,7 @@ func TestWorkerTellsWhatIsLost(t *testing.T) {
 	remove(25)
 	close(asked)
 	p.applied(t)
-	soon(t, "the third loss is told", func() bool { return len(p.told(ReportLost)) >= 3 })
+	soon(t, "the third loss is told", func() bool { return len(p.told(t, ReportLost)) >= 3 })
 	if got := lost(); got != "0: 0-4. 0: 11-15. 0: 21-25. " {
 		t.Errorf("while it runs: %s", got)
 	}
