@@ -62,8 +62,15 @@ var arrows = map[string]map[string]string{
 		"indexer/retry":  "truncations, which are written by other requests than bulk",
 	},
 
+	"indexer/topic": {
+		"dbsync":         "operations are what records are made of",
+		"indexer/retry":  "Kafka may be away",
+		"indexer/search": "versions, and what the search server refuses",
+	},
+
 	// What is kept in the control schema, and what works by it.
 	"reindex/control": {
+		"indexer/topic":  "what is noted of topics",
 		"dbsync":         "connections, and operations that became dead letters",
 		"mapping…":       "the mapping and the tables that an index was made by",
 		"indexer/search": "names of physical indices, refused operations",
@@ -102,16 +109,20 @@ var arrows = map[string]map[string]string{
 	"internal/draft": {"mapping…": "init writes a mapping, which is checked as any other"},
 	"internal/prepare": {
 		"dbsync": "what a Syncer would find and make", "mapping…": "the file against the catalog",
-		"indexer/search": "the cluster", "indexer/retry": "pauses",
+		"indexer/search": "the cluster", "indexer/topic": "the topics of Kafka", "indexer/retry": "pauses",
 		"reindex": "what each index needs", "reindex/control": "what is noted of indices",
 	},
 	"internal/service": {
 		"dbsync": "the stream", "mapping…": "the mapping", "indexer…": "operations and bulk requests", "reindex…": "indices and requests",
 		"internal/admin": "status, metrics, health", "internal/prepare": "everything is checked first", "internal/progress": "bars", "internal/systemd": "the service manager is told how it is", "internal/tracing": "traces of batches", "internal/version": "metrics",
 	},
+	"internal/apply": {
+		"dbsync": "signs of life", "mapping…": "the file", "indexer": "truncations", "indexer/search": "bulk requests", "indexer/topic": "the worker", "indexer/retry": "alarms",
+		"internal/admin": "status, metrics, health", "internal/prepare": "the cluster as run opens it", "internal/systemd": "the service manager is told how it is", "internal/version": "metrics",
+	},
 	"internal/cli": {
 		"dbsync": "errors that decide the exit code", "mapping…": "the file", "indexer…": "errors and requests", "reindex…": "commands on indices, letters, requests",
-		"internal/admin": "what status says of an index", "internal/draft": "init", "internal/logging": "logs", "internal/prepare": "check", "internal/progress": "bars",
+		"internal/admin": "what status says of an index", "internal/apply": "apply", "internal/draft": "init", "internal/logging": "logs", "internal/prepare": "check", "internal/progress": "bars",
 		"internal/service": "run", "internal/systemd": "the service manager that run was started by", "internal/version": "version",
 	},
 	"": {"internal/cli": "main starts the command"},
@@ -139,6 +150,7 @@ var soleImporters = map[string]string{
 	"github.com/expr-lang/expr":                    "mapping/expr",
 	"github.com/elastic/go-elasticsearch/v8/esapi": "indexer/search",
 	"github.com/aws/aws-sdk-go-v2":                 "indexer/search",
+	"github.com/twmb/franz-go":                     "indexer/topic",
 }
 
 // TestImports holds every import of the module against the list of arrows.

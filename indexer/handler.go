@@ -80,8 +80,7 @@ type HandlerOptions struct {
 	Syncer    *dbsync.Syncer
 	Documents []*Documents
 	Catalog   *Catalog
-	Client    *search.Client
-	Bulk      *search.Bulk
+	Writer    Writer
 	Logger    *slog.Logger
 
 	// FanOut is how many documents of a source the changes of related rows in one batch may concern
@@ -779,7 +778,7 @@ func (h *Handler) BatchOperations(ctx context.Context, batch *dbsync.Batch) erro
 		return err
 	}
 	for _, op := range s.truncations {
-		if err := h.truncate(ctx, op); err != nil {
+		if err := h.o.Writer.Truncate(ctx, op); err != nil {
 			return err
 		}
 	}
@@ -802,5 +801,5 @@ func (h *Handler) BatchOperations(ctx context.Context, batch *dbsync.Batch) erro
 			return err
 		}
 	}
-	return h.o.Bulk.Write(ctx, s.ready)
+	return h.o.Writer.Write(ctx, s.ready)
 }

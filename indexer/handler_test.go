@@ -113,7 +113,7 @@ func (s *stream) writeTo(t testing.TB, url string, o search.BulkOptions) *search
 	t.Helper()
 	client := searchtest.Connect(t, url)
 	w := searchtest.NewWriter(t, client, o)
-	s.handler.o.Client, s.handler.o.Bulk = client, w.Bulk
+	s.handler.o.Writer = Direct{w.Bulk, client, searchtest.Logger(t)}
 	s.Batcher = dbsync.OperationsOnly(s.handler)
 	return w
 }

@@ -178,7 +178,7 @@ func (r *rowReader) write(ctx context.Context, ops []dbsync.Operation, what chan
 		if err != nil {
 			return fmt.Errorf("read %d rows of %s again: %w", n, r.Plan.Table.TableName(), err)
 		}
-		if err := r.handler.o.Bulk.Write(ctx, now.made); err != nil {
+		if err := r.handler.o.Writer.Write(ctx, now.made); err != nil {
 			return err
 		}
 		bytes := 0
@@ -230,7 +230,7 @@ func (r *rowReader) deleteRefused(ctx context.Context, ops []dbsync.Operation, w
 			gone = append(gone, deletion(&ops[i]))
 		}
 	}
-	return kept, r.handler.o.Bulk.Write(ctx, gone)
+	return kept, r.handler.o.Writer.Write(ctx, gone)
 }
 
 // current is what operations have become by the rows as they are now.

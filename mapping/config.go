@@ -15,6 +15,7 @@ type Config struct {
 	File       string // as it was named to [Read]; problems begin with it
 	Postgres   Postgres
 	Search     Search
+	Kafka      *Kafka // nil: the file has no kafka, and operations go to the cluster directly
 	Admin      Admin
 	OnError    OnError
 	OnSlotLost OnSlotLost

@@ -57,9 +57,8 @@ func (r *reader) problemAt(path, hint, format string, args ...any) {
 	r.problems = append(r.problems, Problem{File: r.file, Line: r.places.line(path), Text: fmt.Sprintf(format, args...), Hint: hint})
 }
 
-// tree parses text into nodes without aliases and merges, every ${…} filled in,
-// each mapping with keys that are scalars and differ. It returns nil if there is
-// nothing to read on with.
+// tree parses text into nodes without aliases and merges, each mapping with keys
+// that are scalars and differ. It returns nil if there is nothing to read on with.
 func (r *reader) tree(text []byte) *yaml.Node {
 	var doc, next yaml.Node
 	decoder := yaml.NewDecoder(bytes.NewReader(text))
@@ -78,7 +77,6 @@ func (r *reader) tree(text []byte) *yaml.Node {
 		r.syntax(text, err)
 		return nil
 	}
-	r.expand(&doc)
 	root, err := r.flatten(doc.Content[0], "", 0)
 	if err != nil {
 		r.problem(doc.Content[0], "write out what aliases repeat", "%v", err)
@@ -87,8 +85,8 @@ func (r *reader) tree(text []byte) *yaml.Node {
 	return root
 }
 
-// expand fills in the ${…} of all values at and below n, where they are written:
-// an alias shows the same value and brings no second problem.
+// expand fills in the ${…} of all values at and below n, each once: what an alias
+// stands for is the same value, and brings no second problem.
 func (r *reader) expand(n *yaml.Node) {
 	if n.Kind != yaml.ScalarNode {
 		for i, c := range n.Content {
@@ -98,7 +96,7 @@ func (r *reader) expand(n *yaml.Node) {
 		}
 		return
 	}
-	if !strings.Contains(n.Value, "$") {
+	if _, done := r.expanded[n]; done || r.broken[n] || !strings.Contains(n.Value, "$") {
 		return
 	}
 	value, text, hint := r.expander.expand(n.Value)

@@ -48,21 +48,42 @@ func Parse(name string, text []byte, lookupEnv func(string) (string, bool)) (*Co
 	return c, err
 }
 
+// ReadApply reads of a mapping file what a worker (tidemark apply) needs: kafka, search and admin, the first two of which
+// have to be there. Everything else in the returned Config is at its default, and Indices is nil.
+// What else there is in the file is not looked at, so that a worker may have the file of run, without the variables and
+// files that its other keys name. Keys that no mapping file has are refused. An error is always of type [Problems].
+func ReadApply(path string) (*Config, error) {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return nil, unreadable(path, err)
+	}
+	return ParseApply(path, text, os.LookupEnv)
+}
+
+// ParseApply is to [ReadApply] what [Parse] is to [Read].
+func ParseApply(name string, text []byte, lookupEnv func(string) (string, bool)) (*Config, error) {
+	r := newReader(name, lookupEnv)
+	c := defaults()
+	c.File = name
+	if root := r.tree(text); root != nil {
+		r.apply(root, c)
+	}
+	c.places = r.places
+	if len(r.problems) > 0 {
+		r.problems.Sort()
+		return nil, r.problems
+	}
+	return c, nil
+}
+
 // parse is Parse, and returns what the file is made of as well.
 func parse(name string, text []byte, lookupEnv func(string) (string, bool)) (*Config, *reader, *yaml.Node, error) {
-	r := &reader{
-		file:     name,
-		expander: expander{dir: filepath.Dir(name), lookupEnv: lookupEnv},
-		expanded: make(map[*yaml.Node]string),
-		broken:   make(map[*yaml.Node]bool),
-		secrets:  make(map[*yaml.Node]bool),
-		literals: make(map[*yaml.Node]bool),
-		places:   make(places),
-	}
+	r := newReader(name, lookupEnv)
 	c := defaults()
 	c.File = name
 	root := r.tree(text)
 	if root != nil {
+		r.expand(root)
 		r.config(root, c)
 	}
 	c.places = r.places
@@ -80,6 +101,18 @@ func parse(name string, text []byte, lookupEnv func(string) (string, bool)) (*Co
 	return c, r, root, nil
 }
 
+func newReader(name string, lookupEnv func(string) (string, bool)) *reader {
+	return &reader{
+		file:     name,
+		expander: expander{dir: filepath.Dir(name), lookupEnv: lookupEnv},
+		expanded: make(map[*yaml.Node]string),
+		broken:   make(map[*yaml.Node]bool),
+		secrets:  make(map[*yaml.Node]bool),
+		literals: make(map[*yaml.Node]bool),
+		places:   make(places),
+	}
+}
+
 // defaults is what a file says that says nothing.
 func defaults() *Config {
 	return &Config{
@@ -94,23 +127,12 @@ func defaults() *Config {
 }
 
 func (r *reader) config(root *yaml.Node, c *Config) {
-	given := r.object(root, "", map[string]keyReader{
-		"postgres":     func(n *yaml.Node, path string) { r.postgres(n, path, &c.Postgres) },
-		"search":       func(n *yaml.Node, path string) { r.search(n, path, &c.Search) },
-		"admin":        func(n *yaml.Node, path string) { r.admin(n, path, &c.Admin) },
-		"on_error":     choice(r, &c.OnError, OnErrorDeadLetter, OnErrorStop),
-		"on_slot_lost": choice(r, &c.OnSlotLost, OnSlotLostStop, OnSlotLostReindex),
-		"indexer":      func(n *yaml.Node, path string) { r.indexer(n, path, &c.Indexer) },
-		"verify":       func(n *yaml.Node, path string) { r.verify(n, path, &c.Verify) },
-		"indices":      func(n *yaml.Node, path string) { r.indices(n, path, c) },
-	})
+	given := r.object(root, "", r.sections(c))
 	r.require("search", "indices")
 	if root.Kind != yaml.MappingNode && !isNull(root) {
 		return // reported as such
 	}
-	if given["search"] == nil {
-		r.problem(root, "search: {urls: [https://localhost:9200]}", "search is missing: the cluster to write to")
-	}
+	r.wantSearch(root, given)
 	if given["indices"] == nil {
 		r.problem(root, "indices: {products: {table: public.products}}", "indices is missing: the tables to index")
 	}
@@ -122,5 +144,49 @@ func (r *reader) config(root *yaml.Node, c *Config) {
 				}
 			}
 		}
+	}
+}
+
+// apply reads the sections that a worker needs, and fills in their ${…} alone.
+func (r *reader) apply(root *yaml.Node, c *Config) {
+	keys := r.sections(c)
+	for name, read := range keys {
+		keys[name] = func(n *yaml.Node, path string) {
+			switch name {
+			case "kafka", "search", "admin":
+				r.expand(n)
+				read(n, path)
+			}
+		}
+	}
+	given := r.object(root, "", keys)
+	if root.Kind != yaml.MappingNode && !isNull(root) {
+		return // reported as such
+	}
+	r.wantSearch(root, given)
+	if given["kafka"] == nil {
+		r.problem(root, "kafka: {brokers: [localhost:9092]}", "kafka is missing: where operations to write come from")
+	}
+}
+
+// wantSearch reports that there is no cluster.
+func (r *reader) wantSearch(root *yaml.Node, given map[string]*yaml.Node) {
+	if given["search"] == nil {
+		r.problem(root, "search: {urls: [https://localhost:9200]}", "search is missing: the cluster to write to")
+	}
+}
+
+// sections are the keys at the top of a mapping file, each with what reads it into c.
+func (r *reader) sections(c *Config) map[string]keyReader {
+	return map[string]keyReader{
+		"postgres":     func(n *yaml.Node, path string) { r.postgres(n, path, &c.Postgres) },
+		"search":       func(n *yaml.Node, path string) { r.search(n, path, &c.Search) },
+		"kafka":        func(n *yaml.Node, path string) { c.Kafka = r.kafka(n, path) },
+		"admin":        func(n *yaml.Node, path string) { r.admin(n, path, &c.Admin) },
+		"on_error":     choice(r, &c.OnError, OnErrorDeadLetter, OnErrorStop),
+		"on_slot_lost": choice(r, &c.OnSlotLost, OnSlotLostStop, OnSlotLostReindex),
+		"indexer":      func(n *yaml.Node, path string) { r.indexer(n, path, &c.Indexer) },
+		"verify":       func(n *yaml.Node, path string) { r.verify(n, path, &c.Verify) },
+		"indices":      func(n *yaml.Node, path string) { r.indices(n, path, c) },
 	}
 }

@@ -44,7 +44,7 @@ func env(pairs ...string) func(string) (string, bool) {
 }
 
 // exampleEnv has what the example asks for.
-var exampleEnv = env("DATABASE_URL", "postgres://u:hunter2@db/shop", "STANDBY_URL", "postgres://u:hunter9@standby/shop", "SEARCH_API_KEY", "hunter3", "ADMIN_TOKEN", "hunter8-hunter8-hunter8")
+var exampleEnv = env("DATABASE_URL", "postgres://u:hunter2@db/shop", "STANDBY_URL", "postgres://u:hunter9@standby/shop", "SEARCH_API_KEY", "hunter3", "ADMIN_TOKEN", "hunter8-hunter8-hunter8", "KAFKA_TOKEN", "hunter11")
 
 // exampleDir makes the files that the example names, and gives the example's text
 // with /run/secrets moved there, and a name for it in the same folder.
@@ -56,7 +56,7 @@ func exampleDir(t *testing.T) (text, name string) {
 		t.Fatal(err)
 	}
 	certificate, key := clientPair(t)
-	for file, content := range map[string]string{"ca.pem": string(ca), "client.pem": certificate, "client-key.pem": key, "search": "hunter4\n", "postgres": "hunter5\n"} {
+	for file, content := range map[string]string{"ca.pem": string(ca), "client.pem": certificate, "client-key.pem": key, "search": "hunter4\n", "postgres": "hunter5\n", "kafka": "hunter10\n"} {
 		if err := os.WriteFile(filepath.Join(dir, file), []byte(content), 0o600); err != nil {
 			t.Fatal(err)
 		}
@@ -108,7 +108,11 @@ func TestExample(t *testing.T) {
 				t.Fatal(err)
 			}
 			c.File = "tidemark.yaml"
-			for _, file := range []*string{&c.Search.CAFile, &c.Search.CertFile, &c.Search.KeyFile} {
+			files := []*string{&c.Search.CAFile, &c.Search.CertFile, &c.Search.KeyFile}
+			if k := c.Kafka; k != nil {
+				files = append(files, &k.CAFile, &k.CertFile, &k.KeyFile)
+			}
+			for _, file := range files {
 				*file = strings.TrimPrefix(*file, filepath.Dir(name)+"/")
 			}
 			got, err := json.MarshalIndent(c, "", "  ")
@@ -144,8 +148,11 @@ func TestExampleChoices(t *testing.T) {
 	}
 	for _, choice := range choices {
 		lines, drop := text, `(?m)^  (user|password): .*\n`
-		if choice[1] == "cloud_id" {
+		switch choice[1] {
+		case "cloud_id":
 			drop = `(?m)^  urls: .*\n`
+		case "sasl":
+			drop = `(?m)^  sasl: \{mechanism: scram.*\n`
 		}
 		lines = strings.Replace(lines, choice[0], strings.Replace(choice[0], "##or ", "", 1), 1)
 		if _, err := Parse(name, []byte(lines), exampleEnv); err == nil {
@@ -184,7 +191,7 @@ func TestExampleNamesEveryKey(t *testing.T) {
 		t.Fatal(err)
 	}
 	var source []byte
-	for _, name := range []string{"parse.go", "parseserver.go", "parseindex.go", "parsefield.go", "parseinclude.go"} {
+	for _, name := range []string{"parse.go", "parseserver.go", "parsekafka.go", "parseindex.go", "parsefield.go", "parseinclude.go"} {
 		text, err := os.ReadFile(name)
 		if err != nil {
 			t.Fatal(err)
@@ -213,7 +220,12 @@ func TestDefaultsAreWhatTheExampleSays(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	if bare.Kafka != nil {
+		t.Error("kafka is not optional")
+	}
+	bare.Kafka = parseKafka(t, "{brokers: [kafka-1:9092, kafka-2:9092]}")
 	for _, c := range []*Config{bare, full} { // what has no default
+		c.Kafka.TLS, c.Kafka.CAFile, c.Kafka.CertFile, c.Kafka.KeyFile, c.Kafka.SASL = false, "", "", "", nil
 		c.Search = Search{URLs: c.Search.URLs, Bulk: c.Search.Bulk, MaxDocumentBytes: c.Search.MaxDocumentBytes}
 		c.Admin.Token, c.Admin.Hosts, c.Postgres.ReplicationURL = Secret{}, nil, Secret{}
 		c.Indices = c.Indices[:1]
@@ -346,11 +358,12 @@ func TestSecretsDoNotLeak(t *testing.T) {
 		t.Fatal(err)
 	}
 	c.Postgres.Password, c.Search.APIKey = NewSecret("hunter6"), NewSecret("hunter7")
+	c.Kafka.SASL.Token, c.Kafka.SASL.ClientSecret = NewSecret("hunter12"), NewSecret("hunter13")
 	c.Search.Token, c.Search.ProxyURL, c.Search.Headers = NewSecret("hunter8"), NewSecret("http://u:hunter9@p"), []Header{{"X-A", NewSecret("hunter10")}}
 	var out bytes.Buffer
 	within := struct{ unexported Postgres }{c.Postgres}
 	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%d", "%T"} {
-		for _, value := range []any{c, *c, c.Postgres, &c.Search, c.Search.Password, &c.Search.Password, []Secret{c.Search.APIKey}, within} {
+		for _, value := range []any{c, *c, c.Postgres, &c.Search, c.Kafka, *c.Kafka, c.Kafka.SASL, *c.Kafka.SASL, c.Search.Password, &c.Search.Password, []Secret{c.Search.APIKey}, within} {
 			fmt.Fprintf(&out, verb+"\n", value)
 		}
 	}

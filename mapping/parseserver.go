@@ -122,14 +122,19 @@ func (r *reader) search(n *yaml.Node, path string, s *Search) {
 		r.problem(n, "urls: [https://localhost:9200]", "%s.urls is missing: the cluster to write to", path)
 	}
 	r.authentication(path, given)
+	r.keyPair(path, given, s.CertFile, s.KeyFile)
+}
+
+// keyPair reports a certificate without its key, a key without a certificate, and a pair that is none.
+func (r *reader) keyPair(path string, given map[string]*yaml.Node, certFile, keyFile string) {
 	cert, key := given["cert_file"], given["key_file"]
 	switch {
 	case cert != nil && key == nil:
 		r.problem(cert, "key_file: client-key.pem", "%s.cert_file: key_file is missing", path)
 	case key != nil && cert == nil:
 		r.problem(key, "cert_file: client.pem", "%s.key_file: cert_file is missing", path)
-	case s.CertFile != "" && s.KeyFile != "":
-		if _, err := tls.LoadX509KeyPair(s.CertFile, s.KeyFile); err != nil {
+	case certFile != "" && keyFile != "":
+		if _, err := tls.LoadX509KeyPair(certFile, keyFile); err != nil {
 			r.problem(cert, "both are PEM, the key without a password", "%s.cert_file: a certificate and its key cannot be read from cert_file and key_file: %v", path, withoutPath(err))
 		}
 	}
@@ -165,25 +170,35 @@ var (
 func (r *reader) aws(n *yaml.Node, path string) *AWS {
 	a := &AWS{Service: AWSServiceES}
 	given := r.object(n, path, map[string]keyReader{
-		"region": r.checked(&a.Region, func(text string) error {
-			if !awsRegion.MatchString(text) {
-				return errors.New("want the code of a region")
-			}
-			return nil
-		}, "region: eu-west-1"),
+		"region":  r.awsRegion(&a.Region),
 		"service": choice(r, &a.Service, AWSServiceES, AWSServiceAOSS),
-		"role": r.checked(&a.Role, func(text string) error {
-			if !awsRole.MatchString(text) {
-				return errors.New("want the ARN of a role")
-			}
-			return nil
-		}, "role: arn:aws:iam::123456789012:role/NAME"),
+		"role":    r.awsRole(&a.Role),
 	})
 	r.require("region")
 	if given["region"] == nil && (n.Kind == yaml.MappingNode || isNull(n)) {
 		r.problem(n, "region: eu-west-1", "%s.region is missing: requests are signed for it", path)
 	}
 	return a
+}
+
+// awsRegion reads the code of a region.
+func (r *reader) awsRegion(into *string) keyReader {
+	return r.checked(into, func(text string) error {
+		if !awsRegion.MatchString(text) {
+			return errors.New("want the code of a region")
+		}
+		return nil
+	}, "region: eu-west-1")
+}
+
+// awsRole reads the ARN of a role.
+func (r *reader) awsRole(into *string) keyReader {
+	return r.checked(into, func(text string) error {
+		if !awsRole.MatchString(text) {
+			return errors.New("want the ARN of a role")
+		}
+		return nil
+	}, "role: arn:aws:iam::123456789012:role/NAME")
 }
 
 // cloudID reads the id of a deployment of Elastic Cloud: its name, a colon, and in base64 the domain

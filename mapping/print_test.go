@@ -76,3 +76,26 @@ func TestPrintIsTheFile(t *testing.T) {
 		}
 	}
 }
+
+// TestPrintKafka has what proves who asks masked, in each of the forms.
+func TestPrintKafka(t *testing.T) {
+	for _, sasl := range []string{"mechanism: plain, user: me, password: hunter2", "mechanism: oauthbearer, token: hunter2", "mechanism: oauthbearer, token_url: 'https://h/t', client_id: me, client_secret: hunter2"} {
+		text := "search: {urls: [http://h]}\nindices: {a: {table: a}}\nkafka: {brokers: [k:1], sasl: {" + sasl + "}}\n"
+		got, err := printFile("t.yaml", []byte(text), env())
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, want := range []string{"topic: tidemark", "partitions: 12", "retention: 168h", "compression: snappy", "max_lag: 1000000", "tls: false", "'***'"} {
+			if !strings.Contains(string(got), want) {
+				t.Errorf("it lacks %s:\n%s", want, got)
+			}
+		}
+		if strings.Contains(string(got), "hunter") {
+			t.Errorf("a secret is in it:\n%s", got)
+		}
+	}
+	got, err := printFile("t.yaml", []byte("search: {urls: [http://h]}\nindices: {a: {table: a}}\n"), env())
+	if err != nil || strings.Contains(string(got), "kafka") {
+		t.Errorf("without kafka, %v:\n%s", err, got)
+	}
+}

@@ -229,6 +229,31 @@ func (r *reader) interval(into *time.Duration, least, most time.Duration) keyRea
 	}
 }
 
+// duration reads a time within bounds, such as 24h or 1h30m.
+func (r *reader) duration(into *time.Duration, least, most time.Duration) keyReader {
+	return func(n *yaml.Node, path string) {
+		if s := r.schema; s != nil {
+			s.anyOf(&schema{Type: "string", Pattern: durationPattern})
+			s.Default = intervalString(*into)
+			return
+		}
+		want := fmt.Sprintf("a time from %s to %s", intervalString(least), intervalString(most))
+		text, ok := r.scalar(n, path, want)
+		if !ok {
+			return
+		}
+		value, err := time.ParseDuration(text)
+		switch {
+		case err != nil:
+			r.problem(n, "write it as 24h; the units are h, m and s", "%s: want %s, found %s", path, want, r.show(n))
+		case value < least || value > most:
+			r.problem(n, "", "%s: want %s, found %s", path, want, r.show(n))
+		default:
+			*into = value
+		}
+	}
+}
+
 // intervalString returns a time without the units that are zero: 24h.
 func intervalString(d time.Duration) string {
 	text := d.String()

@@ -193,6 +193,7 @@ const (
 	expanded = `\$\{`
 
 	sizePattern     = `^[0-9]{1,12} ?(B|KiB|MiB|GiB)?$`
+	durationPattern = `^([0-9]+(\.[0-9]*)?(ns|us|µs|ms|s|m|h))+$`
 	intervalPattern = `^(off|[0-9]+|([0-9]+(\.[0-9]*)?(ns|us|µs|ms|s|m|h))+)$`
 )
 

@@ -87,7 +87,7 @@ func (m *Manager) abandon(ctx context.Context, x *index) error {
 		return err
 	}
 	// What is in a batch already is still written to it.
-	if err := m.o.Syncer.Barrier(ctx); err != nil {
+	if err := m.barrier(ctx); err != nil {
 		return err
 	}
 	m.o.Logger.Info("a rebuild is given up", "index", st.Name, "physical", building)

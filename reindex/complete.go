@@ -21,7 +21,7 @@ func (m *Manager) complete(ctx context.Context, x *index, st *control.State) err
 		return err
 	}
 	// The last rows of the table may have come by the stream.
-	if err := m.o.Syncer.Barrier(ctx); err != nil {
+	if err := m.barrier(ctx); err != nil {
 		return err
 	}
 	if err := m.retry(ctx, "end the backfill of "+st.Building.Physical, func(ctx context.Context) error {
@@ -116,7 +116,7 @@ func (m *Manager) dropOld(ctx context.Context, x *index) error {
 		for _, physical := range append(left, old[:max(0, len(old)-x.Reindex.KeepOld)]...) {
 			if !passed {
 				// What is in a batch already is still written to the index before.
-				if err := m.o.Syncer.Barrier(ctx); err != nil {
+				if err := m.barrier(ctx); err != nil {
 					return err
 				}
 				passed = true

@@ -208,6 +208,11 @@ func (c *copier) note(ctx context.Context, s *span, note func(*chunk) error) err
 // openWindow reads the next chunk. A table that was altered meanwhile is read as it is now; a
 // row that Postgres can make no document of becomes a dead letter.
 func (m *Manager) openWindow(ctx context.Context, rows *indexer.Pager) (*dbsync.Window, error) {
+	if m.o.Room != nil {
+		if err := m.o.Room(ctx); err != nil {
+			return nil, err
+		}
+	}
 	done, err := m.keysInUse.use(ctx, rows.Plan.Source.Table, rows.Key)
 	if err != nil {
 		return nil, err

@@ -51,7 +51,7 @@ func (m *Manager) countOnce(ctx context.Context, x *index, st *control.State) er
 		return err
 	}
 	// What was counted is stored when the stream has passed.
-	if err := m.o.Syncer.Barrier(ctx); err != nil {
+	if err := m.barrier(ctx); err != nil {
 		return err
 	}
 	if err := m.o.Client.Refresh(ctx, st.Building.Physical); err != nil {

@@ -405,6 +405,9 @@ func (m *Manager) storeAgain(ctx context.Context, x *index, group control.FanOut
 			return err
 		}
 	}
+	if err := m.applied(ctx); err != nil {
+		return err
+	}
 	m.o.Logger.Info("the documents of related rows that changed were stored again", "index", group.Index, "physical", group.Physical, "path", group.Path, "rows", len(pass.Keys), "documents", pass.Stored)
 	return m.retry(ctx, "note that documents of "+group.Index+" are stored again", func(ctx context.Context) error {
 		if err := m.o.Syncer.HoldsSlot(ctx); err != nil {

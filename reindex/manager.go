@@ -22,8 +22,8 @@ import (
 	"tidemark/reindex/verify"
 )
 
-// Options says what a Manager works with. All but Verify, Rebuild, Changed, Interval and Progress
-// are required.
+// Options says what a Manager works with. All but Verify, Rebuild, Changed, Interval, Applied,
+// Room and Progress are required.
 type Options struct {
 	Syncer      *dbsync.Syncer
 	Client      *search.Client
@@ -62,6 +62,13 @@ type Options struct {
 	// Keep has more documents made from the stream, by a mapping that is not in the file any
 	// more. It is called before the first message.
 	Keep func(*indexer.Documents)
+
+	// Applied, if given, waits until what was handed over before the call is in the cluster: where the Writer of
+	// the stream hands operations on to others, and the slot moves before they are stored. nil: they are.
+	Applied func(ctx context.Context) error
+
+	// Room, if given, waits until rows may be read that are not changes: those who store them have to keep up.
+	Room func(ctx context.Context) error
 
 	// Progress is told how many rows of a backfill are stored; nil: nobody. The interface is
 	// verify's because that shows how far it is in the same way, and knows nothing of this package.

@@ -324,11 +324,11 @@ func (m *Manager) removeRowless(ctx context.Context, x *index, tables catalog.Ta
 		}
 	}
 	// Nor must what the stream has still to bring of them.
-	if err := m.o.Syncer.Barrier(ctx); err != nil {
+	if err := m.barrier(ctx); err != nil {
 		return err
 	}
 	v, err := verify.Run(ctx, x.Index, verify.Options{
-		DB: m.o.Syncer.DB(), SlotDB: m.o.Syncer.SlotDB(), Client: m.o.Client, Bulk: m.o.Bulk, Schema: m.o.Control.Name(), Slot: m.o.Control.Slot(), Tables: tables, Logger: m.o.Logger,
+		DB: m.o.Syncer.DB(), SlotDB: m.o.Syncer.SlotDB(), Client: m.o.Client, Bulk: m.o.Bulk, Applied: m.o.Applied, Schema: m.o.Control.Name(), Slot: m.o.Control.Slot(), Tables: tables, Logger: m.o.Logger,
 		Listed: true, Repair: true, Progress: verify.NoProgress{}, Found: func(verify.Difference) error { return nil },
 	})
 	if err != nil {

@@ -125,8 +125,13 @@ func (m *Manager) unprove(ctx context.Context, x *index, why string) error {
 // Tied notes that every index is unproven, because a transaction was too large for its changes to have
 // versions of their own.
 func (m *Manager) Tied(ctx context.Context) error {
+	return m.Unprove(ctx, "a transaction had more changes than versions can tell apart")
+}
+
+// Unprove notes that every index is unproven: each is compared with its tables.
+func (m *Manager) Unprove(ctx context.Context, why string) error {
 	for _, x := range m.indices {
-		if err := m.unprove(ctx, x, "a transaction had more changes than versions can tell apart"); err != nil {
+		if err := m.unprove(ctx, x, why); err != nil {
 			return err
 		}
 	}
@@ -378,7 +383,7 @@ func (m *Manager) walkOn(ctx context.Context, x *index, end until, st *control.S
 	m.o.Logger.Info(what, "index", x.Name, "physical", p.Physical, "walk", at.Number, "phase", at.Phase, "rows", at.Rows, "documents", at.Documents, "why", p.Unproven.Why)
 	found := differenceLog{m: m, x: x}
 	_, err := verify.Run(ctx, x.Present(m.o.Catalog.Present()), verify.Options{
-		DB: m.o.Syncer.DB(), SlotDB: m.o.Syncer.SlotDB(), Client: m.o.Client, Bulk: m.o.Bulk, Schema: m.o.Control.Name(), Slot: m.o.Control.Slot(), Tables: tables, Logger: m.o.Logger, Alarm: m.o.Alarm,
+		DB: m.o.Syncer.DB(), SlotDB: m.o.Syncer.SlotDB(), Client: m.o.Client, Bulk: m.o.Bulk, Applied: m.o.Applied, Schema: m.o.Control.Name(), Slot: m.o.Control.Slot(), Tables: tables, Logger: m.o.Logger, Alarm: m.o.Alarm,
 		Progress: verify.NoProgress{}, Repair: m.o.Verify.OnDifference != mapping.OnDifferenceReport, Found: found.add,
 		Walk: &verify.Walk{Physical: p.Physical, At: at, RowsPerSecond: pace, Note: func(ctx context.Context, now control.Walk) error {
 			at = now

@@ -32,7 +32,7 @@ func (m *Manager) refresh(ctx context.Context, x *index, q *control.Request) err
 			return err
 		}
 	}
-	return nil
+	return m.applied(ctx) // who has asked looks at the documents then
 }
 
 // refreshSource stores the documents of all rows of a source again, and returns how many rows were read.

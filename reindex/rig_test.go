@@ -168,7 +168,7 @@ func (r *rig) open(t testing.TB, o options) (*process, error) {
 		t.Fatal(err)
 	}
 	known := indexer.NewCatalog(tables, c.Postgres.Publication)
-	p.handler = indexer.NewHandler(indexer.HandlerOptions{Syncer: p.syncer, Documents: p.documents, Catalog: known, Client: client, Bulk: bulk, Logger: log, FanOut: o.fanOut,
+	p.handler = indexer.NewHandler(indexer.HandlerOptions{Syncer: p.syncer, Documents: p.documents, Catalog: known, Writer: indexer.Direct{Bulk: bulk, Client: client, Logger: log}, Logger: log, FanOut: o.fanOut,
 		Defer: func(ctx context.Context, f *indexer.FanOut) error { return p.manager.Defer(ctx, f) },
 		Missed: func(ctx context.Context, d *indexer.Documents, why *indexer.UnfitError) error {
 			return p.manager.Missed(ctx, d, why)

@@ -109,7 +109,7 @@ func (m *Manager) dispatch(ctx context.Context, end until) error {
 		if end != untilIdle || !idle || m.owesFanOuts() {
 			continue
 		}
-		if err := m.o.Syncer.Barrier(ctx); err != nil {
+		if err := m.barrier(ctx); err != nil {
 			return err
 		}
 		if !m.owesFanOuts() { // of what was committed meanwhile

@@ -35,42 +35,90 @@ const (
 	credentialPatience = 20 * time.Second
 )
 
-// A CredentialsError reports that there was nothing to sign a request with. It was not sent.
+// A CredentialsError reports that there was nothing to sign with. Nothing was sent.
 type CredentialsError struct{ Err error }
 
 func (e *CredentialsError) Error() string {
-	return fmt.Sprintf("the request was not sent, there are no AWS credentials to sign it: %v", e.Err)
+	return fmt.Sprintf("nothing was sent, there are no AWS credentials to sign it: %v", e.Err)
 }
 
 func (e *CredentialsError) Unwrap() error { return e.Err }
 
-// An awsSigner signs each request, and hands it on.
-type awsSigner struct {
-	region, service string
-	credentials     aws.CredentialsProvider // keeps them for as long as they are good; safe for concurrent use
-	signer          *v4.Signer
-	now             func() time.Time
-	next            http.RoundTripper
+// AWSCredentials are those that the AWS SDK finds, or of a role that is assumed with them. They are kept for as long
+// as they are good, and safe for concurrent use.
+type AWSCredentials struct {
+	region   string
+	provider aws.CredentialsProvider
+	signer   *v4.Signer
+	now      func() time.Time
 }
 
-// newAWSSigner reads the files that the AWS SDK takes its configuration from. Credentials are asked
-// for with the first request.
-func newAWSSigner(o AWS, next http.RoundTripper) (*awsSigner, error) {
+// NewAWSCredentials reads the files that the AWS SDK takes its configuration from. Credentials are asked for when
+// something is signed first. Without a role they are used as they are found.
+func NewAWSCredentials(region, role string) (*AWSCredentials, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), credentialPatience)
 	defer cancel()
 	renewed := func(c *aws.CredentialsCacheOptions) { c.ExpiryWindow = renewBefore }
-	found, err := config.LoadDefaultConfig(ctx, config.WithRegion(o.Region), config.WithCredentialsCacheOptions(renewed))
+	found, err := config.LoadDefaultConfig(ctx, config.WithRegion(region), config.WithCredentialsCacheOptions(renewed))
 	if err != nil {
 		return nil, fmt.Errorf("read the configuration of the AWS SDK: %w", err)
 	}
-	credentials := found.Credentials
-	if o.Role != "" {
-		assumed := stscreds.NewAssumeRoleProvider(sts.NewFromConfig(found), o.Role, func(r *stscreds.AssumeRoleOptions) {
+	c := &AWSCredentials{region: region, provider: found.Credentials, signer: v4.NewSigner(), now: time.Now}
+	if role != "" {
+		assumed := stscreds.NewAssumeRoleProvider(sts.NewFromConfig(found), role, func(r *stscreds.AssumeRoleOptions) {
 			r.RoleSessionName = "tidemark"
 		})
-		credentials = aws.NewCredentialsCache(assumed, renewed)
+		c.provider = aws.NewCredentialsCache(assumed, renewed)
 	}
-	return &awsSigner{region: o.Region, service: o.Service, credentials: credentials, signer: v4.NewSigner(), now: time.Now, next: next}, nil
+	return c, nil
+}
+
+// retrieve returns what to sign with. Where there is nothing its error is a [*CredentialsError].
+func (c *AWSCredentials) retrieve(ctx context.Context) (aws.Credentials, error) {
+	waited, cancel := context.WithTimeout(ctx, credentialPatience)
+	defer cancel()
+	credentials, err := c.provider.Retrieve(waited)
+	if err != nil {
+		if ctx.Err() != nil {
+			return aws.Credentials{}, context.Cause(ctx)
+		}
+		return aws.Credentials{}, &CredentialsError{err}
+	}
+	return credentials, nil
+}
+
+// Presign returns a URL that a service is asked for by GET, with a signature in its query. The query says how
+// long it is good for (X-Amz-Expires). Where there is nothing to sign with its error is a [*CredentialsError].
+func (c *AWSCredentials) Presign(ctx context.Context, service, url string) (string, error) {
+	credentials, err := c.retrieve(ctx)
+	if err != nil {
+		return "", err
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		return "", fmt.Errorf("sign a URL: %w", err)
+	}
+	nothing := sha256.Sum256(nil)
+	signed, _, err := c.signer.PresignHTTP(ctx, credentials, req, hex.EncodeToString(nothing[:]), service, c.region, c.now())
+	if err != nil {
+		return "", fmt.Errorf("sign a URL: %w", err)
+	}
+	return signed, nil
+}
+
+// An awsSigner signs each request, and hands it on.
+type awsSigner struct {
+	*AWSCredentials
+	service string
+	next    http.RoundTripper
+}
+
+func newAWSSigner(o AWS, next http.RoundTripper) (*awsSigner, error) {
+	credentials, err := NewAWSCredentials(o.Region, o.Role)
+	if err != nil {
+		return nil, err
+	}
+	return &awsSigner{credentials, o.Service, next}, nil
 }
 
 func (s *awsSigner) RoundTrip(req *http.Request) (*http.Response, error) {
@@ -87,14 +135,9 @@ func (s *awsSigner) RoundTrip(req *http.Request) (*http.Response, error) {
 // prepare returns req with a signature. The transport may send the body twice, after a connection
 // was found closed; the signature stays good for it.
 func (s *awsSigner) prepare(req *http.Request) (*http.Request, error) {
-	ctx, cancel := context.WithTimeout(req.Context(), credentialPatience)
-	defer cancel()
-	credentials, err := s.credentials.Retrieve(ctx)
+	credentials, err := s.retrieve(req.Context())
 	if err != nil {
-		if req.Context().Err() != nil {
-			return nil, context.Cause(req.Context())
-		}
-		return nil, &CredentialsError{err}
+		return nil, err
 	}
 	hash, err := hashBody(req)
 	if err != nil {

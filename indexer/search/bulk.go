@@ -87,6 +87,12 @@ type BulkOptions struct {
 	// became: no answer came, or one that is not the search server's. It may be called concurrently.
 	Unanswered func(ops []dbsync.Operation)
 
+	// Missing, if given, is asked about an index that is not there, before operations on it are sent again:
+	// they are passed over where it returns true, and count as done. Its error ends Write. It may be called
+	// concurrently, and again and again. Where it is not given they are held back, with the alarm raised,
+	// until there is an index.
+	Missing func(ctx context.Context, index string) (drop bool, err error)
+
 	// Observe, if given, is called after each request, concurrently, with the context that it was sent
 	// with.
 	Observe func(context.Context, Request)
@@ -248,6 +254,7 @@ type outcome struct {
 	refused    []Refused
 	newer      map[string]newerVersion // the highest of each index
 	reasons    map[string]string       // why some are held back, for the alarm
+	missing    map[string]string       // indices that are not there, each with its key in reasons
 	halve      bool                    // left is to be sent in halves
 	overloaded bool                    // what came may be due to how much is asked for, or to one of the documents
 	suspect    bool                    // what came may be due to one of the documents, and not to how many there are
@@ -275,6 +282,14 @@ func (o *outcome) hold(key, text string) {
 		o.reasons = make(map[string]string)
 	}
 	o.reasons[key] = text
+}
+
+// miss notes that an index is not there, and by which key of reasons its operations are held back.
+func (o *outcome) miss(index, key string) {
+	if o.missing == nil {
+		o.missing = make(map[string]string)
+	}
+	o.missing[index] = key
 }
 
 // A piece is a part that is under way, or what is left of it.
@@ -327,6 +342,9 @@ func (b *Bulk) writePart(ctx context.Context, p part, rough *atomic.Bool) error 
 			later = b.suspectPoison(ctx, at, &out)
 		default:
 			at.probed = false
+		}
+		if err == nil {
+			err = b.passOver(ctx, &out)
 		}
 		if err == nil {
 			b.suspectIndices(ctx, at, &out)
@@ -529,6 +547,9 @@ func (b *Bulk) judgeItems(ops []dbsync.Operation, items []item) outcome {
 			out.left, out.wait, out.cause = append(out.left, *op), true, CauseHeld
 			key, text := explain(op.Index, it.Status, it.kind(), it.Error)
 			out.hold(key, text)
+			if isMissing(it.kind()) {
+				out.miss(op.Index, key)
+			}
 		default: // busy, lostAnswer
 			out.left, out.wait, out.overloaded, out.cause = append(out.left, *op), true, true, busyCause(it.Status)
 			out.suspect, out.status = out.suspect || it.Status != http.StatusTooManyRequests, it.Status
@@ -566,6 +587,9 @@ func (b *Bulk) judgeRequest(ops []dbsync.Operation, answer *ServerError) outcome
 		out.wait, out.cause = true, CauseHeld
 		key, text := explain(ops[0].Index, answer.Status, answer.Type, &itemError{Reason: answer.Reason})
 		out.hold(key, text)
+		if isMissing(answer.Type) && partOf(ops).index != "" {
+			out.miss(ops[0].Index, key)
+		}
 		if kind == malformed {
 			out.malformed = answer
 		}

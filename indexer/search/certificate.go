@@ -2,11 +2,41 @@ package search
 
 import (
 	"crypto/tls"
+	"crypto/x509"
 	"fmt"
 	"log/slog"
 	"os"
 	"sync"
 )
+
+// TLSFiles name what servers are verified by, and what is shown to them.
+type TLSFiles struct {
+	CA        string // PEM certificates to trust; empty: those of the system
+	Cert, Key string // PEM certificate to show, and its key; both are read again when they have changed; empty: none
+}
+
+// Config reads the files. A change of Cert and Key is logged to logger.
+func (f TLSFiles) Config(logger *slog.Logger) (*tls.Config, error) {
+	c := &tls.Config{MinVersion: tls.VersionTLS12}
+	if f.CA != "" {
+		pem, err := os.ReadFile(f.CA)
+		if err != nil {
+			return nil, fmt.Errorf("read ca_file: %w", err)
+		}
+		c.RootCAs = x509.NewCertPool()
+		if !c.RootCAs.AppendCertsFromPEM(pem) {
+			return nil, fmt.Errorf("ca_file %s holds no PEM certificate", f.CA)
+		}
+	}
+	if f.Cert != "" {
+		certificate, err := newClientCertificate(f.Cert, f.Key, logger)
+		if err != nil {
+			return nil, err
+		}
+		c.GetClientCertificate = certificate.get
+	}
+	return c, nil
+}
 
 // A clientCertificate is what this process shows of itself when it connects. It is read again when
 // one of its files has changed, which each new connection looks at: certificates that live for hours

@@ -46,7 +46,7 @@ func (b *Bulk) Cut(ops []dbsync.Operation) error {
 }
 
 // VersionOf returns the version of an operation.
-func VersionOf(op dbsync.Operation) (int64, error) { return version(&op) }
+func VersionOf(op dbsync.Operation) (int64, error) { return Version(&op) }
 
 // Fix has b go on with as many requests at a time as its options allow.
 func (b *Bulk) Fix() { b.gate.pace.fix(b.o.Requests) }
@@ -67,7 +67,7 @@ func (b *Bulk) AwaitWaiting(ctx context.Context, n int) error {
 
 // Sign signs a request with the key's id, its secret and the session's token, as an awsSigner does.
 func Sign(req *http.Request, key [3]string, region, service string, at time.Time) error {
-	s := &awsSigner{region: region, service: service, signer: v4.NewSigner(), now: func() time.Time { return at }}
+	s := &awsSigner{AWSCredentials: &AWSCredentials{region: region, signer: v4.NewSigner(), now: func() time.Time { return at }}, service: service}
 	hash, err := hashBody(req)
 	if err != nil {
 		return err

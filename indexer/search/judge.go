@@ -163,10 +163,11 @@ func judgeItem(op *dbsync.Operation, it *item) verdict {
 // heldBack reports whether an answer tells of the index, the cluster or the rights,
 // and so would be the same for every document.
 func heldBack(status int, kind string, e *itemError) bool {
+	if isMissing(kind) {
+		return true
+	}
 	switch kind {
-	case "index_not_found_exception", // auto-creation is off
-		"invalid_index_name_exception", // auto-creation was tried: the write alias is gone, and its name cannot be an index's
-		"index_closed_exception",
+	case "index_closed_exception",
 		"security_exception", "authorization_exception", "access_control_exception":
 		return true
 	case "cluster_block_exception":

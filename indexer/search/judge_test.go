@@ -235,7 +235,7 @@ func TestAppendAction(t *testing.T) {
 		if err := json.Unmarshal(line, &got); err != nil {
 			t.Fatalf("%q: %v", line, err)
 		}
-		v, err := version(&op)
+		v, err := Version(&op)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -54,14 +54,14 @@ func (s *survey) look(ops []dbsync.Operation) error {
 		if !op.Kind.Ready() {
 			return fmt.Errorf("write document %s/%s: its kind is %s, which is not for the search server", op.Index, op.ID, op.Kind)
 		}
-		if _, err := version(op); err != nil {
+		if _, err := Version(op); err != nil {
 			return err
 		}
-		if why := unsendable(op); why != "" {
+		if why := Unsendable(op); why != nil {
 			if s.refused == nil {
 				s.ops = append(make([]dbsync.Operation, 0, len(ops)-1), ops[:i]...)
 			}
-			s.refused = append(s.refused, Refused{*op, &DocError{Index: op.Index, ID: op.ID, Status: http.StatusBadRequest, Type: "not_sent", Reason: why, Err: op.Err}})
+			s.refused = append(s.refused, Refused{*op, why})
 			continue
 		}
 		if s.refused != nil {
@@ -134,6 +134,15 @@ func size(op *dbsync.Operation) int {
 
 // unmade begins the reason of a document that cannot be made.
 const unmade = "the document cannot be made: "
+
+// Unsendable returns why no request may have op, nil if one may.
+func Unsendable(op *dbsync.Operation) *DocError {
+	why := unsendable(op)
+	if why == "" {
+		return nil
+	}
+	return &DocError{Index: op.Index, ID: op.ID, Status: http.StatusBadRequest, Type: "not_sent", Reason: why, Err: op.Err}
+}
 
 // unsendable says why op must not be put into a request, "" if it may. A server that
 // meets one of these refuses the whole request, some with a 500 that looks like

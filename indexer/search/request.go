@@ -186,7 +186,7 @@ func appendAction(dst []byte, op *dbsync.Operation, withIndex bool) []byte {
 		dst = jsontext.AppendString(dst, op.Routing)
 	}
 	dst = append(dst, `,"version":`...)
-	v, _ := version(op) // Write has looked at it
+	v, _ := Version(op) // Write has looked at it
 	dst = strconv.AppendInt(dst, v, 10)
 	return append(dst, ",\"version_type\":\"external_gte\"}}\n"...)
 }
@@ -194,7 +194,7 @@ func appendAction(dst []byte, op *dbsync.Operation, withIndex bool) []byte {
 // Lines returns the lines of a bulk request that do an operation, a Store or a Delete, as they are sent but for the
 // index, which a request may name once in its path. Its error is a [*VersionError].
 func Lines(op *dbsync.Operation) ([]byte, error) {
-	if _, err := version(op); err != nil {
+	if _, err := Version(op); err != nil {
 		return nil, err
 	}
 	lines := appendAction(nil, op, true)

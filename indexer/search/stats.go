@@ -12,6 +12,7 @@ type Stats struct {
 	Deleted    atomic.Int64 // documents deleted, or found to be gone already
 	Superseded atomic.Int64 // operations that found a newer version
 	Refused    atomic.Int64 // operations refused for good and handed to OnRefused
+	Dropped    atomic.Int64 // operations passed over, as their index is not there: see Missing of [BulkOptions]
 	Retried    Retries      // operations sent again, each time they are
 	Requests   atomic.Int64 // bulk requests sent, whatever came back
 	Failed     atomic.Int64 // of these, the ones without a 2xx answer

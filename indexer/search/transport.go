@@ -1,14 +1,11 @@
 package search
 
 import (
-	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"net"
 	"net/http"
 	"net/url"
-	"os"
 	"strings"
 	"time"
 
@@ -32,24 +29,11 @@ func (t productTransport) RoundTrip(req *http.Request) (*http.Response, error) {
 // newTransport builds the connections to all nodes: HTTP/1.1 with keep-alive, so that
 // each concurrent request has a connection of its own that stays open between batches.
 func newTransport(o Options) (*http.Transport, error) {
-	tlsConfig := &tls.Config{MinVersion: tls.VersionTLS12, InsecureSkipVerify: o.SkipVerify}
-	if o.CAFile != "" {
-		pem, err := os.ReadFile(o.CAFile)
-		if err != nil {
-			return nil, fmt.Errorf("read ca_file: %w", err)
-		}
-		tlsConfig.RootCAs = x509.NewCertPool()
-		if !tlsConfig.RootCAs.AppendCertsFromPEM(pem) {
-			return nil, fmt.Errorf("ca_file %s holds no PEM certificate", o.CAFile)
-		}
+	tlsConfig, err := TLSFiles{o.CAFile, o.CertFile, o.KeyFile}.Config(o.Logger)
+	if err != nil {
+		return nil, err
 	}
-	if o.CertFile != "" {
-		certificate, err := newClientCertificate(o.CertFile, o.KeyFile, o.Logger)
-		if err != nil {
-			return nil, err
-		}
-		tlsConfig.GetClientCertificate = certificate.get
-	}
+	tlsConfig.InsecureSkipVerify = o.SkipVerify
 	proxy := http.ProxyFromEnvironment
 	if o.ProxyURL != "" {
 		u, err := url.Parse(o.ProxyURL)

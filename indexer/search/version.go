@@ -43,10 +43,10 @@ const (
 	MaxSpan = (1<<commitBits - 1) * commitStep
 )
 
-// version returns the version of an operation. What was committed before the base of the index is
+// Version returns the version of an operation, or a [*VersionError]. What was committed before the base of the index is
 // older than the index: of all such operations the version is 0, and the one that comes last
 // counts, until the chunks of the index bring what they have led to.
-func version(op *dbsync.Operation) (int64, error) {
+func Version(op *dbsync.Operation) (int64, error) {
 	if op.Version < op.Base {
 		return 0, nil
 	}
@@ -61,6 +61,9 @@ func version(op *dbsync.Operation) (int64, error) {
 	}
 	return v, nil
 }
+
+// GroupOf returns the group that a version names, see [dbsync.Operation].
+func GroupOf(version int64) uint32 { return uint32(version>>1) & MaxGroup }
 
 // Position returns where in the log the commit is that a document of this version was stored by,
 // less than 32 bytes before it. base is that of its index. Documents of a program that had the
@@ -82,7 +85,7 @@ func RemovalOf(index string, document Stored, base pglogrepl.LSN) dbsync.Operati
 	}
 	next = max(next, 1<<(groupBits+1))
 	return dbsync.Operation{Kind: dbsync.Delete, Index: index, ID: document.ID, Routing: document.Routing,
-		Version: Position(next, base), Group: uint32(next>>1) & MaxGroup, Base: base}
+		Version: Position(next, base), Group: GroupOf(next), Base: base}
 }
 
 // A VersionError reports a position of the log that is too far from where the versions of an index

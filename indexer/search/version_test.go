@@ -29,12 +29,12 @@ func TestVersion(t *testing.T) {
 		"the last commit":             {dbsync.Operation{Version: base + MaxSpan - 1, Base: base, Group: MaxGroup}, math.MaxInt64},
 		"the end of the log":          {dbsync.Operation{Version: math.MaxUint64 - 7, Base: math.MaxUint64 - 39}, 2<<14 | 1},
 	} {
-		if got, err := version(&test.op); got != test.want || err != nil {
+		if got, err := Version(&test.op); got != test.want || err != nil {
 			t.Errorf("%s: %#x, %v, want %#x", name, got, err, test.want)
 		}
 	}
 	for _, op := range []dbsync.Operation{{Index: "x", Version: base + MaxSpan, Base: base}, {Index: "x", Version: math.MaxUint64}} {
-		_, err := version(&op)
+		_, err := Version(&op)
 		if beyond, ok := errors.AsType[*VersionError](err); !ok || beyond.Index != "x" || !dbsync.IsPermanent(err) {
 			t.Errorf("beyond the end: %v", err)
 		}
@@ -62,8 +62,8 @@ func TestVersionOrder(t *testing.T) {
 		} else if b.Version > a.Version && b.Version-a.Version < 40 || a.Version > b.Version && a.Version-b.Version < 40 {
 			t.Skip("there are no such commits")
 		}
-		va, errA := version(&a)
-		vb, errB := version(&b)
+		va, errA := Version(&a)
+		vb, errB := Version(&b)
 		if err := errors.Join(errA, errB); err != nil {
 			t.Fatal(err)
 		}
@@ -86,7 +86,7 @@ func TestRemovalOf(t *testing.T) {
 		base := pglogrepl.LSN(rapid.Uint64Max(1<<60).Draw(t, "base")) &^ 7
 		seen := Stored{ID: "1", Routing: "r", Version: rapid.Int64Range(0, math.MaxInt64>>1).Draw(t, "version")}
 		op := RemovalOf("x", seen, base)
-		got, err := version(&op)
+		got, err := Version(&op)
 		if err != nil {
 			t.Fatal(err)
 		}

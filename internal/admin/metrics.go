@@ -63,6 +63,24 @@ var (
 	requestBytesMetric   = metric("bulk_request_max_bytes", "How large a bulk request may be at the moment, before compression.")
 	bytesMetric          = metric("bulk_sent_bytes_total", "Bodies of bulk requests as sent.")
 	rawBytesMetric       = metric("bulk_uncompressed_bytes_total", "Bodies of bulk requests before compression.")
+
+	workerMetric           = metric("worker_info", "Always 1; the labels say what runs.", "version", "product", "topic", "group")
+	workerMemberMetric     = metric("worker_joined", "1 while the worker is a member of the group.")
+	workerPartitionsMetric = metric("worker_partitions", "Partitions that the group has given to the worker.")
+	workerLagMetric        = metric("worker_lag_records", "Records of these partitions that are not applied.")
+	workerBehindMetric     = metric("worker_behind_seconds", "Since when there is what the worker is writing; 0 while it writes nothing.")
+	workerRecordsMetric    = metric("worker_records_total", "Records that were read, also those that were read again.")
+	workerBytesMetric      = metric("worker_record_bytes_total", "Keys and values of these.")
+	workerPassedMetric     = metric("worker_passed_over_total", "Of these, what was not written, by why.", "cause")
+	workerCommitsMetric    = metric("worker_commits_total", "Offsets that were committed, of several partitions together.")
+	workerRebalancesMetric = metric("worker_rebalances_total", "How often partitions came or went.")
+	workerRereadMetric     = metric("worker_reread_total", "What was read at a time and could not be written in time, and so was read again.")
+	workerLostMetric       = metric("worker_lost_records_total", "Records that were gone before they were read.")
+
+	producedMetric      = metric("topic_operations_total", "Operations that Kafka has acknowledged.", "topic")
+	producedBytesMetric = metric("topic_bytes_total", "Their keys, headers and documents, before compression.", "topic")
+	topicLagMetric      = metric("topic_lag_operations", "Operations in the topic that are not applied yet.", "topic", "group")
+	workersMetric       = metric("topic_workers", "Workers that the group has.", "topic", "group")
 )
 
 // A collector makes metrics of a status when they are asked for, so that nothing is
@@ -74,12 +92,7 @@ func (c collector) Describe(chan<- *prometheus.Desc) {}
 
 func (c collector) Collect(to chan<- prometheus.Metric) {
 	s := c.source.Status()
-	gauge := func(d *prometheus.Desc, value float64, labels ...string) {
-		to <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, value, labels...)
-	}
-	counter := func(d *prometheus.Desc, value int64, labels ...string) {
-		to <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(value), labels...)
-	}
+	gauge, counter := metricsTo(to)
 
 	gauge(infoMetric, 1, s.Version, s.Product, s.Slot)
 	gauge(healthyMetric, oneIf(len(s.unhealthy()) == 0))
@@ -132,12 +145,42 @@ func (c collector) Collect(to chan<- prometheus.Metric) {
 		}
 		ix.Proof.collect(ix.Name, gauge, counter)
 	}
-	gauge(alarmsMetric, float64(len(s.Alarms)))
-	for _, a := range s.Alarms {
+	collectAlarms(s.Alarms, gauge)
+	s.Bulk.collect(gauge, counter)
+	if t := s.Topic; t != nil {
+		counter(producedMetric, t.Produced, t.Name)
+		counter(producedBytesMetric, t.Bytes, t.Name)
+		if t.Lag >= 0 {
+			gauge(topicLagMetric, float64(t.Lag), t.Name, t.Group)
+			gauge(workersMetric, float64(t.Workers), t.Name, t.Group)
+		}
+	}
+	s.Measures.collect(to)
+}
+
+// A gaugeFunc and a counterFunc make a metric each.
+type (
+	gaugeFunc   func(d *prometheus.Desc, value float64, labels ...string)
+	counterFunc func(d *prometheus.Desc, value int64, labels ...string)
+)
+
+// metricsTo returns what makes metrics of a status.
+func metricsTo(to chan<- prometheus.Metric) (gaugeFunc, counterFunc) {
+	return func(d *prometheus.Desc, value float64, labels ...string) {
+			to <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, value, labels...)
+		}, func(d *prometheus.Desc, value int64, labels ...string) {
+			to <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(value), labels...)
+		}
+}
+
+func collectAlarms(alarms []Alarm, gauge gaugeFunc) {
+	gauge(alarmsMetric, float64(len(alarms)))
+	for _, a := range alarms {
 		gauge(alarmMetric, seconds(a.Since), a.Key)
 	}
+}
 
-	b := s.Bulk
+func (b *Bulk) collect(gauge gaugeFunc, counter counterFunc) {
 	counter(documentsMetric, b.Stored, "stored")
 	counter(documentsMetric, b.Deleted, "deleted")
 	counter(documentsMetric, b.Superseded, "superseded")
@@ -152,11 +195,10 @@ func (c collector) Collect(to chan<- prometheus.Metric) {
 	gauge(requestBytesMetric, float64(b.RequestBytes))
 	counter(bytesMetric, b.Bytes)
 	counter(rawBytesMetric, b.RawBytes)
-	s.Measures.collect(to)
 }
 
 // collect makes the metrics of the index with this name.
-func (p *Proof) collect(index string, gauge func(*prometheus.Desc, float64, ...string), counter func(*prometheus.Desc, int64, ...string)) {
+func (p *Proof) collect(index string, gauge gaugeFunc, counter counterFunc) {
 	if p.isEqual() {
 		gauge(provenMetric, seconds(p.Last.BeganAt), index)
 	}

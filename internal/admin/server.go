@@ -62,9 +62,11 @@ type Server struct {
 	http    http.Server
 	access  *access
 	history history
-	streams chan struct{} // one for each page that is kept up to date; capacity maxStreams
-	lists   chan struct{} // one for each list of dead letters that is read; capacity maxLists
-	ending  chan struct{} // closed when Run is to end
+	paths   []string                  // that it tells who asks for another one
+	watch   func(ctx context.Context) // runs beside it; nil: nothing does
+	streams chan struct{}             // one for each page that is kept up to date; capacity maxStreams
+	lists   chan struct{}             // one for each list of dead letters that is read; capacity maxLists
+	ending  chan struct{}             // closed when Run is to end
 }
 
 // A ListenError says that an address cannot be listened on, whatever other processes do: it
@@ -120,14 +122,10 @@ func New(o Options) *Server {
 	if o.Operator == nil {
 		o.Token = mapping.Secret{}
 	}
-	registry := prometheus.NewRegistry()
-	registry.MustRegister(collector{o.Source}, collectors.NewGoCollector(),
-		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	errorLog := slog.NewLogLogger(o.Logger.Handler(), slog.LevelWarn)
-	s := &Server{o: o, access: newAccess(o.Token), streams: make(chan struct{}, maxStreams), lists: make(chan struct{}, maxLists), ending: make(chan struct{})}
+	s := &Server{o: o, access: newAccess(o.Token), paths: paths, streams: make(chan struct{}, maxStreams), lists: make(chan struct{}, maxLists), ending: make(chan struct{})}
+	s.watch = s.watchIndices
 	mux := http.NewServeMux()
-	mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{
-		ErrorLog: errorLog, ErrorHandling: promhttp.ContinueOnError, MaxRequestsInFlight: maxScrapes}))
+	mux.Handle("GET /metrics", metricsHandler(collector{o.Source}, o.Logger))
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
 		now := o.Source.Status()
 		answer(w, "healthy", now.unhealthy())
@@ -150,21 +148,34 @@ func New(o Options) *Server {
 		mux.HandleFunc("GET /"+file, serveFile(file))
 	}
 	mux.HandleFunc("GET /wait", waitHandler(o.Source, s.ending))
-	if o.Profiles {
+	s.open(mux)
+	return s
+}
+
+// open has the server answer by mux, once it runs.
+func (s *Server) open(mux *http.ServeMux) {
+	if s.o.Profiles {
 		handleProfiles(mux)
 	}
-	mux.HandleFunc("GET /", notFound)
+	mux.HandleFunc("GET /", s.notFound)
 	s.http = http.Server{
 		// What another site has a browser send is refused, be it under a name of its own that leads here.
-		Handler:           newHosts(o.Listen, o.Hosts).guard(http.NewCrossOriginProtection().Handler(mux)),
+		Handler:           newHosts(s.o.Listen, s.o.Hosts).guard(http.NewCrossOriginProtection().Handler(mux)),
 		ReadHeaderTimeout: readTimeout,
 		ReadTimeout:       readTimeout,
 		WriteTimeout:      writeTimeout,
 		IdleTimeout:       idleTimeout,
 		MaxHeaderBytes:    maxHeader,
-		ErrorLog:          errorLog,
+		ErrorLog:          slog.NewLogLogger(s.o.Logger.Handler(), slog.LevelWarn),
 	}
-	return s
+}
+
+// metricsHandler answers with what c collects, and with how the process is.
+func metricsHandler(c prometheus.Collector, log *slog.Logger) http.Handler {
+	registry := prometheus.NewRegistry()
+	registry.MustRegister(c, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	return promhttp.HandlerFor(registry, promhttp.HandlerOpts{
+		ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelWarn), ErrorHandling: promhttp.ContinueOnError, MaxRequestsInFlight: maxScrapes})
 }
 
 // An audience is who is shown something.
@@ -203,12 +214,14 @@ func (s *Server) Run(ctx context.Context) error {
 	defer watcher.Wait()
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
-	watcher.Go(func() { s.watch(ctx) })
+	if s.watch != nil {
+		watcher.Go(func() { s.watch(ctx) })
+	}
 	return s.serve(ctx, l)
 }
 
-// watch remembers how much is written until ctx is done.
-func (s *Server) watch(ctx context.Context) {
+// watchIndices remembers how much is written until ctx is done.
+func (s *Server) watchIndices(ctx context.Context) {
 	ticker := time.NewTicker(historyInterval)
 	defer ticker.Stop()
 	for {
@@ -228,7 +241,7 @@ func (s *Server) awaitAddress(ctx context.Context) (net.Listener, error) {
 		l, err := listen(ctx, s.o.Listen)
 		if err == nil || ctx.Err() != nil {
 			if err == nil {
-				s.o.Logger.Info("admin server listens", "address", l.Addr().String(), "paths", paths)
+				s.o.Logger.Info("admin server listens", "address", l.Addr().String(), "paths", s.paths)
 			}
 			return l, err
 		}
@@ -276,8 +289,8 @@ func answer(w http.ResponseWriter, what string, reasons []string) {
 	writeJSON(w, status, map[string]any{what: len(reasons) == 0, "reasons": reasons})
 }
 
-func notFound(w http.ResponseWriter, r *http.Request) {
-	writeJSON(w, http.StatusNotFound, map[string]any{"error": "nothing is at " + r.URL.Path, "paths": paths})
+func (s *Server) notFound(w http.ResponseWriter, r *http.Request) {
+	writeJSON(w, http.StatusNotFound, map[string]any{"error": "nothing is at " + r.URL.Path, "paths": s.paths})
 }
 
 func writeJSON(w http.ResponseWriter, status int, body any) {

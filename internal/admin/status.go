@@ -51,6 +51,7 @@ type Status struct {
 	Indices []Index
 	Alarms  []Alarm
 	Bulk    Bulk
+	Topic   *Topic // that operations go through; nil: they go to the cluster
 
 	// Letters are the first dead letters of these indices, in order of time; there may be more, see
 	// Index.DeadLetters.
@@ -144,6 +145,29 @@ type Bulk struct {
 	RawBytes        int64 // of bodies before compression
 
 	RequestsAtATime, RequestBytes int // how many requests go at a time at the moment, and how large one may be
+}
+
+// NewBulk returns what a Bulk has written, and how it does.
+func NewBulk(counts *search.Stats, pace search.Pace) Bulk {
+	b := Bulk{
+		Stored: counts.Stored.Load(), Deleted: counts.Deleted.Load(), Superseded: counts.Superseded.Load(),
+		Refused: counts.Refused.Load(), Retried: make(map[search.Cause]int64),
+		Requests: counts.Requests.Load(), FailedRequests: counts.Failed.Load(), Rejected: counts.Rejected.Load(),
+		RequestsAtATime: pace.Requests, RequestBytes: pace.Bytes,
+		Bytes: counts.Bytes.Load(), RawBytes: counts.RawBytes.Load(),
+	}
+	for _, cause := range search.Causes() {
+		b.Retried[cause] = counts.Retried.Of(cause)
+	}
+	return b
+}
+
+// A Topic is that which operations go through on their way to the workers that write them.
+type Topic struct {
+	Name, Group     string
+	Produced, Bytes int64 // operations that Kafka has acknowledged since the start; they only grow
+	Lag             int64 // operations that are not applied; -1: not known
+	Workers         int   // that the group has; as of the same look
 }
 
 // Lag is how much of the log is not stored yet, in bytes; false while the server's

@@ -73,7 +73,7 @@ func (s *Server) view(r *http.Request, root string) *view {
 }
 
 // render answers with a page.
-func (s *Server) render(w http.ResponseWriter, status int, name string, v *view) {
+func (s *Server) render(w http.ResponseWriter, status int, name string, v any) {
 	var b bytes.Buffer
 	if err := templates.ExecuteTemplate(&b, name, v); err != nil {
 		s.o.Logger.Error("the status page cannot be made", "error", err)

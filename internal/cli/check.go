@@ -17,6 +17,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"tidemark/indexer/topic"
 	"tidemark/internal/prepare"
 	"tidemark/mapping"
 	"tidemark/mapping/catalog"
@@ -162,9 +163,36 @@ func printServers(b *bytes.Buffer, c *mapping.Config, p *prepare.Prepared) {
 	for _, l := range product.Limitations() {
 		fmt.Fprintf(b, "  %s: %s%s\n", l.Product, strings.ReplaceAll(l.Lacks, "`", ""), withHint(l.Hint))
 	}
+	printKafka(b, c, p)
 	for _, p := range c.Left {
 		fmt.Fprintf(b, "left out: %s%s\n", p.Text, withHint(p.Hint))
 	}
+}
+
+// printKafka prints what operations go through, if it is Kafka.
+func printKafka(b *bytes.Buffer, c *mapping.Config, p *prepare.Prepared) {
+	if p.Kafka == nil {
+		return
+	}
+	fmt.Fprintf(b, "Kafka at %s, topic %s, group %s\n", strings.Join(c.Kafka.Brokers, ", "), c.Kafka.Topic, c.Kafka.Group)
+	if partitions := p.Kafka.State.Partitions; partitions > 0 {
+		fmt.Fprintf(b, "  %d partitions: as many workers can share it\n", partitions)
+	}
+	for _, step := range kafkaSteps(c, p) {
+		fmt.Fprintf(b, "  run will %s\n", step)
+	}
+	for _, r := range p.Kafka.Remarks {
+		fmt.Fprintf(b, "  %s: %s%s\n", r.Key, r.Text, withHint(r.Hint))
+	}
+}
+
+// kafkaSteps says what run does to Kafka, after "run will".
+func kafkaSteps(c *mapping.Config, p *prepare.Prepared) []string {
+	if p.Kafka.State != (topic.State{}) {
+		return []string{}
+	}
+	reports := c.Kafka.Topic + mapping.ReportsSuffix
+	return []string{fmt.Sprintf("make what is missing of topic %s, with %d partitions, and topic %s", c.Kafka.Topic, c.Kafka.Partitions, reports)}
 }
 
 // postgresVersion writes 170005 as 17.5.

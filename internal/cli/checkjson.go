@@ -18,7 +18,8 @@ type checkReport struct {
 	// Absent where something has to be fixed first.
 	Postgres *checkedPostgres `json:"postgres,omitempty"`
 	Search   *checkedSearch   `json:"search,omitempty"`
-	Left     []problemLine    `json:"left_out"` // what patterns match, and is in no index
+	Kafka    *checkedKafka    `json:"kafka,omitempty"` // absent where the file has no kafka, too
+	Left     []problemLine    `json:"left_out"`        // what patterns match, and is in no index
 	Indices  []checkedIndex   `json:"indices"`
 }
 
@@ -50,6 +51,14 @@ type checkedSearch struct {
 	Cluster string `json:"cluster"`
 }
 
+type checkedKafka struct {
+	Topic      string        `json:"topic"`
+	Group      string        `json:"group"`
+	Partitions int           `json:"partitions,omitempty"` // absent while the topics are not there
+	Steps      []string      `json:"steps"`                // what run would make
+	Remarks    []problemLine `json:"remarks"`              // what works, and may hurt
+}
+
 type checkedIndex struct {
 	Index    string          `json:"index"`
 	Run      string          `json:"run"` // what run does with it, after that word
@@ -76,6 +85,7 @@ func printCheckJSON(c *checked) ([]byte, error) {
 	r.add(c.err)
 	if c.prepared != nil {
 		r.Postgres, r.Search = servers(c.config, c.prepared)
+		r.Kafka = kafkaLine(c.config, c.prepared)
 		for _, p := range c.config.Left {
 			r.Left = append(r.Left, problemLine{p.File, p.Line, p.Text, p.Hint})
 		}
@@ -131,6 +141,18 @@ func servers(c *mapping.Config, p *prepare.Prepared) (*checkedPostgres, *checked
 		postgres.Steps = append(postgres.Steps, "make its tables in control schema "+c.Postgres.ControlSchema)
 	}
 	return postgres, &checkedSearch{Product: product.Name, Version: product.Version, Cluster: product.ClusterName}
+}
+
+func kafkaLine(c *mapping.Config, p *prepare.Prepared) *checkedKafka {
+	if p.Kafka == nil {
+		return nil
+	}
+	k := &checkedKafka{Topic: c.Kafka.Topic, Group: c.Kafka.Group, Partitions: p.Kafka.State.Partitions, Steps: kafkaSteps(c, p), Remarks: []problemLine{}}
+	for _, r := range p.Kafka.Remarks {
+		said := c.Problem(r.Key, r.Hint, "%s", r.Text)
+		k.Remarks = append(k.Remarks, problemLine{said.File, said.Line, said.Text, said.Hint})
+	}
+	return k
 }
 
 func indexLine(p *prepare.IndexPlan) (*checkedIndex, error) {

@@ -10,6 +10,7 @@ import (
 
 	"tidemark/dbsync"
 	"tidemark/indexer/search"
+	"tidemark/indexer/topic"
 	"tidemark/internal/service"
 	"tidemark/mapping"
 	"tidemark/reindex/control"
@@ -46,6 +47,9 @@ func exitCode(err error) int {
 		return exitConfig
 	}
 	if e, ok := errors.AsType[*search.ConnectError](err); ok && e.Configuration() {
+		return exitConfig
+	}
+	if e, ok := errors.AsType[*topic.ConnectError](err); ok && e.Configuration() {
 		return exitConfig
 	}
 	if e, ok := errors.AsType[*pgconn.PgError](err); ok {
@@ -104,11 +108,13 @@ func explain(err error) []string {
 		if e.URLs != "" {
 			text = "search server " + e.URLs + ": " + e.Err.Error()
 		}
+	} else if e, ok := errors.AsType[*topic.ConnectError](err); ok {
+		text, hint = fmt.Sprintf("Kafka at %s: %v", strings.Join(e.Brokers, ", "), e.Err), e.Hint
 	} else if e, ok := errors.AsType[*dbsync.NewerSchemaError](err); ok {
 		hint = e.Hint()
 	} else if e, ok := errors.AsType[*control.OlderSchemaError](err); ok {
 		hint = e.Hint()
-	} else if is[*dbsync.SlotLostError](err) || is[*dbsync.ClusterChangedError](err) || is[*dbsync.SetBackError](err) {
+	} else if is[*dbsync.SlotLostError](err) || is[*dbsync.ClusterChangedError](err) || is[*dbsync.SetBackError](err) || is[*control.TopicLostError](err) {
 		hint = "every index has to be filled again: tidemark run --reindex all; or set on_slot_lost: reindex, and the next start does it without asking"
 	}
 	return []string{"tidemark: " + text + withHint(hint)}

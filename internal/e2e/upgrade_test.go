@@ -53,7 +53,7 @@ type dump struct {
 }
 
 // steps is how many there are in all, of both parts of the control schema.
-const steps = 13
+const steps = 14
 
 // A fate of a rebuild that was under way.
 type fate int

@@ -35,14 +35,27 @@ func SearchOptions(c *mapping.Config, log *slog.Logger) search.Options {
 	return o
 }
 
+// ConnectCluster connects to the cluster of c, for as long as patience lasts. Its error is mapping.Problems where
+// somebody has to fix something, a [*search.ConnectError] otherwise, or the end of ctx.
+func ConnectCluster(ctx context.Context, c *mapping.Config, log *slog.Logger, patience time.Duration) (*search.Client, error) {
+	o := SearchOptions(c, log)
+	o.StartTimeout = patience
+	return connectCluster(ctx, c, o)
+}
+
+func connectCluster(ctx context.Context, c *mapping.Config, o search.Options) (*search.Client, error) {
+	client, err := search.Connect(ctx, o)
+	if failure, ok := errors.AsType[*search.ConnectError](err); ok && failure.Configuration() {
+		return nil, mapping.Problems{connectClusterProblem(c, failure)}
+	}
+	return client, err
+}
+
 // cluster connects to the cluster and looks whether the names of the indices are free.
 func (p *Prepared) cluster(ctx context.Context, c *mapping.Config, log *slog.Logger, patience time.Duration) error {
 	o := SearchOptions(c, log)
 	o.StartTimeout, o.Adopt = patience, p.adopt
-	client, err := search.Connect(ctx, o)
-	if failure, ok := errors.AsType[*search.ConnectError](err); ok && failure.Configuration() {
-		return mapping.Problems{connectClusterProblem(c, failure)}
-	}
+	client, err := connectCluster(ctx, c, o)
 	if err != nil {
 		return err
 	}

@@ -4,8 +4,8 @@
 // [Prepare] is the one way to a start: run goes through it, and check prints what it
 // found. Everything that somebody has to fix comes in one go, as [mapping.Problems], each
 // with the line of the file, and the SQL or the setting that fixes it. A server that does
-// not answer is tried again for half a minute; then it is an [*UnreachableError] or an
-// [*search.ConnectError], beside the problems if there are any.
+// not answer is tried again for half a minute; then it is an [*UnreachableError], an
+// [*search.ConnectError] or a [*topic.ConnectError], beside the problems if there are any.
 package prepare
 
 import (
@@ -34,6 +34,7 @@ type Prepared struct {
 	Client   *search.Client
 	Database *dbsync.Inspection // what following the slot begins with; Wrong is empty
 	Control  control.Condition  // of the control schema
+	Kafka    *Kafka             // nil: operations go to the cluster directly
 
 	// Refused are the indices that may not be worked on, by name, and why: what has their name in the
 	// cluster is somebody else's, or would not be kept over a rebuild.
@@ -43,8 +44,11 @@ type Prepared struct {
 	adopt bool
 }
 
-// Close lets go of the cluster and of the database.
+// Close lets go of the cluster, of the database and of Kafka.
 func (p *Prepared) Close() {
+	if p.Kafka != nil {
+		p.Kafka.Client.Close()
+	}
 	if p.Client != nil {
 		p.Client.Close()
 	}
@@ -64,7 +68,7 @@ type Option func(*Prepared)
 // [search.Options].
 func Adopt() Option { return func(p *Prepared) { p.adopt = true } }
 
-// Prepare connects to the database and to the cluster of c, and holds c against both.
+// Prepare connects to the database, to the cluster and, if it names one, to the Kafka of c, and holds c against them.
 func Prepare(ctx context.Context, c *mapping.Config, log *slog.Logger, options ...Option) (*Prepared, error) {
 	return prepare(ctx, c, log, StartTimeout, options...)
 }
@@ -74,15 +78,16 @@ func prepare(ctx context.Context, c *mapping.Config, log *slog.Logger, patience 
 	for _, option := range options {
 		option(p)
 	}
-	var databaseErr, clusterErr error
+	var databaseErr, clusterErr, kafkaErr error
 	var wg conc.WaitGroup
 	wg.Go(func() { databaseErr = p.database(ctx, c, log, patience) })
 	wg.Go(func() { clusterErr = p.cluster(ctx, c, log, patience) })
+	wg.Go(func() { kafkaErr = p.kafka(ctx, c, log, patience) })
 	wg.Wait()
 	if p.Client != nil && p.Tables != nil {
-		clusterErr = join(clusterErr, p.definitions(ctx, c, log, patience))
+		clusterErr = Join(clusterErr, p.definitions(ctx, c, log, patience))
 	}
-	err := join(databaseErr, clusterErr)
+	err := Join(databaseErr, clusterErr, kafkaErr)
 	if err == nil {
 		err = p.checkNewest(ctx, c)
 	}
@@ -105,9 +110,9 @@ func (p *Prepared) Refusal() error {
 	return errors.Join(all...)
 }
 
-// join puts the problems of all errors together, in the order of the file, before what
+// Join puts the problems of all errors together, in the order of the file, before what
 // else went wrong.
-func join(errs ...error) error {
+func Join(errs ...error) error {
 	var problems mapping.Problems
 	var others []error
 	for _, err := range errs {

@@ -12,7 +12,7 @@ import (
 )
 
 // known are the tables that are made in a control schema, by this package and by dbsync.
-var known = []string{"dead_letters", "epochs", "fan_out_passes", "fan_outs", "indices", "physical_indices", "proofs", "recoveries", "requests",
+var known = []string{"dead_letters", "epochs", "fan_out_passes", "fan_outs", "indices", "physical_indices", "proofs", "recoveries", "requests", "topics",
 	"schema_version", "dbsync_memberships", "dbsync_slots", dbsync.DEFAULT_DBSYNC_WM_TABLENAME}
 
 // Tables returns the tables, views and sequences that stand by themselves in the schema, in order, and those of them that
@@ -69,7 +69,7 @@ func (s *Schema) Forget(ctx context.Context, generation string) error {
 					return err
 				}
 			}
-			for _, table := range []string{"requests", "fan_outs", "fan_out_passes", "epochs"} {
+			for _, table := range []string{"requests", "fan_outs", "fan_out_passes", "epochs", "topics"} {
 				if _, err := tx.Exec(ctx, `DELETE FROM `+s.table(table)+` WHERE slot = $1`, s.slot); err != nil {
 					return err
 				}

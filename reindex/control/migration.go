@@ -25,6 +25,7 @@ func part(schema string) *dbsync.SchemaPart {
 		{Name: "a generation of each physical index, and the table of their marks", Up: setupMarks},
 		{Name: "tables of documents that are to be stored again, since they include a row that changed", Up: setupFanOuts},
 		{Name: "table of who notes things of the indices of a slot", Up: setupEpochs},
+		{Name: "table of the topics that operations go through", Up: setupTopics},
 	}}
 }
 
@@ -33,6 +34,9 @@ const withProofs = 3
 
 // withMarks is the version of the part that has the table of marks.
 const withMarks = 6
+
+// withTopics is the version of the part that has the table of topics.
+const withTopics = 9
 
 // withFanOuts is the version of the part that has the tables of fan-outs.
 const withFanOuts = 7
@@ -71,6 +75,9 @@ type Condition struct {
 	// FanOuts reports whether there are the tables of fan-outs.
 	FanOuts bool
 
+	// Topics reports whether there is the table of topics.
+	Topics bool
+
 	// Pending is what Migrate would do, a line for each step.
 	Pending []string
 }
@@ -84,7 +91,8 @@ func Look(ctx context.Context, db *sql.DB, schema string) (c Condition, err erro
 			return err
 		}
 		if version := len(p.Steps) - len(c.Pending); version > 0 {
-			c.Made, c.Readable, c.Proofs, c.Marks, c.FanOuts = true, version >= firstReadable, version >= withProofs, version >= withMarks, version >= withFanOuts
+			c.Made, c.Readable, c.Proofs = true, version >= firstReadable, version >= withProofs
+			c.Marks, c.FanOuts, c.Topics = version >= withMarks, version >= withFanOuts, version >= withTopics
 			return nil
 		}
 		// Of what was made before there were versions the last column is looked for.

@@ -37,6 +37,10 @@ type Slot struct {
 	marker     string // our row in it
 	marked     bool   // it may be there
 
+	// Applied, if given, waits until what the instance handed over before the call is in the cluster, where its slot
+	// moves before that.
+	Applied func(ctx context.Context) error
+
 	// delayed says that there may be synchronous standbys: then a commit may be in the log, and
 	// stored, long before others see it.
 	delayed bool
@@ -149,7 +153,7 @@ func (s *Slot) awaitPosition(ctx context.Context, end pglogrepl.LSN) error {
 		return err
 	}
 	still := newStandstill()
-	return retry.Poll(ctx, func() (bool, error) {
+	err := retry.Poll(ctx, func() (bool, error) {
 		at, followed, err := s.position(ctx)
 		if err != nil || at >= end {
 			return true, err
@@ -162,6 +166,18 @@ func (s *Slot) awaitPosition(ctx context.Context, end pglogrepl.LSN) error {
 		}
 		return false, nil
 	})
+	if err != nil {
+		return err
+	}
+	return s.awaitApplied(ctx)
+}
+
+// awaitApplied waits until what the slot has passed is in the cluster.
+func (s *Slot) awaitApplied(ctx context.Context) error {
+	if s.Applied == nil {
+		return nil
+	}
+	return s.Applied(ctx)
 }
 
 // A standstill finds out that waiting is of no use any more.
@@ -223,8 +239,11 @@ func (s *Slot) Await(ctx context.Context, end pglogrepl.LSN) error {
 	defer s.close(ctx)
 	behind := &BehindError{Slot: s.name, Wanted: end}
 	var err error
-	if behind.At, behind.Followed, err = s.position(ctx); err != nil || behind.At >= end {
+	if behind.At, behind.Followed, err = s.position(ctx); err != nil {
 		return err
+	}
+	if behind.At >= end {
+		return s.awaitApplied(ctx)
 	}
 	// The slot moves by what is published, and by what is not only now and then.
 	if _, err := s.mark(ctx); err != nil {
@@ -240,7 +259,10 @@ func (s *Slot) Await(ctx context.Context, end pglogrepl.LSN) error {
 	if err != nil && ctx.Err() != nil {
 		return behind
 	}
-	return err
+	if err != nil {
+		return err
+	}
+	return s.awaitApplied(ctx)
 }
 
 // maxRequestKeys is how many rows one request asks for.

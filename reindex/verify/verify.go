@@ -21,8 +21,8 @@ import (
 	"tidemark/reindex/control"
 )
 
-// Options says how an index is verified. Everything is required but Alarm, Sample, Listed, Repair and
-// Walk.
+// Options says how an index is verified. Everything is required but Alarm, Applied, Sample, Listed,
+// Repair and Walk.
 type Options struct {
 	DB       *sql.DB // of [dbsync.OpenDB]
 	SlotDB   *sql.DB // leads to the server that has the slot; nil: DB
@@ -47,6 +47,10 @@ type Options struct {
 
 	// Bulk, if given, is the one whose requests those of Repair are counted among.
 	Bulk *search.Bulk
+
+	// Applied, if given, waits until what the instance handed over before the call is in the cluster, where
+	// its slot moves before that.
+	Applied func(ctx context.Context) error
 
 	// Alarm shows what is tried again; nil: it is only logged.
 	Alarm *retry.Alarm
@@ -231,7 +235,7 @@ func newVerifier(ctx context.Context, ix *mapping.Index, o Options) (*verifier, 
 	if v.slot, err = OpenSlot(ctx, o.DB, o.SlotDB, o.Schema, o.Slot); err != nil {
 		return nil, err
 	}
-	v.slot.physical = v.physical
+	v.slot.physical, v.slot.Applied = v.physical, o.Applied
 	return v, nil
 }
 

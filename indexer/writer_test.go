@@ -24,7 +24,7 @@ const step = searchtest.CommitStep
 func truncation(t testing.TB, url string) (write func(op dbsync.Operation) error) {
 	t.Helper()
 	client := searchtest.Connect(t, url)
-	h := NewHandler(HandlerOptions{Client: client, Bulk: searchtest.NewWriter(t, client, search.BulkOptions{}).Bulk, Logger: searchtest.Logger(t)})
+	h := NewHandler(HandlerOptions{Writer: Direct{searchtest.NewWriter(t, client, search.BulkOptions{}).Bulk, client, searchtest.Logger(t)}, Logger: searchtest.Logger(t)})
 	return func(op dbsync.Operation) error {
 		op.Kind = dbsync.Truncate
 		return h.BatchOperations(searchtest.Within(t, time.Minute), dbsync.NewBatch(op))
@@ -152,7 +152,7 @@ func TestTruncateHoldsBack(t *testing.T) {
 		}
 		client := searchtest.Connect(t, engine.URL)
 		w := searchtest.NewWriter(t, client, search.BulkOptions{})
-		h := NewHandler(HandlerOptions{Client: client, Bulk: w.Bulk, Logger: searchtest.Logger(t)})
+		h := NewHandler(HandlerOptions{Writer: Direct{w.Bulk, client, searchtest.Logger(t)}, Logger: searchtest.Logger(t)})
 		batch := dbsync.NewBatch(dbsync.Operation{Index: index, Version: 200 * step, Kind: dbsync.Truncate})
 		do("/_close")
 		ctx := searchtest.Within(t, time.Minute)

@@ -1,0 +1,70 @@
+package cli
+
+import (
+	"encoding/json"
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"tidemark/testenv"
+)
+
+// TestCheckKafka has check say what would be made in Kafka, and what is wrong with it.
+func TestCheckKafka(t *testing.T) {
+	d := testenv.NewDatabase(t)
+	search := testenv.SharedSearch(t, testenv.Engines(t)[0])
+	d.Exec(t, "create table a (id int primary key)")
+	kafka, err := kfake.NewCluster(kfake.NumBrokers(1))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer kafka.Close()
+	broker := kafka.ListenAddrs()[0]
+	index := search.NewPrefix(t) + "a"
+	f := newFile(t, d.URL, search.URL, d.Unique("slot"), fmt.Sprintf("  %s: {table: a}\nkafka:\n  brokers: [%q]\n  topic: ops\n  group: eu\n  partitions: 3\n", index, broker))
+
+	code, out, wrong := tidemark(t, "check", "-c", f.path)
+	for _, want := range []string{"Kafka at " + broker + ", topic ops, group eu\n", "  run will make what is missing of topic ops, with 3 partitions, and topic ops.reports\n"} {
+		if code != exitDone || !strings.Contains(out, want) {
+			t.Errorf("exit code %d, it lacks %s:\n%s%s", code, want, out, wrong)
+		}
+	}
+	code, out, wrong = tidemark(t, "check", "--json", "-c", f.path)
+	var r checkReport
+	if err := json.Unmarshal([]byte(out), &r); err != nil || code != exitDone {
+		t.Fatalf("exit code %d, %v: %s%s", code, err, out, wrong)
+	}
+	if k := r.Kafka; k == nil || k.Topic != "ops" || k.Group != "eu" || k.Partitions != 0 || len(k.Steps) != 1 || k.Remarks == nil {
+		t.Errorf("as JSON: %+v", k)
+	}
+
+	// Topics that somebody made: without what operations need, and with it.
+	made := func(size string) string {
+		settings := map[string]*string{"max.message.bytes": &size}
+		client, err := kgo.NewClient(kgo.SeedBrokers(broker))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer client.Close()
+		name := "ops" + size
+		for name, partitions := range map[string]int32{name: 3, name + ".reports": 1} {
+			if _, err := kadm.NewClient(client).CreateTopic(t.Context(), partitions, 1, settings, name); err != nil {
+				t.Fatal(err)
+			}
+		}
+		return name
+	}
+	text := "  %s: {table: a}\nkafka:\n  brokers: [%q]\n  topic: %s\n  partitions: 3\n"
+	f.write(t, d.URL, search.URL, fmt.Sprintf(text, index, broker, made("1048576")))
+	refused(t, f, `t.yaml:11: kafka.topic: topic ops1048576: it takes records of 1048576 bytes (max.message.bytes), and with the documents that search.max_document_bytes allows they have up to 53477376
+    hint: kafka-configs.sh --alter --entity-type topics --entity-name ops1048576 --add-config max.message.bytes=53477376, or lower search.max_document_bytes
+`)
+	f.write(t, d.URL, search.URL, fmt.Sprintf(text, index, broker, made("99999999")))
+	if code, out, wrong = tidemark(t, "check", "-c", f.path); code != exitDone || !strings.Contains(out, "\n  3 partitions: as many workers can share it\n") || strings.Contains(out, "make what is missing of topic") {
+		t.Errorf("exit code %d:\n%s%s", code, out, wrong)
+	}
+}
