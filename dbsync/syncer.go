@@ -155,7 +155,7 @@ const (
 	queueBatches = 3
 	// readAhead is how many bytes of messages may be received beside those of the batch that is being
 	// translated. What is written has given back its bytes.
-	readAhead = 1 << 20
+	readAhead = 2 << 20
 	// setupTimeout bounds what NewSyncer waits for, but for the making of the slot.
 	setupTimeout = 30 * time.Second
 	// stopGrace is how long the batch under way may take after the end was asked for.
