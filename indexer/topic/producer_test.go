@@ -624,8 +624,8 @@ func TestNewProducerRefuses(t *testing.T) {
 	}
 }
 
-// batch returns operations as a stream has them.
-func batch(n int) []dbsync.Operation {
+// documents returns operations as a stream has them.
+func documents(n int) []dbsync.Operation {
 	ops := make([]dbsync.Operation, n)
 	for i := range ops {
 		ops[i] = dbsync.Operation{Index: "products-20260131t120000z", ID: strconv.Itoa(1_000_000 + i), Version: pglogrepl.LSN(1<<40 + 64*i), Base: 1 << 39,
@@ -637,7 +637,7 @@ func batch(n int) []dbsync.Operation {
 // BenchmarkRecord makes records of operations, and nothing else.
 func BenchmarkRecord(b *testing.B) {
 	const n = 1000
-	ops := batch(n)
+	ops := documents(n)
 	w := writer{partitioner: newPartitioner(12), epoch: []byte("7")}
 	b.ReportAllocs()
 	for b.Loop() {
@@ -658,7 +658,7 @@ func BenchmarkProduce(b *testing.B) {
 	c := connect(b, startFake(b, kfake.BlackholeProduce()))
 	ensure(b, c)
 	p := begun(b, c)
-	ops := batch(n)
+	ops := documents(n)
 	b.ReportAllocs()
 	for b.Loop() {
 		if err := p.Write(b.Context(), ops); err != nil {
