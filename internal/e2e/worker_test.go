@@ -13,7 +13,6 @@ import (
 	"time"
 
 	"github.com/jackc/pglogrepl"
-	"github.com/twmb/franz-go/pkg/kfake"
 
 	"tidemark/dbsync"
 	"tidemark/indexer/retry"
@@ -26,26 +25,28 @@ import (
 // A works is a topic with somebody who produces to it, and an index.
 type works struct {
 	brokers         []string
+	topic           string // and group
 	client          *topic.Client
 	producer        *topic.Producer
 	search          *testenv.SearchServer
 	physical, index string
 }
 
-// newWorks makes a topic of so many partitions, in the process of the test.
+// newWorks makes a topic of so many partitions.
 func newWorks(t *testing.T, partitions int) *works {
 	t.Helper()
-	cluster, err := kfake.NewCluster(kfake.NumBrokers(1))
-	must(t, err)
-	t.Cleanup(cluster.Close)
-	w := &works{brokers: cluster.ListenAddrs(), search: shared(t)}
+	kafka := testenv.SharedKafka(t)
+	w := &works{brokers: kafka.Brokers(), topic: kafka.NewPrefix(t) + "ops", search: shared(t)}
 	w.physical, w.index = searchtest.NewIndex(t, w.search, searchtest.ProductMapping)
 	log := searchtest.Logger(t)
-	w.client, err = topic.Connect(t.Context(), topic.Options{Brokers: w.brokers, Topic: "ops", Group: "ops", Alarm: retry.NewAlarm(log), Logger: log})
+	var err error
+	w.client, err = topic.Connect(t.Context(), topic.Options{Brokers: w.brokers, Topic: w.topic, Group: w.topic, Alarm: retry.NewAlarm(log), Logger: log})
 	must(t, err)
 	t.Cleanup(w.client.Close)
-	_, _, err = w.client.Ensure(t.Context(), topic.Plan{Partitions: partitions, Replication: 1, Retention: time.Hour, MaxRecordBytes: 1 << 20})
-	must(t, err)
+	must(t, retry.Do(t.Context(), retry.NewAlarm(log), "make the topics", func(ctx context.Context) error { // Kafka makes a place for groups first
+		_, _, err := w.client.Ensure(ctx, topic.Plan{Partitions: partitions, Replication: 1, Retention: time.Hour, MaxRecordBytes: 1 << 20})
+		return err
+	}))
 	w.producer, err = w.client.NewProducer(topic.ProducerOptions{Partitions: partitions, MaxRecordBytes: 1 << 20, Slot: "s", Alarm: retry.NewAlarm(log), Logger: log,
 		Fence:     func(context.Context) error { return nil },
 		OnRefused: func(_ context.Context, refused []search.Refused) error { return refused[0].Err }})
@@ -58,7 +59,7 @@ func newWorks(t *testing.T, partitions int) *works {
 // hire starts a worker that writes to url.
 func (w *works) hire(t *testing.T, url string) *instance {
 	t.Helper()
-	s := &setup{file: filepath.Join(t.TempDir(), "worker.yaml"), text: fmt.Sprintf("kafka: {brokers: [%q], topic: ops}\nsearch: {urls: [%q]}\nadmin: {listen: \"127.0.0.1:0\"}\n", w.brokers[0], url)}
+	s := &setup{file: filepath.Join(t.TempDir(), "worker.yaml"), text: fmt.Sprintf("kafka: {brokers: [%q], topic: %s}\nsearch: {urls: [%q]}\nadmin: {listen: \"127.0.0.1:0\"}\n", w.brokers[0], w.topic, url)}
 	return s.start(t, "apply")
 }
 
