@@ -35,11 +35,10 @@ type Options struct {
 	Logger *slog.Logger // required
 }
 
-// reportsSuffix ends the name of the topic of reports.
-const reportsSuffix = ".reports"
+// ReportsOf returns the name of the topic of reports that belongs to a topic of operations.
+func ReportsOf(topic string) string { return topic + ".reports" }
 
-// reports is the name of the topic of reports.
-func (o *Options) reports() string { return o.Topic + reportsSuffix }
+func (o *Options) reports() string { return ReportsOf(o.Topic) }
 
 // A Client asks Kafka about topics and the group, and takes reports along. It is safe for concurrent
 // use.
@@ -208,12 +207,17 @@ func connectError(o *Options, err error) *ConnectError {
 		e.Kind, e.Key, e.Hint = BadCertificate, "kafka.tls", "set kafka.cert_file and kafka.key_file where the brokers want a certificate, and let them speak TLS 1.2 or 1.3"
 	case untrusted:
 		e.Kind, e.Key, e.Hint = BadCertificate, "kafka.ca_file", "set kafka.ca_file to the certificate authority of the brokers, and use host names that are in their certificates"
+	case o.TLS == nil && strings.Contains(err.Error(), "tls alert"): // franz-go has only a text for it
+		e.Kind, e.Key, e.Hint = BadCertificate, "kafka.tls", "this listener has TLS: set kafka.tls: true, and kafka.ca_file where the system does not know its authority"
 	case plaintext:
 		e.Kind, e.Key, e.Hint = BadCertificate, "kafka.tls", "name the listener in kafka.brokers that has TLS, or leave out tls, ca_file and cert_file"
 	case closed:
 		e.Kind, e.Hint = Away, "start the brokers; where they are up, set kafka.tls and kafka.sasl as this listener wants them"
 	case dial, errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled), kgo.IsRetryableBrokerErr(err), kerr.IsRetriable(err):
 		e.Kind, e.Hint = Away, "start the brokers, or correct kafka.brokers"
+		if o.TLS != nil {
+			e.Hint += ", which have to be listeners with TLS" // one without may wait for more of what it takes for a request
+		}
 	default:
 		e.Kind, e.Hint = BadOptions, "set kafka.brokers to a listener of Kafka, and kafka.tls and kafka.sasl as it wants them"
 	}

@@ -357,7 +357,9 @@ func TestTLS(t *testing.T) {
 		{"no certificate of ours", tryConnect(t, mutual, Options{TLS: until12(trusting())}), BadCertificate, "kafka.tls"},
 		{"a certificate of somebody else", tryConnect(t, mutual, Options{TLS: until12(trusting(others.issue(t)))}), BadCertificate, "kafka.cert_file"},
 		{"no TLS", tryConnect(t, open, Options{}), Away, "kafka.brokers"},
-		{"TLS where there is none", tryConnectTo(t, hangUp(t), Options{TLS: trusting()}), Away, "kafka.brokers"},
+		{"TLS where there is none", tryConnectTo(t, listener(t, nil), Options{TLS: trusting()}), Away, "kafka.brokers"},
+		// An alert of TLS 1.2: unexpected_message, as Kafka sends it.
+		{"no TLS, and an alert", tryConnectTo(t, listener(t, []byte{21, 3, 3, 0, 2, 2, 10}), Options{}), BadCertificate, "kafka.tls"},
 	} {
 		t.Run(test.what, func(t *testing.T) {
 			wantConnectError(t, test.err, test.kind, test.key)
@@ -365,9 +367,9 @@ func TestTLS(t *testing.T) {
 	}
 }
 
-// hangUp listens as Kafka does where there is no TLS: what begins a handshake is no length of a request that it
-// takes, and it closes the connection.
-func hangUp(t *testing.T) (addresses []string) {
+// listener is one of Kafka that gets what it does not take: a handshake of TLS where it has none, whose first bytes
+// are no length of a request; or a request where it has TLS. It answers, and closes the connection.
+func listener(t *testing.T, answer []byte) (addresses []string) {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -381,6 +383,9 @@ func hangUp(t *testing.T) (addresses []string) {
 				return
 			}
 			_, _ = io.ReadFull(conn, make([]byte, 4))
+			_, _ = conn.Write(answer)
+			_ = conn.(*net.TCPConn).CloseWrite()
+			_, _ = io.Copy(io.Discard, conn) // a reset might overtake the answer
 			conn.Close()
 		}
 	})

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"strings"
 	"time"
 
 	"tidemark/indexer/retry"
@@ -89,7 +90,7 @@ func ConnectKafka(ctx context.Context, c *mapping.Config, alarm *retry.Alarm, lo
 		}
 		failure, ok := errors.AsType[*topic.ConnectError](err)
 		if ok && failure.Configuration() {
-			return nil, mapping.Problems{c.Problem(failure.Key, failure.Hint, "Kafka at %v: %v", o.Brokers, failure.Err)}
+			return nil, mapping.Problems{c.Problem(failure.Key, failure.Hint, "Kafka at %s: %v", strings.Join(o.Brokers, ", "), failure.Err)}
 		}
 		next := pause.NextBackOff()
 		if !ok || time.Since(start)+next > patience {
