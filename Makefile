@@ -30,7 +30,7 @@ demo: ## a small shop in Postgres, searchable, until Ctrl-C
 	go run ./testenv/demo $(ARGS)
 
 test: ## the whole suite on real servers, with the race detector
-	go run ./testenv/servers -engines $(ENGINES) -- go test -race -timeout 40m $(ARGS) $(PKG)
+	go run ./testenv/servers -engines $(ENGINES) -kafka -- go test -race -timeout 40m $(ARGS) $(PKG)
 
 # What make test-matrix runs the whole suite with: each search server, and each version of Postgres
 # with the first of them.

@@ -115,16 +115,11 @@ func (m *Manager) refreshAll(ctx context.Context, x *index, why string) error {
 	m.o.Logger.Info("a table was altered: the documents of all rows are stored again", "index", x.Name, "why", why)
 	rows := int64(0)
 	for _, s := range x.Sources {
-		pager, err := m.refreshedRows(x, s, &control.Request{})
+		n, err := m.refreshSource(ctx, x, s)
 		if err != nil {
 			return err
 		}
-		if err := m.copyRows(ctx, pager, func(c *chunk) error {
-			rows += int64(c.window.Len())
-			return nil
-		}); err != nil {
-			return err
-		}
+		rows += n
 	}
 	m.o.Logger.Info("the documents of all rows were stored again", "index", x.Name, "rows", rows)
 	return nil

@@ -124,14 +124,8 @@ func (m *Manager) join(ctx context.Context, x *index, st control.State) error {
 		if !slices.Contains(joined, s.Table) {
 			continue
 		}
-		pager, err := m.refreshedRows(x, s, &control.Request{})
-		if err != nil {
-			return err
-		}
-		err = m.copyRows(ctx, pager, func(c *chunk) error {
-			rows += int64(c.window.Len())
-			return nil
-		})
+		n, err := m.refreshSource(ctx, x, s)
+		rows += n
 		if err != nil {
 			if gone, failed := m.isGoneByNow(ctx, s.Table); failed == nil && gone {
 				x.setAltered()

@@ -35,6 +35,19 @@ func (m *Manager) refresh(ctx context.Context, x *index, q *control.Request) err
 	return m.applied(ctx) // who has asked looks at the documents then
 }
 
+// refreshSource stores the documents of all rows of a source again, and returns how many rows were read.
+func (m *Manager) refreshSource(ctx context.Context, x *index, source *mapping.Source) (rows int64, err error) {
+	pager, err := m.refreshedRows(x, source, &control.Request{})
+	if err != nil {
+		return 0, err
+	}
+	err = m.copyRows(ctx, pager, func(c *chunk) error {
+		rows += int64(c.window.Len())
+		return nil
+	})
+	return rows, err
+}
+
 // refreshedRows are the rows of one source that a request is about.
 func (m *Manager) refreshedRows(x *index, source *mapping.Source, q *control.Request) (*indexer.Pager, error) {
 	plan, err := indexer.NewRowPlan(x.documents, source, m.o.Catalog.Tables(), x.documents.Targets()...)

@@ -34,35 +34,63 @@ var docker = sync.OnceValue(func() string {
 	return path
 })
 
+const dockerLabel = "tidemark.testenv=1"
+
 // errNoImage says that the engine neither has the image nor gets it.
 var errNoImage = errors.New("no such image")
 
 // A container is what is created from an image.
 type container struct {
-	image string
-	port  int               // inside
-	env   map[string]string // inside
-	files map[string]string // path inside -> path here
+	image   string
+	port    int               // inside
+	env     map[string]string // inside
+	files   map[string]string // path inside -> path here
+	network string            // of [createNetwork], where it is found by its name; "": Docker's own
+}
+
+// containerName is what the container of a process is called.
+func containerName(p *process) string { return strings.ReplaceAll(baseName(p.folder), ".", "-") }
+
+// dockerCall is a call of the client in the folder of a process.
+func dockerCall(p *process, args ...string) command {
+	return command{Path: docker(), Args: args, Env: os.Environ(), Log: p.log, End: syscall.SIGKILL}
+}
+
+// pullImage makes sure that the engine has an image; errNoImage: it does not get it.
+func pullImage(ctx context.Context, p *process, image string) error {
+	if exec.CommandContext(ctx, docker(), "image", "inspect", image).Run() == nil {
+		return nil
+	}
+	if err := p.run(ctx, dockerCall(p, "pull", "--quiet", image)); err != nil {
+		return fmt.Errorf("%w: %w", errNoImage, err)
+	}
+	return nil
+}
+
+// createNetwork makes a network. It goes with the last container in it.
+func createNetwork(ctx context.Context, p *process, name string) error {
+	return p.run(ctx, dockerCall(p, "network", "create", "--label", dockerLabel, name))
 }
 
 // createContainer creates c on a port of this machine and gives the program
 // that runs it in the foreground. Its data last until the process is closed.
 func createContainer(ctx context.Context, p *process, c container, port int) (*program, error) {
-	path, name := docker(), strings.ReplaceAll(baseName(p.folder), ".", "-")
-	call := func(args ...string) command {
-		return command{Path: path, Args: args, Env: os.Environ(), Log: p.log, End: syscall.SIGKILL}
+	if err := pullImage(ctx, p, c.image); err != nil {
+		return nil, err
 	}
-	if exec.CommandContext(ctx, path, "image", "inspect", c.image).Run() != nil {
-		if err := p.run(ctx, call("pull", "--quiet", c.image)); err != nil {
-			return nil, fmt.Errorf("%w: %w", errNoImage, err)
-		}
+	name := containerName(p)
+	call := func(args ...string) command { return dockerCall(p, args...) }
+	args := []string{"create", "--name", name, "--label", dockerLabel, "--publish", fmt.Sprintf("%s:%d", address(port), c.port)}
+	end := []command{call("rm", "--force", "--volumes", name)}
+	if c.network != "" {
+		args = append(args, "--network", c.network)
+		end = append(end, call("network", "rm", c.network)) // which fails for all but the last in it
 	}
-	args := []string{"create", "--name", name, "--label", "tidemark.testenv=1", "--publish", fmt.Sprintf("%s:%d", address(port), c.port)}
 	for k, v := range c.env {
 		args = append(args, "--env", k+"="+v)
 	}
 	// Removed also if what follows fails or we are killed.
-	if err := p.finally(call("rm", "--force", "--volumes", name)); err != nil {
+	if err := p.finally(end...); err != nil {
 		return nil, err
 	}
 	if err := p.run(ctx, call(append(args, c.image)...)); err != nil {
@@ -74,6 +102,5 @@ func createContainer(ctx context.Context, p *process, c container, port int) (*p
 		}
 	}
 	// Attached, the client passes signals on to the server and ends with it.
-	start := call("start", "--attach", name)
-	return &program{command: start, kill: []string{path, "kill", name}}, nil
+	return &program{command: call("start", "--attach", name), container: name}, nil
 }

@@ -27,8 +27,8 @@ type process struct {
 	orders *json.Encoder
 	gone   chan struct{} // closed when the supervisor has ended
 
-	mu      sync.Mutex // one order at a time
-	started chan report
+	mu      sync.Mutex  // one order at a time
+	answers chan report // to a start or a signal
 
 	state sync.Mutex
 	down  chan struct{} // closed when the command has ended; nil before the first
@@ -65,7 +65,7 @@ func superviseFolder(folder string) (*process, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &process{folder: folder, log: filepath.Join(folder, "log"), gone: make(chan struct{}), started: make(chan report, 1)}
+	p := &process{folder: folder, log: filepath.Join(folder, "log"), gone: make(chan struct{}), answers: make(chan report, 1)}
 	p.cmd = exec.Command(self)
 	p.cmd.Env = append(os.Environ(), supervisorVariable+"=1")
 	// In a session of its own: the terminal's Ctrl-C goes to the test binary alone.
@@ -106,9 +106,9 @@ func (p *process) watch(reports io.Reader) {
 			p.state.Lock()
 			p.down, p.how, p.pid = make(chan struct{}), "", r.PID
 			p.state.Unlock()
-			p.started <- r
+			p.answers <- r
 		default:
-			p.started <- r
+			p.answers <- r
 		}
 	}
 	_ = p.cmd.Wait()
@@ -131,7 +131,7 @@ func (p *process) start(c command) error {
 		return fmt.Errorf("order supervisor: %w", err)
 	}
 	select {
-	case r := <-p.started:
+	case r := <-p.answers:
 		if r.Failed != "" {
 			return errors.New(r.Failed)
 		}
@@ -170,6 +170,13 @@ func (p *process) finally(cs ...command) error {
 		cs[i].Log = p.log
 	}
 	return p.orders.Encode(order{Finally: cs})
+}
+
+// child is the process of the command that was started last, 0 before the first.
+func (p *process) child() int {
+	p.state.Lock()
+	defer p.state.Unlock()
+	return p.pid
 }
 
 // ended is closed when the command is not running.
@@ -218,14 +225,19 @@ func (p *process) stop(ctx context.Context, sig syscall.Signal, grace time.Durat
 	return p.wait(ctx)
 }
 
-// signal sends the command a signal, if it runs.
+// signal sends the command a signal, if it runs. It has been sent when signal returns.
 func (p *process) signal(sig syscall.Signal) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if err := p.orders.Encode(order{Signal: sig}); err != nil {
 		return fmt.Errorf("order supervisor: %w", err)
 	}
-	return nil
+	select {
+	case <-p.answers:
+		return nil
+	case <-p.gone:
+		return errors.New("the supervisor is gone")
+	}
 }
 
 // close ends the command and the supervisor, and removes the folder.

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os/exec"
 	"path/filepath"
 	"syscall"
 	"time"
@@ -16,8 +15,8 @@ const stopGrace = 30 * time.Second
 // A program is a server as it can be started and ended again and again.
 type program struct {
 	command
-	stop syscall.Signal // ends it in order
-	kill []string       // ends it at once, where a signal to the command would not
+	stop      syscall.Signal // ends it in order
+	container string         // of Docker that the command is attached to, "": none
 }
 
 func baseName(path string) string { return filepath.Base(path) }
@@ -87,9 +86,10 @@ func (s *server) Kill(ctx context.Context) error {
 	if s.process == nil || s.shared {
 		return errNotOurs
 	}
-	if s.program.kill != nil && s.process.running() {
-		if err := exec.CommandContext(ctx, s.program.kill[0], s.program.kill[1:]...).Run(); err != nil {
-			return fmt.Errorf("%s: %w", s.program.kill, err)
+	if s.program.container != "" && s.process.running() {
+		// A signal to the client would end the client.
+		if err := runTool(ctx, docker(), "kill", s.program.container); err != nil {
+			return err
 		}
 		return s.process.wait(ctx)
 	}
@@ -116,9 +116,7 @@ func (s *server) PID() int {
 	if s.process == nil {
 		return 0
 	}
-	s.process.state.Lock()
-	defer s.process.state.Unlock()
-	return s.process.pid
+	return s.process.child()
 }
 
 // Log is what the server has written lately.

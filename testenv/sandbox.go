@@ -88,6 +88,9 @@ func (s *Sandbox) Stop(ctx context.Context, grace time.Duration) error {
 	return nil
 }
 
+// PID is the process of the command that was started last.
+func (s *Sandbox) PID() int { return s.process.child() }
+
 // Signal sends the command a signal, if it runs.
 func (s *Sandbox) Signal(sig syscall.Signal) error { return s.process.signal(sig) }
 

@@ -33,11 +33,11 @@ type order struct {
 }
 
 // A report is one line from a supervisor: Started or Failed answers a Start,
-// Ended says that the child is gone.
+// Signalled a Signal; Ended says that the child is gone.
 type report struct {
-	Started, Ended bool
-	PID            int
-	Failed, How    string
+	Started, Signalled, Ended bool
+	PID                       int
+	Failed, How               string
 }
 
 // A command is a child of the supervisor.
@@ -108,8 +108,11 @@ func supervise(in io.Reader, out io.Writer) {
 func (s *supervisor) obey(o order) {
 	s.folders = append(s.folders, o.Folders...)
 	s.finally = append(s.finally, o.Finally...)
-	if o.Signal != 0 && s.child != nil {
-		_ = s.child.Process.Signal(o.Signal) // ended meanwhile: that is reported
+	if o.Signal != 0 {
+		if s.child != nil {
+			_ = s.child.Process.Signal(o.Signal) // ended meanwhile: that is reported
+		}
+		s.report(report{Signalled: true})
 	}
 	if o.Start == nil {
 		return

@@ -1,20 +1,20 @@
-// Package testenv gives tests, the demo and the benchmarks real Postgres and
-// real search servers, and has them fail on demand.
+// Package testenv gives tests, the demo and the benchmarks real Postgres, real
+// search servers and a real Kafka, and has them fail on demand.
 //
 // Where a server comes from, in this order:
 //
 //  1. Environment variables that name a running one: TIDEMARK_TEST_POSTGRES_URL
 //     (a superuser's), TIDEMARK_TEST_OPENSEARCH_URL, TIDEMARK_TEST_ELASTICSEARCH8_URL
-//     and so on, see [Engine.URLVariable].
+//     and so on, see [Engine.URLVariable], and TIDEMARK_TEST_KAFKA_BROKERS.
 //  2. Docker, where an engine answers and has or gets the image;
 //     TIDEMARK_TEST_DOCKER=0 passes it over.
 //  3. Processes on this machine: Postgres as it is installed, else from a Maven
-//     artifact; search servers from Maven artifacts, run by a Java development
+//     artifact; search servers and Kafka from Maven artifacts, run by a Java development
 //     kit (OpenSearch 3 and Elasticsearch 9 need version 21). Downloads go to TIDEMARK_CACHE
 //     (default: a folder in the user's cache), once for all processes.
 //
-// [NewDatabase] and [SharedSearch] share one server among the tests of a
-// process, [StartPostgres] and [StartSearch] give one to stop, kill and
+// [NewDatabase], [SharedSearch] and [SharedKafka] share one server among the tests of a
+// process, [StartPostgres], [StartSearch] and [StartKafka] give one to stop, kill and
 // configure. Several may run at a time; all listen on free ports of 127.0.0.1.
 //
 // No server outlives the process that started it, not even one that is killed,
@@ -131,6 +131,7 @@ func (s *sharedServer[S]) close() error {
 
 var (
 	sharedPostgres sharedServer[*Postgres]
+	sharedKafka    sharedServer[*Kafka]
 	sharedSearch   = map[Engine]*sharedServer[*SearchServer]{
 		OpenSearch3: {}, OpenSearch2: {}, OpenSearch1: {}, Elasticsearch9: {}, Elasticsearch8: {}, Elasticsearch7: {},
 	}
@@ -152,7 +153,7 @@ func AtEnd(f func() error) {
 // CloseShared ends the shared servers of this process, and does what AtEnd was told;
 // [Main] calls it.
 func CloseShared() error {
-	errs := []error{sharedPostgres.close()}
+	errs := []error{sharedPostgres.close(), sharedKafka.close()}
 	laterMu.Lock()
 	defer laterMu.Unlock()
 	for _, f := range later {

@@ -254,7 +254,7 @@ type outcome struct {
 	refused    []Refused
 	newer      map[string]newerVersion // the highest of each index
 	reasons    map[string]string       // why some are held back, for the alarm
-	missing    []string                // indices that are not there
+	missing    map[string]string       // indices that are not there, each with its key in reasons
 	halve      bool                    // left is to be sent in halves
 	overloaded bool                    // what came may be due to how much is asked for, or to one of the documents
 	suspect    bool                    // what came may be due to one of the documents, and not to how many there are
@@ -282,6 +282,14 @@ func (o *outcome) hold(key, text string) {
 		o.reasons = make(map[string]string)
 	}
 	o.reasons[key] = text
+}
+
+// miss notes that an index is not there, and by which key of reasons its operations are held back.
+func (o *outcome) miss(index, key string) {
+	if o.missing == nil {
+		o.missing = make(map[string]string)
+	}
+	o.missing[index] = key
 }
 
 // A piece is a part that is under way, or what is left of it.
@@ -539,8 +547,8 @@ func (b *Bulk) judgeItems(ops []dbsync.Operation, items []item) outcome {
 			out.left, out.wait, out.cause = append(out.left, *op), true, CauseHeld
 			key, text := explain(op.Index, it.Status, it.kind(), it.Error)
 			out.hold(key, text)
-			if isMissing(it.kind()) && !slices.Contains(out.missing, op.Index) {
-				out.missing = append(out.missing, op.Index)
+			if isMissing(it.kind()) {
+				out.miss(op.Index, key)
 			}
 		default: // busy, lostAnswer
 			out.left, out.wait, out.overloaded, out.cause = append(out.left, *op), true, true, busyCause(it.Status)
@@ -580,7 +588,7 @@ func (b *Bulk) judgeRequest(ops []dbsync.Operation, answer *ServerError) outcome
 		key, text := explain(ops[0].Index, answer.Status, answer.Type, &itemError{Reason: answer.Reason})
 		out.hold(key, text)
 		if isMissing(answer.Type) && partOf(ops).index != "" {
-			out.missing = []string{ops[0].Index}
+			out.miss(ops[0].Index, key)
 		}
 		if kind == malformed {
 			out.malformed = answer

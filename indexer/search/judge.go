@@ -299,7 +299,7 @@ func explain(index string, status int, kind string, e *itemError) (key, text str
 	reason := fmt.Sprintf("%d %s: %s", status, kind, e.text())
 	switch kind {
 	case "index_not_found_exception", "invalid_index_name_exception":
-		return missingKey(index),
+		return "index " + index + " is missing",
 			fmt.Sprintf("the write alias %s is gone, and its index perhaps too (%s); hint: start Tidemark again, and the index is made anew, or restore it", index, reason)
 	case "index_closed_exception":
 		return "index " + index + " is closed", fmt.Sprintf("%s; hint: POST /%s/_open", reason, index)

@@ -7,9 +7,6 @@ import (
 	"tidemark/dbsync"
 )
 
-// missingKey names the reason for which operations on an index that is not there are held back.
-func missingKey(index string) string { return "index " + index + " is missing" }
-
 // isMissing reports whether an error of this type says that an index is not there.
 func isMissing(kind string) bool {
 	return kind == "index_not_found_exception" || // auto-creation is off
@@ -21,7 +18,7 @@ func (b *Bulk) passOver(ctx context.Context, out *outcome) error {
 	if b.o.Missing == nil {
 		return nil
 	}
-	for _, index := range out.missing {
+	for index, reason := range out.missing {
 		drop, err := b.o.Missing(ctx, index)
 		if err != nil {
 			return err
@@ -37,7 +34,7 @@ func (b *Bulk) passOver(ctx context.Context, out *outcome) error {
 		}
 		b.stats.Dropped.Add(int64(len(out.left) - len(left)))
 		out.left = left
-		delete(out.reasons, missingKey(index))
+		delete(out.reasons, reason)
 	}
 	if len(out.left) == 0 {
 		*out = outcome{refused: out.refused, newer: out.newer, answer: out.answer}

@@ -14,15 +14,15 @@ type part struct {
 	after   mark // behind the last record that was polled
 }
 
-// A batch is what one poll has brought.
-type batch struct {
+// A load is what one poll has brought.
+type load struct {
 	parts  []*part
 	polled time.Time
 	oldest time.Time // when its first record was produced
 }
 
 // of returns the part of a claim, which is made where there is none.
-func (b *batch) of(c *claim) *part {
+func (b *load) of(c *claim) *part {
 	for _, p := range b.parts {
 		if p.claim == c {
 			return p
@@ -33,7 +33,7 @@ func (b *batch) of(c *claim) *part {
 	return p
 }
 
-// An attempt is one attempt to write a batch and to commit that it was.
+// An attempt is one attempt to write a load and to commit that it was.
 type attempt struct {
 	parts  []*part
 	write  context.Context // ends when writing is to end

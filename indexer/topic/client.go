@@ -35,11 +35,10 @@ type Options struct {
 	Logger *slog.Logger // required
 }
 
-// reportsSuffix ends the name of the topic of reports.
-const reportsSuffix = ".reports"
+// ReportsOf returns the name of the topic of reports that belongs to a topic of operations.
+func ReportsOf(topic string) string { return topic + ".reports" }
 
-// reports is the name of the topic of reports.
-func (o *Options) reports() string { return o.Topic + reportsSuffix }
+func (o *Options) reports() string { return ReportsOf(o.Topic) }
 
 // A Client asks Kafka about topics and the group, and takes reports along. It is safe for concurrent
 // use.

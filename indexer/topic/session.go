@@ -128,7 +128,7 @@ func (w *Worker) awaitTopic(ctx context.Context) (State, error) {
 
 // poll returns what there is, and waits a while where there is nothing. No partition comes or goes
 // while it is taken apart, so it is known of each record whether it is one of a partition that is ours.
-func (s *session) poll(ctx context.Context, h *health) (*batch, error) {
+func (s *session) poll(ctx context.Context, h *health) (*load, error) {
 	bounded, cancel := context.WithTimeout(ctx, pollTimeout)
 	defer cancel()
 	defer dbsync.Await(ctx, pollTimeout+s.w.o.RebalanceTimeout)() // while partitions come or go nothing is read
@@ -140,7 +140,7 @@ func (s *session) poll(ctx context.Context, h *health) (*batch, error) {
 	if s.another.Load() {
 		return nil, errAnother
 	}
-	b := &batch{polled: time.Now()}
+	b := &load{polled: time.Now()}
 	failed, err := s.errors(ctx, fetches, h)
 	if err != nil {
 		return nil, err
@@ -157,7 +157,7 @@ func (s *session) poll(ctx context.Context, h *health) (*batch, error) {
 }
 
 // take takes what was polled of a partition.
-func (s *session) take(b *batch, p *kgo.FetchTopicPartition) error {
+func (s *session) take(b *load, p *kgo.FetchTopicPartition) error {
 	c := s.claims.get(p.Partition)
 	if c == nil {
 		return nil

@@ -63,7 +63,7 @@ type WorkerStats struct {
 	Truncations    atomic.Int64
 	Commits        atomic.Int64
 	Rebalances     atomic.Int64 // partitions came or went
-	Reread         atomic.Int64 // batches that were read again, as they could not be written in time
+	Reread         atomic.Int64 // loads that were read again, as they could not be written in time
 	Lost           atomic.Int64 // records that were gone before they were read
 }
 
@@ -150,8 +150,8 @@ func (w *Worker) end(ctx context.Context, err error) error {
 	return nil
 }
 
-// attempt writes a batch, or what is still ours of it, and commits that.
-func (w *Worker) apply(ctx context.Context, s *session, b *batch) error {
+// apply writes a load, or what is still ours of it, and commits that.
+func (w *Worker) apply(ctx context.Context, s *session, b *load) error {
 	w.polled.Store(&b.polled)
 	w.oldest.Store(&b.oldest)
 	defer func() {
@@ -166,9 +166,9 @@ func (w *Worker) apply(ctx context.Context, s *session, b *batch) error {
 	}
 }
 
-// attempt tries to write a batch, and to commit that. It reports whether there is more of it to be
+// attempt tries to write a load, and to commit that. It reports whether there is more of it to be
 // written, since some partitions went to others meanwhile.
-func (w *Worker) attempt(ctx context.Context, s *session, b *batch) (again bool, err error) {
+func (w *Worker) attempt(ctx context.Context, s *session, b *load) (again bool, err error) {
 	a, free := newAttempt(ctx, b.polled.Add(w.o.MaxAge))
 	defer free()
 	parts := s.claims.begin(a, b.parts)

@@ -76,6 +76,11 @@ var (
 	workerRebalancesMetric = metric("worker_rebalances_total", "How often partitions came or went.")
 	workerRereadMetric     = metric("worker_reread_total", "What was read at a time and could not be written in time, and so was read again.")
 	workerLostMetric       = metric("worker_lost_records_total", "Records that were gone before they were read.")
+
+	producedMetric      = metric("topic_operations_total", "Operations that Kafka has acknowledged.", "topic")
+	producedBytesMetric = metric("topic_bytes_total", "Their keys, headers and documents, before compression.", "topic")
+	topicLagMetric      = metric("topic_lag_operations", "Operations in the topic that are not applied yet.", "topic", "group")
+	workersMetric       = metric("topic_workers", "Workers that the group has.", "topic", "group")
 )
 
 // A collector makes metrics of a status when they are asked for, so that nothing is
@@ -142,6 +147,14 @@ func (c collector) Collect(to chan<- prometheus.Metric) {
 	}
 	collectAlarms(s.Alarms, gauge)
 	s.Bulk.collect(gauge, counter)
+	if t := s.Topic; t != nil {
+		counter(producedMetric, t.Produced, t.Name)
+		counter(producedBytesMetric, t.Bytes, t.Name)
+		if t.Lag >= 0 {
+			gauge(topicLagMetric, float64(t.Lag), t.Name, t.Group)
+			gauge(workersMetric, float64(t.Workers), t.Name, t.Group)
+		}
+	}
 	s.Measures.collect(to)
 }
 

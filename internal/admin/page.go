@@ -16,6 +16,7 @@ type page struct {
 	Indices []IndexPage `json:"indices"`
 	Alarms  []alarmPage `json:"alarms"`
 	Bulk    bulkPage    `json:"bulk"`
+	Topic   *topicPage  `json:"topic,omitempty"` // absent where operations go to the cluster
 
 	Problems []string `json:"problems"` // what waits for somebody, and holds nothing back
 
@@ -118,6 +119,14 @@ func (p *IndexPage) Expect(rowsPerSecond float64) {
 	}
 }
 
+// A topicPage is what is said of the topic that operations go through.
+type topicPage struct {
+	Name    string `json:"name"`
+	Group   string `json:"group"`
+	Lag     *int64 `json:"lag,omitempty"` // operations that are not applied
+	Workers int    `json:"workers"`
+}
+
 // A bulkPage is how much the search server is given.
 type bulkPage struct {
 	Requests         int   `json:"requests"` // at a time, at the moment
@@ -142,6 +151,9 @@ func (s *Status) page() page {
 	}
 	if lag, known := s.Lag(); known {
 		p.Slot.LagBytes = &lag
+	}
+	if t := s.Topic; t != nil {
+		p.Topic = &topicPage{Name: t.Name, Group: t.Group, Lag: unlessNegative(t.Lag), Workers: t.Workers}
 	}
 	if s.Behind >= 0 {
 		behind := s.Behind.Seconds()

@@ -51,6 +51,7 @@ type Status struct {
 	Indices []Index
 	Alarms  []Alarm
 	Bulk    Bulk
+	Topic   *Topic // that operations go through; nil: they go to the cluster
 
 	// Letters are the first dead letters of these indices, in order of time; there may be more, see
 	// Index.DeadLetters.
@@ -159,6 +160,14 @@ func NewBulk(counts *search.Stats, pace search.Pace) Bulk {
 		b.Retried[cause] = counts.Retried.Of(cause)
 	}
 	return b
+}
+
+// A Topic is that which operations go through on their way to the workers that write them.
+type Topic struct {
+	Name, Group     string
+	Produced, Bytes int64 // operations that Kafka has acknowledged since the start; they only grow
+	Lag             int64 // operations that are not applied; -1: not known
+	Workers         int   // that the group has; as of the same look
 }
 
 // Lag is how much of the log is not stored yet, in bytes; false while the server's

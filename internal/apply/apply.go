@@ -52,31 +52,53 @@ type process struct {
 
 // Run writes what is produced until ctx is done, or something is wrong that repeating cannot cure. c is what
 // [mapping.ReadApply] has read.
-func Run(ctx context.Context, c *mapping.Config, kafka topic.Options, o Options) error {
+func Run(ctx context.Context, c *mapping.Config, o Options) error {
 	if err := admin.CheckAddress(ctx, c.Admin.Listen); err != nil {
 		return mapping.Problems{c.Problem("admin.listen", "an address of this host and a port that this process may have: "+mapping.DefaultListen, "%v", err)}
 	}
-	p := &process{o: o, config: c, kafka: kafka, alarm: kafka.Alarm, pulse: dbsync.NewPulse()}
-	client, err := prepare.ConnectCluster(ctx, c, o.Logger, prepare.StartTimeout)
-	if err != nil {
+	p := &process{o: o, config: c, alarm: retry.NewAlarm(o.Logger), pulse: dbsync.NewPulse()}
+	if err := p.connect(ctx); err != nil {
 		return err
 	}
-	defer client.Close()
-	if err := p.open(ctx, client); err != nil {
+	defer p.client.Close()
+	if err := p.open(ctx); err != nil {
 		return err
 	}
 	defer p.worker.Close()
 	return p.run(ctx)
 }
 
+// connect connects to the cluster, and finds out whether Kafka can be connected to.
+func (p *process) connect(ctx context.Context) error {
+	var errs [2]error
+	var wg conc.WaitGroup
+	wg.Go(func() {
+		p.client, errs[0] = prepare.ConnectCluster(ctx, p.config, p.o.Logger, prepare.StartTimeout)
+	})
+	wg.Go(func() {
+		tried, err := prepare.ConnectKafka(ctx, p.config, p.alarm, p.o.Logger, prepare.StartTimeout)
+		if err == nil {
+			tried.Close() // the worker has connections of its own
+			p.kafka, err = prepare.KafkaOptions(p.config, p.alarm, p.o.Logger)
+		}
+		errs[1] = err
+	})
+	wg.Wait()
+	err := prepare.Join(errs[:]...)
+	if err != nil && p.client != nil {
+		p.client.Close()
+	}
+	return err
+}
+
 // open makes the parts.
-func (p *process) open(ctx context.Context, client *search.Client) error {
+func (p *process) open(ctx context.Context) error {
 	log := p.o.Logger
 	// Nothing is changed in the cluster by a worker whose partitions others may have.
-	p.client = client.Fenced(func(ctx context.Context) error { return p.worker.Holds(ctx) })
+	fenced := p.client.Fenced(func(ctx context.Context) error { return p.worker.Holds(ctx) })
 	b := p.config.Search.Bulk
 	var err error
-	p.bulk, err = search.NewBulk(p.client, search.BulkOptions{
+	p.bulk, err = search.NewBulk(fenced, search.BulkOptions{
 		Requests: b.Requests, Bytes: b.Bytes, Documents: b.Documents, PoisonAfter: b.PoisonAfter,
 		OnRefused: func(ctx context.Context, refused []search.Refused) error { return p.worker.Refused(ctx, refused) },
 		Newer: func(ctx context.Context, op *dbsync.Operation, version int64) error {
@@ -89,7 +111,7 @@ func (p *process) open(ctx context.Context, client *search.Client) error {
 	if err != nil {
 		return err
 	}
-	direct := indexer.Direct{Bulk: p.bulk, Client: p.client, Logger: log}
+	direct := indexer.Direct{Bulk: p.bulk, Client: fenced, Logger: log}
 	p.worker, err = topic.NewWorker(ctx, topic.WorkerOptions{Options: p.kafka, Write: p.bulk.Write, Truncate: direct.TruncateWhere, MaxAge: p.o.MaxAge})
 	return err
 }

@@ -42,10 +42,10 @@ type fixture struct {
 	done  chan error
 }
 
-func config(t *testing.T, url, listen string) *mapping.Config {
+func config(t *testing.T, broker, url, listen string) *mapping.Config {
 	t.Helper()
-	text := fmt.Sprintf("postgres: {url: \"postgres://localhost/app\"}\nsearch: {urls: [%q]}\nadmin: {listen: %q}\nindices:\n  t: {table: t}\n", url, listen)
-	c, err := mapping.Parse("t.yaml", []byte(text), func(string) (string, bool) { return "", false })
+	text := fmt.Sprintf("kafka: {brokers: [%q], topic: ops, group: workers}\nsearch: {urls: [%q]}\nadmin: {listen: %q}\n", broker, url, listen)
+	c, err := mapping.ParseApply("t.yaml", []byte(text), func(string) (string, bool) { return "", false })
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -80,11 +80,10 @@ func start(t *testing.T, engine *testenv.SearchServer, url string, manager *syst
 	if err := f.producer.Begin(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	o.Alarm = retry.NewAlarm(log) // of the worker alone
 	var ctx context.Context
 	ctx, f.end = context.WithCancel(context.Background())
-	c := config(t, url, "127.0.0.1:0")
-	go func() { f.done <- Run(ctx, c, o, Options{Manager: manager, Logger: log}); close(f.done) }()
+	c := config(t, o.Brokers[0], url, "127.0.0.1:0")
+	go func() { f.done <- Run(ctx, c, Options{Manager: manager, Logger: log}); close(f.done) }()
 	t.Cleanup(func() {
 		f.end()
 		if err := <-f.done; err != nil {
@@ -234,8 +233,7 @@ func TestHeldBack(t *testing.T) {
 // An address that nobody may have ends it before anything is begun.
 func TestAddress(t *testing.T) {
 	log := searchtest.Logger(t)
-	o := topic.Options{Brokers: []string{"127.0.0.1:1"}, Topic: "ops", Group: "workers", Logger: log, Alarm: retry.NewAlarm(log)}
-	err := Run(t.Context(), config(t, "http://127.0.0.1:1", "192.0.2.1:9630"), o, Options{Logger: log})
+	err := Run(t.Context(), config(t, "127.0.0.1:1", "http://127.0.0.1:1", "192.0.2.1:9630"), Options{Logger: log})
 	var problems mapping.Problems
 	if !errors.As(err, &problems) || !strings.Contains(err.Error(), "192.0.2.1:9630") {
 		t.Errorf("%v", err)

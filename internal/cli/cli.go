@@ -60,7 +60,7 @@ func newRoot(stderr io.Writer) (root *cobra.Command, reached *bool) {
 		},
 	}
 	root.SetVersionTemplate(versionLine())
-	root.AddCommand(newRun(stderr), newReindex(stderr), newStatus(stderr), newCheck(stderr), newInit(stderr), newVerify(stderr), newWait(stderr), newPreview(stderr), newTail(stderr), newDeadLetters(stderr), newTeardown(stderr), newConfig(), newSchema(), newMan(), newVersion())
+	root.AddCommand(newRun(stderr), newApply(stderr), newReindex(stderr), newStatus(stderr), newCheck(stderr), newInit(stderr), newVerify(stderr), newWait(stderr), newPreview(stderr), newTail(stderr), newDeadLetters(stderr), newTeardown(stderr), newConfig(), newSchema(), newMan(), newVersion())
 	return root, reached
 }
 

@@ -24,6 +24,9 @@ type followedSlot struct {
 	prepared *prepare.Prepared
 	db       *sql.DB
 	slotDB   *sql.DB // leads to the server that has the slot
+
+	// applied waits until what the instance has handed over is in the cluster; nil: it is.
+	applied func(context.Context) error
 }
 
 // A screen is where a command says what it does while it works.
@@ -63,7 +66,10 @@ func whileFollowed(ctx context.Context, config *mapping.Config, indices []*mappi
 			return err
 		}
 		defer end()
-		return do(ctx, s)
+		return prepare.WithApplied(ctx, config, db, on.log, prepare.StartTimeout, func(applied func(context.Context) error) error {
+			s.applied = applied
+			return do(ctx, s)
+		})
 	})
 	if cause := context.Cause(ctx); err != nil && ctx.Err() != nil && !errors.Is(cause, context.Canceled) {
 		return cause // of the service

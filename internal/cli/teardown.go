@@ -15,7 +15,9 @@ import (
 	"golang.org/x/term"
 
 	"tidemark/dbsync"
+	"tidemark/indexer/retry"
 	"tidemark/indexer/search"
+	"tidemark/indexer/topic"
 	"tidemark/internal/prepare"
 	"tidemark/mapping"
 	"tidemark/reindex/control"
@@ -24,6 +26,7 @@ import (
 type teardownOptions struct {
 	common
 	indices bool
+	topics  bool
 	yes     bool
 }
 
@@ -33,8 +36,8 @@ func newTeardown(stderr io.Writer) *cobra.Command {
 		Use:   "teardown",
 		Short: "Drop what run has made: slot, publication, control schema",
 		Long: "Drops what run has made in the database: the slot, the publication, the control schema with state and dead letters. What\n" +
-			"other slots need, or somebody else has made, stays. With --indices the indices in the cluster go, too. It says first\n" +
-			"what goes, and asks. While an instance runs nothing is dropped.\n\n" +
+			"other slots need, or somebody else has made, stays. With --indices the indices in the cluster go, too, with --topics\n" +
+			"the topics of Kafka. It says first what goes, and asks. While an instance runs nothing is dropped.\n\n" +
 			"A slot that nobody follows has Postgres keep its log without end: this is the way to leave. It can be run again when it\n" +
 			"was interrupted. Tables are never touched.",
 		Args: noArguments,
@@ -48,6 +51,7 @@ func newTeardown(stderr io.Writer) *cobra.Command {
 	}
 	o.add(c)
 	c.Flags().BoolVar(&o.indices, "indices", false, "delete the physical indices of the mapping file, too, with their aliases")
+	c.Flags().BoolVar(&o.topics, "topics", false, "delete the topics of the section kafka, too, with the group of the workers")
 	c.Flags().BoolVar(&o.yes, "yes", false, "do not ask")
 	return c
 }
@@ -65,6 +69,8 @@ type teardown struct {
 	owner    search.Owner
 	physical []string
 	others   []string // physical indices of the same names that are not ours
+
+	topics *topic.Client // nil: topics stay
 }
 
 func (o *teardownOptions) run(c *cobra.Command, stderr io.Writer) error {
@@ -93,6 +99,15 @@ func (o *teardownOptions) run(c *cobra.Command, stderr io.Writer) error {
 		if err := t.lookAtIndices(ctx, db); err != nil {
 			return err
 		}
+	}
+	if o.topics {
+		if config.Kafka == nil {
+			return &usageError{errors.New("--topics: the file has no section kafka"), c.CommandPath()}
+		}
+		if t.topics, err = prepare.ConnectKafka(ctx, config, retry.NewAlarm(log), log, askPatience); err != nil {
+			return err
+		}
+		defer t.topics.Close()
 	}
 	steps := t.steps()
 	if len(steps) == 0 {
@@ -185,6 +200,9 @@ func (t *teardown) steps() (steps []string) {
 	for _, name := range t.physical {
 		steps = append(steps, "index "+name+" with its documents and aliases")
 	}
+	if t.topics != nil {
+		steps = append(steps, fmt.Sprintf("topics %s and %s with what others have not read of them, and group %s", t.config.Kafka.Topic, topic.ReportsOf(t.config.Kafka.Topic), t.config.Kafka.Group))
+	}
 	if len(steps) > 0 && len(t.others) > 0 {
 		steps = append(steps, "not "+strings.Join(t.others, ", ")+": somebody else's")
 	}
@@ -207,6 +225,9 @@ func (t *teardown) do(ctx context.Context) error {
 		if err == nil {
 			err = t.client.DropIndex(ctx, name, t.owner)
 		}
+	}
+	if err == nil && t.topics != nil {
+		err = t.topics.Delete(ctx)
 	}
 	return err
 }

@@ -105,7 +105,10 @@ func (o *waitOptions) wait(ctx context.Context, config *mapping.Config, indices 
 				if err != nil {
 					return err
 				}
-				return slot.Await(ctx, at)
+				return prepare.WithApplied(ctx, config, db, log, o.timeout, func(applied func(context.Context) error) error {
+					slot.Applied = applied
+					return slot.Await(ctx, at)
+				})
 			})
 		},
 		Schema: openControl(config, db),

@@ -37,9 +37,9 @@ func ResolveValues(ctx context.Context, db *sql.DB, c *mapping.Config, known map
 	if problems := c.CheckValues(tables); len(problems) > 0 {
 		return nil, problems
 	}
-	var role string
-	if err := db.QueryRowContext(ctx, "SELECT current_user").Scan(&role); err != nil {
-		return nil, fmt.Errorf("ask for the role: %w", err)
+	reader, err := asDatabase(ctx, db)
+	if err != nil {
+		return nil, err
 	}
 	found := make(map[mapping.ValueColumn][]mapping.Value)
 	for of, most := range columns {
@@ -48,7 +48,7 @@ func ResolveValues(ctx context.Context, db *sql.DB, c *mapping.Config, known map
 			continue
 		}
 		t := tables[of.Table]
-		problem, err := (&database{DB: db, role: role}).readable(ctx, c, t)
+		problem, err := reader.readable(ctx, c, t)
 		if err != nil {
 			return nil, err
 		}

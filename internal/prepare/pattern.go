@@ -140,11 +140,10 @@ func unfitTables(ctx context.Context, db *sql.DB, c *mapping.Config, fresh []cat
 		return nil, err
 	}
 	present := make(catalog.Tables)
-	var role string
-	if err := db.QueryRowContext(ctx, "SELECT current_user").Scan(&role); err != nil {
-		return nil, fmt.Errorf("ask for the role: %w", err)
+	reader, err := asDatabase(ctx, db)
+	if err != nil {
+		return nil, err
 	}
-	reader := &database{DB: db, role: role}
 	// The first one of each name that is taken up: a field has the type that it has there.
 	first := make(map[string]catalog.TableName)
 	for _, name := range c.Matched() {

@@ -54,6 +54,15 @@ type database struct {
 	role string
 }
 
+// asDatabase returns connections that somebody else has made as those that the catalog is read by.
+func asDatabase(ctx context.Context, db *sql.DB) (*database, error) {
+	d := &database{DB: db}
+	if err := db.QueryRowContext(ctx, "SELECT current_user").Scan(&d.role); err != nil {
+		return nil, fmt.Errorf("ask for the role: %w", err)
+	}
+	return d, nil
+}
+
 // A postgresServer is one of the servers that the file names.
 type postgresServer struct {
 	connString string

@@ -85,9 +85,9 @@ func prepare(ctx context.Context, c *mapping.Config, log *slog.Logger, patience 
 	wg.Go(func() { kafkaErr = p.kafka(ctx, c, log, patience) })
 	wg.Wait()
 	if p.Client != nil && p.Tables != nil {
-		clusterErr = join(clusterErr, p.definitions(ctx, c, log, patience))
+		clusterErr = Join(clusterErr, p.definitions(ctx, c, log, patience))
 	}
-	err := join(databaseErr, clusterErr, kafkaErr)
+	err := Join(databaseErr, clusterErr, kafkaErr)
 	if err == nil {
 		err = p.checkNewest(ctx, c)
 	}
@@ -110,9 +110,9 @@ func (p *Prepared) Refusal() error {
 	return errors.Join(all...)
 }
 
-// join puts the problems of all errors together, in the order of the file, before what
+// Join puts the problems of all errors together, in the order of the file, before what
 // else went wrong.
-func join(errs ...error) error {
+func Join(errs ...error) error {
 	var problems mapping.Problems
 	var others []error
 	for _, err := range errs {

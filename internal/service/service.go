@@ -80,6 +80,7 @@ type Service struct {
 	alarm   *retry.Alarm
 	dead    *control.DeadLetters
 	control *control.Schema
+	capture *capture // nil: operations go to the cluster
 	catalog *indexer.Catalog
 	marks   *marks
 	tables  *tableWatch
@@ -123,6 +124,7 @@ func Run(ctx context.Context, c *mapping.Config, found *prepare.Prepared, o Opti
 		return err
 	}
 	defer s.syncer.Close()
+	defer func() { s.capture.close() }()
 	return s.run(ctx)
 }
 
@@ -190,8 +192,15 @@ func (s *Service) open(ctx context.Context) (err error) {
 		documents = append(documents, &indexer.Documents{Index: ix})
 	}
 	s.catalog = indexer.NewCatalog(s.found.Tables, c.Postgres.Publication)
+	var writer indexer.Writer = indexer.Direct{Bulk: s.bulk, Client: client, Logger: log}
+	if c.Kafka != nil {
+		if s.capture, err = s.openCapture(ctx); err != nil {
+			return err
+		}
+		writer = s.capture.producer
+	}
 	s.handler = indexer.NewHandler(indexer.HandlerOptions{
-		Syncer: s.syncer, Documents: documents, Catalog: s.catalog, Writer: indexer.Direct{Bulk: s.bulk, Client: client, Logger: log}, Logger: log,
+		Syncer: s.syncer, Documents: documents, Catalog: s.catalog, Writer: writer, Logger: log,
 		Altered: s.altered, FanOut: c.Indexer.FanOut,
 		Defer: func(ctx context.Context, f *indexer.FanOut) error { return s.manager.Defer(ctx, f) },
 		Missed: func(ctx context.Context, d *indexer.Documents, why *indexer.UnfitError) error {
@@ -216,7 +225,9 @@ func (s *Service) open(ctx context.Context) (err error) {
 			return slices.Contains(s.o.Reindex, name) || slices.Contains(s.o.Reindex, "all")
 		},
 		Progress:       Bars{s.o.Display},
-		RebuildSetBack: c.OnSlotLost == mapping.OnSlotLostReindex || slices.Contains(s.o.Reindex, "all"),
+		Applied:        s.applied,
+		Room:           s.room,
+		RebuildSetBack: s.rebuildsLost(),
 		Unstamped:      s.found.Control.Unnoted,
 	})
 	s.syncer.MessageHandler, s.syncer.Batcher = s.handler, dbsync.OperationsOnly(s.handler)
@@ -231,7 +242,26 @@ func (s *Service) begin(ctx context.Context) error {
 		return err
 	}
 	s.handler.Begin(ctx)
-	return s.manager.Begin(ctx)
+	if err := s.control.BeginEpoch(ctx); err != nil {
+		return err
+	}
+	changed, note, err := s.beginCapture(ctx)
+	if err != nil {
+		return err
+	}
+	if err := s.manager.Begin(ctx); err != nil {
+		return err
+	}
+	if changed != "" {
+		err = s.manager.Unprove(ctx, changed)
+		if err == nil {
+			err = note(ctx)
+		}
+	}
+	if err == nil && s.capture != nil {
+		s.capture.once.Do(func() { close(s.capture.began) })
+	}
+	return err
 }
 
 // altered takes up that the stream has described a table that is not what it was before.
@@ -306,6 +336,15 @@ func (s *Service) run(ctx context.Context) error {
 		})
 	}
 	parts.Go(func() { s.take(run) })
+	if s.capture != nil {
+		for _, part := range []func(context.Context) error{s.takeReports, s.watchCapture} {
+			parts.Go(func() {
+				if err := part(run); err != nil {
+					end(err)
+				}
+			})
+		}
+	}
 	parts.Go(func() { s.retryLetters(run) })
 	parts.Go(func() { s.watchTables(run) })
 	parts.Go(func() { s.marks.run(run, s.syncer.Barrier) })

@@ -35,7 +35,11 @@ func (s *Service) Status() admin.Status {
 	for _, ix := range s.config.Indices {
 		status.Indices = append(status.Indices, s.indexStatus(ix.Name))
 	}
-	for _, r := range s.alarm.Reasons() {
+	reasons := s.alarm.Reasons()
+	if s.found.Kafka != nil {
+		reasons = append(reasons, s.found.Kafka.Alarm.Reasons()...)
+	}
+	for _, r := range reasons {
 		status.Alarms = append(status.Alarms, admin.Alarm{Key: r.Key, Text: r.Text, Since: r.Since})
 	}
 	if wait := stream.LockWait; wait != nil {
@@ -49,8 +53,25 @@ func (s *Service) Status() admin.Status {
 	}
 	status.Letters = s.census.letters()
 	status.Bulk = admin.NewBulk(s.bulk.Stats(), s.bulk.Pace())
+	status.Topic = s.topicStatus()
 	status.Measures = s.measures
 	return status
+}
+
+// topicStatus returns what is known of the topic that operations go through, nil if they go to the cluster.
+func (s *Service) topicStatus() *admin.Topic {
+	c := s.capture
+	if c == nil {
+		return nil
+	}
+	stats := c.producer.Stats()
+	t := &admin.Topic{Name: s.config.Kafka.Topic, Group: s.config.Kafka.Group, Produced: stats.Records.Load(), Bytes: stats.Bytes.Load(), Lag: -1}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.askedAt.IsZero() {
+		t.Lag, t.Workers = c.lag.Records, c.lag.Members
+	}
+	return t
 }
 
 func (s *Service) indexStatus(name string) admin.Index {

@@ -16,8 +16,13 @@ import (
 // Await answers the admin server when something is stored, see [admin.Waiter].
 func (s *Service) Await(ctx context.Context, w admin.Wait) (pglogrepl.LSN, error) {
 	wait := reindex.Wait{
-		Position: func(ctx context.Context) error { return s.awaitPosition(ctx, w.LSN) },
-		Schema:   s.control,
+		Position: func(ctx context.Context) error {
+			if err := s.awaitPosition(ctx, w.LSN); err != nil {
+				return err
+			}
+			return s.applied(ctx)
+		},
+		Schema: s.control,
 	}
 	if w.Searchable {
 		wait.Client = s.found.Client

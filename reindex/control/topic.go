@@ -8,6 +8,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"tidemark/indexer/retry"
 	"tidemark/indexer/topic"
 )
 
@@ -140,4 +141,20 @@ func (t *Topics) Take(ctx context.Context, next int64, lost string) error {
 		return fmt.Errorf("note which reports of workers were taken up: %w", err)
 	}
 	return nil
+}
+
+// AwaitApplied waits until everything that was produced before the call is in the cluster, and what workers
+// had to say of it has been taken up: documents that were refused are dead letters then.
+func (t *Topics) AwaitApplied(ctx context.Context, client *topic.Client) error {
+	if err := client.AwaitApplied(ctx); err != nil {
+		return err
+	}
+	end, err := client.ReportsEnd(ctx)
+	if err != nil {
+		return err
+	}
+	return retry.Poll(ctx, func() (bool, error) {
+		noted, err := t.Read(ctx)
+		return noted.Reports >= end || noted.Name == "", err
+	})
 }

@@ -1,6 +1,6 @@
-// Command servers runs a command with Postgres and search servers for it:
+// Command servers runs a command with Postgres, search servers and, if it is asked to, a Kafka for it:
 //
-//	go run ./testenv/servers [-engines opensearch,elasticsearch8] -- COMMAND ARGUMENTS…
+//	go run ./testenv/servers [-engines opensearch,elasticsearch8] [-kafka] -- COMMAND ARGUMENTS…
 //
 // starts each server once (see package testenv), names them in the environment
 // of COMMAND, and ends them with it; its exit code is COMMAND's. So all test
@@ -32,6 +32,7 @@ import (
 func main() {
 	list := flag.String("engines", os.Getenv("TIDEMARK_TEST_ENGINES"), fmt.Sprintf("search servers to start, of %q, or all (default opensearch)", testenv.AllEngines()))
 	heap := flag.String("heap", "1g", "heap of each search server")
+	kafka := flag.Bool("kafka", false, "start a Kafka, too")
 	flag.Usage = func() {
 		fmt.Fprintln(flag.CommandLine.Output(), "usage: servers [flags] [-- COMMAND ARGUMENTS…]")
 		flag.PrintDefaults()
@@ -44,16 +45,23 @@ func main() {
 	}
 	signals := make(chan os.Signal, 8)
 	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
-	code, err := run(signals, engines, *heap, flag.Args())
+	code, err := run(signals, choice{engines: engines, heap: *heap, kafka: *kafka}, flag.Args())
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "servers:", err)
 	}
 	os.Exit(code)
 }
 
+// A choice says which servers there are to be beside Postgres.
+type choice struct {
+	engines []testenv.Engine
+	heap    string // of each search server
+	kafka   bool
+}
+
 // run returns the exit code.
-func run(signals <-chan os.Signal, engines []testenv.Engine, heap string, args []string) (code int, err error) {
-	s, err := start(signals, engines, heap)
+func run(signals <-chan os.Signal, c choice, args []string) (code int, err error) {
+	s, err := start(signals, c)
 	defer func() {
 		if e := s.close(); e != nil {
 			code, err = max(code, 1), errors.Join(err, fmt.Errorf("end servers: %w", e))
@@ -62,8 +70,8 @@ func run(signals <-chan os.Signal, engines []testenv.Engine, heap string, args [
 	if err != nil {
 		return 1, err
 	}
-	names := make([]string, len(engines))
-	for i, e := range engines {
+	names := make([]string, len(c.engines))
+	for i, e := range c.engines {
 		names[i] = string(e)
 	}
 	s.variables = append(s.variables, "TIDEMARK_TEST_ENGINES="+strings.Join(names, ","))
@@ -92,24 +100,24 @@ type servers struct {
 
 // start starts what the environment does not name, all at a time. On an error
 // close ends those that did start.
-func start(signals <-chan os.Signal, engines []testenv.Engine, heap string) (*servers, error) {
+func start(signals <-chan os.Signal, c choice) (*servers, error) {
 	ctx, cancel := context.WithCancelCause(context.Background())
 	defer cancel(nil)
 	s := &servers{}
 	errs := make(chan error)
-	launch := func(variable, what string, start func() (interface{ Close() error }, string, error)) int {
+	launch := func(variable, what string, start func() (server interface{ Close() error }, value string, err error)) int {
 		if os.Getenv(variable) != "" {
 			return 0
 		}
 		go func() {
-			server, url, err := start()
+			server, value, err := start()
 			if err != nil {
 				err = fmt.Errorf("start %s: %w", what, err)
 				cancel(err) // of what use are the others
 			} else {
 				s.mu.Lock()
 				s.started = append(s.started, server)
-				s.variables = append(s.variables, variable+"="+url)
+				s.variables = append(s.variables, variable+"="+value)
 				s.mu.Unlock()
 			}
 			errs <- err
@@ -123,13 +131,22 @@ func start(signals <-chan os.Signal, engines []testenv.Engine, heap string) (*se
 		}
 		return p, p.URL("postgres"), nil
 	})
-	for _, e := range engines {
+	for _, e := range c.engines {
 		n += launch(e.URLVariable(), string(e), func() (interface{ Close() error }, string, error) {
-			p, err := testenv.LaunchSearch(ctx, e, testenv.SearchOptions{Heap: heap})
+			p, err := testenv.LaunchSearch(ctx, e, testenv.SearchOptions{Heap: c.heap})
 			if err != nil {
 				return nil, "", err
 			}
 			return p, p.URL, nil
+		})
+	}
+	if c.kafka {
+		n += launch(testenv.KafkaVariable, "Kafka", func() (interface{ Close() error }, string, error) {
+			k, err := testenv.LaunchKafka(ctx, testenv.KafkaOptions{})
+			if err != nil {
+				return nil, "", err
+			}
+			return k, strings.Join(k.Brokers(), ","), nil
 		})
 	}
 	var first error

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"errors"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -15,6 +17,7 @@ import (
 func named(t *testing.T) {
 	t.Setenv("TIDEMARK_TEST_POSTGRES_URL", "postgres://named")
 	t.Setenv("TIDEMARK_TEST_OPENSEARCH_URL", "http://named")
+	t.Setenv("TIDEMARK_TEST_KAFKA_BROKERS", "named:9092")
 }
 
 func TestRunPassesExitCodeOn(t *testing.T) {
@@ -26,14 +29,14 @@ func TestRunPassesExitCodeOn(t *testing.T) {
 		{"exit 0", 0},
 		{"exit 7", 7},
 		{"kill -KILL $$", 128 + 9},
-		{`test "$TIDEMARK_TEST_ENGINES,$TIDEMARK_TEST_OPENSEARCH_URL" = opensearch,http://named`, 0},
+		{`test "$TIDEMARK_TEST_ENGINES,$TIDEMARK_TEST_OPENSEARCH_URL,$TIDEMARK_TEST_KAFKA_BROKERS" = opensearch,http://named,named:9092`, 0},
 	} {
-		code, err := run(nil, []testenv.Engine{testenv.OpenSearch3}, "1g", []string{"sh", "-c", test.script})
+		code, err := run(nil, choice{engines: []testenv.Engine{testenv.OpenSearch3}, kafka: true}, []string{"sh", "-c", test.script})
 		if code != test.code || err != nil {
 			t.Errorf("%s: code %d, %v", test.script, code, err)
 		}
 	}
-	if code, err := run(nil, nil, "1g", []string{filepath.Join(t.TempDir(), "missing")}); code != 127 || err == nil {
+	if code, err := run(nil, choice{}, []string{filepath.Join(t.TempDir(), "missing")}); code != 127 || err == nil {
 		t.Errorf("a missing command gives code %d, %v", code, err)
 	}
 }
@@ -48,7 +51,7 @@ func TestRunPassesSignalsOn(t *testing.T) {
 	done := make(chan int)
 	go func() {
 		script := `trap 'exit 5' TERM; : > "` + ready + `"; while :; do sleep 0.05; done`
-		code, err := run(signals, nil, "1g", []string{"sh", "-c", script})
+		code, err := run(signals, choice{}, []string{"sh", "-c", script})
 		if err != nil {
 			t.Error(err)
 		}
@@ -63,6 +66,33 @@ func TestRunPassesSignalsOn(t *testing.T) {
 	signals <- syscall.SIGTERM
 	if code := <-done; code != 5 {
 		t.Errorf("code %d", code)
+	}
+}
+
+// A Kafka that nobody named is started for the command, which finds it, and ends with it.
+func TestRunStartsKafka(t *testing.T) {
+	testenv.SkipShort(t)
+	named(t)
+	t.Setenv(testenv.KafkaVariable, "")
+	file := filepath.Join(t.TempDir(), "brokers")
+	code, err := run(nil, choice{kafka: true}, []string{"sh", "-c", `printf %s "$TIDEMARK_TEST_KAFKA_BROKERS" > "` + file + `"`})
+	if code != 0 || err != nil {
+		var missing *testenv.MissingError
+		if errors.As(err, &missing) {
+			testenv.Lacks(t, missing.What, missing.Hint)
+		}
+		t.Fatalf("code %d, %v", code, err)
+	}
+	brokers, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := net.SplitHostPort(string(brokers)); err != nil {
+		t.Fatalf("the command is told of %q: %v", brokers, err)
+	}
+	if conn, err := net.Dial("tcp", string(brokers)); err == nil {
+		conn.Close()
+		t.Errorf("%s is there after the command", brokers)
 	}
 }
 

@@ -1,0 +1,337 @@
+package service
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"tidemark/dbsync"
+	"tidemark/indexer/retry"
+	"tidemark/indexer/search"
+	"tidemark/indexer/topic"
+	"tidemark/internal/prepare"
+	"tidemark/mapping"
+	"tidemark/reindex/control"
+)
+
+// A capture is how operations get to the workers that write them: see package topic. Without a section
+// kafka in the file there is none.
+type capture struct {
+	client   *topic.Client
+	producer *topic.Producer
+	state    topic.State // of the topics when the process began
+
+	began chan struct{} // closed when the topics are noted for the first time
+	once  sync.Once     // for that
+
+	mu      sync.Mutex
+	lag     topic.Lag
+	askedAt time.Time   // of lag
+	holds   captureHold // of the alarm
+}
+
+// A captureHold is what is known of a lag that does not become smaller.
+type captureHold struct {
+	hold    *retry.Hold
+	applied int64     // produced less lag, when it moved last
+	movedAt time.Time // when it did
+}
+
+// openCapture makes the topics that are missing.
+func (s *Service) openCapture(ctx context.Context) (*capture, error) {
+	k := s.found.Kafka
+	if err := k.Ensure(ctx, s.config, s.o.Logger); err != nil {
+		return nil, err
+	}
+	c := &capture{client: k.Client, state: k.State, began: make(chan struct{})}
+	var err error
+	c.producer, err = c.client.NewProducer(topic.ProducerOptions{
+		Partitions: c.state.Partitions, MaxRecordBytes: prepare.KafkaPlan(s.config).MaxRecordBytes, Slot: s.config.Postgres.Slot,
+		Fence: s.syncer.HoldsSlot, OnRefused: s.refused, Alarm: s.alarm, Logger: s.o.Logger,
+	})
+	return c, err
+}
+
+// close ends the connections; of no capture nothing.
+func (c *capture) close() {
+	if c != nil && c.producer != nil {
+		c.producer.Close()
+	}
+}
+
+// beginCapture is called when the slot is ours, and before what is noted of indices is read. changed says why
+// what was produced may not have been applied although nothing was lost: then the indices are compared, and
+// note is called after that was noted.
+func (s *Service) beginCapture(ctx context.Context) (changed string, note func(context.Context) error, err error) {
+	topics := s.control.Topics()
+	noted, err := topics.Read(ctx)
+	if err != nil {
+		return "", nil, err
+	}
+	c := s.capture
+	if c == nil {
+		if noted.Name != "" {
+			changed = fmt.Sprintf("operations went through topic %s until now, and of what it has nothing is known any more", noted.Name)
+		}
+		return changed, func(ctx context.Context) error { return topics.Note(ctx, control.Topic{}) }, nil
+	}
+	now := control.Topic{Name: s.config.Kafka.Topic, Reports: noted.Reports}
+	if now.State, err = c.client.State(ctx); err != nil {
+		return "", nil, err
+	}
+	if now.State != c.state { // who produces knows how many partitions there were
+		return "", nil, &control.TopicLostError{Topic: now.Name, Reason: "it was made anew, or has other partitions, since the process began"}
+	}
+	if noted.Name != now.Name || noted.ReportsID != now.ReportsID {
+		if now.Reports, err = c.client.ReportsEnd(ctx); err != nil {
+			return "", nil, err
+		}
+	}
+	note = func(ctx context.Context) error { return topics.Note(ctx, now) }
+	switch {
+	case noted.Name == "":
+		err = note(ctx) // what was stored so far is in the cluster
+		note = nil
+	case noted.Name != now.Name:
+		changed = fmt.Sprintf("operations went through topic %s until now, and go through %s", noted.Name, now.Name)
+	default:
+		note = nil
+		if lost := noted.Check(now.State); lost != nil {
+			if !s.rebuildsLost() {
+				return "", nil, lost
+			}
+			s.o.Logger.Warn("operations were lost on their way, every index is made anew", "error", lost)
+			err = topics.Restart(ctx, now, s.syncer.Generation())
+		}
+	}
+	if err != nil {
+		return "", nil, err
+	}
+	return changed, note, c.producer.Begin(ctx)
+}
+
+// rebuildsLost reports whether every index is made anew after a loss.
+func (s *Service) rebuildsLost() bool {
+	return s.config.OnSlotLost == mapping.OnSlotLostReindex || slices.Contains(s.o.Reindex, "all")
+}
+
+// applied waits until what was produced is in the cluster; see [reindex.Options].
+func (s *Service) applied(ctx context.Context) error {
+	if s.capture == nil {
+		return nil
+	}
+	return s.control.Topics().AwaitApplied(ctx, s.capture.client)
+}
+
+const (
+	// lagInterval is how often is looked at the topics, and at what of them is not applied.
+	lagInterval = 10 * time.Second
+
+	// roomInterval is how old what is known of that may be where rows are to be read.
+	roomInterval = time.Second
+
+	// lagPatience is after how long it is said that nothing is applied.
+	lagPatience = 30 * time.Second
+
+	// goneLooks is how often the topics are looked for before they are taken to be gone: a broker that has just
+	// started may not know of them yet.
+	goneLooks = 3
+)
+
+// room waits until no more operations wait to be applied than kafka.max_lag; see [reindex.Options].
+func (s *Service) room(ctx context.Context) error {
+	c := s.capture
+	if c == nil {
+		return nil
+	}
+	for {
+		lag, err := c.lagWithin(ctx, roomInterval)
+		if err != nil || lag.Records <= int64(s.config.Kafka.MaxLag) {
+			return err
+		}
+		if err := retry.Sleep(ctx, roomInterval); err != nil {
+			return err
+		}
+	}
+}
+
+// lagWithin returns what is not applied, as it was such a time ago at most.
+func (c *capture) lagWithin(ctx context.Context, age time.Duration) (topic.Lag, error) {
+	c.mu.Lock()
+	lag, at := c.lag, c.askedAt
+	c.mu.Unlock()
+	if time.Since(at) < age {
+		return lag, nil
+	}
+	var err error
+	if lag, err = c.client.Lag(ctx); err != nil {
+		return lag, err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.lag, c.askedAt = lag, time.Now()
+	return lag, nil
+}
+
+// watchCapture looks at the topics again and again until ctx is done, or something of them is lost.
+func (s *Service) watchCapture(ctx context.Context) error {
+	c := s.capture
+	select {
+	case <-c.began:
+	case <-ctx.Done():
+		return nil
+	}
+	defer func() { c.holds.hold.Release() }()
+	gone := 0
+	for {
+		err := retry.Do(ctx, s.alarm, "look at topic "+s.config.Kafka.Topic, func(ctx context.Context) error {
+			now, err := c.client.State(ctx)
+			if err != nil {
+				return err
+			}
+			if gone++; now != (topic.State{}) {
+				gone = 0
+			}
+			if now != c.state && (gone == 0 || gone >= goneLooks) {
+				noted := control.Topic{Name: s.config.Kafka.Topic, State: c.state}
+				return noted.Check(now)
+			}
+			if gone > 0 {
+				return nil
+			}
+			lag, err := c.lagWithin(ctx, 0)
+			if err == nil {
+				s.judgeLag(lag)
+			}
+			return err
+		})
+		if ctx.Err() != nil {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if retry.Sleep(ctx, lagInterval) != nil {
+			return nil
+		}
+	}
+}
+
+// judgeLag raises the alarm where nothing is applied although there is something to apply.
+func (s *Service) judgeLag(lag topic.Lag) {
+	h := &s.capture.holds
+	applied := s.capture.producer.Stats().Records.Load() - lag.Records
+	now := time.Now()
+	if applied != h.applied || lag.Records == 0 || h.movedAt.IsZero() {
+		h.applied, h.movedAt = applied, now
+		h.hold.Release()
+		h.hold = nil
+		return
+	}
+	if now.Sub(h.movedAt) < lagPatience {
+		return
+	}
+	text := fmt.Sprintf("%d operations in topic %s wait, and none was applied since %s: group %s has %d workers; hint: see in their logs what they wait for",
+		lag.Records, s.config.Kafka.Topic, h.movedAt.UTC().Format(time.TimeOnly), s.config.Kafka.Group, lag.Members)
+	if lag.Members == 0 {
+		text = fmt.Sprintf("%d operations in topic %s wait, and group %s has no worker; hint: tidemark apply -c FILE", lag.Records, s.config.Kafka.Topic, s.config.Kafka.Group)
+	}
+	h.hold = s.alarm.Keep(h.hold, "operations are not applied", text)
+}
+
+// takeReports takes up what workers have to say, until ctx is done or one of it ends the instance.
+func (s *Service) takeReports(ctx context.Context) error {
+	c := s.capture
+	select {
+	case <-c.began:
+	case <-ctx.Done():
+		return nil
+	}
+	topics := s.control.Topics()
+	err := retry.Do(ctx, s.alarm, "read what workers report", func(ctx context.Context) error {
+		noted, err := topics.Read(ctx)
+		if err != nil {
+			return err
+		}
+		err = c.client.Reports(ctx, noted.Reports, s.takeUp)
+		if gone, ok := errors.AsType[*topic.GoneError](err); ok {
+			end, err := c.client.ReportsEnd(ctx)
+			if err != nil {
+				return err
+			}
+			return s.lose(ctx, end, gone.Error())
+		}
+		return err
+	})
+	if ctx.Err() != nil {
+		return nil
+	}
+	return err
+}
+
+// takeUp takes up reports, and notes that it has. A crash before the note costs that they are taken up again.
+func (s *Service) takeUp(ctx context.Context, reports []topic.Reported) error {
+	var refused []search.Refused
+	lost := ""
+	for i := range reports {
+		r := &reports[i].Report
+		switch r.Kind {
+		case topic.ReportBegin:
+			if r.Slot != s.config.Postgres.Slot {
+				return &dbsync.PermanentError{Err: fmt.Errorf("the instance of slot %s produces to topic %s as well, so that workers pass over what this one does; hint: another kafka.topic for one of them", r.Slot, s.config.Kafka.Topic)}
+			}
+		case topic.ReportRefused:
+			one, err := r.Refused()
+			if err != nil {
+				return unreadable(&reports[i], err)
+			}
+			refused = append(refused, one)
+		case topic.ReportNewer:
+			op, err := r.Operation()
+			if err != nil {
+				return unreadable(&reports[i], err)
+			}
+			if err := s.manager.Newer(ctx, &op, r.Found); err != nil {
+				return err
+			}
+		case topic.ReportUnanswered:
+			ops := make([]dbsync.Operation, len(r.Indices))
+			for i, index := range r.Indices {
+				ops[i].Index = index
+			}
+			s.manager.Unanswered(ops)
+		case topic.ReportMissing:
+			s.manager.Missing(r.Index)
+		case topic.ReportLost:
+			lost = fmt.Sprintf("records %d to %d of partition %d were removed before group %s had applied them; hint: a longer kafka.retention", r.From, r.To, r.Partition, s.config.Kafka.Group)
+		default:
+			return unreadable(&reports[i], fmt.Errorf("this version does not know what %q is", r.Kind))
+		}
+	}
+	if len(refused) > 0 {
+		if err := s.refused(ctx, refused); err != nil {
+			return err
+		}
+	}
+	next := reports[len(reports)-1].Offset + 1
+	if lost != "" {
+		return s.lose(ctx, next, lost)
+	}
+	return s.control.Topics().Take(ctx, next, "")
+}
+
+func unreadable(r *topic.Reported, err error) error {
+	return &dbsync.PermanentError{Err: fmt.Errorf("report %d of a worker: %w; hint: the instance is to be of the same version as the workers, or a later one", r.Offset, err)}
+}
+
+// lose notes that operations are lost, and returns the error that ends the instance: the next start goes by
+// on_slot_lost.
+func (s *Service) lose(ctx context.Context, next int64, why string) error {
+	if err := s.control.Topics().Take(ctx, next, why); err != nil {
+		return err
+	}
+	return &control.TopicLostError{Topic: s.config.Kafka.Topic, Reason: why}
+}
