@@ -314,7 +314,7 @@ func (m *Manager) begin(ctx context.Context, x *index, noted *control.State) (co
 		st = *noted
 	}
 	if need.Hold != "" {
-		return st, m.hold(ctx, x, need.Hold)
+		return st, m.holdFor(ctx, x, need)
 	}
 	x.setJoining(need.Joins()) // which is done when the index is Serve's
 	if need.Grow && need.Backfill == "" {
