@@ -16,7 +16,7 @@ type page struct {
 	Indices []IndexPage `json:"indices"`
 	Alarms  []alarmPage `json:"alarms"`
 	Bulk    bulkPage    `json:"bulk"`
-	Topic *topicPage `json:"topic,omitempty"` // absent where operations go to the cluster
+	Topic   *topicPage  `json:"topic,omitempty"` // absent where operations go to the cluster
 
 	Problems []string `json:"problems"` // what waits for somebody, and holds nothing back
 

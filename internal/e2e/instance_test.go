@@ -43,6 +43,7 @@ func (s *setup) start(t testing.TB, args ...string) *instance {
 func (s *setup) startBinary(t testing.TB, path string, args ...string) *instance {
 	t.Helper()
 	s.write(t)
+	s.kafka.begin(t, s, args)
 	args = append(args, "-c", s.file, "--log-level", "debug", "--log-format", "json")
 	i := &instance{cmd: exec.Command(path, args...), ended: make(chan struct{}), changed: make(chan struct{})}
 	i.cmd.Env = append(os.Environ(), "GORACE=halt_on_error=1 atexit_sleep_ms=0")

@@ -32,6 +32,7 @@ type setup struct {
 	cluster     string // more keys of search, with a comma in front
 	prefix      string // of the indices' names
 	top         string // more lines of the file
+	kafka       *workers
 	indices     map[string]string
 	options     map[string][]testenv.CheckOption
 	tables      map[string]string
@@ -52,11 +53,15 @@ func newSetupOn(t testing.TB, postgres *testenv.Postgres, search *testenv.Search
 
 func newSetupFor(t testing.TB, db *testenv.Database, search *testenv.SearchServer) *setup {
 	t.Helper()
-	return &setup{
+	s := &setup{
 		db: db, search: search, postgresURL: db.URL, searchURL: search.URL, adminListen: "127.0.0.1:0", slot: db.Unique("slot"), prefix: search.NewPrefix(t),
 		indices: make(map[string]string), options: make(map[string][]testenv.CheckOption), tables: make(map[string]string),
 		file: filepath.Join(t.TempDir(), "tidemark.yaml"),
 	}
+	if os.Getenv(allThroughKafka) != "" {
+		s.throughKafka(t, 1)
+	}
+	return s
 }
 
 // index adds an index of a table to the file, or changes it. more is YAML of the index,
@@ -74,7 +79,7 @@ func (s *setup) alias(name string) string { return s.prefix + name }
 func (s *setup) write(t testing.TB) {
 	t.Helper()
 	var b strings.Builder
-	fmt.Fprintf(&b, "postgres: {url: %q, slot: %s%s}\nsearch: {urls: [%q]%s}\nadmin: {listen: %q%s}\n%s\nindices:\n", s.postgresURL, s.slot, s.postgres, s.searchURL, s.cluster, s.adminListen, s.admin, s.top)
+	fmt.Fprintf(&b, "postgres: {url: %q, slot: %s%s}\nsearch: {urls: [%q]%s}\nadmin: {listen: %q%s}\n%s\n%sindices:\n", s.postgresURL, s.slot, s.postgres, s.searchURL, s.cluster, s.adminListen, s.admin, s.top, s.kafka.section())
 	for _, name := range slices.Sorted(maps.Keys(s.indices)) {
 		fmt.Fprintf(&b, "  %s: %s\n", s.alias(name), s.indices[name])
 	}
@@ -93,6 +98,7 @@ func (s *setup) checkSynced(t testing.TB) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
+	s.kafka.awaitApplied(t)
 	for {
 		before := s.awaitAtRest(ctx, t)
 		err := s.equal(ctx)
@@ -226,6 +232,7 @@ func (s *setup) awaitCaughtUp(t testing.TB, i *instance) {
 		return err
 	})
 	i.poll(t, "documents are stored again", s.deferred)
+	s.kafka.awaitApplied(t)
 }
 
 // pollInterval is how often is asked for what no event tells from outside.

@@ -22,7 +22,7 @@ func (s *Service) Await(ctx context.Context, w admin.Wait) (pglogrepl.LSN, error
 			}
 			return s.applied(ctx)
 		},
-		Schema:   s.control,
+		Schema: s.control,
 	}
 	if w.Searchable {
 		wait.Client = s.found.Client

@@ -1,0 +1,259 @@
+package e2e
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net/http"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"tidemark/testenv"
+)
+
+// TestKafkaKilled kills the instance and its workers at random moments, stops workers in between as well,
+// while tables change and indices are filled: what comes out of Kafka is what went into it.
+func TestKafkaKilled(t *testing.T) {
+	t.Parallel()
+	s := newSetup(t, shared(t))
+	w := s.throughKafka(t, 2)
+	l := newLoad(t, s.db, s.newLoadTables(t, pick(20_000, 500_000))...)
+	l.connections, l.pause = 2, 100*time.Millisecond
+	random := rand.New(rand.NewPCG(l.seed, 1<<33))
+	end := l.begin(t)
+	kills, stopped := 0, 0
+	for range pick(10, 200) {
+		args := []string{"run"}
+		if complete, err := s.complete(t.Context()); err == nil && complete && random.IntN(2) == 0 {
+			args = append(args, "--reindex", "all")
+		}
+		i := s.start(t, args...)
+		i.mayLog(t, []string{"following the slot", "made a physical index", "stored a chunk", "index is complete"}[random.IntN(4)], 8*time.Second)
+		victim := random.IntN(len(w.running))
+		if random.IntN(2) == 0 {
+			w.running[victim].kill()
+			kills++
+			w.running[victim] = w.replace(t, s)
+		} else {
+			// Longer than the session lasts: others get its partitions, and it goes on with what it had in hand.
+			must(t, w.running[victim].cmd.Process.Signal(syscall.SIGSTOP))
+			lasts(t, time.Duration(random.IntN(8000))*time.Millisecond)
+			must(t, w.running[victim].cmd.Process.Signal(syscall.SIGCONT))
+			stopped++
+		}
+		i.kill()
+	}
+	t.Logf("workers were killed %d times, stopped %d times", kills, stopped)
+	i := s.start(t, "run")
+	s.awaitComplete(t, i)
+	end()
+	s.awaitCaughtUp(t, i)
+	s.checkSynced(t)
+	if v := s.verify(t, s.alias("big"), s.alias("pairs")); v.code != 0 {
+		t.Errorf("verify: %d\n%s", v.code, v.said)
+	}
+	i.stop(t)
+	for _, worker := range w.running {
+		worker.stop(t)
+	}
+}
+
+// TestKafkaRebuild rebuilds an index with both sides live: the alias moves when the workers have everything,
+// and nothing is read before.
+func TestKafkaRebuild(t *testing.T) {
+	t.Parallel()
+	s := newSetup(t, shared(t))
+	w := s.throughKafka(t, 1)
+	l := newLoad(t, s.db, s.newLoadTables(t, 20_000)...)
+	l.connections, l.pause = 2, 100*time.Millisecond
+	i := s.start(t, "run")
+	s.awaitComplete(t, i)
+	end := l.begin(t)
+	must(t, w.running[0].cmd.Process.Signal(syscall.SIGSTOP))
+	asked := s.start(t, "reindex", s.alias("pairs"))
+	i.poll(t, "all rows are produced", func(ctx context.Context) error {
+		var building string
+		var rows int
+		err := s.db.DB.QueryRowContext(ctx, `SELECT building, rows_done FROM dbsync_ctrl.indices WHERE name = $1`, s.alias("pairs")).Scan(&building, &rows)
+		if err == nil && (building == "" || rows < 1000) {
+			err = fmt.Errorf("%d rows of %q", rows, building)
+		}
+		return err
+	})
+	lasts(t, 2*time.Second)
+	if complete, err := s.complete(t.Context()); err != nil || complete {
+		t.Errorf("the rebuild is over (%v) although nobody has applied anything", err)
+	}
+	must(t, w.running[0].cmd.Process.Signal(syscall.SIGCONT))
+	asked.succeed(t)
+	end()
+	s.awaitCaughtUp(t, i)
+	s.checkSynced(t)
+	i.stop(t)
+}
+
+// TestKafkaRefused has documents that the cluster refuses: the workers report them, and they are dead letters as ever.
+func TestKafkaRefused(t *testing.T) {
+	t.Parallel()
+	s := newRefusing(t, shared(t))
+	s.throughKafka(t, 2)
+	s.db.Exec(t, `UPDATE a SET n = 'not a number' WHERE id = 7`)
+	s.options["a"] = []testenv.CheckOption{testenv.WithRefused("7", "20")}
+	i := s.start(t, "run")
+	s.awaitCaughtUp(t, i)
+	s.db.Exec(t, `UPDATE a SET n = 'twenty' WHERE id = 20`)
+	s.awaitCaughtUp(t, i)
+	s.checkSynced(t)
+	i.poll(t, "there are two dead letters", func(context.Context) error {
+		if kept := s.deadLetters(t); len(kept) != 2 {
+			return fmt.Errorf("kept: %v", kept)
+		}
+		return nil
+	})
+	s.start(t, "dead-letters", "retry", s.alias("a")).fail(t, 1, "2 documents were refused again")
+	s.db.Exec(t, `UPDATE a SET n = '1' WHERE id IN (7, 20)`)
+	s.options["a"] = nil
+	s.awaitCaughtUp(t, i)
+	s.start(t, "dead-letters", "retry", "all").succeed(t)
+	if kept := s.deadLetters(t); len(kept) != 0 {
+		t.Errorf("dead letters are left: %v", kept)
+	}
+	s.checkSynced(t)
+	i.stop(t)
+}
+
+// TestKafkaTruncate empties tables, of one index and of a part of one, and fills them again.
+func TestKafkaTruncate(t *testing.T) {
+	t.Parallel()
+	s := newSetup(t, shared(t))
+	s.throughKafka(t, 2)
+	s.db.Exec(t, `CREATE TABLE a (id int PRIMARY KEY, v text)`, `INSERT INTO a SELECT i, 'a' FROM generate_series(1, 5000) i`)
+	s.index("a", "a", "")
+	i := s.start(t, "run")
+	s.awaitCaughtUp(t, i)
+	for n := range 3 {
+		s.db.Exec(t, fmt.Sprintf(`BEGIN; INSERT INTO a SELECT i, 'before' FROM generate_series(10001, 11000) i ON CONFLICT DO NOTHING; TRUNCATE a;
+			INSERT INTO a SELECT i, 'round %d' FROM generate_series(1, 3000) i; COMMIT`, n), fmt.Sprintf(`UPDATE a SET v = 'later' WHERE id %% 7 = %d`, n))
+	}
+	s.awaitCaughtUp(t, i)
+	s.checkSynced(t)
+	i.stop(t)
+}
+
+// TestKafkaPausedInstance has an instance stopped while operations are on their way, until another one has taken the slot:
+// what it produces when it goes on is passed over.
+func TestKafkaPausedInstance(t *testing.T) {
+	t.Parallel()
+	s := newSetup(t, shared(t))
+	s.throughKafka(t, 1)
+	s.db.Exec(t, `CREATE TABLE rows (id int PRIMARY KEY, v text)`, `INSERT INTO rows SELECT i, 'before' FROM generate_series(1, 100) i`)
+	s.index("rows", "rows", "")
+	first := s.start(t, "run")
+	s.awaitCaughtUp(t, first)
+	must(t, first.cmd.Process.Signal(syscall.SIGSTOP))
+	s.db.Exec(t, `INSERT INTO rows SELECT i, 'late' FROM generate_series(1001, 1020) i`)
+	second := s.start(t, "run")
+	second.awaitLog(t, "waiting for it")
+	s.db.Exec(t, fmt.Sprintf(`SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots WHERE slot_name = '%s'`, s.slot))
+	second.awaitLog(t, "taking over")
+	s.db.Exec(t, `DELETE FROM rows WHERE id > 1000`)
+	s.awaitCaughtUp(t, second)
+	must(t, first.cmd.Process.Signal(syscall.SIGCONT))
+	first.awaitLog(t, "waiting for it")
+	s.awaitCaughtUp(t, second)
+	s.checkSynced(t)
+	second.stop(t)
+	s.db.Exec(t, `UPDATE rows SET v = 'of the first'`)
+	s.awaitCaughtUp(t, first)
+	s.checkSynced(t)
+	first.stop(t)
+}
+
+// TestKafkaStopped has the only broker killed under load, and away for a while.
+func TestKafkaStopped(t *testing.T) {
+	t.Parallel()
+	s := newSetup(t, shared(t))
+	w := s.throughKafka(t, 2)
+	w.use(testenv.StartKafka(t, testenv.KafkaOptions{}))
+	s.underLoad(t, func(i *instance) {
+		must(t, w.kafka.Kill(t.Context()))
+		i.awaitReady(t, http.StatusServiceUnavailable, "Kafka")
+		must(t, w.kafka.Start(t.Context()))
+		i.awaitReady(t, http.StatusOK, "")
+	})
+}
+
+// TestKafkaTopicLost deletes the topic with operations in it that nobody has applied.
+func TestKafkaTopicLost(t *testing.T) {
+	t.Parallel()
+	s := newSetup(t, shared(t))
+	w := s.throughKafka(t, 1)
+	s.db.Exec(t, `CREATE TABLE rows (id int PRIMARY KEY, v text)`, `INSERT INTO rows SELECT i, 'before' FROM generate_series(1, 100) i`)
+	s.index("rows", "rows", "")
+	i := s.start(t, "run")
+	s.awaitCaughtUp(t, i)
+	w.running[0].stop(t)
+	s.db.Exec(t, `UPDATE rows SET v = 'lost'`)
+	i.poll(t, "it is produced", func(context.Context) error {
+		if n, err := w.left(t); err != nil || n < 100 {
+			return fmt.Errorf("%d records, %v", n, err)
+		}
+		return nil
+	})
+	w.deleteTopics(t)
+	i.fail(t, 1, "topic "+w.topic, "may not have been applied", "--reindex all")
+	s.start(t, "run").fail(t, 1, "deleted and made anew", "--reindex all")
+	w.add(t, s)
+	i = s.start(t, "run", "--reindex", "all")
+	s.awaitCaughtUp(t, i)
+	s.checkSynced(t)
+	i.stop(t)
+	// What was lost is past.
+	i = s.start(t, "run")
+	s.awaitCaughtUp(t, i)
+	i.stop(t)
+}
+
+// TestKafkaWithout takes Kafka in where indices are filled already, which builds none anew, and out again.
+func TestKafkaWithout(t *testing.T) {
+	t.Parallel()
+	s := newSetup(t, shared(t))
+	s.db.Exec(t, `CREATE TABLE rows (id int PRIMARY KEY, v text)`, `INSERT INTO rows SELECT i, 'before' FROM generate_series(1, 100) i`)
+	s.index("rows", "rows", "")
+	s.once(t)
+	before := s.awaitAtRest(t.Context(), t)
+	w := s.throughKafka(t, 1)
+	s.db.Exec(t, `UPDATE rows SET v = 'through Kafka'`)
+	s.once(t)
+	s.checkSynced(t)
+	w.running[0].stop(t)
+	i := s.start(t, "run")
+	i.awaitLog(t, "following the slot")
+	i.poll(t, "who waits is told that there is no worker", func(context.Context) error {
+		wait := s.start(t, "wait", "--timeout", "2s")
+		if wait.wait(t) != 1 || !strings.Contains(wait.tail(3), "0 workers") || !strings.Contains(wait.tail(3), "tidemark apply") {
+			return errors.New(wait.tail(3)) // the slot may not have come so far
+		}
+		return nil
+	})
+	s.db.Exec(t, `UPDATE rows SET v = 'left behind'`)
+	i.poll(t, "it is produced", func(context.Context) error {
+		if n, err := w.left(t); err != nil || n < 100 {
+			return fmt.Errorf("%d records, %v", n, err)
+		}
+		return nil
+	})
+	i.stop(t)
+	s.kafka = nil
+	once := s.once(t)
+	if log := once.log(); !strings.Contains(log, "operations went through topic") {
+		t.Error("it does not say that what is left in the topic is not known")
+	}
+	s.checkSynced(t)
+	if after := s.awaitAtRest(t.Context(), t); fmt.Sprint(after) != fmt.Sprint(before) {
+		t.Errorf("the index was built anew: %v, then %v", before, after)
+	}
+}
