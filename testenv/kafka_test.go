@@ -230,6 +230,39 @@ func TestKafkaPrefixTakesTopicsWithIt(t *testing.T) {
 	}
 }
 
+// What is older than a topic keeps goes within seconds, so that a test can wait for it.
+func TestKafkaForgets(t *testing.T) {
+	k := SharedKafka(t)
+	client, admin := kafkaClient(t, k)
+	topic, ctx := k.NewPrefix(t)+"a", within(t, time.Minute)
+	retention := "100" // ms
+	_, err := admin.CreateTopic(ctx, 1, -1, map[string]*string{"retention.ms": &retention}, topic)
+	must(t, err)
+	must(t, produce(ctx, client, topic, "gone soon"))
+	must(t, poll(ctx, func(ctx context.Context) error {
+		offsets, err := admin.ListStartOffsets(ctx, topic)
+		if err == nil {
+			err = offsets.Error()
+		}
+		if o, _ := offsets.Lookup(topic, 0); err == nil && o.Offset != 1 {
+			err = fmt.Errorf("the log begins at %d", o.Offset)
+		}
+		return err
+	}))
+}
+
+// A server that has the port of another one by now is not taken for it.
+func TestKafkaOfAnotherCluster(t *testing.T) {
+	k := StartKafka(t, KafkaOptions{})
+	former := *k.Nodes[0]
+	former.kafka = &Kafka{id: "AAAAAAAAAAAAAAAAAAAAAA"}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+	defer cancel()
+	if err := former.waitReady(ctx); err == nil || !strings.Contains(err.Error(), "belongs to another cluster") {
+		t.Errorf("it is taken for what was there before: %v", err)
+	}
+}
+
 // What is no answer of Kafka's is an error, however long it says that it is.
 func TestKafkaAnswers(t *testing.T) {
 	for _, test := range []struct{ name, answer string }{
