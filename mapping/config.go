@@ -23,9 +23,15 @@ type Config struct {
 	Verify     Verify
 	Indices    []*Index // in the order of the file; at least one
 
+	// Group names the one of Kafka.Groups that all of this is for: see [Config.OfGroup]. "": the cluster of search.
+	Group string
+
 	// Left is what patterns and columns in names stand for and is left out, and why. There is none before
 	// [Config.InSchemas] and [Config.ByValues].
 	Left Problems
+
+	whole     *Config // of a group: that of the file
+	searchKey string  // of a group: under which key the file has what Search says; "": search
 
 	places  places
 	written *Config                 // with patterns, and columns in names; nil: as it is
@@ -36,11 +42,12 @@ type Config struct {
 // postgres.url or indices.products.table. Its line is that of the key, or of the
 // closest one around it that the file has.
 func (c *Config) Problem(key, hint, format string, args ...any) Problem {
+	key = c.keyOf(key)
 	return Problem{File: c.File, Line: c.places.line(key), Text: key + ": " + fmt.Sprintf(format, args...), Hint: hint}
 }
 
 // Has reports whether the file has the key, such as postgres.url.
-func (c *Config) Has(key string) bool { return c.places.has(key) }
+func (c *Config) Has(key string) bool { return c.places.has(c.keyOf(key)) }
 
 // OnError says what becomes of an operation that the search server refuses for good.
 type OnError string

@@ -13,6 +13,10 @@ type Kafka struct {
 	Topic   string   // of operations, default tidemark; workers report in Topic + [ReportsSuffix]
 	Group   string   // consumer group of the workers; default Topic
 
+	// Groups are further clusters that have the documents, each written to by workers of its own, in the order
+	// of the file; none: nil. See [Config.OfGroup].
+	Groups []KafkaGroup
+
 	Partitions  int           // of a topic that is made, 1 to 10,000; default 12
 	Replication int           // of topics that are made, 1 to 100; 0, the default: as the broker makes topics
 	Retention   time.Duration // of topics that are made, 1 h to 8760 h; default 168 h
@@ -83,8 +87,7 @@ const maxKafkaName = 249
 
 var kafkaName = regexp.MustCompile(`^[A-Za-z0-9._-]+$`)
 
-// CheckGroup returns an error that says what is wrong with the name of a consumer group.
-func CheckGroup(name string) error { return checkKafkaName(name, maxKafkaName) }
+func checkConsumerGroup(name string) error { return checkKafkaName(name, maxKafkaName) }
 
 // checkTopic is by the rules of Kafka, for the topic of reports as well.
 func checkTopic(name string) error {

@@ -50,6 +50,8 @@ var keyTexts = map[string]string{
 	"kafka.brokers":               "HOST:PORT of brokers of one Kafka cluster. The others are found by them.",
 	"kafka.topic":                 "The topic of operations: letters, digits, dots, _ and -. Made if it is missing, and checked if it is there; so is the one of the same name with .reports behind it, by which workers report.",
 	"kafka.group":                 "The consumer group of the workers. Default: as the topic is called.",
+	"kafka.groups":                "Further clusters that have the documents, by a name for each: a topic, workers (tidemark apply --group NAME), rebuilds and dead letters of their own. One that is away holds up no other.",
+	"kafka.groups.*.search":       "The cluster of the group, by the keys of search. max_document_bytes is one for all, and stands there.",
 	"kafka.partitions":            "Partitions of the topic when it is made, 1 to 10000. So many workers may share it. Another number later is a lost slot: documents change their partition.",
 	"kafka.replication":           "Replicas of topics when they are made, 1 to 100. From 3 on, two of them have to have a record before the slot moves. 0: as many as the broker makes by itself.",
 	"kafka.retention":             "How long Kafka keeps records of topics that are made, 1h to 8760h. Workers that are away for longer are a lost slot. Disk: all changes of this time.",
@@ -194,6 +196,9 @@ func textKey(path string) string {
 	path = strings.Replace(path, ".tables.", ".", 1)
 	if i := strings.LastIndex(path, ".table."); i >= 0 { // name, children
 		return "indices.*" + path[i:]
+	}
+	if name, ok := strings.CutPrefix(path, "kafka.groups.*.search."); ok {
+		return "search." + name
 	}
 	if strings.HasSuffix(path, ".fields.*") {
 		return "indices.*.fields.*"

@@ -52,23 +52,27 @@ func Parse(name string, text []byte, lookupEnv func(string) (string, bool)) (*Co
 // have to be there. Everything else in the returned Config is at its default, and Indices is nil.
 // What else there is in the file is not looked at, so that a worker may have the file of run, without the variables and
 // files that its other keys name. Keys that no mapping file has are refused. An error is always of type [Problems].
-func ReadApply(path string) (*Config, error) {
+//
+// group is the group of the worker, a name that [CheckGroup] takes; "": it writes to the cluster of search. What is
+// returned is for it, as by [Config.OfGroup]. A file with indices or kafka.groups is that of run, and has the group;
+// any other one is the worker's own, whose search is the cluster of the group.
+func ReadApply(path, group string) (*Config, error) {
 	text, err := os.ReadFile(path)
 	if err != nil {
 		return nil, unreadable(path, err)
 	}
-	return ParseApply(path, text, os.LookupEnv)
+	return ParseApply(path, text, os.LookupEnv, group)
 }
 
 // ParseApply is to [ReadApply] what [Parse] is to [Read].
-func ParseApply(name string, text []byte, lookupEnv func(string) (string, bool)) (*Config, error) {
+func ParseApply(name string, text []byte, lookupEnv func(string) (string, bool), group string) (*Config, error) {
 	r := newReader(name, lookupEnv)
 	c := defaults()
 	c.File = name
-	if root := r.tree(text); root != nil {
-		r.apply(root, c)
-	}
 	c.places = r.places
+	if root := r.tree(text); root != nil {
+		c = r.apply(root, c, group)
+	}
 	if len(r.problems) > 0 {
 		r.problems.Sort()
 		return nil, r.problems
@@ -136,10 +140,11 @@ func (r *reader) config(root *yaml.Node, c *Config) {
 	if given["indices"] == nil {
 		r.problem(root, "indices: {products: {table: public.products}}", "indices is missing: the tables to index")
 	}
+	r.groups(c)
 	for _, ix := range c.Indices {
 		for _, s := range ix.Sources {
 			for _, name := range s.Tables() {
-				if name.Schema == c.Postgres.ControlSchema {
+				if c.keepsState(name.Schema) {
 					r.problemAt(s.Key("table"), "name a table of another schema, or another control_schema", "%s: the schema of table %s is where Tidemark keeps its own state", s.path, name)
 				}
 			}
@@ -147,13 +152,21 @@ func (r *reader) config(root *yaml.Node, c *Config) {
 	}
 }
 
-// apply reads the sections that a worker needs, and fills in their ${…} alone.
-func (r *reader) apply(root *yaml.Node, c *Config) {
+// apply reads the sections that a worker needs, and fills in their ${…} alone. It returns c, or what of it is for
+// the group of the worker.
+func (r *reader) apply(root *yaml.Node, c *Config, group string) *Config {
+	var search, groups *yaml.Node
 	keys := r.sections(c)
 	for name, read := range keys {
 		keys[name] = func(n *yaml.Node, path string) {
 			switch name {
-			case "kafka", "search", "admin":
+			case "search":
+				search = n // it may not be what is written to
+			case "kafka":
+				n, groups = without(n, "groups") // which may be others
+				r.expand(n)
+				read(n, path)
+			case "admin":
 				r.expand(n)
 				read(n, path)
 			}
@@ -161,12 +174,27 @@ func (r *reader) apply(root *yaml.Node, c *Config) {
 	}
 	given := r.object(root, "", keys)
 	if root.Kind != yaml.MappingNode && !isNull(root) {
-		return // reported as such
+		return c // reported as such
 	}
-	r.wantSearch(root, given)
+	ofRun := group != "" && (groups != nil || given["indices"] != nil) // and so search is of another cluster
+	if !ofRun {
+		r.wantSearch(root, given)
+	}
 	if given["kafka"] == nil {
 		r.problem(root, "kafka: {brokers: [localhost:9092]}", "kafka is missing: where operations to write come from")
 	}
+	if ofRun {
+		return r.applyGroup(c, group, search, groups)
+	}
+	if search != nil {
+		r.expand(search)
+		r.search(search, "search", &c.Search)
+	}
+	if group != "" && c.Kafka != nil {
+		c.Group, c.Kafka = group, c.Kafka.of(group)
+		r.checkNames("kafka", c.Kafka)
+	}
+	return c
 }
 
 // wantSearch reports that there is no cluster.

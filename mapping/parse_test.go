@@ -191,7 +191,7 @@ func TestExampleNamesEveryKey(t *testing.T) {
 		t.Fatal(err)
 	}
 	var source []byte
-	for _, name := range []string{"parse.go", "parseserver.go", "parsekafka.go", "parseindex.go", "parsefield.go", "parseinclude.go"} {
+	for _, name := range []string{"parse.go", "parseserver.go", "parsekafka.go", "parsegroup.go", "parseindex.go", "parsefield.go", "parseinclude.go"} {
 		text, err := os.ReadFile(name)
 		if err != nil {
 			t.Fatal(err)
@@ -225,7 +225,7 @@ func TestDefaultsAreWhatTheExampleSays(t *testing.T) {
 	}
 	bare.Kafka = parseKafka(t, "{brokers: [kafka-1:9092, kafka-2:9092]}")
 	for _, c := range []*Config{bare, full} { // what has no default
-		c.Kafka.TLS, c.Kafka.CAFile, c.Kafka.CertFile, c.Kafka.KeyFile, c.Kafka.SASL = false, "", "", "", nil
+		c.Kafka.TLS, c.Kafka.CAFile, c.Kafka.CertFile, c.Kafka.KeyFile, c.Kafka.SASL, c.Kafka.Groups = false, "", "", "", nil, nil
 		c.Search = Search{URLs: c.Search.URLs, Bulk: c.Search.Bulk, MaxDocumentBytes: c.Search.MaxDocumentBytes}
 		c.Admin.Token, c.Admin.Hosts, c.Postgres.ReplicationURL = Secret{}, nil, Secret{}
 		c.Indices = c.Indices[:1]

@@ -34,8 +34,13 @@ func (r *reader) kafka(n *yaml.Node, path string) *Kafka {
 				}
 			})
 		},
-		"topic":       r.checked(&k.Topic, checkTopic, "topic: "+DefaultTopic),
-		"group":       r.checked(&k.Group, CheckGroup, "group: "+DefaultTopic),
+		"topic": r.checked(&k.Topic, checkTopic, "topic: "+DefaultTopic),
+		"group": r.checked(&k.Group, checkConsumerGroup, "group: "+DefaultTopic),
+		"groups": func(n *yaml.Node, path string) {
+			r.entries(n, path, func(key, value *yaml.Node) {
+				k.Groups = append(k.Groups, r.kafkaGroup(key, value, join(path, key.Value)))
+			})
+		},
 		"partitions":  r.integer(&k.Partitions, 1, 10_000),
 		"replication": r.integer(&k.Replication, 0, 100),
 		"retention":   r.duration(&k.Retention, time.Hour, 8760*time.Hour),

@@ -89,12 +89,14 @@ func TestReadApply(t *testing.T) {
 	}
 	// The variables of the other sections are not set.
 	applied := env("ADMIN_TOKEN", "hunter8-hunter8-hunter8")
-	got, err := ParseApply(name, []byte(optionals), applied)
+	got, err := ParseApply(name, []byte(optionals), applied, "")
 	if err != nil {
 		t.Fatal(err)
 	}
 	want := defaults()
-	want.File, want.Search, want.Kafka, want.Admin = name, whole.Search, whole.Kafka, whole.Admin
+	kafka := *whole.Kafka
+	kafka.Groups = nil // none of which it is a worker
+	want.File, want.Search, want.Kafka, want.Admin = name, whole.Search, &kafka, whole.Admin
 	if diff := cmp.Diff(want, got, cmpopts.IgnoreUnexported(Config{})); diff != "" {
 		t.Error(diff)
 	}
@@ -105,7 +107,7 @@ func TestReadApply(t *testing.T) {
 	if strings.Contains(own, "table:") || strings.Contains(own, "DATABASE_URL") {
 		t.Fatalf("something is left of the other sections:\n%s", own)
 	}
-	alone, err := ParseApply(name, []byte(own), applied)
+	alone, err := ParseApply(name, []byte(own), applied, "")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -120,10 +122,10 @@ func TestReadApply(t *testing.T) {
 	if err := os.WriteFile(file, []byte("search: {urls: [http://h]}\nkafka: {brokers: [k:1]}\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if c, err := ReadApply(file); err != nil || !reflect.DeepEqual(c.Kafka.Brokers, []string{"k:1"}) || c.File != file {
+	if c, err := ReadApply(file, ""); err != nil || !reflect.DeepEqual(c.Kafka.Brokers, []string{"k:1"}) || c.File != file {
 		t.Errorf("read from a file: %+v, %v", c, err)
 	}
-	if _, err := ReadApply(file + ".none"); err == nil || !strings.Contains(err.Error(), "cannot be read") {
+	if _, err := ReadApply(file+".none", ""); err == nil || !strings.Contains(err.Error(), "cannot be read") {
 		t.Errorf("of no file: %v", err)
 	}
 }
@@ -141,7 +143,7 @@ func TestReadApplyProblems(t *testing.T) {
 		{"postgres: &p {urls: ['http://${NONE}']}\nsearch: {<<: *p}\nkafka: {brokers: [k:1]}", "1: the environment variable NONE is not set\nhint: set it, or read a file: ${file:/run/secrets/none}"},
 		{"[a]", "1: the file: want a mapping (key: value), found a list"},
 	} {
-		c, err := ParseApply("f.yaml", []byte(test.text), env("HOST", "h"))
+		c, err := ParseApply("f.yaml", []byte(test.text), env("HOST", "h"), "")
 		got := ""
 		if err != nil {
 			got = strings.ReplaceAll(strings.ReplaceAll(err.Error(), "f.yaml:", ""), "    hint", "hint")

@@ -93,6 +93,16 @@ func checkSSLMode(mode string) error {
 }
 
 func (r *reader) search(n *yaml.Node, path string, s *Search) {
+	r.cluster(n, path, s, r.maxDocumentBytes(s))
+}
+
+// maxDocumentBytes reads search.max_document_bytes, which is one for all clusters.
+func (r *reader) maxDocumentBytes(s *Search) keyReader {
+	return r.size(&s.MaxDocumentBytes, limit.MinDocumentBytes, limit.MaxDocumentBytes, "a row of twice the size is the largest that Postgres can send")
+}
+
+// cluster reads which cluster is written to. maxDocumentBytes reads this key, nil if there is none.
+func (r *reader) cluster(n *yaml.Node, path string, s *Search, maxDocumentBytes keyReader) {
 	var cloud []string
 	given := r.object(n, path, map[string]keyReader{
 		"urls": func(n *yaml.Node, path string) {
@@ -110,7 +120,7 @@ func (r *reader) search(n *yaml.Node, path string, s *Search) {
 		"proxy_url":          r.described(func(n *yaml.Node, path string) { r.proxyURL(n, path, &s.ProxyURL) }, func(s *schema) { s.Type = "string" }),
 		"headers":            func(n *yaml.Node, path string) { r.headers(n, path, &s.Headers) },
 		"bulk":               func(n *yaml.Node, path string) { r.bulk(n, path, &s.Bulk) },
-		"max_document_bytes": r.size(&s.MaxDocumentBytes, limit.MinDocumentBytes, limit.MaxDocumentBytes, "a row of twice the size is the largest that Postgres can send"),
+		"max_document_bytes": maxDocumentBytes,
 	})
 	r.requireOne("urls", "cloud_id")
 	switch {

@@ -94,9 +94,9 @@ func (c *Config) Patterns() (patterns []catalog.TableName) {
 }
 
 // Matches reports whether a table is one of those that a pattern stands for. Schemas of Postgres are in none,
-// nor is the control schema.
+// nor is a control schema.
 func (c *Config) Matches(pattern, table catalog.TableName) bool {
-	return pattern.Name == table.Name && matches(pattern.Schema, table.Schema) && table.Schema != c.Postgres.ControlSchema &&
+	return pattern.Name == table.Name && matches(pattern.Schema, table.Schema) && !c.keepsState(table.Schema) &&
 		!strings.HasPrefix(table.Schema, "pg_") && table.Schema != "information_schema"
 }
 

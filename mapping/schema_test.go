@@ -74,7 +74,7 @@ func TestSchemaTakesTheExample(t *testing.T) {
 // beyondSchema are the files that the schema takes and the reader does not: what has to do with other keys, with
 // names, with files or the environment.
 var beyondSchema = regexp.MustCompile(`^(control-schema|duplicate-.*|ca-file-.*|env-(file|name|once|unclosed|unset).*|field-(and-property|group|name|several-things|twice)|fields-list|id-(template|twice)|include-(depth|keys|kind|limit|name|on|order|through|where)|index-name.*|` +
-	`kafka-(brokers|ca-file|cert-.*|key-file|retention|sasl-(aws|control|oauth-.*|plain|scram|token-file)|tls-and-.*|topic.*)|` +
+	`kafka-(brokers|groups-(names|same-cluster|long|table-in-schema)|ca-file|cert-.*|key-file|retention|sasl-(aws|control|oauth-.*|plain|scram|token-file)|tls-and-.*|topic.*)|` +
 	`listen.*|admin-hosts|bulk-(bytes|poison).*|max-document-bytes-.*|port-expanded|publication-long|search-(api-key|password|url|user|aws-and|cert|key|cloud-id|headers|proxy-url|token).*|several-in-line-order|slot.*|table-(in-control-schema|name)|tables-(keys|prefix)|url-.*|settings-value|verify-every|merge-of-text|two-documents)$`)
 
 // TestSchemaOfBadFiles holds every file that the reader refuses against the schema.

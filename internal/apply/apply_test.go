@@ -45,7 +45,7 @@ type fixture struct {
 func config(t *testing.T, broker, url, listen string) *mapping.Config {
 	t.Helper()
 	text := fmt.Sprintf("kafka: {brokers: [%q], topic: ops, group: workers}\nsearch: {urls: [%q]}\nadmin: {listen: %q}\n", broker, url, listen)
-	c, err := mapping.ParseApply("t.yaml", []byte(text), func(string) (string, bool) { return "", false })
+	c, err := mapping.ParseApply("t.yaml", []byte(text), func(string) (string, bool) { return "", false }, "")
 	if err != nil {
 		t.Fatal(err)
 	}

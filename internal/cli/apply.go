@@ -43,15 +43,14 @@ func newApply(stderr io.Writer) *cobra.Command {
 
 func runWorker(ctx context.Context, o applyOptions, stderr io.Writer) error {
 	log, _ := o.logger(stderr)
-	config, err := mapping.ReadApply(o.file)
-	if err != nil {
-		return err
-	}
 	if o.group != "" {
 		if err := mapping.CheckGroup(o.group); err != nil {
 			return &usageError{fmt.Errorf("--group %s: %w", o.group, err), "tidemark apply"}
 		}
-		config.Kafka.Group = o.group
+	}
+	config, err := mapping.ReadApply(o.file, o.group)
+	if err != nil {
+		return err
 	}
 	manager, err := systemd.FromEnvironment(os.Getenv)
 	if err != nil {

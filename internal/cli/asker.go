@@ -42,7 +42,7 @@ type asker struct {
 
 // openControl returns the control schema of a mapping file.
 func openControl(config *mapping.Config, db *sql.DB) *control.Schema {
-	return control.Open(db, config.Postgres.ControlSchema, config.Postgres.Slot)
+	return control.Open(db, config.StateSchema(), config.Postgres.Slot)
 }
 
 func newAsker(config *mapping.Config, db *sql.DB, stdout io.Writer, log *slog.Logger, display *progress.Display) *asker {
@@ -102,7 +102,7 @@ func (a *asker) leaveToNext(ctx context.Context, wanted []*control.Request) erro
 func (a *asker) hasTables(ctx context.Context, wait time.Duration) (there bool, err error) {
 	start := time.Now()
 	err = retry.Poll(ctx, func() (bool, error) {
-		found, err := control.Look(ctx, a.db, a.config.Postgres.ControlSchema)
+		found, err := control.Look(ctx, a.db, a.config.StateSchema())
 		if err != nil {
 			return false, err
 		}

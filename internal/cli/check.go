@@ -156,7 +156,7 @@ func printServers(b *bytes.Buffer, c *mapping.Config, p *prepare.Prepared) {
 			fmt.Fprintf(b, "  run will %s\n", step)
 		}
 	} else {
-		fmt.Fprintf(b, "  run will make its tables in control schema %s\n", c.Postgres.ControlSchema)
+		fmt.Fprintf(b, "  run will make its tables in control schema %s\n", c.StateSchema())
 	}
 	product := p.Client.Product()
 	fmt.Fprintf(b, "%s, cluster %s\n", product, product.ClusterName)

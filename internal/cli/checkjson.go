@@ -138,7 +138,7 @@ func servers(c *mapping.Config, p *prepare.Prepared) (*checkedPostgres, *checked
 	if p.Control.Made {
 		postgres.Steps = append(postgres.Steps, p.Control.Pending...)
 	} else {
-		postgres.Steps = append(postgres.Steps, "make its tables in control schema "+c.Postgres.ControlSchema)
+		postgres.Steps = append(postgres.Steps, "make its tables in control schema "+c.StateSchema())
 	}
 	return postgres, &checkedSearch{Product: product.Name, Version: product.Version, Cluster: product.ClusterName}
 }

@@ -114,7 +114,7 @@ func (o *lettersOptions) open(ctx context.Context, config *mapping.Config, log *
 	if err != nil {
 		return nil, nil, err
 	}
-	found, err := control.Look(ctx, db, config.Postgres.ControlSchema)
+	found, err := control.Look(ctx, db, config.StateSchema())
 	if err != nil {
 		return nil, nil, errors.Join(err, db.Close())
 	}
@@ -305,7 +305,7 @@ func (o *lettersOptions) retry(ctx context.Context, config *mapping.Config, indi
 	err = whileFollowed(ctx, config, indices, screen{log, display}, func(ctx context.Context, slot *followedSlot) error {
 		for _, ix := range indices {
 			r, err := verify.RetryLetters(ctx, ix, verify.RetryOptions{
-				DB: slot.db, SlotDB: slot.slotDB, Schema: config.Postgres.ControlSchema, Slot: config.Postgres.Slot, Tables: slot.prepared.Tables, Rows: o.rows,
+				DB: slot.db, SlotDB: slot.slotDB, Schema: config.StateSchema(), Slot: config.Postgres.Slot, Tables: slot.prepared.Tables, Rows: o.rows,
 			})
 			if err != nil {
 				return err

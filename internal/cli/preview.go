@@ -147,7 +147,7 @@ func (o *previewOptions) run(ctx context.Context, name string, out, stderr io.Wr
 // previewTarget is where documents of the index are written to, as far as the control schema says it.
 func previewTarget(ctx context.Context, db *sql.DB, c *mapping.Config) indexer.Target {
 	ix := c.Indices[0]
-	if found, err := control.Look(ctx, db, c.Postgres.ControlSchema); err == nil && found.Readable {
+	if found, err := control.Look(ctx, db, c.StateSchema()); err == nil && found.Readable {
 		if st, err := openControl(c, db).States().Read(ctx, ix.Name); err == nil && st != nil {
 			live := st.Live
 			if live.Physical == "" {

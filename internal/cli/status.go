@@ -131,7 +131,7 @@ func readStatus(ctx context.Context, config *mapping.Config, log *slog.Logger) (
 	if err := r.readSlot(ctx, config, db, tables, log); err != nil {
 		return nil, err
 	}
-	found, err := control.Look(ctx, db, config.Postgres.ControlSchema)
+	found, err := control.Look(ctx, db, config.StateSchema())
 	if err != nil {
 		return nil, err
 	}

@@ -163,7 +163,7 @@ func (t *teardown) running() error {
 
 // lookAtIndices finds the physical indices that are ours.
 func (t *teardown) lookAtIndices(ctx context.Context, db *sql.DB) (err error) {
-	if t.owner, err = control.ReadOwner(ctx, db, t.plan.System, t.config.Postgres.ControlSchema, t.config.Postgres.Slot); err != nil {
+	if t.owner, err = control.ReadOwner(ctx, db, t.plan.System, t.config.StateSchema(), t.config.Postgres.Slot); err != nil {
 		return err
 	}
 	for _, ix := range t.config.Indices {

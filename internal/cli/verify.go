@@ -90,7 +90,7 @@ func runVerify(ctx context.Context, o verifyOptions, names []string, out, stderr
 			p.Go(func(ctx context.Context) error {
 				printer := verifyPrinter{o: o, out: out}
 				verified, err := verify.Run(ctx, ix, verify.Options{
-					DB: slot.db, SlotDB: slot.slotDB, Client: slot.prepared.Client, Schema: config.Postgres.ControlSchema, Slot: config.Postgres.Slot, Tables: slot.prepared.Tables, Applied: slot.applied,
+					DB: slot.db, SlotDB: slot.slotDB, Client: slot.prepared.Client, Schema: config.StateSchema(), Slot: config.Postgres.Slot, Tables: slot.prepared.Tables, Applied: slot.applied,
 					Sample: float64(o.sample), Repair: o.repair, Found: printer.found, Progress: service.Bars{Display: display}, Logger: log,
 				})
 				if err != nil {

@@ -95,13 +95,13 @@ func (o *waitOptions) wait(ctx context.Context, config *mapping.Config, indices 
 	if at, err = o.meant(ctx, db); err != nil {
 		return 0, err
 	}
-	if err := awaitControl(ctx, db, config.Postgres.ControlSchema); err != nil {
+	if err := awaitControl(ctx, db, config.StateSchema()); err != nil {
 		return 0, err
 	}
 	wait := &reindex.Wait{
 		Position: func(ctx context.Context) error {
 			return prepare.AtSlot(config, db, func(there *sql.DB) error {
-				slot, err := verify.OpenSlot(ctx, db, there, config.Postgres.ControlSchema, config.Postgres.Slot)
+				slot, err := verify.OpenSlot(ctx, db, there, config.StateSchema(), config.Postgres.Slot)
 				if err != nil {
 					return err
 				}

@@ -22,6 +22,6 @@ func WithApplied(ctx context.Context, c *mapping.Config, db *sql.DB, log *slog.L
 		return err
 	}
 	defer client.Close()
-	topics := control.Open(db, c.Postgres.ControlSchema, c.Postgres.Slot).Topics()
+	topics := control.Open(db, c.StateSchema(), c.Postgres.Slot).Topics()
 	return f(func(ctx context.Context) error { return topics.AwaitApplied(ctx, client) })
 }

@@ -124,12 +124,12 @@ func isIndexed(ctx context.Context, db *sql.DB, t *catalog.Table, column string)
 
 // keptIndices returns the mappings of the indices that the control schema has.
 func keptIndices(ctx context.Context, db *sql.DB, c *mapping.Config) ([]*mapping.Index, error) {
-	condition, err := control.Look(ctx, db, c.Postgres.ControlSchema)
+	condition, err := control.Look(ctx, db, c.StateSchema())
 	if err != nil {
 		return nil, fmt.Errorf("look at the control schema: %w", err)
 	}
 	if !condition.Readable {
 		return nil, nil
 	}
-	return control.Open(db, c.Postgres.ControlSchema, c.Postgres.Slot).States().Mappings(ctx)
+	return control.Open(db, c.StateSchema(), c.Postgres.Slot).States().Mappings(ctx)
 }

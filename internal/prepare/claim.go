@@ -13,11 +13,11 @@ import (
 // claim finds out which indices are somebody else's in the cluster. It changes nothing; when the slot
 // is ours it is done again, as others may have come meanwhile.
 func (p *Prepared) claim(ctx context.Context, c *mapping.Config, patience time.Duration) error {
-	owner, err := control.ReadOwner(ctx, p.db, p.Database.System, c.Postgres.ControlSchema, c.Postgres.Slot)
+	owner, err := control.ReadOwner(ctx, p.db, p.Database.System, c.StateSchema(), c.Postgres.Slot)
 	if err != nil {
 		return err
 	}
-	schema := control.Open(p.db, c.Postgres.ControlSchema, c.Postgres.Slot)
+	schema := control.Open(p.db, c.StateSchema(), c.Postgres.Slot)
 	states, markings := schema.States(), schema.Markings()
 	p.Refused = make(map[string]error)
 	for _, ix := range c.Indices {

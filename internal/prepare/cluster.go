@@ -168,7 +168,7 @@ func (p *Prepared) taken(ctx context.Context, c *mapping.Config, ix *mapping.Ind
 	if !p.Control.Readable {
 		return false, nil
 	}
-	st, err := control.Open(p.db, c.Postgres.ControlSchema, c.Postgres.Slot).States().Read(ctx, ix.Name)
+	st, err := control.Open(p.db, c.StateSchema(), c.Postgres.Slot).States().Read(ctx, ix.Name)
 	if err != nil || st == nil {
 		return false, err
 	}

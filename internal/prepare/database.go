@@ -90,7 +90,7 @@ func (p *Prepared) inspect(ctx context.Context, c *mapping.Config, db *database,
 		return fmt.Errorf("inspect the database: %w", err)
 	}
 	if len(p.Database.Wrong) == 0 { // a role without the rights has been told so
-		if p.Control, err = control.Look(ctx, db.DB, c.Postgres.ControlSchema); err != nil {
+		if p.Control, err = control.Look(ctx, db.DB, c.StateSchema()); err != nil {
 			return fmt.Errorf("look at the control schema: %w", err)
 		}
 	}

@@ -243,14 +243,14 @@ func unpublished(ctx context.Context, c *mapping.Config, present catalog.Tables,
 // followedTables returns the tables that the indices of the slot are made of, by what the control schema has.
 func followedTables(ctx context.Context, db *sql.DB, c *mapping.Config) (map[catalog.TableName]bool, error) {
 	known := make(map[catalog.TableName]bool)
-	condition, err := control.Look(ctx, db, c.Postgres.ControlSchema)
+	condition, err := control.Look(ctx, db, c.StateSchema())
 	if err != nil {
 		return nil, fmt.Errorf("look at the control schema: %w", err)
 	}
 	if !condition.Readable {
 		return known, nil
 	}
-	names, err := control.Open(db, c.Postgres.ControlSchema, c.Postgres.Slot).States().Tables(ctx)
+	names, err := control.Open(db, c.StateSchema(), c.Postgres.Slot).States().Tables(ctx)
 	if err != nil {
 		return nil, err
 	}

@@ -65,7 +65,7 @@ type IndexPlan struct {
 
 // Plan finds out what run would do with each index. It changes nothing.
 func (p *Prepared) Plan(ctx context.Context, c *mapping.Config) ([]IndexPlan, error) {
-	states := control.Open(p.db, c.Postgres.ControlSchema, c.Postgres.Slot).States()
+	states := control.Open(p.db, c.StateSchema(), c.Postgres.Slot).States()
 	var plans []IndexPlan
 	for _, ix := range c.Indices {
 		plan := IndexPlan{Refused: p.Refused[ix.Name], Index: ix, Tables: p.Tables, Rows: mapping.EstimatedRows(ix, p.Tables)}
@@ -172,7 +172,7 @@ func (p *Prepared) checkNewest(ctx context.Context, c *mapping.Config) error {
 	if !p.Control.Readable || p.Database.Lost != nil {
 		return nil
 	}
-	states := control.Open(p.db, c.Postgres.ControlSchema, c.Postgres.Slot).States()
+	states := control.Open(p.db, c.StateSchema(), c.Postgres.Slot).States()
 	for _, ix := range c.Indices {
 		st, err := states.Read(ctx, ix.Name)
 		if err != nil {

@@ -121,7 +121,7 @@ func (s *Service) retryLetters(ctx context.Context) {
 			return
 		case r := <-s.retries:
 			done, err := verify.RetryLetters(ctx, r.index, verify.RetryOptions{
-				DB: s.syncer.DB(), SlotDB: s.syncer.SlotDB(), Schema: s.config.Postgres.ControlSchema, Slot: s.config.Postgres.Slot, Tables: s.catalog.Tables(), Rows: r.rows,
+				DB: s.syncer.DB(), SlotDB: s.syncer.SlotDB(), Schema: s.config.StateSchema(), Slot: s.config.Postgres.Slot, Tables: s.catalog.Tables(), Rows: r.rows,
 			})
 			s.census.again()
 			if err != nil {

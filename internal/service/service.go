@@ -185,7 +185,7 @@ func (s *Service) open(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	s.control = control.Open(s.syncer.DB(), c.Postgres.ControlSchema, c.Postgres.Slot)
+	s.control = control.Open(s.syncer.DB(), c.StateSchema(), c.Postgres.Slot)
 	s.dead = s.control.DeadLetters(s.alarm)
 	var documents []*indexer.Documents
 	for _, ix := range c.Indices {
@@ -238,7 +238,7 @@ func (s *Service) open(ctx context.Context) (err error) {
 func (s *Service) begin(ctx context.Context) error {
 	defer dbsync.AtServer(ctx)() // statements and requests, of as many indices as there are
 	// Before, an instance of an earlier version may have worked by the tables as they were.
-	if err := control.Migrate(ctx, s.syncer.DB(), s.config.Postgres.ControlSchema, s.o.Logger); err != nil {
+	if err := control.Migrate(ctx, s.syncer.DB(), s.config.StateSchema(), s.o.Logger); err != nil {
 		return err
 	}
 	s.handler.Begin(ctx)
