@@ -41,6 +41,9 @@ func (m *Manager) conformOnce(ctx context.Context, x *index, strayed bool) error
 	if need.Joins() && !x.hasMissed() {
 		return m.join(ctx, x, st)
 	}
+	if due := x.takeDue(); need.Backfill == "" {
+		need.Backfill = due
+	}
 	if x.hasMissed() && need.Backfill == "" {
 		need.Backfill = "changes are missing: for a while no documents could be made of its tables"
 	}

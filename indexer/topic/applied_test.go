@@ -167,13 +167,7 @@ func TestAwaitAppliedTogether(t *testing.T) {
 	ensure(t, c)
 	c.append(t, 0, 3)
 	commit(t, c, 0, 3)
-	asked, goOn := make(chan struct{}), make(chan struct{})
-	cluster.ControlKey(kmsg.OffsetFetch.Int16(), func(kmsg.Request) (kmsg.Response, error, bool) {
-		cluster.DropControl()
-		close(asked)
-		cluster.SleepControl(func() { <-goOn })
-		return nil, nil, false
-	})
+	asked, goOn := hold(t, cluster, kmsg.OffsetFetch)
 	questions := cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.OffsetFetch}, Group: "workers", Observe: true, Count: -1})
 	ends := cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.ListOffsets}, Topic: "ops", Observe: true, Count: -1})
 	var all sync.WaitGroup
@@ -193,7 +187,7 @@ func TestAwaitAppliedTogether(t *testing.T) {
 		defer c.applied.mu.Unlock()
 		return len(c.applied.waiting) == 20
 	})
-	close(goOn)
+	goOn()
 	all.Wait()
 	if questions.Hits() != 2 || ends.Hits() != 2*perQuestion {
 		t.Errorf("%d questions for offsets and %d for ends, want 2 and %d", questions.Hits(), ends.Hits(), 2*perQuestion)

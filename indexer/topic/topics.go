@@ -121,10 +121,26 @@ func (c *Client) Look(ctx context.Context, p Plan) (State, []Remark, error) {
 	if err := c.pair(ctx, found); err != nil {
 		return State{}, nil, err
 	}
-	if _, err := c.members(ctx); err != nil {
+	if err := c.awaitGroups(ctx); err != nil {
 		return State{}, nil, c.refusal(c.o.Topic, "ask for its group", err, "")
 	}
 	return found.state(c), remarks, nil
+}
+
+// groupsPatience is how long is waited for a Kafka that has had no group yet: it makes a place for them.
+const groupsPatience = 20 * time.Second
+
+// awaitGroups waits until Kafka can be asked for the group.
+func (c *Client) awaitGroups(ctx context.Context) error {
+	for end := time.Now().Add(groupsPatience); ; {
+		_, err := c.members(ctx)
+		if err == nil || !kerr.IsRetriable(err) || time.Now().After(end) {
+			return err
+		}
+		if ended := retry.Sleep(ctx, leadersPause); ended != nil {
+			return fmt.Errorf("%w; %w", ended, err)
+		}
+	}
 }
 
 // confirmations is how often Kafka has to say that a topic is not there: a broker that has just come up
