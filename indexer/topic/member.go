@@ -105,10 +105,11 @@ func (w *Worker) ask(ctx context.Context) error {
 	if id == "" {
 		return &NotMemberError{Group: w.o.Group, Err: errNoSession}
 	}
-	ctx, cancel := context.WithTimeout(ctx, memberQuestion)
+	limited, cancel := context.WithTimeout(ctx, memberQuestion)
 	defer cancel()
 	asked := time.Now()
-	described, err := w.client.admin.DescribeGroups(ctx, w.o.Group)
+	described, err := w.client.admin.DescribeGroups(limited, w.o.Group)
+	w.client.seekCoordinator(ctx, asked, err)
 	if err == nil {
 		err = described.Error()
 	}
