@@ -100,7 +100,9 @@ func (c *Client) offsets(ctx context.Context, topic string, list func(context.Co
 
 // committed returns the offset that the group has committed for partitions of the topic of operations.
 func (c *Client) committed(ctx context.Context) (map[int32]int64, error) {
+	asked := time.Now()
 	answers, err := c.admin.FetchOffsets(ctx, c.o.Group)
+	c.seekCoordinator(ctx, asked, err)
 	if errors.Is(err, kerr.GroupIDNotFound) {
 		return nil, nil
 	}
@@ -142,7 +144,9 @@ func (c *Client) begun(ctx context.Context, committed map[int32]int64, ends []in
 
 // members returns how many workers the group has.
 func (c *Client) members(ctx context.Context) (int, error) {
+	asked := time.Now()
 	groups, err := c.admin.DescribeGroups(ctx, c.o.Group)
+	c.seekCoordinator(ctx, asked, err)
 	if err != nil {
 		return 0, err
 	}
