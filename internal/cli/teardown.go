@@ -65,12 +65,31 @@ type teardown struct {
 	tables  []string // of the control schema, where that is dropped
 	exists  bool     // the control schema does
 
+	clusters []*tornCluster // the first one first
+}
+
+// A tornCluster is what is dropped of one of the clusters that the slot feeds.
+type tornCluster struct {
+	config *mapping.Config // as it is for the cluster
+	schema *control.Schema // of a group; nil: the first cluster's, which goes with the slot
+	exists bool            // that schema does
+
 	client   *search.Client // nil: indices stay
 	owner    search.Owner
 	physical []string
 	others   []string // physical indices of the same names that are not ours
 
 	topics *topic.Client // nil: topics stay
+}
+
+// close lets go of the servers.
+func (c *tornCluster) close() {
+	if c.client != nil {
+		c.client.Close()
+	}
+	if c.topics != nil {
+		c.topics.Close()
+	}
 }
 
 func (o *teardownOptions) run(c *cobra.Command, stderr io.Writer) error {
@@ -89,25 +108,17 @@ func (o *teardownOptions) run(c *cobra.Command, stderr io.Writer) error {
 	if err := t.look(ctx, db); err != nil {
 		return err
 	}
-	if o.indices {
-		options := prepare.SearchOptions(config, log)
-		options.StartTimeout = askPatience
-		if t.client, err = search.Connect(ctx, options); err != nil {
-			return err
-		}
-		defer t.client.Close()
-		if err := t.lookAtIndices(ctx, db); err != nil {
-			return err
-		}
+	if o.topics && config.Kafka == nil {
+		return &usageError{errors.New("--topics: the file has no section kafka"), c.CommandPath()}
 	}
-	if o.topics {
-		if config.Kafka == nil {
-			return &usageError{errors.New("--topics: the file has no section kafka"), c.CommandPath()}
-		}
-		if t.topics, err = prepare.ConnectKafka(ctx, config, retry.NewAlarm(log), log, askPatience); err != nil {
+	for _, name := range append([]string{""}, config.GroupNames()...) {
+		of, _ := config.OfGroup(name)
+		torn := &tornCluster{config: of}
+		defer torn.close()
+		if err := o.lookAtCluster(ctx, t, torn, db, log); err != nil {
 			return err
 		}
-		defer t.topics.Close()
+		t.clusters = append(t.clusters, torn)
 	}
 	steps := t.steps()
 	if len(steps) == 0 {
@@ -150,34 +161,113 @@ func (t *teardown) look(ctx context.Context, db *sql.DB) (err error) {
 		return err
 	}
 	if len(foreign) > 0 {
-		return fmt.Errorf("control schema %s has in it what Tidemark has not made: %s%s", t.schema.Name(), strings.Join(foreign, ", "),
-			withHint("move it to another schema: ALTER TABLE … SET SCHEMA …;\nnothing was dropped"))
+		return foreignTables(t.schema, foreign)
 	}
 	t.tables = tables
 	return nil
+}
+
+func foreignTables(schema *control.Schema, tables []string) error {
+	return fmt.Errorf("control schema %s has in it what Tidemark has not made: %s%s", schema.Name(), strings.Join(tables, ", "),
+		withHint("move it to another schema: ALTER TABLE … SET SCHEMA …;\nnothing was dropped"))
 }
 
 func (t *teardown) running() error {
 	return fmt.Errorf("an instance follows slot %s: nothing was dropped%s", t.config.Postgres.Slot, withHint("end it first"))
 }
 
+// lookAtCluster finds out what is there of one cluster, as far as it is to go.
+func (o *teardownOptions) lookAtCluster(ctx context.Context, t *teardown, c *tornCluster, db *sql.DB, log *slog.Logger) (err error) {
+	if c.config.Group != "" {
+		c.schema = openControl(c.config, db)
+		var foreign []string
+		if _, foreign, c.exists, err = c.schema.Tables(ctx); err != nil {
+			return err
+		}
+		if len(foreign) > 0 {
+			return foreignTables(c.schema, foreign)
+		}
+	}
+	if o.indices {
+		options := prepare.SearchOptions(c.config, log)
+		options.StartTimeout = askPatience
+		if c.client, err = search.Connect(ctx, options); err != nil {
+			return err
+		}
+		if err := c.lookAtIndices(ctx, db, t.plan.System); err != nil {
+			return err
+		}
+	}
+	if o.topics {
+		c.topics, err = prepare.ConnectKafka(ctx, c.config, retry.NewAlarm(log), log, askPatience)
+	}
+	return err
+}
+
 // lookAtIndices finds the physical indices that are ours.
-func (t *teardown) lookAtIndices(ctx context.Context, db *sql.DB) (err error) {
-	if t.owner, err = control.ReadOwner(ctx, db, t.plan.System, t.config.StateSchema(), t.config.Postgres.Slot); err != nil {
+func (c *tornCluster) lookAtIndices(ctx context.Context, db *sql.DB, system string) (err error) {
+	if c.owner, err = control.ReadOwner(ctx, db, system, c.config.StateSchema(), c.config.Postgres.Slot); err != nil {
 		return err
 	}
-	for _, ix := range t.config.Indices {
-		standing, err := t.client.Standing(ctx, ix.Name)
+	for _, ix := range c.config.Indices {
+		standing, err := c.client.Standing(ctx, ix.Name)
 		if err != nil {
 			return err
 		}
 		for _, i := range standing.Indices {
-			if i.IsOf(t.owner) {
-				t.physical = append(t.physical, i.Name)
+			if i.IsOf(c.owner) {
+				c.physical = append(c.physical, i.Name)
 			} else {
-				t.others = append(t.others, i.Name)
+				c.others = append(c.others, i.Name)
 			}
 		}
+	}
+	return nil
+}
+
+// steps says what of it is dropped, and what of the same names stays.
+func (c *tornCluster) steps(plan *dbsync.TeardownPlan) (steps []string) {
+	where := ""
+	if c.config.Group != "" {
+		where = " of group " + c.config.Group
+	}
+	switch {
+	case c.exists && len(plan.Others) > 0:
+		steps = append(steps, fmt.Sprintf("what control schema %s%s has noted of this slot; it stays for %s", c.schema.Name(), where, strings.Join(plan.Others, ", ")))
+	case c.exists:
+		steps = append(steps, "control schema "+c.schema.Name()+where)
+	}
+	for _, name := range c.physical {
+		steps = append(steps, "index "+name+where+" with its documents and aliases")
+	}
+	if c.topics != nil {
+		name := c.config.Kafka.Topic
+		steps = append(steps, fmt.Sprintf("topics %s and %s with what others have not read of them, and group %s", name, topic.ReportsOf(name), c.config.Kafka.Group))
+	}
+	if len(steps) > 0 && len(c.others) > 0 {
+		steps = append(steps, "not "+strings.Join(c.others, ", ")+where+": somebody else's")
+	}
+	return steps
+}
+
+// do drops it.
+func (c *tornCluster) do(ctx context.Context, plan *dbsync.TeardownPlan) (err error) {
+	switch {
+	case c.exists && len(plan.Others) > 0: // which may have a group of this name
+		err = c.schema.Forget(ctx, plan.Generation)
+	case c.exists:
+		err = c.schema.Drop(ctx)
+	}
+	if err != nil {
+		return err
+	}
+	for _, name := range c.physical {
+		if err := c.client.DropIndex(ctx, name, c.owner); err != nil {
+			return err
+		}
+	}
+	if c.topics != nil {
+		return c.topics.Delete(ctx)
 	}
 	return nil
 }
@@ -197,14 +287,8 @@ func (t *teardown) steps() (steps []string) {
 	default:
 		steps = append(steps, fmt.Sprintf("control schema %s: %s", t.schema.Name(), strings.Join(t.tables, ", ")))
 	}
-	for _, name := range t.physical {
-		steps = append(steps, "index "+name+" with its documents and aliases")
-	}
-	if t.topics != nil {
-		steps = append(steps, fmt.Sprintf("topics %s and %s with what others have not read of them, and group %s", t.config.Kafka.Topic, topic.ReportsOf(t.config.Kafka.Topic), t.config.Kafka.Group))
-	}
-	if len(steps) > 0 && len(t.others) > 0 {
-		steps = append(steps, "not "+strings.Join(t.others, ", ")+": somebody else's")
+	for _, c := range t.clusters {
+		steps = append(steps, c.steps(t.plan)...)
 	}
 	return steps
 }
@@ -221,13 +305,10 @@ func (t *teardown) do(ctx context.Context) error {
 	} else if err == nil && t.exists {
 		err = t.schema.Forget(ctx, t.plan.Generation)
 	}
-	for _, name := range t.physical {
+	for _, c := range t.clusters {
 		if err == nil {
-			err = t.client.DropIndex(ctx, name, t.owner)
+			err = c.do(ctx, t.plan)
 		}
-	}
-	if err == nil && t.topics != nil {
-		err = t.topics.Delete(ctx)
 	}
 	return err
 }
