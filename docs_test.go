@@ -268,7 +268,7 @@ func checkMapping(text string) (part bool, err error) {
 		file["table"] = "t"
 		file = map[string]any{"indices": map[string]any{"t": file}}
 	}
-	known := []string{"postgres", "search", "indices", "admin", "verify", "indexer", "on_error", "on_slot_lost"}
+	known := []string{"postgres", "search", "kafka", "indices", "admin", "verify", "indexer", "on_error", "on_slot_lost"}
 	for key := range file {
 		if !slices.Contains(known, key) {
 			return false, nil
@@ -285,6 +285,11 @@ func checkMapping(text string) (part bool, err error) {
 	give("postgres", "url", "postgres://localhost/x")
 	if of, ok := file["search"].(map[string]any); !ok || of["cloud_id"] == nil {
 		give("search", "urls", []string{"http://localhost:9200"})
+	}
+	if of, ok := file["kafka"].(map[string]any); ok { // files that the reader has
+		for _, key := range []string{"ca_file", "cert_file", "key_file"} {
+			delete(of, key)
+		}
 	}
 	give("indices", "one-more", map[string]any{"table": "t"})
 	whole, err := yaml.Marshal(file)

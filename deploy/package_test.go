@@ -34,27 +34,35 @@ func build(t *testing.T) string {
 	return path
 }
 
-// TestUnit has systemd read the unit, and say how much the process may do.
+// TestUnit has systemd read the units, and say how much the processes may do.
 func TestUnit(t *testing.T) {
 	analyze := optional(t, "systemd-analyze", "part of systemd")
-	text, err := os.ReadFile("tidemark.service")
-	if err != nil {
-		t.Fatal(err)
-	}
 	const command = "/usr/bin/tidemark"
-	if !strings.Contains(string(text), "ExecStart="+command+" run ") {
-		t.Fatal("the unit does not start " + command)
-	}
-	unit := filepath.Join(t.TempDir(), "tidemark.service")
-	if err := os.WriteFile(unit, []byte(strings.ReplaceAll(string(text), command, build(t))), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if out := run(t, analyze, "verify", unit); strings.Contains(out, "tidemark.service") {
-		t.Errorf("systemd says:\n%s", out)
-	}
-	out, err := exec.CommandContext(t.Context(), analyze, "security", "--offline=true", "--threshold=20", unit).CombinedOutput()
-	if err != nil && !strings.Contains(string(out), "unrecognized option") { // of systemd 249 and older
-		t.Errorf("the process may do more than it has to: %v\n%s", err, out)
+	binary := build(t)
+	for _, test := range []struct{ file, starts, name string }{
+		{"tidemark.service", command + " run -c /etc/tidemark/tidemark.yaml\n", "tidemark.service"},
+		{"tidemark-apply@.service", command + " apply -c /etc/tidemark/apply-%i.yaml\n", "tidemark-apply@1.service"},
+	} {
+		t.Run(test.file, func(t *testing.T) {
+			text, err := os.ReadFile(test.file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !strings.Contains(string(text), "ExecStart="+test.starts) {
+				t.Fatal("the unit does not start " + test.starts)
+			}
+			unit := filepath.Join(t.TempDir(), test.name)
+			if err := os.WriteFile(unit, []byte(strings.ReplaceAll(string(text), command, binary)), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			if out := run(t, analyze, "verify", unit); strings.Contains(out, test.name) {
+				t.Errorf("systemd says:\n%s", out)
+			}
+			out, err := exec.CommandContext(t.Context(), analyze, "security", "--offline=true", "--threshold=20", unit).CombinedOutput()
+			if err != nil && !strings.Contains(string(out), "unrecognized option") { // of systemd 249 and older
+				t.Errorf("the process may do more than it has to: %v\n%s", err, out)
+			}
+		})
 	}
 }
 
@@ -105,7 +113,8 @@ func TestChart(t *testing.T) {
 	for name, want := range map[string][]string{
 		"least": {"kind: PodDisruptionBudget", "type: Recreate", "replicas: 1", "path: /readyz", "listen: :9630", "containerPort: 9630", "readOnlyRootFilesystem: true"},
 		"everything": {"kind: ServiceMonitor", "kind: PrometheusRule", "alert: TidemarkLag", "{{ $labels.instance }}", "listen: :8080", "containerPort: 8080", "secretName: search",
-			`["run","-c","/etc/tidemark/tidemark.yaml","--pprof"]`, "image: \"registry.example/tidemark:v9\"", "release: prometheus"},
+			`["run","-c","/etc/tidemark/tidemark.yaml","--pprof"]`, "image: \"registry.example/tidemark:v9\"", "release: prometheus",
+			`["apply","-c","/etc/tidemark/tidemark.yaml"]`, "name: x-tidemark-apply", "replicas: 3", "memory: 256Mi", "values: [tidemark, tidemark-apply]"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			values := filepath.Join("testdata", name+".values.yaml")
@@ -118,6 +127,9 @@ func TestChart(t *testing.T) {
 			}
 			if name == "least" && strings.Contains(out, "monitoring.coreos.com") {
 				t.Error("objects of the operator of Prometheus, which nobody has asked for")
+			}
+			if name == "least" && strings.Contains(out, "apply") {
+				t.Errorf("workers, which nobody has asked for, in\n%s", out)
 			}
 			_, config, _ := strings.Cut(out, "tidemark.yaml: |\n")
 			config, _, _ = strings.Cut(config, "\n---")
@@ -141,6 +153,10 @@ func TestChart(t *testing.T) {
 	if err == nil || !strings.Contains(string(out), "config is empty: put the mapping file there") {
 		t.Errorf("without a mapping: %v %s", err, out)
 	}
+	out, err = exec.CommandContext(t.Context(), helm, "template", "x", "chart", "-f", filepath.Join("testdata", "least.values.yaml"), "--set", "apply.replicas=2").CombinedOutput()
+	if err == nil || !strings.Contains(string(out), "apply.replicas is set, but config has no kafka") {
+		t.Errorf("workers without a Kafka: %v %s", err, out)
+	}
 }
 
 // TestGoreleaser has what makes releases read what they are made by.
@@ -163,7 +179,7 @@ func TestGoreleaser(t *testing.T) {
 		}
 	}
 	// What it packs is there, but for what the command makes before.
-	for _, m := range regexp.MustCompile(`(?m)(?:src: |(?:postinstall|preremove): |^      - )([A-Za-z0-9_./*-]+)`).FindAllStringSubmatch(string(text), -1) {
+	for _, m := range regexp.MustCompile(`(?m)(?:src: |(?:postinstall|preremove): |^      - )([A-Za-z0-9_./*@-]+)`).FindAllStringSubmatch(string(text), -1) {
 		if found, err := filepath.Glob("../" + m[1]); err != nil || len(found) == 0 && !strings.HasPrefix(m[1], "dist-help/") {
 			t.Errorf("%s is not there", m[1])
 		}
@@ -182,6 +198,17 @@ func TestCompose(t *testing.T) {
 	text, err := os.ReadFile("compose/tidemark.yaml")
 	if err != nil {
 		t.Fatal(err)
+	}
+	// With Kafka it is the same mapping, of which a worker needs no more than the cluster.
+	byKafka, err := os.ReadFile("compose/tidemark-kafka.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if without := strings.Replace(string(byKafka), "kafka:\n  brokers: [\"kafka:9092\"]\n", "", 1); without != string(text) {
+		t.Errorf("tidemark-kafka.yaml without kafka is not tidemark.yaml:\n%s", without)
+	}
+	if _, err := mapping.ParseApply("tidemark-kafka.yaml", byKafka, func(name string) (string, bool) { return "http://opensearch:9200", name == "SEARCH_URL" }, ""); err != nil {
+		t.Error(err)
 	}
 	alias := search.NewPrefix(t) + "products"
 	edited := strings.NewReplacer("  products:\n", "  "+alias+":\n", "postgres:\n", "postgres:\n  slot: "+db.Unique("slot")+"\n").Replace(string(text))
@@ -209,6 +236,7 @@ func TestCompose(t *testing.T) {
 	}
 	if exec.CommandContext(t.Context(), "docker", "compose", "version").Run() == nil {
 		run(t, "docker", "compose", "-f", "compose/compose.yaml", "config", "-q")
+		run(t, "docker", "compose", "-f", "compose/compose.yaml", "-f", "compose/kafka.yaml", "config", "-q")
 	} else {
 		t.Log("docker compose is missing: compose.yaml was not read by it")
 	}

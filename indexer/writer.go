@@ -20,9 +20,6 @@ type Writer interface {
 	// Truncate has all documents of op.Index removed that are older than op and whose ids begin with
 	// op.ID.
 	Truncate(ctx context.Context, op *dbsync.Operation) error
-
-	// Alarm shows why writing is held back.
-	Alarm() *retry.Alarm
 }
 
 // Direct is a Writer that stores operations in the cluster.

@@ -49,7 +49,7 @@ func (m *Manager) backfill(ctx context.Context, x *index) error {
 // backfillSource reads the table that st is at. It notes in st, in the control schema and in the
 // index what is stored.
 func (m *Manager) backfillSource(ctx context.Context, x *index, st *control.State, bar verify.Bar) error {
-	plan, err := indexer.NewRowPlan(x.documents, x.Sources[st.Source], m.o.Catalog.Tables(), targets(st.Name, st.Building)...)
+	plan, err := indexer.NewRowPlan(x.documents, x.Sources[st.Source], m.o.Catalog.Tables(), m.targets(st.Name, st.Building)...)
 	if err != nil {
 		return err
 	}

@@ -36,12 +36,16 @@ func (m *Manager) conformOnce(ctx context.Context, x *index, strayed bool) error
 		return err
 	}
 	if need.Hold != "" {
-		return m.retry(ctx, "note that index "+x.Name+" is held", func(ctx context.Context) error { return m.hold(ctx, x, need.Hold) })
+		return m.retry(ctx, "note that index "+x.Name+" is held", func(ctx context.Context) error { return m.holdFor(ctx, x, need) })
 	}
-	if need.Joins() && !x.hasMissed() {
+	missed := x.hasMissed() || x.isHeld()
+	if need.Joins() && !missed {
 		return m.join(ctx, x, st)
 	}
-	if x.hasMissed() && need.Backfill == "" {
+	if due := x.takeDue(); need.Backfill == "" {
+		need.Backfill = due
+	}
+	if missed && need.Backfill == "" {
 		need.Backfill = "changes are missing: for a while no documents could be made of its tables"
 	}
 	if need.Grow && need.Backfill == "" { // nothing is being built then, see HasGrown

@@ -81,7 +81,7 @@ func (m *Manager) Defer(ctx context.Context, f *indexer.FanOut) error {
 	related := f.Related()
 	var asked []control.FanOut
 	for _, v := range versions(&st) {
-		written := slices.ContainsFunc(f.Targets, func(t indexer.Target) bool { return t.Alias == search.WriteAlias(st.Name, v.Physical) })
+		written := slices.ContainsFunc(f.Targets, func(t indexer.Target) bool { return t.Alias == m.alias(st.Name, v.Physical) })
 		if !written {
 			continue
 		}
@@ -250,7 +250,7 @@ func (m *Manager) nextFanOut(now time.Time) (group control.FanOutGroup, document
 			continue
 		}
 		if x := m.byName[o.Index]; x != nil && !m.fanOuts.givenUp[o.Physical] {
-			if documents, _ := x.writtenTo(o.Physical); documents != nil {
+			if documents, _ := m.writtenTo(x, o.Physical); documents != nil {
 				return o.FanOutGroup, documents, 0
 			}
 		}
@@ -260,7 +260,7 @@ func (m *Manager) nextFanOut(now time.Time) (group control.FanOutGroup, document
 
 // writtenTo returns the documents that are written to a physical index, and where that is; nil while
 // none are.
-func (x *index) writtenTo(physical string) (*indexer.Documents, indexer.Target) {
+func (m *Manager) writtenTo(x *index, physical string) (*indexer.Documents, indexer.Target) {
 	x.mu.Lock()
 	old := x.old
 	x.mu.Unlock()
@@ -268,7 +268,7 @@ func (x *index) writtenTo(physical string) (*indexer.Documents, indexer.Target) 
 	if old != nil {
 		all = append(all, old.Documents)
 	}
-	alias := search.WriteAlias(x.Name, physical)
+	alias := m.alias(x.Name, physical)
 	for _, d := range all {
 		for _, t := range d.Targets() {
 			if t.Alias == alias {
@@ -302,7 +302,7 @@ func (m *Manager) passThrough(ctx context.Context, group control.FanOutGroup, do
 		close(ended)
 	}()
 	x := m.byName[group.Index]
-	now, target := x.writtenTo(group.Physical)
+	now, target := m.writtenTo(x, group.Physical)
 	if givenUp || now != documents {
 		return nil // just now; from here on, whoever gives it up waits for the pass
 	}

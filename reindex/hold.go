@@ -50,6 +50,22 @@ func (m *Manager) hold(ctx context.Context, x *index, why string) error {
 		}
 		x.setMissed(true)
 	}
+	m.holdBack(x, why)
+	return nil
+}
+
+// holdFor holds an index for what it needs. One whose tables are gone misses nothing, since no row is left: the
+// control schema goes on saying which slot it is of, by which dropGone finds it.
+func (m *Manager) holdFor(ctx context.Context, x *index, need Need) error {
+	if need.Gone {
+		m.holdBack(x, need.Hold)
+		return nil
+	}
+	return m.hold(ctx, x, need.Hold)
+}
+
+// holdBack has nothing more written to an index, and its alarm say why.
+func (m *Manager) holdBack(x *index, why string) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	x.held = true
@@ -59,7 +75,6 @@ func (m *Manager) hold(ctx context.Context, x *index, why string) error {
 		x.old.SetTargets()
 	}
 	m.raise(x, why)
-	return nil
 }
 
 // checkHeld returns an error if the index is held, and no documents can be made of its tables yet.

@@ -51,6 +51,10 @@ type index struct {
 	// index, until it is as they are.
 	strayed bool
 
+	// due is why the index is to be made anew although nothing that is looked at while running asks for it;
+	// "" if it need not.
+	due string
+
 	// missed is set when the index misses changes, until it is made anew; the control schema has
 	// no generation of it then.
 	missed bool
@@ -161,12 +165,12 @@ func (x *index) plan(physical string) {
 // isOurs reports whether what the control schema has of the index is this process's own doing.
 // Between a note there and the one in memory it is one of two.
 func (x *index) isOurs(noted *control.State) bool {
-	if noted == nil {
-		return false
-	}
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	mine := x.known
+	if noted == nil || mine == nil {
+		return noted == nil && mine == nil // see Resume
+	}
 	return noted.Building.Physical == mine.Building.Physical && noted.Live.Physical == mine.Live.Physical ||
 		mine.Building.Physical != "" && noted.Building.Physical == "" && noted.Live.Physical == mine.Building.Physical ||
 		x.planned[noted.Building.Physical]
@@ -218,6 +222,27 @@ func (x *index) takeAltered() bool {
 	altered := x.altered
 	x.altered, x.conforming = false, altered
 	return altered
+}
+
+// takeDue returns why the index is to be made anew, once.
+func (x *index) takeDue() string {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	due := x.due
+	x.due = ""
+	return due
+}
+
+func (x *index) isToBeMade() bool {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return x.due != ""
+}
+
+func (x *index) setDue(due string) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.due = due
 }
 
 // setStrayed notes whether documents may have been made of other tables than those noted.

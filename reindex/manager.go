@@ -25,6 +25,12 @@ import (
 // Options says what a Manager works with. All but Verify, Rebuild, Changed, Interval, Applied,
 // Room and Progress are required.
 type Options struct {
+	// Cluster names the cluster, where it is not the first one: operations carry its name, see [indexer.At].
+	Cluster string
+
+	// Connect, if given, connects to the cluster in the place of Client and Bulk, when [Manager.BeginBeside] is called.
+	Connect func(ctx context.Context) (*search.Client, *search.Bulk, error)
+
 	Syncer      *dbsync.Syncer
 	Client      *search.Client
 	Bulk        *search.Bulk // that the stream is written by; repairs are counted among its requests
@@ -89,6 +95,8 @@ type Manager struct {
 	working *semaphore.Weighted // held by what works on an index, parallel at a time
 	places  tablePlaces         // one reader of each
 	begun   chan struct{}       // closed when Begin has succeeded
+
+	resumed atomic.Bool // see Resume
 
 	fanOuts   *fanOuts
 	keysInUse keysInUse
@@ -253,6 +261,9 @@ func (m *Manager) hasBegun() bool {
 	}
 }
 
+// follows reports whether messages of the stream are handled.
+func (m *Manager) follows() bool { return m.hasBegun() || m.resumed.Load() }
+
 // checkOurs makes sure that no other process has worked on the indices.
 func (m *Manager) checkOurs(ctx context.Context) error {
 	for _, x := range m.indices {
@@ -303,7 +314,7 @@ func (m *Manager) begin(ctx context.Context, x *index, noted *control.State) (co
 		st = *noted
 	}
 	if need.Hold != "" {
-		return st, m.hold(ctx, x, need.Hold)
+		return st, m.holdFor(ctx, x, need)
 	}
 	x.setJoining(need.Joins()) // which is done when the index is Serve's
 	if need.Grow && need.Backfill == "" {
@@ -354,6 +365,9 @@ func (m *Manager) Run(ctx context.Context) error {
 
 // runIndex has an index be complete, and drops what was left of it.
 func (m *Manager) runIndex(ctx context.Context, x *index) error {
+	if x.isToBeMade() {
+		return nil // what is being filled is not gone on with: Serve makes another one
+	}
 	if st := x.state(); st.Building.Physical == "" {
 		if st.Live.Physical == "" {
 			return nil // it could not be made, and Serve tries again

@@ -15,8 +15,9 @@ import (
 // The zero value is nothing. Each text is why, "" if that need not be done.
 type Need struct {
 	// Hold: no documents can be made of the tables as they are. Nothing else is needed until
-	// they can.
+	// they can. Gone says that this is since none of them is left: no row can change meanwhile.
 	Hold string
+	Gone bool
 
 	// Backfill: a new physical index has to be built and backfilled; "" if the one that is
 	// there, or that is being backfilled, will do. What is below is not needed then.
@@ -47,7 +48,7 @@ type Need struct {
 // catalog has them, nil where one is gone; generation is that of the tables, see [Generation].
 func NeedOf(ctx context.Context, client *search.Client, ix *mapping.Index, st *control.State, tables catalog.Tables, generation string) (Need, error) {
 	if ix = ix.Present(tables); len(ix.Sources) == 0 {
-		return Need{Hold: "all tables that a pattern of it stood for are gone; hint: make the first schema"}, nil
+		return Need{Hold: "all tables that a pattern of it stood for are gone; hint: make the first schema", Gone: true}, nil
 	}
 	for _, name := range ix.Tables() {
 		if why := unusable(name, tables[name]); why != "" {

@@ -60,6 +60,7 @@ type rig struct {
 	prefix  string // of the names of indices
 	indices string // YAML, with PREFIX before the names
 	slot    string
+	pattern catalog.TableName // that all tables stand in the place of; zero: none
 
 	searchURL, postgresURL string // may be those of proxies
 	processes              int
@@ -83,6 +84,11 @@ func (r *rig) config(t testing.TB) *mapping.Config {
 	c, err := mapping.Parse("test.yaml", []byte(text), func(string) (string, bool) { return "", false })
 	if err != nil {
 		t.Fatal(err)
+	}
+	for _, ix := range c.Indices {
+		for _, s := range ix.Sources {
+			s.Pattern = r.pattern
+		}
 	}
 	return c
 }

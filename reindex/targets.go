@@ -41,7 +41,7 @@ func (m *Manager) route(x *index, st *control.State) error {
 		return nil
 	}
 	edited := st.Live.Physical != "" && st.Live.Mapping != "" && !x.joining && !x.EncodedAs(st.Live.Mapping) && !x.Matches(st.Live.Fingerprint, m.o.Catalog.Tables())
-	if edited && x.old == nil && !m.hasBegun() {
+	if edited && x.old == nil && !m.follows() {
 		before, err := mapping.DecodeIndex(st.Live.Mapping)
 		if err != nil {
 			return err
@@ -55,26 +55,31 @@ func (m *Manager) route(x *index, st *control.State) error {
 		}
 	}
 	if !edited || x.old == nil || x.old.mapping != st.Live.Mapping {
-		x.documents.SetTargets(targets(st.Name, st.Live, st.Building)...)
+		x.documents.SetTargets(m.targets(st.Name, st.Live, st.Building)...)
 		if x.old != nil {
 			x.old.SetTargets() // its documents have been replaced
 		}
 		return nil
 	}
-	x.old.SetTargets(targets(st.Name, st.Live)...)
-	x.documents.SetTargets(targets(st.Name, st.Building)...)
+	x.old.SetTargets(m.targets(st.Name, st.Live)...)
+	x.documents.SetTargets(m.targets(st.Name, st.Building)...)
 	return nil
 }
 
 // targets returns where documents of an index's physical indices are written to; a zero version is
 // none.
-func targets(name string, versions ...control.Version) (targets []indexer.Target) {
+func (m *Manager) targets(name string, versions ...control.Version) (targets []indexer.Target) {
 	for _, v := range versions {
 		if v.Physical != "" {
-			targets = append(targets, indexer.Target{Alias: search.WriteAlias(name, v.Physical), Base: v.Base})
+			targets = append(targets, indexer.Target{Alias: m.alias(name, v.Physical), Base: v.Base})
 		}
 	}
 	return targets
+}
+
+// alias returns what operations on a physical index call it.
+func (m *Manager) alias(name, physical string) string {
+	return indexer.At(m.o.Cluster, search.WriteAlias(name, physical))
 }
 
 // canMake reports whether documents can be made by a mapping that is not in the file any

@@ -3,6 +3,7 @@ package testenv
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"slices"
 	"strings"
@@ -65,23 +66,23 @@ func TestKafkaKeepsData(t *testing.T) {
 	}
 	configs, err := admin.DescribeBrokerConfigs(ctx, 1)
 	must(t, err)
-	if value := kafkaConfig(t, configs, "message.max.bytes"); value != "70000" {
-		t.Errorf("message.max.bytes is %s", value)
+	if value, err := kafkaConfig(configs, "message.max.bytes"); value != "70000" {
+		t.Errorf("message.max.bytes is %s, %v", value, err)
 	}
 }
 
-func kafkaConfig(t *testing.T, configs kadm.ResourceConfigs, key string) string {
-	t.Helper()
+func kafkaConfig(configs kadm.ResourceConfigs, key string) (string, error) {
 	for _, r := range configs {
-		must(t, r.Err)
+		if r.Err != nil {
+			return "", r.Err
+		}
 		for _, c := range r.Configs {
 			if c.Key == key {
-				return c.MaybeValue()
+				return c.MaybeValue(), nil
 			}
 		}
 	}
-	t.Fatalf("no %s", key)
-	return ""
+	return "", fmt.Errorf("no %s", key)
 }
 
 // A cluster loses one of three nodes and takes on what is written. Without two it takes nothing, and loses nothing.
@@ -91,11 +92,16 @@ func TestKafkaOfThreeNodes(t *testing.T) {
 	ctx := within(t, 4*time.Minute)
 	_, err := admin.CreateTopic(ctx, 1, -1, nil, "a")
 	must(t, err)
-	configs, err := admin.DescribeTopicConfigs(ctx, "a")
-	must(t, err)
-	if value := kafkaConfig(t, configs, "min.insync.replicas"); value != "2" {
-		t.Errorf("min.insync.replicas is %s", value)
-	}
+	must(t, poll(ctx, func(ctx context.Context) error { // the node that is asked learns of the topic by itself
+		configs, err := admin.DescribeTopicConfigs(ctx, "a")
+		if err == nil {
+			var value string
+			if value, err = kafkaConfig(configs, "min.insync.replicas"); err == nil && value != "2" {
+				t.Errorf("min.insync.replicas is %s", value)
+			}
+		}
+		return err
+	}))
 	leader := func() (leader *KafkaNode, inSync int) {
 		topics, err := admin.ListTopics(ctx, "a")
 		must(t, err)
@@ -221,6 +227,39 @@ func TestKafkaPrefixTakesTopicsWithIt(t *testing.T) {
 				t.Errorf("a test ends the shared Kafka: %v", err)
 			}
 		}
+	}
+}
+
+// What is older than a topic keeps goes within seconds, so that a test can wait for it.
+func TestKafkaForgets(t *testing.T) {
+	k := SharedKafka(t)
+	client, admin := kafkaClient(t, k)
+	topic, ctx := k.NewPrefix(t)+"a", within(t, time.Minute)
+	retention := "100" // ms
+	_, err := admin.CreateTopic(ctx, 1, -1, map[string]*string{"retention.ms": &retention}, topic)
+	must(t, err)
+	must(t, produce(ctx, client, topic, "gone soon"))
+	must(t, poll(ctx, func(ctx context.Context) error {
+		offsets, err := admin.ListStartOffsets(ctx, topic)
+		if err == nil {
+			err = offsets.Error()
+		}
+		if o, _ := offsets.Lookup(topic, 0); err == nil && o.Offset != 1 {
+			err = fmt.Errorf("the log begins at %d", o.Offset)
+		}
+		return err
+	}))
+}
+
+// A server that has the port of another one by now is not taken for it.
+func TestKafkaOfAnotherCluster(t *testing.T) {
+	k := StartKafka(t, KafkaOptions{})
+	former := *k.Nodes[0]
+	former.kafka = &Kafka{id: "AAAAAAAAAAAAAAAAAAAAAA"}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+	defer cancel()
+	if err := former.waitReady(ctx); err == nil || !strings.Contains(err.Error(), "belongs to another cluster") {
+		t.Errorf("it is taken for what was there before: %v", err)
 	}
 }
 

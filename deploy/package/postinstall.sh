@@ -1,8 +1,8 @@
 #!/bin/sh
-# Makes the unit known. It is started by whoever has written /etc/tidemark/tidemark.yaml; an upgrade
-# restarts it where it runs.
+# Makes the units known. They are started by whoever has written /etc/tidemark/tidemark.yaml; an upgrade
+# restarts what runs.
 set -e
 if [ -d /run/systemd/system ]; then
 	systemctl daemon-reload
-	systemctl try-restart tidemark.service || true
+	systemctl try-restart tidemark.service 'tidemark-apply@*.service' || true
 fi

@@ -6,6 +6,9 @@ case "$1" in
 remove | 0)
 	if [ -d /run/systemd/system ]; then
 		systemctl disable --now tidemark.service || true
+		systemctl list-units --all --plain --no-legend 'tidemark-apply@*.service' | while read -r unit _; do
+			systemctl disable --now "$unit" || true
+		done
 	fi
 	;;
 esac

@@ -100,7 +100,9 @@ func (c *Client) offsets(ctx context.Context, topic string, list func(context.Co
 
 // committed returns the offset that the group has committed for partitions of the topic of operations.
 func (c *Client) committed(ctx context.Context) (map[int32]int64, error) {
+	asked := time.Now()
 	answers, err := c.admin.FetchOffsets(ctx, c.o.Group)
+	c.seekCoordinator(ctx, asked, err)
 	if errors.Is(err, kerr.GroupIDNotFound) {
 		return nil, nil
 	}
@@ -142,7 +144,9 @@ func (c *Client) begun(ctx context.Context, committed map[int32]int64, ends []in
 
 // members returns how many workers the group has.
 func (c *Client) members(ctx context.Context) (int, error) {
+	asked := time.Now()
 	groups, err := c.admin.DescribeGroups(ctx, c.o.Group)
+	c.seekCoordinator(ctx, asked, err)
 	if err != nil {
 		return 0, err
 	}
@@ -353,12 +357,15 @@ func (a *applied) answers(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	missing := false
+	missing := make(map[*appliedWait]Lag)
 	for _, w := range asked {
-		lag := lagOf(w.ends, at)
-		missing = a.answer(w, &lag) || missing
+		if lag := lagOf(w.ends, at); lag.Records > 0 {
+			missing[w] = lag
+		} else {
+			a.done(w)
+		}
 	}
-	if !missing {
+	if len(missing) == 0 {
 		return nil
 	}
 	members, err := a.client.members(ctx)
@@ -367,10 +374,9 @@ func (a *applied) answers(ctx context.Context) error {
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	for w := range a.waiting {
-		if w.lag != nil {
-			w.lag.Members = members
-		}
+	for w, lag := range missing {
+		lag.Members = members
+		w.lag = &lag
 	}
 	return nil
 }
@@ -412,18 +418,12 @@ func lastEnds(of []*appliedWait) (ends []int64) {
 	return ends
 }
 
-// answer tells one who waits what is missing, and reports whether something is.
-func (a *applied) answer(w *appliedWait, lag *Lag) bool {
+// done tells one who waits that nothing is missing.
+func (a *applied) done(w *appliedWait) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if _, waits := a.waiting[w]; !waits {
-		return false
-	}
-	if lag.Records == 0 {
+	if _, waits := a.waiting[w]; waits {
 		a.remove(w)
 		close(w.done)
-		return false
 	}
-	w.lag = lag
-	return true
 }

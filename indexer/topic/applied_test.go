@@ -3,6 +3,7 @@ package topic
 import (
 	"context"
 	"errors"
+	"net"
 	"slices"
 	"strings"
 	"sync"
@@ -167,13 +168,7 @@ func TestAwaitAppliedTogether(t *testing.T) {
 	ensure(t, c)
 	c.append(t, 0, 3)
 	commit(t, c, 0, 3)
-	asked, goOn := make(chan struct{}), make(chan struct{})
-	cluster.ControlKey(kmsg.OffsetFetch.Int16(), func(kmsg.Request) (kmsg.Response, error, bool) {
-		cluster.DropControl()
-		close(asked)
-		cluster.SleepControl(func() { <-goOn })
-		return nil, nil, false
-	})
+	asked, goOn := hold(t, cluster, kmsg.OffsetFetch)
 	questions := cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.OffsetFetch}, Group: "workers", Observe: true, Count: -1})
 	ends := cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.ListOffsets}, Topic: "ops", Observe: true, Count: -1})
 	var all sync.WaitGroup
@@ -193,10 +188,57 @@ func TestAwaitAppliedTogether(t *testing.T) {
 		defer c.applied.mu.Unlock()
 		return len(c.applied.waiting) == 20
 	})
-	close(goOn)
+	goOn()
 	all.Wait()
 	if questions.Hits() != 2 || ends.Hits() != 2*perQuestion {
 		t.Errorf("%d questions for offsets and %d for ends, want 2 and %d", questions.Hits(), ends.Hits(), 2*perQuestion)
+	}
+}
+
+// The broker that coordinates the group is gone: another one is asked.
+func TestCoordinatorGone(t *testing.T) {
+	for name, ask := range map[string]func(ctx context.Context, c *Client) error{
+		"offsets": func(ctx context.Context, c *Client) error { _, err := c.committed(ctx); return err },
+		"members": func(ctx context.Context, c *Client) error { _, err := c.members(ctx); return err },
+	} {
+		t.Run(name, func(t *testing.T) {
+			cluster := startFake(t)
+			var mu sync.Mutex
+			var dialed []net.Conn
+			c, err := open(options(t, cluster), kgo.Dialer(func(ctx context.Context, network, address string) (net.Conn, error) {
+				conn, err := new(net.Dialer).DialContext(ctx, network, address)
+				if err == nil {
+					mu.Lock()
+					defer mu.Unlock()
+					dialed = append(dialed, conn)
+				}
+				return conn, err
+			}))
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(c.Close)
+			ensure(t, c)
+			commit(t, c, 0, 1)
+			if err := ask(t.Context(), c); err != nil {
+				t.Fatal(err)
+			}
+			if err := cluster.RemoveNode(cluster.CoordinatorFor(c.o.Group)); err != nil {
+				t.Fatal(err)
+			}
+			mu.Lock()
+			for _, conn := range dialed {
+				_ = conn.Close() // the client may have done so
+			}
+			mu.Unlock()
+			until(t, "the question is answered", func() bool {
+				err := ask(t.Context(), c)
+				if err != nil {
+					t.Log(err)
+				}
+				return err == nil
+			})
+		})
 	}
 }
 

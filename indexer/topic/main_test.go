@@ -4,12 +4,15 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"tidemark/indexer/retry"
 	"tidemark/testenv"
@@ -85,6 +88,24 @@ func join(t testing.TB, c *Client, cluster *kfake.Cluster) (left func()) {
 		t.Fatal(err)
 	}
 	return member.Close
+}
+
+// hold has the cluster keep the next request of a kind until goOn is called, or the test ends. asked is closed
+// when it has come.
+func hold(t testing.TB, cluster *kfake.Cluster, key kmsg.Key) (asked <-chan struct{}, goOn func()) {
+	come, on := make(chan struct{}), make(chan struct{})
+	goOn = sync.OnceFunc(func() { close(on) })
+	t.Cleanup(goOn)
+	var held atomic.Bool
+	cluster.ControlKey(key.Int16(), func(kmsg.Request) (kmsg.Response, error, bool) {
+		cluster.DropControl() // when it is through: others may come before
+		if !held.Swap(true) {
+			close(come)
+			cluster.SleepControl(func() { <-on })
+		}
+		return nil, nil, false
+	})
+	return come, goOn
 }
 
 // until waits for something to be so.

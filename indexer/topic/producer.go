@@ -267,8 +267,9 @@ func (p *Producer) produce(ctx context.Context, n int, fill func(*write) error) 
 		}
 		defer dbsync.AtServer(ctx)() // franz-go may have no room for more, which is as long as Kafka takes
 		w.expect(len(w.records))
+		promise := w.promise // made once
 		for i := range w.records {
-			p.client.kafka.Produce(ctx, &w.records[i], w.promise)
+			p.client.kafka.Produce(ctx, &w.records[i], promise)
 		}
 		if err := p.client.await(&w.acks); err != nil {
 			return p.failure(err) // and franz-go may still have the storage

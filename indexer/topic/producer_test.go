@@ -19,6 +19,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"tidemark/dbsync"
+	"tidemark/indexer/retry"
 	"tidemark/indexer/search"
 )
 
@@ -75,8 +76,11 @@ func begun(t testing.TB, c *Client) *producing {
 // readAll returns what is in a topic, by partition.
 func readAll(t testing.TB, c *Client, topic string) [][]*kgo.Record {
 	t.Helper()
-	ends, err := c.ends(t.Context(), topic)
-	if err != nil {
+	var ends []int64
+	if err := retry.Do(t.Context(), c.o.Alarm, "ends", func(ctx context.Context) (err error) {
+		ends, err = c.ends(ctx, topic)
+		return err
+	}); err != nil {
 		t.Fatal(err)
 	}
 	from := make(map[int32]kgo.Offset)
@@ -335,20 +339,14 @@ func TestWriteOverBegin(t *testing.T) {
 	c := connect(t, cluster)
 	ensure(t, c)
 	p := begun(t, c)
-	asked, goOn := make(chan struct{}), make(chan struct{})
-	cluster.ControlKey(kmsg.Produce.Int16(), func(kmsg.Request) (kmsg.Response, error, bool) {
-		cluster.DropControl()
-		close(asked)
-		cluster.SleepControl(func() { <-goOn })
-		return nil, nil, false
-	})
+	asked, goOn := hold(t, cluster, kmsg.Produce)
 	before := p.epoch.Load()
 	results := make(chan error, 2)
 	go func() { results <- p.Write(t.Context(), []dbsync.Operation{store("1", 1000)}) }()
 	<-asked
 	go func() { results <- p.Begin(t.Context()) }()
 	until(t, "another epoch", func() bool { return p.epoch.Load() != before })
-	close(goOn)
+	goOn()
 	for range 2 {
 		if err := <-results; err != nil {
 			t.Fatal(err)
@@ -516,14 +514,7 @@ func TestWriteEnds(t *testing.T) {
 	}
 	t.Run("no answer", func(t *testing.T) {
 		cluster, p, made, write := begin(t)
-		asked, goOn := make(chan struct{}), make(chan struct{})
-		t.Cleanup(func() { close(goOn) })
-		cluster.ControlKey(kmsg.Produce.Int16(), func(kmsg.Request) (kmsg.Response, error, bool) {
-			cluster.DropControl()
-			close(asked)
-			cluster.SleepControl(func() { <-goOn })
-			return nil, nil, false
-		})
+		asked, _ := hold(t, cluster, kmsg.Produce)
 		ctx, end := ended(t)
 		done := make(chan error, 1)
 		go func() { done <- write(ctx) }()

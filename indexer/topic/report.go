@@ -146,6 +146,10 @@ func (c *Client) report(ctx context.Context, reports ...Report) (offset int64, e
 		records = append(records, &kgo.Record{Topic: c.o.reports(), Value: value.Bytes(), Headers: []kgo.RecordHeader{{Key: headerFormat, Value: formatValue}}})
 	}
 	if err := c.produce(ctx, records...); err != nil {
+		if errors.Is(err, kerr.UnknownTopicID) {
+			// The topic was made anew. franz-go would ask for the old one for ever.
+			c.kafka.PurgeTopicsFromProducing(c.o.reports())
+		}
 		return 0, err
 	}
 	for _, r := range records {

@@ -163,7 +163,7 @@ func newSASLBroker(t *testing.T, accept func(message []byte) bool, answer string
 		if b.accept(message) {
 			resp.SASLAuthBytes = b.answer
 		} else {
-			resp.ErrorCode, resp.ErrorMessage = kerr.SaslAuthenticationFailed.Code, kmsg.StringPtr("invalid token")
+			resp.ErrorCode, resp.ErrorMessage = kerr.SaslAuthenticationFailed.Code, new("invalid token")
 		}
 		return resp, nil, true
 	})

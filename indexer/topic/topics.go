@@ -29,7 +29,7 @@ type Plan struct {
 	Partitions     int           // of the topic of operations, 1 or more
 	Replication    int           // replicas of each partition; 0: as many as the brokers give a topic
 	Retention      time.Duration // how long records are kept
-	MaxRecordBytes int           // see [RecordBytes]; what is above [MaxRecordBytes] is remarked on
+	MaxRecordBytes int           // see [RecordBytes]; that it is [MaxRecordBytes] is remarked on, what is above counts as that
 }
 
 // A State is what may not change under an instance and its workers: a topic of another id is another one.
@@ -101,8 +101,8 @@ func (c *Client) Look(ctx context.Context, p Plan) (State, []Remark, error) {
 		return State{}, nil, err
 	}
 	var remarks []Remark
-	if p.MaxRecordBytes > MaxRecordBytes {
-		remarks = append(remarks, Remark{Key: "kafka", Text: fmt.Sprintf("documents of more than %d bytes become dead letters: no record of Kafka has more, whatever search.max_document_bytes is", MaxRecordBytes)})
+	if p.MaxRecordBytes >= MaxRecordBytes {
+		remarks = append(remarks, Remark{Key: "kafka", Text: fmt.Sprintf("documents of more than %d bytes become dead letters, whatever search.max_document_bytes is: brokers take no larger requests", MaxRecordBytes-recordSlack)})
 	}
 	for _, d := range c.designs(p) {
 		detail, is := found.topics[d.name]
@@ -121,10 +121,26 @@ func (c *Client) Look(ctx context.Context, p Plan) (State, []Remark, error) {
 	if err := c.pair(ctx, found); err != nil {
 		return State{}, nil, err
 	}
-	if _, err := c.members(ctx); err != nil {
+	if err := c.awaitGroups(ctx); err != nil {
 		return State{}, nil, c.refusal(c.o.Topic, "ask for its group", err, "")
 	}
 	return found.state(c), remarks, nil
+}
+
+// groupsPatience is how long is waited for a Kafka that has had no group yet: it makes a place for them.
+const groupsPatience = 20 * time.Second
+
+// awaitGroups waits until Kafka can be asked for the group.
+func (c *Client) awaitGroups(ctx context.Context) error {
+	for end := time.Now().Add(groupsPatience); ; {
+		_, err := c.members(ctx)
+		if err == nil || !kerr.IsRetriable(err) || time.Now().After(end) {
+			return err
+		}
+		if ended := retry.Sleep(ctx, leadersPause); ended != nil {
+			return fmt.Errorf("%w; %w", ended, err)
+		}
+	}
 }
 
 // confirmations is how often Kafka has to say that a topic is not there: a broker that has just come up

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/twmb/franz-go/pkg/kadm"
@@ -279,7 +280,7 @@ func TestCheck(t *testing.T) {
 func TestEnsureLargestRecord(t *testing.T) {
 	cluster := startFake(t)
 	plan := aPlan
-	plan.MaxRecordBytes = 500 << 20
+	plan.MaxRecordBytes = RecordBytes(500 << 20)
 	_, remarks, err := connect(t, cluster).Ensure(t.Context(), plan)
 	if err != nil || len(remarks) != 1 || !strings.Contains(remarks[0].Text, "dead letters") {
 		t.Error(remarks, err)
@@ -287,7 +288,7 @@ func TestEnsureLargestRecord(t *testing.T) {
 	if got := settingsOf(cluster, "ops")["max.message.bytes"]; got != "100663296" {
 		t.Error(got)
 	}
-	if got := RecordBytes(500 << 20); got != MaxRecordBytes {
+	if got := RecordBytes(50 << 20); got != 51<<20 {
 		t.Error(got)
 	}
 }
@@ -397,5 +398,30 @@ func TestDeleteThenEnsure(t *testing.T) {
 	lag, err := c.Lag(t.Context())
 	if err != nil || after.ID == before.ID || lag.Records != 0 {
 		t.Error(before, after, lag, err)
+	}
+}
+
+// A Kafka that has had no group yet makes a place for them when it is asked first.
+func TestEnsureFirstGroup(t *testing.T) {
+	cluster := startFake(t)
+	c := connect(t, cluster)
+	var asked atomic.Int32
+	cluster.ControlKey(kmsg.FindCoordinator.Int16(), func(r kmsg.Request) (kmsg.Response, error, bool) {
+		if asked.Add(1) > 30 {
+			cluster.DropControl()
+			return nil, nil, false
+		}
+		cluster.KeepControl()
+		response := r.ResponseKind().(*kmsg.FindCoordinatorResponse)
+		for _, key := range r.(*kmsg.FindCoordinatorRequest).CoordinatorKeys {
+			response.Coordinators = append(response.Coordinators, kmsg.FindCoordinatorResponseCoordinator{Key: key, ErrorCode: kerr.CoordinatorNotAvailable.Code})
+		}
+		return response, nil, true
+	})
+	if _, _, err := c.Ensure(t.Context(), aPlan); err != nil {
+		t.Error(err)
+	}
+	if asked.Load() != 31 {
+		t.Errorf("asked %d times", asked.Load())
 	}
 }

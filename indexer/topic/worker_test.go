@@ -728,3 +728,58 @@ func TestWorkerTakesUpAnotherTopic(t *testing.T) {
 	p.applied(t)
 	p.stock(t, all(30, 2))
 }
+
+// A worker that Kafka does not name as a member says so while that lasts, and writes nothing.
+func TestWorkerThatIsNotKnown(t *testing.T) {
+	p := newPlant(t, 1)
+	producer := p.begun(t)
+	var mu sync.Mutex
+	known := false
+	p.cluster.ControlKey(int16(kmsg.DescribeGroups), func(r kmsg.Request) (kmsg.Response, error, bool) {
+		mu.Lock()
+		defer mu.Unlock()
+		p.cluster.KeepControl()
+		if known {
+			return nil, nil, false
+		}
+		resp := r.ResponseKind().(*kmsg.DescribeGroupsResponse)
+		resp.Groups = append(resp.Groups, kmsg.DescribeGroupsResponseGroup{Group: "workers", ErrorCode: kerr.GroupAuthorizationFailed.Code})
+		return resp, nil, true
+	})
+	h := p.hire(t, p.engine.URL, func(o *WorkerOptions) { o.SessionTimeout = time.Second })
+	h.lines.Await(t, searchtest.Within(t, time.Minute), "Kafka does not know this worker")
+	p.produce(t, producer, 0, 1, 1)
+	h.lines.Await(t, searchtest.Within(t, time.Minute), "the request was not sent")
+	p.stock(t, nil)
+	mu.Lock()
+	known = true
+	mu.Unlock()
+	p.applied(t)
+	p.stock(t, all(1, 1))
+	soon(t, "nothing holds it back", func() bool { return len(h.o.Alarm.Reasons()) == 0 })
+}
+
+// Where a broker has lost the end of the log, that is told, and what is written there anew is read.
+func TestWorkerTellsWhatABrokerHasLost(t *testing.T) {
+	p := newPlant(t, 3)
+	w, err := NewWorker(t.Context(), WorkerOptions{Options: p.options(t), Write: func(context.Context, []dbsync.Operation) error { return nil },
+		Truncate: func(context.Context, *dbsync.Operation, func(string) bool) error { return nil }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer w.Close()
+	s := &session{w: w, reader: p.client, claims: claims{of: make(map[int32]*claim)}, gone: gone{of: make(map[int32]Report)}}
+	s.claims.add([]int32{1, 2})
+	s.claims.get(2).mark = mark{offset: 50, leader: 3, epoch: 7}
+	fetches := kgo.Fetches{{Topics: []kgo.FetchTopic{{Topic: "ops", Partitions: []kgo.FetchPartition{{Partition: 1}, {Partition: 2, Err: &kgo.ErrDataLoss{Topic: "ops", Partition: 2, ConsumedTo: 60, ResetTo: 45}}}}}}}
+	failed, err := s.errors(t.Context(), fetches, nil)
+	if err != nil || len(failed) != 1 || !failed[2] {
+		t.Errorf("%v %v", failed, err)
+	}
+	if got := s.claims.get(2).mark; got != (mark{offset: 45, leader: -1, epoch: 7}) {
+		t.Errorf("it goes on at %+v", got)
+	}
+	if reports := p.told(t, ReportLost); len(reports) != 1 || reports[0].Partition != 2 || reports[0].From != 45 || reports[0].To != 60 {
+		t.Errorf("%+v", reports)
+	}
+}

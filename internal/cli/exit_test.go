@@ -13,6 +13,7 @@ import (
 
 	"tidemark/dbsync"
 	"tidemark/indexer/search"
+	"tidemark/indexer/topic"
 	"tidemark/internal/prepare"
 	"tidemark/internal/service"
 	"tidemark/mapping"
@@ -39,6 +40,10 @@ func TestExitCodes(t *testing.T) {
 			"tidemark: search server http://s:9200: status 401\n    hint: correct them\n"},
 		{"no cluster", &search.ConnectError{URLs: "http://s:9200", Kind: search.Unreachable, Hint: "start it", Err: errors.New("refused")}, 1,
 			"tidemark: search server http://s:9200: refused\n    hint: start it\n"},
+		{"credentials of Kafka", &topic.ConnectError{Brokers: []string{"k:1", "l:1"}, Kind: topic.BadCredentials, Hint: "correct them", Err: errors.New("no")}, 2,
+			"tidemark: Kafka at k:1, l:1: no\n    hint: correct them\n"},
+		{"no Kafka", &topic.ConnectError{Brokers: []string{"k:1"}, Kind: topic.Away, Hint: "start it", Err: errors.New("refused")}, 1,
+			"tidemark: Kafka at k:1: refused\n    hint: start it\n"},
 		{"no database", unreachable, 1, "tidemark: Postgres at db:5432 does not answer, tried for 0s: connection refused\n    hint: start the server, or correct postgres.url\n"},
 		{"no database and a problem", errors.Join(problems[1:], unreachable), 2,
 			"t.yaml: search is missing\n\ntidemark: Postgres at db:5432 does not answer, tried for 0s: connection refused\n    hint: start the server, or correct postgres.url\n"},

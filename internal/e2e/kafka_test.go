@@ -11,6 +11,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kadm"
+
 	"tidemark/testenv"
 )
 
@@ -56,9 +58,7 @@ func TestKafkaKilled(t *testing.T) {
 		t.Errorf("verify: %d\n%s", v.code, v.said)
 	}
 	i.stop(t)
-	for _, worker := range w.running {
-		worker.stop(t)
-	}
+	w.stop(t)
 }
 
 // TestKafkaRebuild rebuilds an index with both sides live: the alias moves when the workers have everything,
@@ -184,6 +184,88 @@ func TestKafkaStopped(t *testing.T) {
 		must(t, w.kafka.Start(t.Context()))
 		i.awaitReady(t, http.StatusOK, "")
 	})
+}
+
+// TestKafkaOfThree has one of three brokers killed under load, the one that coordinates the workers. The slot and
+// the workers stand for as long as it takes to notice that and to elect others, and go on with the two that are left.
+func TestKafkaOfThree(t *testing.T) {
+	t.Parallel()
+	s := newSetup(t, shared(t))
+	w := s.throughKafka(t, 2)
+	w.use(testenv.StartKafka(t, testenv.KafkaOptions{Nodes: 3}))
+	w.more = ", replication: 3"
+	s.underLoad(t, func(i *instance) {
+		i.poll(t, "the workers share the topic", w.shared)
+		confirmed, applied := longestStop(t, s.confirmed), longestStop(t, w.committed)
+		lasts(t, 3*time.Second)
+		t.Logf("with three brokers the slot stood for %s at the most, the workers for %s", confirmed(), applied())
+		var lost int32
+		must(t, w.asking(t, func(ctx context.Context, ask *kadm.Client) error {
+			of := ask.FindGroupCoordinators(ctx, w.topic)
+			lost = of[w.topic].NodeID
+			return of.Error()
+		}))
+		confirmed, applied = longestStop(t, s.confirmed), longestStop(t, w.committed)
+		start := time.Now()
+		must(t, w.kafka.Nodes[lost-1].Kill(t.Context()))
+		i.poll(t, "others lead its partitions", func(ctx context.Context) error { return w.leads(ctx, lost) })
+		elected := time.Since(start)
+		var before string
+		must(t, s.db.DB.QueryRowContext(t.Context(), `SELECT pg_current_wal_insert_lsn()::text`).Scan(&before))
+		i.poll(t, "the slot has passed that", func(ctx context.Context) error {
+			var passed bool
+			err := s.db.DB.QueryRowContext(ctx, `SELECT confirmed_flush_lsn >= $1::pg_lsn FROM pg_replication_slots WHERE slot_name = $2`, before, s.slot).Scan(&passed)
+			if err == nil && !passed {
+				err = errors.New("not yet")
+			}
+			return err
+		})
+		i.poll(t, "the workers share the topic again", w.shared)
+		slot, workers := confirmed(), applied()
+		t.Logf("others led after %s; the slot stood for %s at the most, the workers for %s", elected, slot, workers)
+		// Clients ask again who leads after pauses of their own; the machine may have much else to do.
+		if limit := elected + 20*time.Second; slot > limit || workers > limit {
+			t.Errorf("longer than an election takes, %s", limit)
+		}
+	})
+}
+
+// longestStop looks at a position until the returned function is called, which returns for how long at the most it did
+// not move. A position that cannot be had does not move.
+func longestStop(t testing.TB, position func(ctx context.Context) (string, error)) (end func() time.Duration) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	longest := make(chan time.Duration, 1)
+	go func() {
+		var most time.Duration
+		last, moved := "", time.Now()
+		for {
+			limited, cancel := context.WithTimeout(ctx, time.Second)
+			at, err := position(limited)
+			cancel()
+			now := time.Now()
+			most = max(most, now.Sub(moved))
+			if err == nil && at != last {
+				last, moved = at, now
+			}
+			select {
+			case <-time.After(pollInterval):
+			case <-ctx.Done():
+				longest <- most
+				return
+			}
+		}
+	}()
+	return func() time.Duration {
+		cancel()
+		return (<-longest).Round(time.Millisecond)
+	}
+}
+
+// confirmed is the position of the slot.
+func (s *setup) confirmed(ctx context.Context) (at string, err error) {
+	err = s.db.DB.QueryRowContext(ctx, `SELECT confirmed_flush_lsn::text FROM pg_replication_slots WHERE slot_name = $1`, s.slot).Scan(&at)
+	return at, err
 }
 
 // TestKafkaTopicLost deletes the topic with operations in it that nobody has applied.

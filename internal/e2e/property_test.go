@@ -32,6 +32,22 @@ func TestPropertyAlter(t *testing.T) {
 	checkProperty(t, pick(3, 200), drawAlteredCase)
 }
 
+// TestPropertyKafka has operations go through Kafka, in cases of both kinds. The worker outlives the kills of
+// the command.
+func TestPropertyKafka(t *testing.T) {
+	t.Parallel()
+	testenv.SharedKafka(t)
+	checkProperty(t, pick(2, 100), func(t *rapid.T) *propertyCase {
+		drawn := drawCase
+		if rapid.Bool().Draw(t, "altered") {
+			drawn = drawAlteredCase
+		}
+		c := drawn(t)
+		c.kafka = true
+		return c
+	})
+}
+
 // rapidFlags are one set for all tests of the process.
 var rapidFlags sync.Mutex
 
@@ -85,6 +101,7 @@ type propertyCase struct {
 	rounds  []propertyRound
 	last    []transaction
 	altered bool // migrations are among the transactions
+	kafka   bool // operations go through it, to one worker
 }
 
 // A propertyRound is one life of the command, up to its violent end.
@@ -188,6 +205,9 @@ func (c *propertyCase) String() string {
 	for _, s := range c.statements() {
 		fmt.Fprintf(&b, "%s;\n", s)
 	}
+	if c.kafka {
+		b.WriteString("-- operations go through Kafka, to one worker\n")
+	}
 	b.WriteString("SET session_replication_role = replica;\n")
 	for _, s := range c.initial {
 		fmt.Fprintf(&b, "%s;\n", s)
@@ -250,6 +270,9 @@ func (c *propertyCase) run(t testing.TB, total *propertyCounts) {
 	total.cases++
 	total.tables += len(c.tables)
 	s := newSetup(t, shared(t))
+	if c.kafka {
+		s.throughKafka(t, 1)
+	}
 	s.db.Exec(t, c.statements()...)
 	s.db.Exec(t, append([]string{"SET session_replication_role = replica"}, c.initial...)...)
 	for _, ix := range c.indices {
@@ -324,7 +347,8 @@ func (c *propertyCase) run(t testing.TB, total *propertyCounts) {
 	i := s.start(t, "run")
 	w.pause = 0
 	must(t, w.run(t.Context(), c.last))
-	if c.altered { // nothing tells when the last one is seen, but the documents
+	defer s.kafka.stop(t) // it has lived through all of that
+	if c.altered {        // nothing tells when the last one is seen, but the documents
 		i.awaitLog(t, "following the slot") // an orderly end begins with that
 		s.awaitEqual(t, i)
 		i.stop(t)

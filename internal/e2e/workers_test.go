@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
+	"strconv"
 	"testing"
 	"time"
 
@@ -127,15 +128,79 @@ func (w *workers) replace(t testing.TB, s *setup) *instance {
 // use has another Kafka in the place of the shared one, before anything is started.
 func (w *workers) use(k *testenv.Kafka) { w.kafka, w.brokers = k, k.Brokers() }
 
+// stop stops the workers, none of which has ended by itself.
+func (w *workers) stop(t testing.TB) {
+	t.Helper()
+	if w == nil {
+		return
+	}
+	for _, worker := range w.running {
+		worker.stop(t)
+	}
+}
+
 // asking calls f with a client of Kafka.
 func (w *workers) asking(t testing.TB, f func(ctx context.Context, ask *kadm.Client) error) error {
 	t.Helper()
-	client, err := kgo.NewClient(kgo.SeedBrokers(w.kafka.Brokers()...))
-	must(t, err)
-	defer client.Close()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
-	return f(ctx, kadm.NewClient(client))
+	return w.askingOnce(func(ask *kadm.Client) error { return f(ctx, ask) })
+}
+
+// committed is what the group has committed in all partitions.
+func (w *workers) committed(ctx context.Context) (sum string, err error) {
+	err = w.askingOnce(func(ask *kadm.Client) error {
+		offsets, err := ask.FetchOffsets(ctx, w.topic)
+		if err != nil {
+			return err
+		}
+		n := int64(0)
+		offsets.Each(func(of kadm.OffsetResponse) { n += of.At })
+		sum = strconv.FormatInt(n, 10)
+		return offsets.Error()
+	})
+	return sum, err
+}
+
+// shared returns an error unless every worker has a share of the topic.
+func (w *workers) shared(ctx context.Context) error {
+	return w.askingOnce(func(ask *kadm.Client) error {
+		groups, err := ask.DescribeGroups(ctx, w.topic)
+		if err != nil {
+			return err
+		}
+		group := groups[w.topic]
+		if group.Err == nil && (group.State != "Stable" || len(group.Members) != len(w.running)) {
+			return fmt.Errorf("the group is %s, of %d workers", group.State, len(group.Members))
+		}
+		return group.Err
+	})
+}
+
+// leads returns an error while the node leads a partition of the topic, or nobody does.
+func (w *workers) leads(ctx context.Context, node int32) error {
+	return w.askingOnce(func(ask *kadm.Client) error {
+		topics, err := ask.ListTopics(ctx, w.topic)
+		if err != nil {
+			return err
+		}
+		for _, partition := range topics[w.topic].Partitions {
+			if partition.Leader == node || partition.Leader < 0 {
+				return fmt.Errorf("partition %d is led by %d", partition.Partition, partition.Leader)
+			}
+		}
+		return topics.Error()
+	})
+}
+
+// askingOnce calls f with a client of Kafka.
+func (w *workers) askingOnce(f func(ask *kadm.Client) error) error {
+	client, err := kgo.NewClient(kgo.SeedBrokers(w.kafka.Brokers()...))
+	if err != nil {
+		return err
+	}
+	defer client.Close()
+	return f(kadm.NewClient(client))
 }
 
 // left returns how many records the group has not applied.

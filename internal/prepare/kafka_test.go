@@ -2,9 +2,17 @@ package prepare
 
 import (
 	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"log/slog"
+	"math/big"
+	"net"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -95,6 +103,44 @@ func TestKafkaOptions(t *testing.T) {
 	c.Kafka.CAFile = token
 	if _, err := KafkaOptions(c, nil, logger(t)); !isProblem(err, 5, "no PEM certificate") {
 		t.Errorf("a file without certificates: %v", err)
+	}
+}
+
+// TestKafkaByFiles connects to a Kafka that wants a certificate, by the files that keys name.
+func TestKafkaByFiles(t *testing.T) {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// One certificate is everybody's, and signs itself.
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour), IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, IsCA: true, BasicConstraintsValid: true,
+		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth}}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	private, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	certificate := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
+	for name, text := range map[string][]byte{"cert.pem": certificate, "key.pem": pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: private})} {
+		if err := os.WriteFile(filepath.Join(dir, name), text, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	trusted := x509.NewCertPool()
+	trusted.AppendCertsFromPEM(certificate)
+	b := kafkaBroker(t, kfake.TLS(&tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key}}, ClientCAs: trusted, ClientAuth: tls.RequireAndVerifyClientCert, MaxVersion: tls.VersionTLS12}))
+	keys := fmt.Sprintf("  brokers: [%q]\n  ca_file: %s/cert.pem\n", b.ListenAddrs()[0], dir)
+	client, err := ConnectKafka(t.Context(), kafkaConfig(t, keys+fmt.Sprintf("  cert_file: %[1]s/cert.pem\n  key_file: %[1]s/key.pem\n", dir)), retry.NewAlarm(logger(t)), logger(t), 10*time.Second)
+	if err != nil {
+		t.Fatal(err)
+	}
+	client.Close()
+	if _, err := ConnectKafka(t.Context(), kafkaConfig(t, keys), retry.NewAlarm(logger(t)), logger(t), 10*time.Second); !isProblem(err, 3, "handshake failure") {
+		t.Errorf("without a certificate: %v", err)
 	}
 }
 

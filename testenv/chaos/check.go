@@ -82,7 +82,7 @@ func (s *stage) awaitEqual(ctx context.Context, patience time.Duration, strict b
 }
 
 // atRest returns the physical indices, with no error when the slot has come to the end of what is
-// committed, none is being built, nothing that was asked for is undone, and none is unproven.
+// committed, workers have applied what went through Kafka, none is being built, nothing that was asked for is undone, and none is unproven.
 func (s *stage) atRest(ctx context.Context, end string) (physical []string, err error) {
 	var confirmed string
 	var there bool
@@ -92,6 +92,9 @@ func (s *stage) atRest(ctx context.Context, end string) (physical []string, err 
 	}
 	if !there {
 		return nil, fmt.Errorf("the slot is at %s, not at %s", confirmed, end)
+	}
+	if err := s.kafka.atRest(ctx); err != nil {
+		return nil, err
 	}
 	var names []string
 	for _, ix := range indices {

@@ -17,9 +17,10 @@ import (
 // restartPause is how long an instance that has ended by itself stays away, as under systemd.
 const restartPause = 500 * time.Millisecond
 
-// An instance is a tidemark run that is started again whenever it ends, unless it is kept down.
+// An instance is a tidemark run, or a worker, that is started again whenever it ends, unless it is kept down.
 type instance struct {
-	name    string // first or second
+	name    string // first, second, or that of a worker
+	command string // run or apply
 	file    string // of its mapping
 	logPath string
 	journal *journal
@@ -27,14 +28,14 @@ type instance struct {
 	log     *os.File
 
 	mu      sync.Mutex
-	down    int           // how many faults keep it down
+	down    int           // how many faults keep it down, less those that have it join
 	killed  bool          // since the last start
 	changed chan struct{} // closed and replaced when down changes
 	last    string        // line of the log that says why it ends
 }
 
-func newInstance(name, folder string, j *journal) (*instance, error) {
-	i := &instance{name: name, file: filepath.Join(folder, name+".yaml"), logPath: filepath.Join(folder, name+".log"), journal: j, changed: make(chan struct{})}
+func newInstance(name, command, folder string, j *journal) (*instance, error) {
+	i := &instance{name: name, command: command, file: filepath.Join(folder, name+".yaml"), logPath: filepath.Join(folder, name+".log"), journal: j, changed: make(chan struct{})}
 	var err error
 	if i.log, err = os.Create(i.logPath); err != nil {
 		return nil, err
@@ -54,7 +55,7 @@ func (i *instance) keep(ctx context.Context, binary string) error {
 		i.mu.Lock()
 		i.killed, i.last = false, ""
 		i.mu.Unlock()
-		if err := i.box.Start(i.read, binary, "run", "-c", i.file, "--log-format", "json", "--log-level", "debug"); err != nil {
+		if err := i.box.Start(i.read, binary, i.command, "-c", i.file, "--log-format", "json", "--log-level", "debug"); err != nil {
 			return fmt.Errorf("start instance %s: %w", i.name, err)
 		}
 		if err := i.box.Wait(ctx); err != nil {
@@ -156,7 +157,7 @@ func (i *instance) awaitUp(ctx context.Context) error {
 		i.mu.Lock()
 		down, changed := i.down, i.changed
 		i.mu.Unlock()
-		if down == 0 {
+		if down <= 0 {
 			return ctx.Err()
 		}
 		select {

@@ -27,9 +27,10 @@ type kind struct {
 	lenient bool // index and table may differ for longer after it than writing takes
 }
 
-// kinds are all there are, the mild ones with the larger weights.
-func kinds() []*kind {
-	return []*kind{
+// kinds are all there are, the mild ones with the larger weights: those of Kafka where operations go through
+// it.
+func kinds(throughKafka bool) []*kind {
+	all := []*kind{
 		{name: "kill", weight: 8, draw: drawKill, begin: beginKill, end: endKill, amid: true},
 		{name: "terminate", weight: 3, draw: drawWho, begin: beginSignal(syscall.SIGTERM)},
 		{name: "pause", weight: 8, draw: drawPause, begin: beginPause, end: endPause, amid: true},
@@ -60,11 +61,15 @@ func kinds() []*kind {
 		{name: "database-set-back", weight: 1, draw: drawSetBack, begin: beginDatabaseSetBack, end: endDatabaseSetBack, heavy: true, lenient: true},
 		{name: "indices-set-back", weight: 1, draw: drawSetBack, begin: beginIndicesSetBack, end: endIndicesSetBack, heavy: true, lenient: true},
 	}
+	if throughKafka {
+		all = append(all, kafkaKinds()...)
+	}
+	return all
 }
 
-// chooseKinds returns those that are named, or all but those that are not wanted.
-func chooseKinds(only, without string) ([]*kind, error) {
-	all := kinds()
+// chooseKinds returns those kinds that are named, or all but those that are not wanted.
+func (o options) chooseKinds() ([]*kind, error) {
+	all := kinds(o.kafka)
 	known := func(list string) ([]string, error) {
 		if list == "" {
 			return nil, nil
@@ -81,11 +86,11 @@ func chooseKinds(only, without string) ([]*kind, error) {
 		}
 		return names, nil
 	}
-	wanted, err := known(only)
+	wanted, err := known(o.faults)
 	if err != nil {
 		return nil, err
 	}
-	unwanted, err := known(without)
+	unwanted, err := known(o.without)
 	if err != nil {
 		return nil, err
 	}

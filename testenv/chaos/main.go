@@ -1,7 +1,7 @@
 // Command chaos is a nemesis: it starts Postgres and a search server of its own, two instances of
 // tidemark run on one slot, and has everything go wrong that a seed draws, while rows change.
 //
-//	go run ./testenv/chaos [-seed N] [-minutes 2] [-engine opensearch] [-faults kill,late,…]
+//	go run ./testenv/chaos [-seed N] [-minutes 2] [-engine opensearch] [-kafka] [-faults kill,late,…]
 //
 // It works in rounds. In each, faults come and go for some twenty seconds: instances are killed and
 // paused, connections cut, half-open and slow, bulk requests late, their answers lost or refusals,
@@ -9,6 +9,10 @@
 // indices lost, databases and indices set back. Then everything is lifted, and when all is stored
 // every index is compared with its table, document by document. All the while no document's version
 // may go back, and no position may be confirmed before what it covers is stored.
+//
+// With -kafka operations go through a broker to workers, which are killed, paused, join and leave as well. A
+// position is confirmed when Kafka has what it covers then, and that is stored when the workers' group has
+// committed it.
 //
 // The plan of a seed is always the same, its faults and its changes; the moments at which they meet
 // are not. A failure tells the seed, what happened last, and where the logs are.
@@ -35,6 +39,7 @@ type options struct {
 	seed     uint64
 	length   time.Duration
 	engine   testenv.Engine
+	kafka    bool   // operations go through it
 	faults   string // kinds, "" for all
 	without  string // kinds
 	first    int    // number of the round to begin with
@@ -69,6 +74,7 @@ func parse(args []string, out io.Writer) (o options, err error) {
 	seed := fs.String("seed", "", "what faults and changes are drawn from; default: a new one, which is printed")
 	minutes := fs.Float64("minutes", 2, "no round begins later")
 	engine := fs.String("engine", string(testenv.OpenSearch3), fmt.Sprintf("search server, of %q", testenv.AllEngines()))
+	fs.BoolVar(&o.kafka, "kafka", false, "have operations go through Kafka, to workers, with faults of their own")
 	fs.StringVar(&o.faults, "faults", "", "only these, separated by commas; default: all")
 	fs.StringVar(&o.without, "without", "", "all but these")
 	fs.IntVar(&o.first, "round", 1, "number of the round to begin with")
@@ -95,13 +101,16 @@ func parse(args []string, out io.Writer) (o options, err error) {
 	case *minutes <= 0 || o.patience <= 0 || o.first < 1:
 		return o, errors.New("-minutes, -patience and -round: want positive numbers")
 	}
-	_, err = chooseKinds(o.faults, o.without)
+	_, err = o.chooseKinds()
 	return o, err
 }
 
 // repeat is the command that makes the same plan again, from the round with that number on.
 func (o options) repeat() string {
 	var more strings.Builder
+	if o.kafka {
+		more.WriteString(" -kafka")
+	}
 	for _, f := range []struct{ name, value string }{{"faults", o.faults}, {"without", o.without}} {
 		if f.value != "" {
 			fmt.Fprintf(&more, " -%s %s", f.name, f.value)
@@ -119,7 +128,7 @@ func (o options) repeat() string {
 
 // wreak does what the options say.
 func wreak(ctx context.Context, o options, out io.Writer) error {
-	kinds, err := chooseKinds(o.faults, o.without)
+	kinds, err := o.chooseKinds()
 	if err != nil {
 		return err
 	}
@@ -140,7 +149,11 @@ func wreak(ctx context.Context, o options, out io.Writer) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	j := newJournal(out, cancel)
-	j.say("starting Postgres and %s; logs are in %s", o.engine, folder)
+	servers := fmt.Sprintf("Postgres and %s", o.engine)
+	if o.kafka {
+		servers += " and Kafka"
+	}
+	j.say("starting %s; logs are in %s", servers, folder)
 	s, err := open(ctx, o, folder, j)
 	rounds := 0
 	if err == nil {

@@ -57,10 +57,10 @@ type mappingFile struct {
 	variant map[string]int // of each index
 }
 
-// text returns the file for an instance that reaches the servers by these URLs.
-func (m *mappingFile) text(postgresURL, searchURL string) string {
+// text returns the file for an instance that reaches the servers by these URLs, with a section of Kafka or "".
+func (m *mappingFile) text(postgresURL, searchURL, kafka string) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "postgres: {url: %q, slot: %s}\nsearch: {urls: [%q], bulk: {documents: 2000}}\nadmin: {listen: 127.0.0.1:0}\non_slot_lost: reindex\nverify: {rows_per_second: 100000}\nindexer: {fan_out: 8}\nindices:\n", postgresURL, m.slot, searchURL)
+	fmt.Fprintf(&b, "postgres: {url: %q, slot: %s}\nsearch: {urls: [%q], bulk: {documents: 2000}}\nadmin: {listen: 127.0.0.1:0}\non_slot_lost: reindex\n%sverify: {rows_per_second: 100000}\nindexer: {fan_out: 8}\nindices:\n", postgresURL, m.slot, searchURL, kafka)
 	for _, ix := range indices {
 		more := ix.variants[m.variant[ix.name]].yaml
 		if more != "" {

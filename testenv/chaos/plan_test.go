@@ -23,13 +23,13 @@ func planText(seed uint64, number int, kinds []*kind) string {
 // TestPlanOfASeed draws rounds twice, in another order: they are the same, and those of another
 // seed or number are others.
 func TestPlanOfASeed(t *testing.T) {
-	all := kinds()
+	all := kinds(true)
 	first := make(map[int]string)
 	for n := 1; n <= 20; n++ {
 		first[n] = planText(7, n, all)
 	}
 	for n := 20; n >= 1; n-- {
-		if got := planText(7, n, kinds()); got != first[n] {
+		if got := planText(7, n, kinds(true)); got != first[n] {
 			t.Errorf("round %d is another one the second time:\n%s\n%s", n, first[n], got)
 		}
 		if planText(8, n, all) == first[n] {
@@ -46,7 +46,7 @@ func TestPlanOfASeed(t *testing.T) {
 // TestDrawnRounds looks at many rounds: every kind comes, its end is after its begin, and what
 // takes a round as it is comes alone.
 func TestDrawnRounds(t *testing.T) {
-	all := kinds()
+	all := kinds(true)
 	drawn := make(map[string]int)
 	altered := make(map[string]bool)
 	for n := range 1000 {
@@ -93,7 +93,7 @@ func TestChooseKinds(t *testing.T) {
 		{"kill,thunder", "", `no fault "thunder"`},
 		{"", "thunder", `no fault "thunder"`},
 	} {
-		found, err := chooseKinds(test.only, test.without)
+		found, err := options{faults: test.only, without: test.without}.chooseKinds()
 		var names []string
 		for _, k := range found {
 			names = append(names, k.name)
@@ -102,15 +102,15 @@ func TestChooseKinds(t *testing.T) {
 			t.Errorf("only %q without %q: %s, %v", test.only, test.without, got, err)
 		}
 	}
-	found, err := chooseKinds("", "slot-dropped")
-	if err != nil || len(found) != len(kinds())-1 {
-		t.Errorf("all but one are %d of %d, %v", len(found), len(kinds()), err)
+	found, err := options{without: "slot-dropped"}.chooseKinds()
+	if err != nil || len(found) != len(kinds(false))-1 {
+		t.Errorf("all but one are %d of %d, %v", len(found), len(kinds(false)), err)
 	}
 }
 
 func TestParse(t *testing.T) {
-	o, err := parse([]string{"-seed", "18446744073709551615", "-minutes", "0.5", "-engine", "elasticsearch8", "-faults", "kill", "-round", "3"}, io.Discard)
-	want := "make chaos SEED=18446744073709551615 MINUTES=0.5 ENGINE=elasticsearch8 ARGS='-faults kill -round 3'"
+	o, err := parse([]string{"-seed", "18446744073709551615", "-minutes", "0.5", "-engine", "elasticsearch8", "-kafka", "-faults", "kill", "-round", "3"}, io.Discard)
+	want := "make chaos SEED=18446744073709551615 MINUTES=0.5 ENGINE=elasticsearch8 ARGS='-kafka -faults kill -round 3'"
 	if err != nil || o.length != 30*time.Second || o.repeat() != want {
 		t.Errorf("%v, %s, %v", o.length, o.repeat(), err)
 	}
@@ -142,7 +142,7 @@ func TestPlannedStatements(t *testing.T) {
 	}
 	made := 0
 	for n := range 3 {
-		r := drawRound(5, n, kinds())
+		r := drawRound(5, n, kinds(false))
 		for w, all := range r.writers {
 			writer := writer{url: db.URL}
 			if err := writer.run(t.Context(), slices.Collect(withoutPauses(all))); err != nil {

@@ -33,12 +33,12 @@ func (s *stage) run(ctx context.Context, o options, kinds []*kind) (rounds int, 
 	return rounds, err
 }
 
-// withInstances has both instances and the watch run while f does.
+// withInstances has both instances, the workers and the watch run while f does.
 func (s *stage) withInstances(ctx context.Context, f func(ctx context.Context) error) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	all, ctx := errgroup.WithContext(ctx)
-	for _, i := range s.instances() {
+	for _, i := range append(s.instances(), s.workers()...) {
 		all.Go(func() error { return i.keep(ctx, s.binary) })
 	}
 	all.Go(func() error {

@@ -45,7 +45,8 @@ func TestRounds(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	mild, err := chooseKinds("kill,terminate,walsender,cut,slow,lost,refused,items-refused,reindex", "")
+	o.faults = "kill,terminate,walsender,cut,slow,lost,refused,items-refused,reindex"
+	mild, err := o.chooseKinds()
 	if err != nil {
 		t.Fatal(err)
 	}

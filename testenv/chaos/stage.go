@@ -35,6 +35,7 @@ type stage struct {
 	url      string               // of the database, past all links
 
 	first, second *instance
+	kafka         *backbone                   // nil: operations do not go through Kafka
 	links         map[string]map[string]*link // instance -> postgres or search
 	operator      *testenv.Sandbox            // runs commands
 	mapping       mappingFile
@@ -53,7 +54,7 @@ func open(ctx context.Context, o options, folder string, j *journal) (*stage, er
 		return s, err
 	}
 	var all sync.WaitGroup
-	var buildErr, postgresErr, searchErr error
+	var buildErr, postgresErr, searchErr, kafkaErr error
 	all.Go(func() { buildErr = s.build(ctx, o.race) })
 	all.Go(func() {
 		s.postgres, postgresErr = testenv.LaunchPostgres(ctx, testenv.PostgresOptions{Settings: map[string]string{
@@ -64,8 +65,11 @@ func open(ctx context.Context, o options, folder string, j *journal) (*stage, er
 	all.Go(func() {
 		s.search, searchErr = testenv.LaunchSearch(ctx, o.engine, testenv.SearchOptions{Heap: "512m", Settings: map[string]string{"path.repo": repository}})
 	})
+	if o.kafka {
+		all.Go(func() { s.kafka, kafkaErr = openBackbone(ctx, folder, j) })
+	}
 	all.Wait()
-	if err := errors.Join(buildErr, postgresErr, searchErr); err != nil {
+	if err := errors.Join(buildErr, postgresErr, searchErr, kafkaErr); err != nil {
 		return s, err
 	}
 	s.url = s.postgres.URL(database)
@@ -75,7 +79,7 @@ func open(ctx context.Context, o options, folder string, j *journal) (*stage, er
 	if err := s.call(ctx, "PUT", "/_snapshot/chaos", fmt.Sprintf(`{"type":"fs","settings":{"location":%q}}`, repository)); err != nil {
 		return s, err
 	}
-	s.watch = newWatch(s.url, s.search, j)
+	s.watch = newWatch(s.url, s.search, s.kafka, j)
 	var err error
 	if s.proxy, err = s.search.LaunchProxy(); err != nil {
 		return s, err
@@ -92,9 +96,16 @@ func open(ctx context.Context, o options, folder string, j *journal) (*stage, er
 				return s, err
 			}
 		}
-		if *i, err = newInstance(name, folder, j); err != nil {
+		if *i, err = newInstance(name, "run", folder, j); err != nil {
 			return s, err
 		}
+	}
+	for _, w := range s.workers() {
+		l, err := newLink(toxiproxies, w.name+"-search", s.proxy.Addr)
+		if err != nil {
+			return s, err
+		}
+		s.links[w.name] = map[string]*link{"search": l}
 	}
 	if s.operator, err = testenv.NewSandbox("chaos-operator"); err != nil {
 		return s, err
@@ -120,7 +131,7 @@ func (s *stage) makeTables(ctx context.Context) error {
 	return s.exec(ctx, s.url, schema...)
 }
 
-// writeMapping writes the file of each instance, which notice it when they start or by SIGHUP.
+// writeMapping writes the file of each instance and worker. Instances notice it when they start or by SIGHUP.
 func (s *stage) writeMapping() error {
 	for _, i := range s.instances() {
 		u, err := url.Parse(s.url)
@@ -131,20 +142,36 @@ func (s *stage) writeMapping() error {
 		q := u.Query()
 		q.Set("application_name", i.name)
 		u.RawQuery = q.Encode()
-		if err := writeFile(i.file, s.mapping.text(u.String(), "http://"+s.links[i.name]["search"].proxy.Listen)); err != nil {
+		if err := writeFile(i.file, s.mapping.text(u.String(), "http://"+s.links[i.name]["search"].proxy.Listen, s.kafka.section())); err != nil {
 			return err
 		}
 	}
-	return writeFile(s.operatorFile(), s.mapping.text(s.url, s.search.URL))
+	for _, w := range s.workers() {
+		if err := writeFile(w.file, s.mapping.text(s.url, "http://"+s.links[w.name]["search"].proxy.Listen, s.kafka.section())); err != nil {
+			return err
+		}
+	}
+	return writeFile(s.operatorFile(), s.mapping.text(s.url, s.search.URL, s.kafka.section()))
 }
 
 func (s *stage) operatorFile() string { return filepath.Join(s.folder, "operator.yaml") }
 
 func (s *stage) instances() []*instance { return []*instance{s.first, s.second} }
 
+// workers are those of Kafka, none without it.
+func (s *stage) workers() []*instance {
+	if s.kafka == nil {
+		return nil
+	}
+	return s.kafka.workers
+}
+
 // chosen returns the instances that a fault is about. Which one is active is asked of Postgres;
 // where nobody is, or nobody can say, that is the first one.
 func (s *stage) chosen(ctx context.Context, who string) []*instance {
+	if workers := s.kafka.chosen(who); workers != nil {
+		return workers
+	}
 	active := s.first
 	if who == "active" || who == "passive" {
 		if name, err := s.active(ctx); err == nil && name == s.second.name {
@@ -260,7 +287,11 @@ func (s *stage) command(ctx context.Context, args ...string) error {
 
 // keepLogs writes what the servers said lately beside the logs of the instances.
 func (s *stage) keepLogs() {
-	for name, log := range map[string]func() string{"postgres.log": s.postgres.Log, "search.log": s.search.Log} {
+	logs := map[string]func() string{"postgres.log": s.postgres.Log, "search.log": s.search.Log}
+	if s.kafka != nil {
+		logs["kafka.log"] = s.node().Log
+	}
+	for name, log := range logs {
 		if err := os.WriteFile(filepath.Join(s.folder, name), []byte(log()), 0o644); err != nil {
 			s.journal.say("%v", err)
 		}
@@ -275,6 +306,7 @@ func (s *stage) close() error {
 			errs = append(errs, i.close())
 		}
 	}
+	errs = append(errs, s.kafka.close())
 	if s.operator != nil {
 		errs = append(errs, s.operator.Close())
 	}

@@ -23,6 +23,7 @@ import (
 type watch struct {
 	url     string // of the database
 	search  *testenv.SearchServer
+	kafka   *backbone // nil: what is confirmed is stored
 	journal *journal
 
 	mu        sync.Mutex
@@ -33,7 +34,8 @@ type watch struct {
 	held      int      // no markers are committed meanwhile
 	versions  map[sample]int64
 
-	checked, seen int // markers and versions
+	barrier       *barrier // of run alone
+	checked, seen int      // markers and versions
 }
 
 type marker struct {
@@ -50,8 +52,8 @@ const maxPending = 2000
 // watchInterval is how often it looks.
 const watchInterval = 200 * time.Millisecond
 
-func newWatch(url string, search *testenv.SearchServer, j *journal) *watch {
-	return &watch{url: url, search: search, journal: j, versions: make(map[sample]int64)}
+func newWatch(url string, search *testenv.SearchServer, kafka *backbone, j *journal) *watch {
+	return &watch{url: url, search: search, kafka: kafka, journal: j, versions: make(map[sample]int64)}
 }
 
 // suspend forgets what it knows, and has nothing count as confirmed until resume.
@@ -154,51 +156,90 @@ func (w *watch) run(ctx context.Context) {
 	}
 }
 
+// A barrier is a position that the slot has confirmed, and what has to be stored before: markers.
+type barrier struct {
+	position string // an LSN
+	ids      []string
+	last     int64           // of the markers
+	epoch    int             // of the watch
+	ends     map[int32]int64 // with Kafka: they are stored once the workers' group has committed these offsets
+}
+
 // checkConfirmed looks for the documents of all markers that are confirmed. The slot is read first:
-// what it has confirmed by then must have been stored before.
+// what it has confirmed by then must have been stored before. Through Kafka that is to say produced, so it
+// is looked for when everything is applied that was in the topic then.
 func (w *watch) checkConfirmed(ctx context.Context) error {
+	if w.barrier == nil {
+		b, err := w.findBarrier(ctx)
+		if err != nil || b == nil {
+			return err
+		}
+		w.barrier = b
+	}
+	b := w.barrier
+	w.mu.Lock()
+	stale := w.epoch != b.epoch
+	w.mu.Unlock()
+	if stale { // the slot, or what was stored, went away meanwhile
+		w.barrier = nil
+		return nil
+	}
+	if w.kafka != nil {
+		if left, err := w.kafka.left(ctx, b.ends); err != nil || left > 0 {
+			return err
+		}
+	}
+	missing, err := w.missing(ctx, b.ids)
+	if err != nil {
+		return err
+	}
+	w.barrier = nil
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.epoch != b.epoch {
+		return nil
+	}
+	w.checked += len(b.ids)
+	w.pending = slices.DeleteFunc(w.pending, func(m marker) bool { return m.id <= b.last })
+	if len(missing) > 0 {
+		w.journal.wrong("%s is confirmed, and %d markers that were committed before are not stored: %v", b.position, len(missing), missing[:min(len(missing), 5)])
+	}
+	return nil
+}
+
+// findBarrier asks how far the slot has confirmed markers, and where the topic ends afterwards; nil: it
+// has confirmed none.
+func (w *watch) findBarrier(ctx context.Context) (*barrier, error) {
 	w.mu.Lock()
 	pending, epoch := slices.Clone(w.pending), w.epoch
 	w.mu.Unlock()
 	if len(pending) == 0 {
-		return nil
+		return nil, nil
 	}
 	limited, cancel := context.WithTimeout(ctx, queryLimit)
 	defer cancel()
 	conn, err := pgx.Connect(limited, w.url)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer conn.Close(context.WithoutCancel(ctx))
 	var ends []string
 	for _, m := range pending {
 		ends = append(ends, m.end)
 	}
+	b := &barrier{epoch: epoch}
 	var confirmed int // markers; they are in order
-	var position string
-	err = conn.QueryRow(limited, `SELECT confirmed_flush_lsn::text, (SELECT count(*) FROM unnest($2::pg_lsn[]) AS e WHERE e <= confirmed_flush_lsn) FROM pg_replication_slots WHERE slot_name = $1`, slot, ends).Scan(&position, &confirmed)
+	err = conn.QueryRow(limited, `SELECT confirmed_flush_lsn::text, (SELECT count(*) FROM unnest($2::pg_lsn[]) AS e WHERE e <= confirmed_flush_lsn) FROM pg_replication_slots WHERE slot_name = $1`, slot, ends).Scan(&b.position, &confirmed)
 	if err != nil || confirmed == 0 {
-		return err
+		return nil, err
 	}
-	var ids []string
 	for _, m := range pending[:confirmed] {
-		ids = append(ids, strconv.FormatInt(m.id, 10))
+		b.ids, b.last = append(b.ids, strconv.FormatInt(m.id, 10)), m.id
 	}
-	missing, err := w.missing(ctx, ids)
-	if err != nil {
-		return err
+	if w.kafka != nil {
+		b.ends, err = w.kafka.ends(ctx)
 	}
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if w.epoch != epoch {
-		return nil // the slot, or what was stored, went away meanwhile
-	}
-	w.checked += confirmed
-	w.pending = w.pending[min(confirmed, len(w.pending)):]
-	if len(missing) > 0 {
-		w.journal.wrong("%s is confirmed, and %d markers that were committed before are not stored: %v", position, len(missing), missing[:min(len(missing), 5)])
-	}
-	return nil
+	return b, err
 }
 
 // missing returns those of the ids of markers without a document.

@@ -22,7 +22,7 @@ func newWatched(t *testing.T) (*watch, *testenv.Database, *journal) {
 	db := postgres.NewDatabase(t)
 	db.Exec(t, `CREATE TABLE markers (id bigint PRIMARY KEY)`, fmt.Sprintf(`SELECT pg_create_logical_replication_slot('%s', 'pgoutput')`, slot))
 	j := newJournal(new(bytes.Buffer), func() {})
-	return newWatch(db.URL, search, j), db, j
+	return newWatch(db.URL, search, nil, j), db, j
 }
 
 func ask(t *testing.T, s *testenv.SearchServer, method, path, body string) {

@@ -12,6 +12,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -228,6 +229,65 @@ func TestDemoEndsByItself(t *testing.T) {
 	}
 	if err := r.cmd.Wait(); err != nil {
 		t.Error(err)
+	}
+	r.nothingRuns(t)
+}
+
+func TestDemoByKafka(t *testing.T) {
+	r := startDemo(t, "-kafka")
+	workers := regexp.MustCompile(`(?m)^    (http\S+) is the page of worker`).FindAllStringSubmatch(r.guide, -1)
+	if len(workers) != workerCount {
+		t.Fatalf("%d workers in:\n%s", len(workers), r.guide)
+	}
+	for _, m := range workers {
+		for _, path := range []string{"", "/readyz", "/metrics"} {
+			if status, text := curl(t, m[1]+path); status != http.StatusOK {
+				t.Errorf("%s gives status %d: %s", m[1]+path, status, text)
+			}
+		}
+	}
+	// The documents are in all partitions, those of the worker that is killed as well.
+	conn, err := pgx.Connect(t.Context(), r.find(t, `^  the database +(\S+)$`)[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close(t.Context())
+	search := r.find(t, `^    curl '([^']*)/products/_search`)[0]
+	change := func(title string) {
+		t.Helper()
+		const rows = 100
+		if _, err := conn.Exec(t.Context(), "update products set title = $1 where id <= $2", title, rows); err != nil {
+			t.Fatal(err)
+		}
+		eventually(t, "all documents have the title "+title, func() bool {
+			_, text := curl(t, search+"/products/_search?size=0&q=title:"+title)
+			var found struct {
+				Hits struct{ Total struct{ Value int } }
+			}
+			if err := json.Unmarshal([]byte(text), &found); err != nil {
+				t.Fatalf("%s: %v", text, err)
+			}
+			return found.Hits.Total.Value == rows
+		})
+	}
+	change("twoworkers") // a word that no product of the shop has
+	pid, err := strconv.Atoi(r.find(t, `^    kill -9 (\d+)$`)[0])
+	if err == nil {
+		err = syscall.Kill(pid, syscall.SIGKILL)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	change("oneworker")
+	if err := r.cmd.Process.Signal(syscall.SIGINT); err != nil {
+		t.Fatal(err)
+	}
+	var said strings.Builder
+	for line := range r.rest {
+		said.WriteString(line + "\n")
+	}
+	if err := r.cmd.Wait(); err != nil || !strings.Contains(said.String(), "worker 1 has ended (signal: killed)") {
+		t.Errorf("it ends with %v, and says:\n%s", err, said.String())
 	}
 	r.nothingRuns(t)
 }

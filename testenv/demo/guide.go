@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"os/exec"
+	"strings"
 	"text/template"
 )
 
@@ -13,6 +14,10 @@ postgres:
   url: {{.Database}}
 search:
   urls: [{{.Search}}]
+{{- if .Brokers}}
+kafka:                              # run produces to a topic there, apply writes what is in it
+  brokers: [{{.Brokers}}]
+{{- end}}
 admin:
   listen: {{.Admin}}                # metrics and health
 
@@ -55,9 +60,12 @@ indices:
     settings: {number_of_replicas: 0}
 `))
 
-func mappingFile(database, search, admin string) ([]byte, error) {
+// mappingValues are what differs in the file. Brokers is empty where operations do not go by Kafka.
+type mappingValues struct{ Database, Search, Brokers, Admin string }
+
+func (v mappingValues) file() ([]byte, error) {
 	var b bytes.Buffer
-	err := mapping.Execute(&b, struct{ Database, Search, Admin string }{database, search, admin})
+	err := mapping.Execute(&b, v)
 	return b.Bytes(), err
 }
 
@@ -88,11 +96,32 @@ The shop is searchable, and changes all the time. Try in another terminal:
     curl %[4]s/readyz
     curl %[4]s/metrics
 
-  the mapping     %[5]s
+%[7]s  the mapping     %[5]s
   the database    %[6]s
   the search      %[1]s
 
 Ctrl-C ends and removes everything.
 
-`, d.search.URL, psql, yours, d.admin, d.mapping(), d.url))
+`, d.search.URL, psql, yours, d.tidemark.admin, d.tidemark.mapping(), d.url, d.workerGuide()))
+}
+
+// workerGuide prints what there is to see of the workers, "" without -kafka.
+func (d *demo) workerGuide() string {
+	if d.kafka == nil {
+		return ""
+	}
+	var b strings.Builder
+	b.WriteString("  how the workers are doing, which write what tidemark produces to Kafka\n")
+	for _, w := range d.workers {
+		fmt.Fprintf(&b, "    %s is the page of %s, which has /readyz and /metrics, too\n", w.admin, w.name)
+	}
+	fmt.Fprintf(&b, `
+  and what becomes of it when one is killed: the other takes over within seconds
+    kill -9 %d
+
+  what is in the topic, where there is kcat
+    kcat -C -b %s -t tidemark -o -3 -e -f '%%k %%h %%s\n'
+
+`, d.workers[0].PID(), strings.Join(d.kafka.Brokers(), ","))
+	return b.String()
 }

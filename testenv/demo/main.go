@@ -2,7 +2,10 @@
 // testenv for where they come from), fills a small shop, starts tidemark run on a mapping
 // of its tables, keeps changing the shop, and prints what to try:
 //
-//	go run ./testenv/demo [-for 1m]
+//	go run ./testenv/demo [-for 1m] [-kafka]
+//
+// With -kafka there is a Kafka as well: tidemark run produces the operations to it, and two workers,
+// tidemark apply, write them.
 //
 // Everything listens on 127.0.0.1 alone. Ctrl-C ends and removes all of it; so does the
 // end of this process in any other way.
@@ -26,6 +29,7 @@ import (
 
 func main() {
 	length := flag.Duration("for", 0, "end by itself after this time; default: at Ctrl-C")
+	kafka := flag.Bool("kafka", false, "operations go by Kafka to two workers")
 	url := flag.String("url", "", "database for -sql")
 	sql := flag.String("sql", "", "execute a statement, as psql would, and do nothing else")
 	flag.Parse()
@@ -40,7 +44,7 @@ func main() {
 	if *sql != "" {
 		err = execute(ctx, *url, *sql, os.Stdout)
 	} else {
-		err = demonstrate(ctx, &printer{w: os.Stdout}, *length)
+		err = demonstrate(ctx, &demo{out: &printer{w: os.Stdout}, withKafka: *kafka}, *length)
 	}
 	if err != nil && !errors.Is(err, context.Canceled) {
 		fmt.Fprintln(os.Stderr, "demo:", err)
@@ -62,15 +66,15 @@ func execute(ctx context.Context, url, sql string, out io.Writer) error {
 }
 
 // demonstrate runs the demo until ctx is done, or for length once it is up.
-func demonstrate(ctx context.Context, out *printer, length time.Duration) (err error) {
-	d, err := open(ctx, out)
+func demonstrate(ctx context.Context, d *demo, length time.Duration) (err error) {
+	err = d.open(ctx)
 	defer func() {
-		out.print("ending everything")
+		d.out.print("ending everything")
 		if e := d.close(context.WithoutCancel(ctx)); e != nil {
 			err = errors.Join(err, fmt.Errorf("end: %w", e))
 			return
 		}
-		out.print("nothing is left")
+		d.out.print("nothing is left")
 	}()
 	if err != nil {
 		return err
