@@ -39,7 +39,8 @@ func newTeardown(stderr io.Writer) *cobra.Command {
 			"other slots need, or somebody else has made, stays. With --indices the indices in the cluster go, too, with --topics\n" +
 			"the topics of Kafka. It says first what goes, and asks. While an instance runs nothing is dropped.\n\n" +
 			"A slot that nobody follows has Postgres keep its log without end: this is the way to leave. It can be run again when it\n" +
-			"was interrupted. Tables are never touched.",
+			"was interrupted. Tables are never touched. What there is for groups of kafka.groups goes as well: a group that is taken out\n" +
+			"of the file before is not known any more.",
 		Args: noArguments,
 		RunE: func(c *cobra.Command, _ []string) error {
 			err := o.run(c, stderr)
@@ -58,21 +59,18 @@ func newTeardown(stderr io.Writer) *cobra.Command {
 
 // A teardown is what is dropped.
 type teardown struct {
-	config  *mapping.Config
-	options []dbsync.SyncerOpt
-	plan    *dbsync.TeardownPlan
-	schema  *control.Schema
-	tables  []string // of the control schema, where that is dropped
-	exists  bool     // the control schema does
-
-	clusters []*tornCluster // the first one first
+	config   *mapping.Config
+	options  []dbsync.SyncerOpt
+	plan     *dbsync.TeardownPlan
+	clusters []*keptCluster // that of search, and those of groups
 }
 
-// A tornCluster is what is dropped of one of the clusters that the slot feeds.
-type tornCluster struct {
-	config *mapping.Config // as it is for the cluster
-	schema *control.Schema // of a group; nil: the first cluster's, which goes with the slot
-	exists bool            // that schema does
+// A keptCluster is what is dropped of what there is for one cluster.
+type keptCluster struct {
+	config *mapping.Config
+	schema *control.Schema
+	tables []string // of the schema, where that is dropped
+	exists bool     // the schema does
 
 	client   *search.Client // nil: indices stay
 	owner    search.Owner
@@ -82,16 +80,6 @@ type tornCluster struct {
 	topics *topic.Client // nil: topics stay
 }
 
-// close lets go of the servers.
-func (c *tornCluster) close() {
-	if c.client != nil {
-		c.client.Close()
-	}
-	if c.topics != nil {
-		c.topics.Close()
-	}
-}
-
 func (o *teardownOptions) run(c *cobra.Command, stderr io.Writer) error {
 	ctx := c.Context()
 	log, _ := o.logger(stderr)
@@ -99,26 +87,27 @@ func (o *teardownOptions) run(c *cobra.Command, stderr io.Writer) error {
 	if err != nil {
 		return err
 	}
+	if o.topics && config.Kafka == nil {
+		return &usageError{errors.New("--topics: the file has no section kafka"), c.CommandPath()}
+	}
 	db, err := prepare.Open(ctx, config, log, askPatience)
 	if err != nil {
 		return err
 	}
 	defer db.Close()
-	t := &teardown{config: config, options: prepare.SyncerOptions(config, nil, log), schema: openControl(config, db)}
+	t := &teardown{config: config, options: prepare.SyncerOptions(config, nil, log)}
+	defer t.close()
+	for _, name := range append([]string{""}, config.GroupNames()...) {
+		of, _ := config.OfGroup(name) // it is one of its names
+		t.clusters = append(t.clusters, &keptCluster{config: of, schema: openControl(of, db)})
+	}
 	if err := t.look(ctx, db); err != nil {
 		return err
 	}
-	if o.topics && config.Kafka == nil {
-		return &usageError{errors.New("--topics: the file has no section kafka"), c.CommandPath()}
-	}
-	for _, name := range append([]string{""}, config.GroupNames()...) {
-		of, _ := config.OfGroup(name)
-		torn := &tornCluster{config: of}
-		defer torn.close()
-		if err := o.lookAtCluster(ctx, t, torn, db, log); err != nil {
+	for _, k := range t.clusters {
+		if err := o.connect(ctx, t, k, db, log); err != nil {
 			return err
 		}
-		t.clusters = append(t.clusters, torn)
 	}
 	steps := t.steps()
 	if len(steps) == 0 {
@@ -140,6 +129,38 @@ func (o *teardownOptions) run(c *cobra.Command, stderr io.Writer) error {
 	return err
 }
 
+// connect connects to what something is dropped of beside the database, and finds out what is there.
+func (o *teardownOptions) connect(ctx context.Context, t *teardown, k *keptCluster, db *sql.DB, log *slog.Logger) (err error) {
+	if o.indices {
+		options := prepare.SearchOptions(k.config, log)
+		options.StartTimeout = askPatience
+		if k.client, err = search.Connect(ctx, options); err != nil {
+			return err
+		}
+		if k.owner, err = control.ReadOwner(ctx, db, t.plan.System, k.config.StateSchema(), k.config.Postgres.Slot); err != nil {
+			return err
+		}
+		if err := k.lookAtIndices(ctx); err != nil {
+			return err
+		}
+	}
+	if o.topics {
+		k.topics, err = prepare.ConnectKafka(ctx, k.config, retry.NewAlarm(log), log, askPatience)
+	}
+	return err
+}
+
+func (t *teardown) close() {
+	for _, k := range t.clusters {
+		if k.client != nil {
+			k.client.Close()
+		}
+		if k.topics != nil {
+			k.topics.Close()
+		}
+	}
+}
+
 // look finds out what is there in the database.
 func (t *teardown) look(ctx context.Context, db *sql.DB) (err error) {
 	if t.plan, err = dbsync.PlanTeardown(ctx, t.options...); err != nil {
@@ -148,126 +169,54 @@ func (t *teardown) look(ctx context.Context, db *sql.DB) (err error) {
 	if t.plan.Slot.Active {
 		return t.running()
 	}
-	tables, foreign, exists, err := t.schema.Tables(ctx)
+	for _, k := range t.clusters {
+		if err := k.look(ctx, db, len(t.plan.Others) > 0); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// look finds out what is there in the schema. With shared other slots have notes in it, too.
+func (k *keptCluster) look(ctx context.Context, db *sql.DB, shared bool) error {
+	tables, foreign, exists, err := k.schema.Tables(ctx)
 	if err != nil {
 		return err
 	}
-	t.exists = exists
-	if len(t.plan.Others) > 0 {
-		found, err := control.Look(ctx, db, t.schema.Name())
-		if err == nil {
+	k.exists = exists
+	if shared {
+		found, err := control.Look(ctx, db, k.schema.Name())
+		if err == nil && exists {
 			err = found.Current() // what is noted of the slot is deleted by this version's tables
 		}
 		return err
 	}
 	if len(foreign) > 0 {
-		return foreignTables(t.schema, foreign)
+		return fmt.Errorf("control schema %s has in it what Tidemark has not made: %s%s", k.schema.Name(), strings.Join(foreign, ", "),
+			withHint("move it to another schema: ALTER TABLE … SET SCHEMA …;\nnothing was dropped"))
 	}
-	t.tables = tables
+	k.tables = tables
 	return nil
-}
-
-func foreignTables(schema *control.Schema, tables []string) error {
-	return fmt.Errorf("control schema %s has in it what Tidemark has not made: %s%s", schema.Name(), strings.Join(tables, ", "),
-		withHint("move it to another schema: ALTER TABLE … SET SCHEMA …;\nnothing was dropped"))
 }
 
 func (t *teardown) running() error {
 	return fmt.Errorf("an instance follows slot %s: nothing was dropped%s", t.config.Postgres.Slot, withHint("end it first"))
 }
 
-// lookAtCluster finds out what is there of one cluster, as far as it is to go.
-func (o *teardownOptions) lookAtCluster(ctx context.Context, t *teardown, c *tornCluster, db *sql.DB, log *slog.Logger) (err error) {
-	if c.config.Group != "" {
-		c.schema = openControl(c.config, db)
-		var foreign []string
-		if _, foreign, c.exists, err = c.schema.Tables(ctx); err != nil {
-			return err
-		}
-		if len(foreign) > 0 {
-			return foreignTables(c.schema, foreign)
-		}
-	}
-	if o.indices {
-		options := prepare.SearchOptions(c.config, log)
-		options.StartTimeout = askPatience
-		if c.client, err = search.Connect(ctx, options); err != nil {
-			return err
-		}
-		if err := c.lookAtIndices(ctx, db, t.plan.System); err != nil {
-			return err
-		}
-	}
-	if o.topics {
-		c.topics, err = prepare.ConnectKafka(ctx, c.config, retry.NewAlarm(log), log, askPatience)
-	}
-	return err
-}
-
 // lookAtIndices finds the physical indices that are ours.
-func (c *tornCluster) lookAtIndices(ctx context.Context, db *sql.DB, system string) (err error) {
-	if c.owner, err = control.ReadOwner(ctx, db, system, c.config.StateSchema(), c.config.Postgres.Slot); err != nil {
-		return err
-	}
-	for _, ix := range c.config.Indices {
-		standing, err := c.client.Standing(ctx, ix.Name)
+func (k *keptCluster) lookAtIndices(ctx context.Context) error {
+	for _, ix := range k.config.Indices {
+		standing, err := k.client.Standing(ctx, ix.Name)
 		if err != nil {
 			return err
 		}
 		for _, i := range standing.Indices {
-			if i.IsOf(c.owner) {
-				c.physical = append(c.physical, i.Name)
+			if i.IsOf(k.owner) {
+				k.physical = append(k.physical, i.Name)
 			} else {
-				c.others = append(c.others, i.Name)
+				k.others = append(k.others, i.Name)
 			}
 		}
-	}
-	return nil
-}
-
-// steps says what of it is dropped, and what of the same names stays.
-func (c *tornCluster) steps(plan *dbsync.TeardownPlan) (steps []string) {
-	where := ""
-	if c.config.Group != "" {
-		where = " of group " + c.config.Group
-	}
-	switch {
-	case c.exists && len(plan.Others) > 0:
-		steps = append(steps, fmt.Sprintf("what control schema %s%s has noted of this slot; it stays for %s", c.schema.Name(), where, strings.Join(plan.Others, ", ")))
-	case c.exists:
-		steps = append(steps, "control schema "+c.schema.Name()+where)
-	}
-	for _, name := range c.physical {
-		steps = append(steps, "index "+name+where+" with its documents and aliases")
-	}
-	if c.topics != nil {
-		name := c.config.Kafka.Topic
-		steps = append(steps, fmt.Sprintf("topics %s and %s with what others have not read of them, and group %s", name, topic.ReportsOf(name), c.config.Kafka.Group))
-	}
-	if len(steps) > 0 && len(c.others) > 0 {
-		steps = append(steps, "not "+strings.Join(c.others, ", ")+where+": somebody else's")
-	}
-	return steps
-}
-
-// do drops it.
-func (c *tornCluster) do(ctx context.Context, plan *dbsync.TeardownPlan) (err error) {
-	switch {
-	case c.exists && len(plan.Others) > 0: // which may have a group of this name
-		err = c.schema.Forget(ctx, plan.Generation)
-	case c.exists:
-		err = c.schema.Drop(ctx)
-	}
-	if err != nil {
-		return err
-	}
-	for _, name := range c.physical {
-		if err := c.client.DropIndex(ctx, name, c.owner); err != nil {
-			return err
-		}
-	}
-	if c.topics != nil {
-		return c.topics.Delete(ctx)
 	}
 	return nil
 }
@@ -278,17 +227,33 @@ func (t *teardown) steps() (steps []string) {
 		steps = append(steps, fmt.Sprintf("slot %s, at %s: without it every index has to be filled again", t.config.Postgres.Slot, t.plan.Slot.Confirmed))
 	}
 	steps = append(steps, t.plan.Unpublish...)
-	switch {
-	case !t.exists:
-	case len(t.plan.Others) > 0:
-		if t.plan.Generation != "" {
-			steps = append(steps, fmt.Sprintf("what control schema %s has noted of this slot; it stays for %s", t.schema.Name(), strings.Join(t.plan.Others, ", ")))
+	var stay []string
+	for _, k := range t.clusters {
+		of := ""
+		if k.config.Group != "" {
+			of = " of group " + k.config.Group
 		}
-	default:
-		steps = append(steps, fmt.Sprintf("control schema %s: %s", t.schema.Name(), strings.Join(t.tables, ", ")))
+		switch {
+		case !k.exists:
+		case len(t.plan.Others) > 0:
+			if t.plan.Generation != "" {
+				steps = append(steps, fmt.Sprintf("what control schema %s has noted of this slot; it stays for %s", k.schema.Name(), strings.Join(t.plan.Others, ", ")))
+			}
+		default:
+			steps = append(steps, fmt.Sprintf("control schema %s: %s", k.schema.Name(), strings.Join(k.tables, ", ")))
+		}
+		for _, name := range k.physical {
+			steps = append(steps, "index "+name+of+" with its documents and aliases")
+		}
+		if k.topics != nil {
+			steps = append(steps, fmt.Sprintf("topics %s and %s with what others have not read of them, and group %s", k.config.Kafka.Topic, topic.ReportsOf(k.config.Kafka.Topic), k.config.Kafka.Group))
+		}
+		for _, name := range k.others {
+			stay = append(stay, name+of)
+		}
 	}
-	for _, c := range t.clusters {
-		steps = append(steps, c.steps(t.plan)...)
+	if len(steps) > 0 && len(stay) > 0 {
+		steps = append(steps, "not "+strings.Join(stay, ", ")+": somebody else's")
 	}
 	return steps
 }
@@ -300,15 +265,27 @@ func (t *teardown) do(ctx context.Context) error {
 	if errors.Is(err, dbsync.ErrSlotInUse) {
 		return t.running()
 	}
-	if err == nil && t.exists && len(t.plan.Others) == 0 {
-		err = t.schema.Drop(ctx)
-	} else if err == nil && t.exists {
-		err = t.schema.Forget(ctx, t.plan.Generation)
-	}
-	for _, c := range t.clusters {
+	for _, k := range t.clusters {
 		if err == nil {
-			err = c.do(ctx, t.plan)
+			err = k.drop(ctx, t.plan)
 		}
+	}
+	return err
+}
+
+func (k *keptCluster) drop(ctx context.Context, plan *dbsync.TeardownPlan) (err error) {
+	if k.exists && len(plan.Others) == 0 {
+		err = k.schema.Drop(ctx)
+	} else if k.exists {
+		err = k.schema.Forget(ctx, plan.Generation)
+	}
+	for _, name := range k.physical {
+		if err == nil {
+			err = k.client.DropIndex(ctx, name, k.owner)
+		}
+	}
+	if err == nil && k.topics != nil {
+		err = k.topics.Delete(ctx)
 	}
 	return err
 }
