@@ -207,7 +207,7 @@ func TestCompose(t *testing.T) {
 	if without := strings.Replace(string(byKafka), "kafka:\n  brokers: [\"kafka:9092\"]\n", "", 1); without != string(text) {
 		t.Errorf("tidemark-kafka.yaml without kafka is not tidemark.yaml:\n%s", without)
 	}
-	if _, err := mapping.ParseApply("tidemark-kafka.yaml", byKafka, func(name string) (string, bool) { return "http://opensearch:9200", name == "SEARCH_URL" }); err != nil {
+	if _, err := mapping.ParseApply("tidemark-kafka.yaml", byKafka, func(name string) (string, bool) { return "http://opensearch:9200", name == "SEARCH_URL" }, ""); err != nil {
 		t.Error(err)
 	}
 	alias := search.NewPrefix(t) + "products"

@@ -16,7 +16,7 @@ const (
 	memberLease = time.Second
 
 	// memberQuestion bounds how long is waited for the answer.
-	memberQuestion = 10 * time.Second
+	memberQuestion = 3 * time.Second
 )
 
 // A NotMemberError reports that it is not known to be this worker that has its partitions: others may
@@ -76,6 +76,11 @@ func (w *Worker) Holds(ctx context.Context) error {
 	if polled := w.polled.Load(); polled != nil && !within(*polled, w.o.MaxAge) {
 		return &AgedError{*polled}
 	}
+	return w.isMember(ctx)
+}
+
+// isMember returns nil if this worker was a member of the group at a moment within the last second.
+func (w *Worker) isMember(ctx context.Context) error {
 	if w.member.holds() {
 		return nil
 	}

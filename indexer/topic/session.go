@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/sourcegraph/conc"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -41,8 +42,7 @@ type session struct {
 	claims    claims
 	committed committed
 	gone      gone
-	looked    time.Time   // when it was looked last whether this worker is a member
-	seen      time.Time   // when it was, last
+	confirmed atomic.Bool // since it was asked last, Kafka has named this worker as a member
 	another   atomic.Bool // the topic is not the one that it was at the start
 }
 
@@ -60,7 +60,7 @@ type gone struct {
 
 // read joins the group and works until ctx ends or something is wrong.
 func (w *Worker) read(ctx context.Context, h *health) error {
-	s := &session{w: w, claims: claims{of: make(map[int32]*claim)}, gone: gone{of: make(map[int32]Report)}, seen: time.Now()}
+	s := &session{w: w, claims: claims{of: make(map[int32]*claim)}, gone: gone{of: make(map[int32]Report)}}
 	s.committed.of = make(map[int32]kmsg.OffsetFetchResponseGroupTopicPartition)
 	var err error
 	if s.topic, err = w.awaitTopic(ctx); err != nil {
@@ -82,7 +82,12 @@ func (w *Worker) read(ctx context.Context, h *health) error {
 		return err
 	}
 	w.session.Store(s)
+	var watch conc.WaitGroup
+	watched, end := context.WithCancel(ctx)
+	watch.Go(func() { s.watch(watched) })
 	defer func() {
+		end()
+		watch.Wait()
 		w.session.Store(nil)
 		w.member.asked.Store(nil)
 		leave, cancel := context.WithTimeout(context.WithoutCancel(ctx), leaveTimeout)
@@ -103,7 +108,7 @@ func (w *Worker) read(ctx context.Context, h *health) error {
 			}
 			continue
 		}
-		if err := s.look(ctx, h); err != nil {
+		if err := s.idle(ctx, h); err != nil {
 			return err
 		}
 	}
@@ -196,7 +201,8 @@ func (s *session) take(b *load, p *kgo.FetchTopicPartition) error {
 	return nil
 }
 
-// errors sees to what Kafka says of partitions, and returns those of which nothing is to be taken.
+// errors sees to what Kafka says of partitions, and returns those of which nothing is to be taken. Its
+// error ends the session; the next one finds out what is gone of what was to be read next.
 func (s *session) errors(ctx context.Context, fetches kgo.Fetches, h *health) (failed map[int32]bool, first error) {
 	failed = make(map[int32]bool)
 	fetches.EachError(func(topic string, partition int32, err error) {
@@ -204,9 +210,6 @@ func (s *session) errors(ctx context.Context, fetches kgo.Fetches, h *health) (f
 		var group *kgo.ErrGroupSession
 		switch {
 		case first != nil, errors.Is(err, context.DeadlineExceeded) && topic == "":
-		case errors.Is(err, kerr.OffsetOutOfRange):
-			failed[partition] = true
-			first = s.beyond(ctx, partition)
 		case errors.As(err, &lost):
 			failed[partition] = true
 			first = s.cutOff(ctx, lost)
@@ -219,26 +222,6 @@ func (s *session) errors(ctx context.Context, fetches kgo.Fetches, h *health) (f
 	return failed, first
 }
 
-// beyond goes on where the log begins, after what is to be read next has gone.
-func (s *session) beyond(ctx context.Context, partition int32) error {
-	c := s.claims.get(partition)
-	if c == nil {
-		return nil
-	}
-	start, end, err := s.bounds(ctx)
-	if err != nil {
-		return err
-	}
-	to, report := inLog(c.offset, start[partition], end[partition])
-	if report != nil {
-		if err := s.report(ctx, partition, *report); err != nil {
-			return err
-		}
-	}
-	s.set(c, to)
-	return nil
-}
-
 // cutOff goes on where Kafka has lost the end of the log: records are written anew there.
 func (s *session) cutOff(ctx context.Context, lost *kgo.ErrDataLoss) error {
 	c := s.claims.get(lost.Partition)
@@ -248,15 +231,10 @@ func (s *session) cutOff(ctx context.Context, lost *kgo.ErrDataLoss) error {
 	if err := s.report(ctx, lost.Partition, Report{Kind: ReportLost, Partition: lost.Partition, From: lost.ResetTo, To: lost.ConsumedTo}); err != nil {
 		return err
 	}
-	s.set(c, min(c.offset, lost.ResetTo))
+	c.mark = mark{offset: min(c.offset, lost.ResetTo), leader: -1, epoch: c.epoch}
+	c.applied.Store(c.offset)
+	s.rewind([]*part{{claim: c}})
 	return nil
-}
-
-// set has reading go on from an offset.
-func (s *session) set(c *claim, offset int64) {
-	c.offset, c.leader = offset, -1
-	c.applied.Store(offset)
-	s.reader.kafka.SetOffsets(map[string]map[int32]kgo.EpochOffset{s.w.o.Topic: {c.partition: {Epoch: -1, Offset: offset}}})
 }
 
 // rewind has partitions read again from where they are applied.
@@ -268,27 +246,40 @@ func (s *session) rewind(parts []*part) {
 	s.reader.kafka.SetOffsets(map[string]map[int32]kgo.EpochOffset{s.w.o.Topic: offsets})
 }
 
-// look looks, from time to time while there is nothing to do, whether the worker is a member of the group.
-func (s *session) look(ctx context.Context, h *health) error {
-	if err := s.w.tell(ctx); err != nil {
-		return err
-	}
-	if time.Since(s.looked) < s.w.o.SessionTimeout/2 {
-		return nil
-	}
-	s.looked = time.Now()
-	defer dbsync.Await(ctx, memberQuestion)()
-	err := s.w.Holds(ctx)
-	switch {
-	case ctx.Err() != nil:
-		return context.Cause(ctx)
-	case err == nil:
-		s.seen = time.Now()
+// idle does what there is to do while there is nothing to write.
+func (s *session) idle(ctx context.Context, h *health) error {
+	if s.confirmed.Swap(false) {
 		h.good()
-	case time.Since(s.seen) > s.w.o.SessionTimeout:
-		h.hold = h.alarm.Keep(h.hold, h.key, dbsync.WithoutValues(err))
 	}
-	return nil
+	return s.w.tell(ctx)
+}
+
+// watch raises the alarm while Kafka does not name this worker as a member of the group for longer than
+// the session timeout, until ctx ends.
+func (s *session) watch(ctx context.Context) {
+	var hold *retry.Hold
+	defer func() { hold.Release() }()
+	ticker := time.NewTicker(s.w.o.SessionTimeout / 2)
+	defer ticker.Stop()
+	for named := time.Now(); ; {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		}
+		err := s.w.isMember(ctx)
+		switch {
+		case ctx.Err() != nil:
+			return
+		case err == nil:
+			named = time.Now()
+			hold.Release()
+			hold = nil
+			s.confirmed.Store(true)
+		case time.Since(named) > s.w.o.SessionTimeout:
+			hold = s.w.o.Alarm.Keep(hold, "Kafka does not know this worker", dbsync.WithoutValues(err))
+		}
+	}
 }
 
 // assigned is called when the group gives partitions.

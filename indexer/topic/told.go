@@ -28,9 +28,6 @@ func (w *Worker) report(ctx context.Context, reports ...Report) error {
 	defer dbsync.AtServer(ctx)()
 	return retry.Do(ctx, w.o.Alarm, "Kafka does not take reports", func(ctx context.Context) error {
 		_, err := w.client.Report(ctx, reports...)
-		if isGone(err) {
-			w.client.kafka.PurgeTopicsFromProducing(w.o.reports()) // to take up one that was made anew
-		}
 		return w.client.why(err)
 	})
 }

@@ -29,7 +29,7 @@ type Plan struct {
 	Partitions     int           // of the topic of operations, 1 or more
 	Replication    int           // replicas of each partition; 0: as many as the brokers give a topic
 	Retention      time.Duration // how long records are kept
-	MaxRecordBytes int           // see [RecordBytes]; what is above [MaxRecordBytes] is remarked on
+	MaxRecordBytes int           // see [RecordBytes]; that it is [MaxRecordBytes] is remarked on, what is above counts as that
 }
 
 // A State is what may not change under an instance and its workers: a topic of another id is another one.
@@ -101,8 +101,8 @@ func (c *Client) Look(ctx context.Context, p Plan) (State, []Remark, error) {
 		return State{}, nil, err
 	}
 	var remarks []Remark
-	if p.MaxRecordBytes > MaxRecordBytes {
-		remarks = append(remarks, Remark{Key: "kafka", Text: fmt.Sprintf("documents of more than %d bytes become dead letters: no record of Kafka has more, whatever search.max_document_bytes is", MaxRecordBytes)})
+	if p.MaxRecordBytes >= MaxRecordBytes {
+		remarks = append(remarks, Remark{Key: "kafka", Text: fmt.Sprintf("documents of more than %d bytes become dead letters, whatever search.max_document_bytes is: brokers take no larger requests", MaxRecordBytes-recordSlack)})
 	}
 	for _, d := range c.designs(p) {
 		detail, is := found.topics[d.name]

@@ -707,24 +707,112 @@ func TestWorkerEndsAtAForeignRecord(t *testing.T) {
 	}
 }
 
-// A worker waits for a topic that is not there yet, and takes up one that is made anew.
+// A worker waits for a topic that is not there yet, and takes up one that is made anew while it writes.
 func TestWorkerTakesUpAnotherTopic(t *testing.T) {
 	p := newPlant(t, 2)
-	producer := p.begun(t)
-	h := p.hire(t, p.engine.URL)
-	p.produce(t, producer, 0, 30, 1)
-	p.applied(t)
-	for _, name := range []string{"ops", "ops.reports"} {
-		if err := p.cluster.DeleteTopic(name); err != nil {
-			t.Fatal(err)
+	remove := func() {
+		t.Helper()
+		for _, name := range []string{"ops", "ops.reports"} {
+			if err := p.cluster.DeleteTopic(name); err != nil {
+				t.Fatal(err)
+			}
 		}
 	}
+	anew := func() *Producer {
+		t.Helper()
+		if _, _, err := p.client.Ensure(t.Context(), Plan{Partitions: 2, Replication: 1, Retention: time.Hour, MaxRecordBytes: 1 << 20}); err != nil {
+			t.Fatal(err)
+		}
+		return p.begun(t)
+	}
+	proxy := p.engine.NewProxy(t)
+	remove()
+	h := p.hire(t, proxy.URL)
 	h.lines.Await(t, searchtest.Within(t, time.Minute), "topic ops is not known")
-	if _, _, err := p.client.Ensure(t.Context(), Plan{Partitions: 2, Replication: 1, Retention: time.Hour, MaxRecordBytes: 1 << 20}); err != nil {
+	producer := anew()
+	p.produce(t, producer, 0, 30, 1)
+	p.applied(t)
+	held := proxy.Inject(testenv.Hold(1, testenv.Bulk))
+	p.produce(t, producer, 0, 30, 2)
+	if err := held.Await(t.Context(), 1); err != nil {
 		t.Fatal(err)
 	}
-	producer = p.begun(t)
-	p.produce(t, producer, 0, 30, 2)
+	remove()
+	producer = anew()
+	held.Lift()
+	p.produce(t, producer, 0, 30, 3)
 	p.applied(t)
-	p.stock(t, all(30, 2))
+	p.stock(t, all(30, 3))
+}
+
+// What was committed of a topic that had the name before says nothing of this one.
+func TestWorkerKnowsItsTopic(t *testing.T) {
+	p := newPlant(t, 1)
+	p.produce(t, p.begun(t), 0, 10, 1)
+	offsets := kadm.OffsetsFromRecords()
+	offsets.Add(kadm.Offset{Topic: "ops", Partition: 0, At: 5, LeaderEpoch: -1, Metadata: mark{epoch: 99}.metadata("another")})
+	if err := p.client.admin.CommitAllOffsets(t.Context(), "workers", offsets); err != nil {
+		t.Fatal(err)
+	}
+	h := p.hire(t, p.engine.URL)
+	p.applied(t)
+	p.stock(t, all(10, 1))
+	if n := h.Stats().Records.Load(); n != 11 || len(p.told(t, ReportLost)) > 0 {
+		t.Errorf("%d records were read, want 11; lost: %+v", n, p.told(t, ReportLost))
+	}
+}
+
+// A worker that Kafka does not name as a member says so while that lasts, and writes nothing.
+func TestWorkerThatIsNotKnown(t *testing.T) {
+	p := newPlant(t, 1)
+	producer := p.begun(t)
+	var mu sync.Mutex
+	known := false
+	p.cluster.ControlKey(int16(kmsg.DescribeGroups), func(r kmsg.Request) (kmsg.Response, error, bool) {
+		mu.Lock()
+		defer mu.Unlock()
+		p.cluster.KeepControl()
+		if known {
+			return nil, nil, false
+		}
+		resp := r.ResponseKind().(*kmsg.DescribeGroupsResponse)
+		resp.Groups = append(resp.Groups, kmsg.DescribeGroupsResponseGroup{Group: "workers", ErrorCode: kerr.GroupAuthorizationFailed.Code})
+		return resp, nil, true
+	})
+	h := p.hire(t, p.engine.URL, func(o *WorkerOptions) { o.SessionTimeout = time.Second })
+	h.lines.Await(t, searchtest.Within(t, time.Minute), "Kafka does not know this worker")
+	p.produce(t, producer, 0, 1, 1)
+	h.lines.Await(t, searchtest.Within(t, time.Minute), "the request was not sent")
+	p.stock(t, nil)
+	mu.Lock()
+	known = true
+	mu.Unlock()
+	p.applied(t)
+	p.stock(t, all(1, 1))
+	soon(t, "nothing holds it back", func() bool { return len(h.o.Alarm.Reasons()) == 0 })
+}
+
+// Where a broker has lost the end of the log, that is told, and what is written there anew is read.
+func TestWorkerTellsWhatABrokerHasLost(t *testing.T) {
+	p := newPlant(t, 3)
+	w, err := NewWorker(t.Context(), WorkerOptions{Options: p.options(t), Write: func(context.Context, []dbsync.Operation) error { return nil },
+		Truncate: func(context.Context, *dbsync.Operation, func(string) bool) error { return nil }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer w.Close()
+	s := &session{w: w, reader: p.client, claims: claims{of: make(map[int32]*claim)}, gone: gone{of: make(map[int32]Report)}}
+	s.claims.add([]int32{1, 2})
+	s.claims.get(2).mark = mark{offset: 50, leader: 3, epoch: 7}
+	fetches := kgo.Fetches{{Topics: []kgo.FetchTopic{{Topic: "ops", Partitions: []kgo.FetchPartition{{Partition: 1}, {Partition: 2, Err: &kgo.ErrDataLoss{Topic: "ops", Partition: 2, ConsumedTo: 60, ResetTo: 45}}}}}}}
+	failed, err := s.errors(t.Context(), fetches, nil)
+	if err != nil || len(failed) != 1 || !failed[2] {
+		t.Errorf("%v %v", failed, err)
+	}
+	if got := s.claims.get(2).mark; got != (mark{offset: 45, leader: -1, epoch: 7}) {
+		t.Errorf("it goes on at %+v", got)
+	}
+	if reports := p.told(t, ReportLost); len(reports) != 1 || reports[0].Partition != 2 || reports[0].From != 45 || reports[0].To != 60 {
+		t.Errorf("%+v", reports)
+	}
 }

@@ -80,6 +80,7 @@ var (
 	producedMetric      = metric("topic_operations_total", "Operations that Kafka has acknowledged.", "topic")
 	producedBytesMetric = metric("topic_bytes_total", "Their keys, headers and documents, before compression.", "topic")
 	topicLagMetric      = metric("topic_lag_operations", "Operations in the topic that are not applied yet.", "topic", "group")
+	topicProblemsMetric = metric("topic_problems", "Reasons that hold up a cluster beside the first one, which hold up no other.", "topic", "group")
 	workersMetric       = metric("topic_workers", "Workers that the group has.", "topic", "group")
 )
 
@@ -147,13 +148,14 @@ func (c collector) Collect(to chan<- prometheus.Metric) {
 	}
 	collectAlarms(s.Alarms, gauge)
 	s.Bulk.collect(gauge, counter)
-	if t := s.Topic; t != nil {
+	for _, t := range s.Topics {
 		counter(producedMetric, t.Produced, t.Name)
 		counter(producedBytesMetric, t.Bytes, t.Name)
 		if t.Lag >= 0 {
 			gauge(topicLagMetric, float64(t.Lag), t.Name, t.Group)
 			gauge(workersMetric, float64(t.Workers), t.Name, t.Group)
 		}
+		gauge(topicProblemsMetric, float64(len(t.Problems)), t.Name, t.Group)
 	}
 	s.Measures.collect(to)
 }

@@ -16,7 +16,7 @@ type page struct {
 	Indices []IndexPage `json:"indices"`
 	Alarms  []alarmPage `json:"alarms"`
 	Bulk    bulkPage    `json:"bulk"`
-	Topic   *topicPage  `json:"topic,omitempty"` // absent where operations go to the cluster
+	Topics  []topicPage `json:"topics,omitempty"` // absent where operations go to the cluster
 
 	Problems []string `json:"problems"` // what waits for somebody, and holds nothing back
 
@@ -123,8 +123,11 @@ func (p *IndexPage) Expect(rowsPerSecond float64) {
 type topicPage struct {
 	Name    string `json:"name"`
 	Group   string `json:"group"`
-	Lag     *int64 `json:"lag,omitempty"` // operations that are not applied
+	Cluster string `json:"cluster,omitempty"` // absent: the first
+	Lag     *int64 `json:"lag,omitempty"`     // operations that are not applied
 	Workers int    `json:"workers"`
+
+	Problems []string `json:"problems,omitempty"` // of a cluster beside the first, which hold up no other
 }
 
 // A bulkPage is how much the search server is given.
@@ -152,8 +155,8 @@ func (s *Status) page() page {
 	if lag, known := s.Lag(); known {
 		p.Slot.LagBytes = &lag
 	}
-	if t := s.Topic; t != nil {
-		p.Topic = &topicPage{Name: t.Name, Group: t.Group, Lag: unlessNegative(t.Lag), Workers: t.Workers}
+	for _, t := range s.Topics {
+		p.Topics = append(p.Topics, topicPage{Name: t.Name, Group: t.Group, Cluster: t.Cluster, Lag: unlessNegative(t.Lag), Workers: t.Workers, Problems: t.Problems})
 	}
 	if s.Behind >= 0 {
 		behind := s.Behind.Seconds()

@@ -51,7 +51,7 @@ type Status struct {
 	Indices []Index
 	Alarms  []Alarm
 	Bulk    Bulk
-	Topic   *Topic // that operations go through; nil: they go to the cluster
+	Topics  []Topic // that operations go through, one for each cluster; none: they go to the cluster
 
 	// Letters are the first dead letters of these indices, in order of time; there may be more, see
 	// Index.DeadLetters.
@@ -168,6 +168,11 @@ type Topic struct {
 	Produced, Bytes int64 // operations that Kafka has acknowledged since the start; they only grow
 	Lag             int64 // operations that are not applied; -1: not known
 	Workers         int   // that the group has; as of the same look
+
+	// Cluster is the name of the cluster beside the first one; "": the first. Problems are what is wrong with it, which
+	// holds nobody else up.
+	Cluster  string
+	Problems []string
 }
 
 // Lag is how much of the log is not stored yet, in bytes; false while the server's

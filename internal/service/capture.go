@@ -21,6 +21,7 @@ import (
 // kafka in the file there is none.
 type capture struct {
 	client   *topic.Client
+	own      bool // the client is closed with it
 	producer *topic.Producer
 	state    topic.State // of the topics when the process began
 
@@ -41,44 +42,57 @@ type captureHold struct {
 }
 
 // openCapture makes the topics that are missing.
-func (s *Service) openCapture(ctx context.Context) (*capture, error) {
-	k := s.found.Kafka
-	if err := k.Ensure(ctx, s.config, s.o.Logger); err != nil {
+func (d *destination) openCapture(ctx context.Context) (*capture, error) {
+	k := d.s.found.Kafka
+	if d.name != "" {
+		client, err := prepare.ConnectKafka(ctx, d.config, d.s.found.Kafka.Alarm, d.s.o.Logger, prepare.StartTimeout)
+		if err != nil {
+			return nil, err
+		}
+		k = &prepare.Kafka{Client: client, Alarm: k.Alarm}
+	}
+	if err := k.Ensure(ctx, d.config, d.s.o.Logger); err != nil {
 		return nil, err
 	}
-	c := &capture{client: k.Client, state: k.State, began: make(chan struct{})}
+	c := &capture{own: d.name != "", client: k.Client, state: k.State, began: make(chan struct{})}
 	var err error
 	c.producer, err = c.client.NewProducer(topic.ProducerOptions{
-		Partitions: c.state.Partitions, MaxRecordBytes: prepare.KafkaPlan(s.config).MaxRecordBytes, Slot: s.config.Postgres.Slot,
-		Fence: s.syncer.HoldsSlot, OnRefused: s.refused, Alarm: s.alarm, Logger: s.o.Logger,
+		Partitions: c.state.Partitions, MaxRecordBytes: prepare.KafkaPlan(d.config).MaxRecordBytes, Slot: d.config.Postgres.Slot,
+		Fence: d.s.syncer.HoldsSlot, OnRefused: d.refused, Alarm: d.alarm, Logger: d.s.o.Logger,
 	})
 	return c, err
 }
 
 // close ends the connections; of no capture nothing.
 func (c *capture) close() {
-	if c != nil && c.producer != nil {
+	if c == nil {
+		return
+	}
+	if c.producer != nil {
 		c.producer.Close()
+	}
+	if c.own {
+		c.client.Close()
 	}
 }
 
 // beginCapture is called when the slot is ours, and before what is noted of indices is read. changed says why
 // what was produced may not have been applied although nothing was lost: then the indices are compared, and
 // note is called after that was noted.
-func (s *Service) beginCapture(ctx context.Context) (changed string, note func(context.Context) error, err error) {
-	topics := s.control.Topics()
+func (d *destination) beginCapture(ctx context.Context) (changed string, note func(context.Context) error, err error) {
+	topics := d.control.Topics()
 	noted, err := topics.Read(ctx)
 	if err != nil {
 		return "", nil, err
 	}
-	c := s.capture
+	c := d.capture
 	if c == nil {
 		if noted.Name != "" {
 			changed = fmt.Sprintf("operations went through topic %s until now, and of what it has nothing is known any more", noted.Name)
 		}
 		return changed, func(ctx context.Context) error { return topics.Note(ctx, control.Topic{}) }, nil
 	}
-	now := control.Topic{Name: s.config.Kafka.Topic, Reports: noted.Reports}
+	now := control.Topic{Name: d.config.Kafka.Topic, Reports: noted.Reports}
 	if now.State, err = c.client.State(ctx); err != nil {
 		return "", nil, err
 	}
@@ -100,11 +114,11 @@ func (s *Service) beginCapture(ctx context.Context) (changed string, note func(c
 	default:
 		note = nil
 		if lost := noted.Check(now.State); lost != nil {
-			if !s.rebuildsLost() {
+			if !d.s.rebuildsLost() && d.name == "" { // a group holds nobody else up
 				return "", nil, lost
 			}
-			s.o.Logger.Warn("operations were lost on their way, every index is made anew", "error", lost)
-			err = topics.Restart(ctx, now, s.syncer.Generation())
+			d.s.o.Logger.Warn("operations were lost on their way, every index is made anew", "error", lost)
+			err = topics.Restart(ctx, now, d.s.syncer.Generation())
 		}
 	}
 	if err != nil {
@@ -119,11 +133,11 @@ func (s *Service) rebuildsLost() bool {
 }
 
 // applied waits until what was produced is in the cluster; see [reindex.Options].
-func (s *Service) applied(ctx context.Context) error {
-	if s.capture == nil {
+func (d *destination) applied(ctx context.Context) error {
+	if d.capture == nil {
 		return nil
 	}
-	return s.control.Topics().AwaitApplied(ctx, s.capture.client)
+	return d.control.Topics().AwaitApplied(ctx, d.capture.client)
 }
 
 const (
@@ -142,14 +156,14 @@ const (
 )
 
 // room waits until no more operations wait to be applied than kafka.max_lag; see [reindex.Options].
-func (s *Service) room(ctx context.Context) error {
-	c := s.capture
+func (d *destination) room(ctx context.Context) error {
+	c := d.capture
 	if c == nil {
 		return nil
 	}
 	for {
 		lag, err := c.lagWithin(ctx, roomInterval)
-		if err != nil || lag.Records <= int64(s.config.Kafka.MaxLag) {
+		if err != nil || lag.Records <= int64(d.config.Kafka.MaxLag) {
 			return err
 		}
 		if err := retry.Sleep(ctx, roomInterval); err != nil {
@@ -177,8 +191,8 @@ func (c *capture) lagWithin(ctx context.Context, age time.Duration) (topic.Lag, 
 }
 
 // watchCapture looks at the topics again and again until ctx is done, or something of them is lost.
-func (s *Service) watchCapture(ctx context.Context) error {
-	c := s.capture
+func (d *destination) watchCapture(ctx context.Context) error {
+	c := d.capture
 	select {
 	case <-c.began:
 	case <-ctx.Done():
@@ -187,7 +201,7 @@ func (s *Service) watchCapture(ctx context.Context) error {
 	defer func() { c.holds.hold.Release() }()
 	gone := 0
 	for {
-		err := retry.Do(ctx, s.alarm, "look at topic "+s.config.Kafka.Topic, func(ctx context.Context) error {
+		err := retry.Do(ctx, d.alarm, "look at topic "+d.config.Kafka.Topic, func(ctx context.Context) error {
 			now, err := c.client.State(ctx)
 			if err != nil {
 				return err
@@ -196,7 +210,7 @@ func (s *Service) watchCapture(ctx context.Context) error {
 				gone = 0
 			}
 			if now != c.state && (gone == 0 || gone >= goneLooks) {
-				noted := control.Topic{Name: s.config.Kafka.Topic, State: c.state}
+				noted := control.Topic{Name: d.config.Kafka.Topic, State: c.state}
 				return noted.Check(now)
 			}
 			if gone > 0 {
@@ -204,7 +218,7 @@ func (s *Service) watchCapture(ctx context.Context) error {
 			}
 			lag, err := c.lagWithin(ctx, 0)
 			if err == nil {
-				s.judgeLag(lag)
+				d.judgeLag(lag)
 			}
 			return err
 		})
@@ -221,9 +235,9 @@ func (s *Service) watchCapture(ctx context.Context) error {
 }
 
 // judgeLag raises the alarm where nothing is applied although there is something to apply.
-func (s *Service) judgeLag(lag topic.Lag) {
-	h := &s.capture.holds
-	applied := s.capture.producer.Stats().Records.Load() - lag.Records
+func (d *destination) judgeLag(lag topic.Lag) {
+	h := &d.capture.holds
+	applied := d.capture.producer.Stats().Records.Load() - lag.Records
 	now := time.Now()
 	if applied != h.applied || lag.Records == 0 || h.movedAt.IsZero() {
 		h.applied, h.movedAt = applied, now
@@ -235,34 +249,34 @@ func (s *Service) judgeLag(lag topic.Lag) {
 		return
 	}
 	text := fmt.Sprintf("%d operations in topic %s wait, and none was applied since %s: group %s has %d workers; hint: see in their logs what they wait for",
-		lag.Records, s.config.Kafka.Topic, h.movedAt.UTC().Format(time.TimeOnly), s.config.Kafka.Group, lag.Members)
+		lag.Records, d.config.Kafka.Topic, h.movedAt.UTC().Format(time.TimeOnly), d.config.Kafka.Group, lag.Members)
 	if lag.Members == 0 {
-		text = fmt.Sprintf("%d operations in topic %s wait, and group %s has no worker; hint: tidemark apply -c FILE", lag.Records, s.config.Kafka.Topic, s.config.Kafka.Group)
+		text = fmt.Sprintf("%d operations in topic %s wait, and group %s has no worker; hint: tidemark apply -c FILE", lag.Records, d.config.Kafka.Topic, d.config.Kafka.Group)
 	}
-	h.hold = s.alarm.Keep(h.hold, "operations are not applied", text)
+	h.hold = d.alarm.Keep(h.hold, "operations are not applied", text)
 }
 
 // takeReports takes up what workers have to say, until ctx is done or one of it ends the instance.
-func (s *Service) takeReports(ctx context.Context) error {
-	c := s.capture
+func (d *destination) takeReports(ctx context.Context) error {
+	c := d.capture
 	select {
 	case <-c.began:
 	case <-ctx.Done():
 		return nil
 	}
-	topics := s.control.Topics()
-	err := retry.Do(ctx, s.alarm, "read what workers report", func(ctx context.Context) error {
+	topics := d.control.Topics()
+	err := retry.Do(ctx, d.alarm, "read what workers report", func(ctx context.Context) error {
 		noted, err := topics.Read(ctx)
 		if err != nil {
 			return err
 		}
-		err = c.client.Reports(ctx, noted.Reports, s.takeUp)
+		err = c.client.Reports(ctx, noted.Reports, d.takeUp)
 		if gone, ok := errors.AsType[*topic.GoneError](err); ok {
 			end, err := c.client.ReportsEnd(ctx)
 			if err != nil {
 				return err
 			}
-			return s.lose(ctx, end, gone.Error())
+			return d.lose(ctx, end, gone.Error())
 		}
 		return err
 	})
@@ -273,15 +287,15 @@ func (s *Service) takeReports(ctx context.Context) error {
 }
 
 // takeUp takes up reports, and notes that it has. A crash before the note costs that they are taken up again.
-func (s *Service) takeUp(ctx context.Context, reports []topic.Reported) error {
+func (d *destination) takeUp(ctx context.Context, reports []topic.Reported) error {
 	var refused []search.Refused
 	lost := ""
 	for i := range reports {
 		r := &reports[i].Report
 		switch r.Kind {
 		case topic.ReportBegin:
-			if r.Slot != s.config.Postgres.Slot {
-				return &dbsync.PermanentError{Err: fmt.Errorf("the instance of slot %s produces to topic %s as well, so that workers pass over what this one does; hint: another kafka.topic for one of them", r.Slot, s.config.Kafka.Topic)}
+			if r.Slot != d.config.Postgres.Slot {
+				return &dbsync.PermanentError{Err: fmt.Errorf("the instance of slot %s produces to topic %s as well, so that workers pass over what this one does; hint: another kafka.topic for one of them", r.Slot, d.config.Kafka.Topic)}
 			}
 		case topic.ReportRefused:
 			one, err := r.Refused()
@@ -294,7 +308,7 @@ func (s *Service) takeUp(ctx context.Context, reports []topic.Reported) error {
 			if err != nil {
 				return unreadable(&reports[i], err)
 			}
-			if err := s.manager.Newer(ctx, &op, r.Found); err != nil {
+			if err := d.manager.Newer(ctx, &op, r.Found); err != nil {
 				return err
 			}
 		case topic.ReportUnanswered:
@@ -302,25 +316,25 @@ func (s *Service) takeUp(ctx context.Context, reports []topic.Reported) error {
 			for i, index := range r.Indices {
 				ops[i].Index = index
 			}
-			s.manager.Unanswered(ops)
+			d.manager.Unanswered(ops)
 		case topic.ReportMissing:
-			s.manager.Missing(r.Index)
+			d.manager.Missing(r.Index)
 		case topic.ReportLost:
-			lost = fmt.Sprintf("records %d to %d of partition %d were removed before group %s had applied them; hint: a longer kafka.retention", r.From, r.To, r.Partition, s.config.Kafka.Group)
+			lost = fmt.Sprintf("records %d to %d of partition %d were removed before group %s had applied them; hint: a longer kafka.retention", r.From, r.To, r.Partition, d.config.Kafka.Group)
 		default:
 			return unreadable(&reports[i], fmt.Errorf("this version does not know what %q is", r.Kind))
 		}
 	}
 	if len(refused) > 0 {
-		if err := s.refused(ctx, refused); err != nil {
+		if err := d.refused(ctx, refused); err != nil {
 			return err
 		}
 	}
 	next := reports[len(reports)-1].Offset + 1
 	if lost != "" {
-		return s.lose(ctx, next, lost)
+		return d.lose(ctx, next, lost)
 	}
-	return s.control.Topics().Take(ctx, next, "")
+	return d.control.Topics().Take(ctx, next, "")
 }
 
 func unreadable(r *topic.Reported, err error) error {
@@ -329,9 +343,9 @@ func unreadable(r *topic.Reported, err error) error {
 
 // lose notes that operations are lost, and returns the error that ends the instance: the next start goes by
 // on_slot_lost.
-func (s *Service) lose(ctx context.Context, next int64, why string) error {
-	if err := s.control.Topics().Take(ctx, next, why); err != nil {
+func (d *destination) lose(ctx context.Context, next int64, why string) error {
+	if err := d.control.Topics().Take(ctx, next, why); err != nil {
 		return err
 	}
-	return &control.TopicLostError{Topic: s.config.Kafka.Topic, Reason: why}
+	return &control.TopicLostError{Topic: d.config.Kafka.Topic, Reason: why}
 }

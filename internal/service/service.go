@@ -26,7 +26,6 @@ import (
 	"tidemark/internal/version"
 	"tidemark/mapping"
 	"tidemark/mapping/catalog"
-	"tidemark/reindex"
 	"tidemark/reindex/control"
 	"tidemark/reindex/verify"
 )
@@ -71,20 +70,18 @@ type Options struct {
 // Service is one instance of Tidemark.
 type Service struct {
 	o       Options
-	config  *mapping.Config
+	config  *mapping.Config // the file
 	found   *prepare.Prepared
 	syncer  *dbsync.Syncer
-	manager *reindex.Manager
 	handler *indexer.Handler
-	bulk    *search.Bulk
-	alarm   *retry.Alarm
-	dead    *control.DeadLetters
-	control *control.Schema
-	capture *capture // nil: operations go to the cluster
 	catalog *indexer.Catalog
-	marks   *marks
-	tables  *tableWatch
-	pulse   *dbsync.Pulse // of what follows the slot
+
+	*destination                                     // the first
+	groups       []*destination                      // the others
+	of           map[*indexer.Documents]*destination // whose documents are these
+	marks        *marks
+	tables       *tableWatch
+	pulse        *dbsync.Pulse // of what follows the slot
 	counters
 	observer
 }
@@ -124,7 +121,7 @@ func Run(ctx context.Context, c *mapping.Config, found *prepare.Prepared, o Opti
 		return err
 	}
 	defer s.syncer.Close()
-	defer func() { s.capture.close() }()
+	defer s.close()
 	return s.run(ctx)
 }
 
@@ -153,7 +150,6 @@ func (s *Service) open(ctx context.Context) (err error) {
 		names = append(names, ix.Name)
 	}
 	s.measures = admin.NewMeasures(names...)
-	s.alarm = retry.NewAlarm(log)
 	options := append(prepare.SyncerOptions(c, s.found.Tables, log), dbsync.OnSlot(s.begin), dbsync.WithObserver(&s.observer))
 	if s.o.SlotTimeout > 0 {
 		options = append(options, dbsync.WithSlotTimeout(s.o.SlotTimeout))
@@ -172,66 +168,100 @@ func (s *Service) open(ctx context.Context) (err error) {
 			s.syncer.Close()
 		}
 	}()
+	s.catalog = indexer.NewCatalog(s.found.Tables, c.Postgres.Publication)
+	s.of = make(map[*indexer.Documents]*destination)
+	s.destination = s.newDestination("", c, retry.NewAlarm(log))
 	// Nothing is changed in the cluster by who may not have the slot any more.
 	client := s.found.Client.Fenced(s.syncer.HoldsSlot)
-	s.bulk, err = search.NewBulk(client, search.BulkOptions{
-		Requests: c.Search.Bulk.Requests, Bytes: c.Search.Bulk.Bytes, Documents: c.Search.Bulk.Documents, PoisonAfter: c.Search.Bulk.PoisonAfter,
-		Newer: func(ctx context.Context, op *dbsync.Operation, version int64) error {
-			return s.manager.Newer(ctx, op, version)
-		},
-		Unanswered: func(ops []dbsync.Operation) { s.manager.Unanswered(ops) },
-		OnRefused:  s.refused, Observe: s.observer.bulkRequest, Alarm: s.alarm, Logger: log,
-	})
-	if err != nil {
+	if s.bulk, err = s.newBulk(client); err != nil {
 		return err
 	}
-	s.control = control.Open(s.syncer.DB(), c.StateSchema(), c.Postgres.Slot)
-	s.dead = s.control.DeadLetters(s.alarm)
-	var documents []*indexer.Documents
-	for _, ix := range c.Indices {
-		documents = append(documents, &indexer.Documents{Index: ix})
+	s.newManager(client, func(name string) bool {
+		return slices.Contains(s.o.Reindex, name) || slices.Contains(s.o.Reindex, "all")
+	})
+	writer, err := s.openWriters(ctx, client)
+	if err != nil {
+		s.close()
+		return err
 	}
-	s.catalog = indexer.NewCatalog(s.found.Tables, c.Postgres.Publication)
-	var writer indexer.Writer = indexer.Direct{Bulk: s.bulk, Client: client, Logger: log}
-	if c.Kafka != nil {
-		if s.capture, err = s.openCapture(ctx); err != nil {
-			return err
-		}
-		writer = s.capture.producer
+	var documents []*indexer.Documents
+	for _, d := range s.all() {
+		documents = append(documents, d.documents...)
 	}
 	s.handler = indexer.NewHandler(indexer.HandlerOptions{
 		Syncer: s.syncer, Documents: documents, Catalog: s.catalog, Writer: writer, Logger: log,
 		Altered: s.altered, FanOut: c.Indexer.FanOut,
-		Defer: func(ctx context.Context, f *indexer.FanOut) error { return s.manager.Defer(ctx, f) },
+		Defer: func(ctx context.Context, f *indexer.FanOut) error { return s.of[f.Documents].manager.Defer(ctx, f) },
 		Missed: func(ctx context.Context, d *indexer.Documents, why *indexer.UnfitError) error {
-			return s.manager.Missed(ctx, d, why)
+			return s.of[d].manager.Missed(ctx, d, why)
 		},
 		Doubted: func(ctx context.Context, d *indexer.Documents, why string) error {
-			return s.manager.Doubted(ctx, d, why)
+			return s.of[d].manager.Doubted(ctx, d, why)
 		},
 		Unplaced: s.tables.miss,
 		Observe:  s.observer.reread, FannedOut: s.measures.FannedOut,
-		Tied: func(ctx context.Context) error { return s.manager.Tied(ctx) },
+		Tied: func(ctx context.Context) error {
+			for _, d := range s.all() {
+				if err := d.manager.Tied(ctx); err != nil {
+					return err
+				}
+			}
+			return nil
+		},
 		Announced: func(xid uint32) {
 			log.Debug("an event trigger announces a change of the catalog", "xid", xid)
-			s.manager.Look()
+			for _, d := range s.all() {
+				d.manager.Look()
+			}
 			s.tables.look()
 		},
 	})
-	s.manager = reindex.New(reindex.Options{
-		Syncer: s.syncer, Client: client, Bulk: s.bulk, DeadLetters: s.dead, Alarm: s.alarm, Control: s.control, Verify: c.Verify, Keep: s.handler.Add, Publication: c.Postgres.Publication, Columns: c.Postgres.PublishColumns, Changed: s.recheck,
-		Documents: documents, Catalog: s.catalog, Logger: log,
-		Rebuild: func(name string) bool {
-			return slices.Contains(s.o.Reindex, name) || slices.Contains(s.o.Reindex, "all")
-		},
-		Progress:       Bars{s.o.Display},
-		Applied:        s.applied,
-		Room:           s.room,
-		RebuildSetBack: s.rebuildsLost(),
-		Unstamped:      s.found.Control.Unnoted,
-	})
 	s.syncer.MessageHandler, s.syncer.Batcher = s.handler, dbsync.OperationsOnly(s.handler)
 	return nil
+}
+
+// openWriters makes the destinations beside the first, and returns what takes over the operations of all. client
+// leads to the first cluster.
+func (s *Service) openWriters(ctx context.Context, client *search.Client) (indexer.Writer, error) {
+	if s.config.Kafka == nil {
+		return indexer.Direct{Bulk: s.bulk, Client: client, Logger: s.o.Logger}, nil
+	}
+	writers := &indexer.Writers{Others: make(map[string]indexer.Writer)}
+	var err error
+	if s.capture, err = s.openCapture(ctx); err != nil {
+		return nil, err
+	}
+	writers.First = s.capture.producer
+	for _, g := range s.config.Kafka.Groups {
+		c, _ := s.config.OfGroup(g.Name)
+		d := s.newDestination(g.Name, c, retry.NewAlarm(s.o.Logger))
+		s.groups = append(s.groups, d)
+		d.newManager(nil, nil)
+		if d.capture, err = d.openCapture(ctx); err != nil {
+			return nil, err
+		}
+		writers.Others[g.Name] = d.capture.producer
+	}
+	if len(s.groups) == 0 {
+		return writers.First, nil
+	}
+	return writers, nil
+}
+
+// all are the destinations, the first one first.
+func (s *Service) all() []*destination { return append([]*destination{s.destination}, s.groups...) }
+
+// keep has more documents made, of a destination, by a mapping that is not in the file any more.
+func (s *Service) keep(of *destination, documents *indexer.Documents) {
+	s.of[documents] = of
+	s.handler.Add(documents)
+}
+
+// close lets go of what the destinations have open.
+func (s *Service) close() {
+	for _, d := range s.all() {
+		d.capture.close()
+	}
 }
 
 // begin is called when the slot is ours.
@@ -252,23 +282,21 @@ func (s *Service) begin(ctx context.Context) error {
 	if err := s.manager.Begin(ctx); err != nil {
 		return err
 	}
-	if changed != "" {
-		err = s.manager.Unprove(ctx, changed)
-		if err == nil {
-			err = note(ctx)
+	for _, d := range s.groups {
+		if err := d.resume(ctx); err != nil {
+			return fmt.Errorf("group %s: %w", d.name, err)
 		}
 	}
-	if err == nil && s.capture != nil {
-		s.capture.once.Do(func() { close(s.capture.began) })
-	}
-	return err
+	return s.endBegin(ctx, changed, note)
 }
 
 // altered takes up that the stream has described a table that is not what it was before.
 func (s *Service) altered(now *catalog.Table) {
 	s.o.Logger.Info("a table was altered", "table", now.TableName().String())
 	s.recheck(s.catalog.Present())
-	s.manager.Altered()
+	for _, d := range s.all() {
+		d.manager.Altered()
+	}
 }
 
 // recheck says where the mapping does not fit tables any more. What it names and is not there is
@@ -278,20 +306,6 @@ func (s *Service) recheck(tables catalog.Tables) {
 	for _, problem := range s.config.Present(tables).Check(tables) {
 		s.o.Logger.Warn("the mapping does not fit the table any more", "problem", problem.Text, "file", problem.File, "line", problem.Line, "hint", problem.Hint)
 	}
-}
-
-// refused takes what the search server refuses for good.
-func (s *Service) refused(ctx context.Context, refused []search.Refused) error {
-	if s.config.OnError == mapping.OnErrorStop {
-		return &dbsync.PermanentError{Err: fmt.Errorf("on_error is stop: %w", refused[0].Err)}
-	}
-	for _, r := range refused {
-		s.o.Logger.Warn("the search server refuses a document, it is kept as a dead letter",
-			"index", r.Operation.Index, "id", r.Operation.ID, "version", r.Operation.Version.String(), "reason", r.Err)
-	}
-	err := s.dead.Keep(ctx, refused)
-	s.census.again()
-	return err
 }
 
 // run runs the parts until ctx is done, one of them fails, or Once is fulfilled.
@@ -304,8 +318,8 @@ func (s *Service) run(ctx context.Context) error {
 		}
 		cancel(err)
 	}
-	var parts conc.WaitGroup
-	var followed error // of the Syncer; read when the parts have ended
+	var parts, beside conc.WaitGroup // beside are the groups
+	var followed error               // of the Syncer; read when the parts have ended
 	parts.Go(func() {
 		dbsync.Beat(dbsync.WithPulse(run, s.pulse)) // what came before was the start
 		followed = s.syncer.Run(dbsync.WithPulse(run, s.pulse))
@@ -316,6 +330,13 @@ func (s *Service) run(ctx context.Context) error {
 			end(err)
 		}
 	})
+	for _, d := range s.groups {
+		beside.Go(func() {
+			if err := d.runBeside(run); err != nil {
+				end(fmt.Errorf("group %s: %w", d.name, err))
+			}
+		})
+	}
 	parts.Go(func() {
 		serve := s.manager.Serve
 		if s.o.Once {
@@ -323,6 +344,7 @@ func (s *Service) run(ctx context.Context) error {
 		}
 		err := serve(run)
 		if err == nil { // Once is fulfilled
+			beside.Wait()
 			err = errDone
 		}
 		end(err)
@@ -336,8 +358,11 @@ func (s *Service) run(ctx context.Context) error {
 		})
 	}
 	parts.Go(func() { s.take(run) })
-	if s.capture != nil {
-		for _, part := range []func(context.Context) error{s.takeReports, s.watchCapture} {
+	for _, d := range s.all() {
+		if d.capture == nil {
+			continue
+		}
+		for _, part := range []func(context.Context) error{d.takeReports, d.watchCapture} {
 			parts.Go(func() {
 				if err := part(run); err != nil {
 					end(err)
@@ -351,6 +376,7 @@ func (s *Service) run(ctx context.Context) error {
 	parts.Go(func() { limitProcessors(run) })
 	parts.Go(func() { s.tellManager(run) })
 	parts.Wait()
+	beside.Wait()
 	s.end(ctx)
 	// The first that ended has given the reason. Who waited for the Syncer may have ended
 	// before it, because of it.
@@ -371,15 +397,23 @@ const endTimeout = time.Second
 func (s *Service) end(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), endTimeout)
 	defer cancel()
-	if err := s.manager.End(ctx); err != nil {
-		s.o.Logger.Warn("the end was not noted", "error", err)
+	for _, d := range s.all() {
+		if err := d.manager.End(ctx); err != nil {
+			s.o.Logger.Warn("the end was not noted", "error", err)
+		}
 	}
 }
 
 // Bars shows on a Display how far work on indices is.
-type Bars struct{ *progress.Display }
+type Bars struct {
+	*progress.Display
+	Group string // whose indices these are; "": those of the first cluster
+}
 
 // Begin adds a bar, see [verify.Progress].
 func (b Bars) Begin(index string, rows verify.Rows) verify.Bar {
+	if b.Group != "" {
+		index = b.Group + "/" + index
+	}
 	return b.Index(index, rows.Stored, rows.Estimated)
 }

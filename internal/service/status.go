@@ -53,19 +53,24 @@ func (s *Service) Status() admin.Status {
 	}
 	status.Letters = s.census.letters()
 	status.Bulk = admin.NewBulk(s.bulk.Stats(), s.bulk.Pace())
-	status.Topic = s.topicStatus()
+	for _, d := range s.all() {
+		if d.capture != nil {
+			status.Topics = append(status.Topics, d.topicStatus())
+		}
+	}
 	status.Measures = s.measures
 	return status
 }
 
-// topicStatus returns what is known of the topic that operations go through, nil if they go to the cluster.
-func (s *Service) topicStatus() *admin.Topic {
-	c := s.capture
-	if c == nil {
-		return nil
+// topicStatus returns what is known of the topic that operations of a destination go through.
+func (d *destination) topicStatus() admin.Topic {
+	c, stats := d.capture, d.capture.producer.Stats()
+	t := admin.Topic{Name: d.config.Kafka.Topic, Group: d.config.Kafka.Group, Cluster: d.name, Produced: stats.Records.Load(), Bytes: stats.Bytes.Load(), Lag: -1}
+	if d.name != "" {
+		for _, r := range d.alarm.Reasons() {
+			t.Problems = append(t.Problems, r.Key+": "+r.Text)
+		}
 	}
-	stats := c.producer.Stats()
-	t := &admin.Topic{Name: s.config.Kafka.Topic, Group: s.config.Kafka.Group, Produced: stats.Records.Load(), Bytes: stats.Bytes.Load(), Lag: -1}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if !c.askedAt.IsZero() {

@@ -3,10 +3,12 @@ package control
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"fmt"
 	"log/slog"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"tidemark/dbsync"
 	"tidemark/mapping"
@@ -51,6 +53,27 @@ const firstReadable = 1
 // A crash leaves everything as it was. Its errors are those of [dbsync.SchemaPart.Migrate].
 func Migrate(ctx context.Context, db *sql.DB, schema string, log *slog.Logger) error {
 	return dbsync.WithConn(ctx, db, func(conn *pgx.Conn) error { return part(schema).Migrate(ctx, conn, log) })
+}
+
+// Make makes a control schema that holds nothing but what this package keeps, if it is missing, and does what
+// Migrate does.
+func Make(ctx context.Context, db *sql.DB, schema string, log *slog.Logger) error {
+	err := dbsync.WithConn(ctx, db, func(conn *pgx.Conn) error {
+		var exists bool
+		if err := conn.QueryRow(ctx, `SELECT EXISTS (SELECT FROM pg_catalog.pg_namespace WHERE nspname = $1)`, schema).Scan(&exists); err != nil || exists {
+			return err
+		}
+		_, err := conn.Exec(ctx, `CREATE SCHEMA IF NOT EXISTS `+catalog.QuoteIdent(schema))
+		return err
+	})
+	if server, ok := errors.AsType[*pgconn.PgError](err); ok && server.Code == "42501" {
+		return &dbsync.SetupError{Text: "the role may not make control schema " + schema, Err: err,
+			Hint: fmt.Sprintf("as a role that may, with the name of the one that may not for ROLE: CREATE SCHEMA %s AUTHORIZATION ROLE;", catalog.QuoteIdent(schema))}
+	}
+	if err != nil {
+		return fmt.Errorf("make control schema %s: %w", schema, err)
+	}
+	return Migrate(ctx, db, schema, log)
 }
 
 // A Condition is how this package's part of the control schema stands to the program.
