@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"sync"
 	"time"
@@ -28,10 +29,12 @@ type capture struct {
 	began chan struct{} // closed when the topics are noted for the first time
 	once  sync.Once     // for that
 
-	mu      sync.Mutex
-	lag     topic.Lag
-	askedAt time.Time   // of lag
-	holds   captureHold // of the alarm
+	mu       sync.Mutex
+	lag      topic.Lag
+	askedAt  time.Time // of lag
+	produced int64     // records, before that
+
+	holds captureHold // of the alarm
 }
 
 // A captureHold is what is known of a lag that does not become smaller.
@@ -160,8 +163,8 @@ const (
 	// lagInterval is how often is looked at the topics, and at what of them is not applied.
 	lagInterval = 10 * time.Second
 
-	// roomInterval is how old what is known of that may be where rows are to be read.
-	roomInterval = time.Second
+	// roomInterval is how often is looked again where rows are to be read, and too much waits.
+	roomInterval = 250 * time.Millisecond
 
 	// lagPatience is after how long it is said that nothing is applied.
 	lagPatience = 30 * time.Second
@@ -177,32 +180,43 @@ func (d *destination) room(ctx context.Context) error {
 	if c == nil {
 		return nil
 	}
-	for {
-		lag, err := c.lagWithin(ctx, roomInterval)
-		if err != nil || lag.Records <= int64(d.config.Kafka.MaxLag) {
+	most := int64(d.config.Kafka.MaxLag)
+	for c.mayWait() > most {
+		err := retry.Do(ctx, d.alarm, "look at topic "+d.config.Kafka.Topic, func(ctx context.Context) error {
+			_, err := c.look(ctx)
+			return err
+		})
+		if err != nil || c.mayWait() <= most {
 			return err
 		}
 		if err := retry.Sleep(ctx, roomInterval); err != nil {
 			return err
 		}
 	}
+	return nil
 }
 
-// lagWithin returns what is not applied, as it was such a time ago at most.
-func (c *capture) lagWithin(ctx context.Context, age time.Duration) (topic.Lag, error) {
+// mayWait returns how many operations wait to be applied at the most: those that did at the last look, and what
+// was produced since.
+func (c *capture) mayWait() int64 {
 	c.mu.Lock()
-	lag, at := c.lag, c.askedAt
-	c.mu.Unlock()
-	if time.Since(at) < age {
-		return lag, nil
+	defer c.mu.Unlock()
+	if c.askedAt.IsZero() {
+		return math.MaxInt64
 	}
-	var err error
-	if lag, err = c.client.Lag(ctx); err != nil {
+	return c.lag.Records + c.producer.Stats().Records.Load() - c.produced
+}
+
+// look looks what is not applied.
+func (c *capture) look(ctx context.Context) (topic.Lag, error) {
+	produced := c.producer.Stats().Records.Load() // what is produced during the look counts twice, and never not at all
+	lag, err := c.client.Lag(ctx)
+	if err != nil {
 		return lag, err
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.lag, c.askedAt = lag, time.Now()
+	c.lag, c.askedAt, c.produced = lag, time.Now(), produced
 	return lag, nil
 }
 
@@ -232,7 +246,7 @@ func (d *destination) watchCapture(ctx context.Context) error {
 			if gone > 0 {
 				return nil
 			}
-			lag, err := c.lagWithin(ctx, 0)
+			lag, err := c.look(ctx)
 			if err == nil {
 				d.judgeLag(lag)
 			}
