@@ -57,7 +57,7 @@ func (d *destination) openCapture(ctx context.Context) (*capture, error) {
 	c := &capture{own: d.name != "", client: k.Client, state: k.State, began: make(chan struct{})}
 	var err error
 	c.producer, err = c.client.NewProducer(topic.ProducerOptions{
-		Partitions: c.state.Partitions, MaxRecordBytes: prepare.KafkaPlan(d.config).MaxRecordBytes, Slot: d.config.Postgres.Slot,
+		Partitions: c.state.Partitions, MaxRecordBytes: prepare.KafkaPlan(d.config).MaxRecordBytes,
 		Fence: d.s.syncer.HoldsSlot, OnRefused: d.refused, Alarm: d.alarm, Logger: d.s.o.Logger,
 	})
 	return c, err
@@ -104,6 +104,16 @@ func (d *destination) beginCapture(ctx context.Context) (changed string, note fu
 			return "", nil, err
 		}
 	}
+	if noted.Name != now.Name {
+		other, err := c.client.LastBegin(ctx)
+		if err != nil {
+			return "", nil, err
+		}
+		if other != "" && other != d.instance() {
+			return "", nil, &dbsync.PermanentError{Err: fmt.Errorf("topic %s is that of another instance: %s; hint: another kafka.topic, or, if that one is gone for good, remove topics %s and %s",
+				now.Name, other, now.Name, topic.ReportsOf(now.Name))}
+		}
+	}
 	note = func(ctx context.Context) error { return topics.Note(ctx, now) }
 	switch {
 	case noted.Name == "":
@@ -124,7 +134,13 @@ func (d *destination) beginCapture(ctx context.Context) (changed string, note fu
 	if err != nil {
 		return "", nil, err
 	}
-	return changed, note, c.producer.Begin(ctx)
+	return changed, note, c.producer.Begin(ctx, d.instance())
+}
+
+// instance says who produces: a generation is that of one slot, and of no other.
+func (d *destination) instance() string {
+	system, _ := d.s.syncer.System()
+	return fmt.Sprintf("slot %s of database system %s, generation %s", d.config.Postgres.Slot, system, d.s.syncer.Generation())
 }
 
 // rebuildsLost reports whether every index is made anew after a loss.
@@ -294,8 +310,8 @@ func (d *destination) takeUp(ctx context.Context, reports []topic.Reported) erro
 		r := &reports[i].Report
 		switch r.Kind {
 		case topic.ReportBegin:
-			if r.Slot != d.config.Postgres.Slot {
-				return &dbsync.PermanentError{Err: fmt.Errorf("the instance of slot %s produces to topic %s as well, so that workers pass over what this one does; hint: another kafka.topic for one of them", r.Slot, d.config.Kafka.Topic)}
+			if r.Instance != d.instance() {
+				lost = fmt.Sprintf("another instance (%s) has begun to produce to it, so that workers pass over what this one does; hint: another kafka.topic for one of them", r.Instance)
 			}
 		case topic.ReportRefused:
 			one, err := r.Refused()
