@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"testing"
+	"time"
 
 	"tidemark/testenv"
 )
@@ -116,7 +117,7 @@ func TestGroupFromOneEngineToAnother(t *testing.T) {
 	s := newSetup(t, testenv.SharedSearch(t, engines[0]))
 	s.throughKafka(t, 1)
 	l := newLoad(t, s.db, s.newLoadTables(t, 3000)...)
-	l.connections, l.pause = 1, 0
+	l.connections, l.pause = 1, 100*time.Millisecond
 	next := s.addGroup(t, "next", testenv.SharedSearch(t, engines[1]))
 	i := s.start(t, "run")
 	next.worker(t)
