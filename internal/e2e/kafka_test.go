@@ -289,7 +289,8 @@ func TestKafkaTopicLost(t *testing.T) {
 	i.fail(t, 1, "topic "+w.topic, "may not have been applied", "--reindex all")
 	s.start(t, "run").fail(t, 1, "deleted and made anew", "--reindex all")
 	w.add(t, s)
-	i = s.start(t, "run", "--reindex", "all")
+	s.top = "on_slot_lost: reindex" // as --reindex all, and without asking
+	i = s.start(t, "run")
 	s.awaitCaughtUp(t, i)
 	s.checkSynced(t)
 	i.stop(t)
