@@ -27,8 +27,9 @@ type servers struct {
 	admin    string // URL of Postgres' own database
 	url      string // URL of the database that was made
 	search   *search
-	sink     *sink  // instead of a search server, or nil
-	told     string // how they are configured
+	sink     *sink          // instead of a search server, or nil
+	kafka    *testenv.Kafka // nil: no step needs it
+	told     string         // how they are configured
 	closers  []func() error
 	postgres string // version
 }
@@ -77,6 +78,13 @@ func startServers(ctx context.Context, o options) (s *servers, err error) {
 		s.search = newSearch(strings.TrimRight(where, "/"))
 	}
 	s.closers = append(s.closers, s.search.close)
+	if o.hasKafka() {
+		// Its compiler does what it can: otherwise it would be the limit.
+		if s.kafka, err = testenv.LaunchKafka(ctx, testenv.KafkaOptions{Java: []string{"-XX:TieredStopAtLevel=4", "-Xmx1g"}}); err != nil {
+			return nil, fmt.Errorf("start Kafka: %w", err)
+		}
+		s.closers = append(s.closers, s.kafka.Close)
+	}
 	return s, s.createDatabase(ctx)
 }
 
