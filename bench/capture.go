@@ -4,9 +4,17 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
+	"slices"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
+	"tidemark/dbsync"
+	"tidemark/indexer/retry"
+	engine "tidemark/indexer/search"
 	"tidemark/indexer/topic"
+	"tidemark/internal/prepare"
 )
 
 // capture has rows and changes written by a tool alone, and handed to a topic by another one, in turns.
@@ -55,6 +63,9 @@ func (b *bench) capture(ctx context.Context, n int, i *items) (err error) {
 				s.add("peak memory", "MB", float64(u.Memory)/1e6)
 				return nil
 			})
+		}
+		if part.series == backfill {
+			things = append(things, func() error { return b.producing(ctx, n, i, kafka) })
 		}
 		if err := b.inTurn(ctx, n, things); err != nil {
 			return err
@@ -135,5 +146,62 @@ func poll(ctx context.Context, f func() bool) error {
 			return context.Cause(ctx)
 		}
 	}
+	return nil
+}
+
+// produced is how many operations are produced at a time, as many as a large batch of the tool has.
+const produced = 10_000
+
+// producing measures how fast this process produces the documents of the rows, ready-made, to a topic of its
+// own: what client and Kafka can do without a database and a capturing instance.
+func (b *bench) producing(ctx context.Context, n int, i *items, t *tool) (err error) {
+	b.tell("run %d: %s: producing alone", n+1, capture)
+	config := *t.config
+	of := *config.Kafka
+	of.Topic, of.Group = of.Topic+"_alone", of.Group+"_alone"
+	config.Kafka = &of
+	log := slog.New(slog.DiscardHandler)
+	client, err := connectTopic(ctx, &config)
+	if err != nil {
+		return err
+	}
+	defer client.Close()
+	plan := prepare.KafkaPlan(&config)
+	if _, _, err := client.Ensure(ctx, plan); err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, client.Delete(context.WithoutCancel(ctx))) }()
+	p, err := client.NewProducer(topic.ProducerOptions{
+		Partitions: plan.Partitions, MaxRecordBytes: plan.MaxRecordBytes, Slot: t.id, Fence: func(context.Context) error { return nil },
+		OnRefused: func(_ context.Context, refused []engine.Refused) error { return refused[0].Err },
+		Alarm:     retry.NewAlarm(log), Logger: log,
+	})
+	if err != nil {
+		return err
+	}
+	defer p.Close()
+	var ops []dbsync.Operation
+	if err := i.all(ctx, func(d document) error {
+		ops = append(ops, dbsync.Operation{Index: t.index, ID: d.id, Body: slices.Clone(d.body), Version: 1 << 20})
+		return nil
+	}); err != nil {
+		return err
+	}
+	if err := p.Begin(ctx); err != nil {
+		return err
+	}
+	begin, before := time.Now(), processorTime()
+	var both errgroup.Group // as two batches are under way in the tool
+	both.SetLimit(2)
+	for batch := range slices.Chunk(ops, produced) {
+		both.Go(func() error { return p.Write(ctx, batch) })
+	}
+	if err := both.Wait(); err != nil {
+		return err
+	}
+	took, used := time.Since(begin), processorTime()-before
+	s := b.report.of(capture, "producing alone", "")
+	s.add("produced", "records/s", rate(len(ops), took))
+	s.add("processor time per 100,000", "s", per100k(used.Seconds(), len(ops)))
 	return nil
 }

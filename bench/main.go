@@ -106,6 +106,7 @@ type options struct {
 	batch    int      // documents of one request of the plain load
 	bulk     string   // YAML of search.bulk, or ""
 	reindex  string   // YAML of reindex of each index, or ""
+	kafka    string   // YAML of keys of kafka in the tool's file, or ""
 	busy     int      // busy loops beside
 	base     string   // commit whose tool is measured, too
 	sink     bool
@@ -182,6 +183,7 @@ func parse(args []string) (options, error) {
 	fs.IntVar(&o.batch, "batch", 2000, "documents of one request of the plain load")
 	fs.StringVar(&o.bulk, "bulk", "", "search.bulk of the tool's YAML, such as {requests: 8, bytes: 4MiB} (default: left out)")
 	fs.StringVar(&o.reindex, "reindex", "", "reindex of each index in the tool's YAML, such as {chunk: 20000} (default: left out)")
+	fs.StringVar(&o.kafka, "kafka", "", "more keys of kafka in the tool's YAML, such as 'compression: none' (default: left out)")
 	fs.IntVar(&o.busy, "busy", 0, "busy loops to run beside")
 	fs.StringVar(&o.base, "base", "", "a commit whose tool takes turns with that of this tree")
 	fs.BoolVar(&o.sink, "sink", false, "write to a server that stores nothing: the tool's own limit, and no figure of a real server")

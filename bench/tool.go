@@ -63,6 +63,9 @@ func (b *bench) newTool(build *build, what, index string) (*tool, error) {
 	kafka := ""
 	if build.partitions > 0 {
 		kafka = fmt.Sprintf("\nkafka: {brokers: [%s], topic: %s, partitions: %d, max_lag: 1000000000}", strings.Join(s.kafka.Brokers(), ", "), t.id, build.partitions)
+		if b.o.kafka != "" {
+			kafka = strings.TrimSuffix(kafka, "}") + ", " + b.o.kafka + "}"
+		}
 	}
 	yaml := fmt.Sprintf(`postgres: {url: %q, slot: %[2]s, publication: %[2]s, control_schema: %[2]s}
 search:
