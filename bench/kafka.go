@@ -75,7 +75,7 @@ type workerIn struct {
 func (b *bench) workerFile(t *tool, in workerIn) (string, *mapping.Config, error) {
 	file := filepath.Join(b.folder, t.id+"-"+in.name+".yaml")
 	yaml := fmt.Sprintf("kafka: {brokers: [%s], topic: %s, group: %s-%s}\nsearch: {urls: [%q], bulk: %s}\nadmin: {listen: \"127.0.0.1:0\"}\n",
-		strings.Join(b.servers.kafka.Brokers(), ", "), t.id, t.id, in.group, in.url, roomBulk)
+		strings.Join(b.servers.brokers, ", "), t.id, t.id, in.group, in.url, roomBulk)
 	if err := os.WriteFile(file, []byte(yaml), 0o600); err != nil {
 		return "", nil, err
 	}

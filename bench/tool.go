@@ -62,7 +62,7 @@ func (b *bench) newTool(build *build, what, index string) (*tool, error) {
 	}
 	kafka := ""
 	if build.partitions > 0 {
-		kafka = fmt.Sprintf("\nkafka: {brokers: [%s], topic: %s, partitions: %d, max_lag: 1000000000}", strings.Join(s.kafka.Brokers(), ", "), t.id, build.partitions)
+		kafka = fmt.Sprintf("\nkafka: {brokers: [%s], topic: %s, partitions: %d, max_lag: 1000000000}", strings.Join(s.brokers, ", "), t.id, build.partitions)
 		if b.o.kafka != "" {
 			kafka = strings.TrimSuffix(kafka, "}") + ", " + b.o.kafka + "}"
 		}
