@@ -17,6 +17,7 @@ import (
 	"regexp"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -77,10 +78,17 @@ func TestAlerts(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	runbook, err := os.ReadFile("../docs/runbook.md")
+	if err != nil {
+		t.Fatal(err)
+	}
 	names := regexp.MustCompile(`(?m)- alert: (\w+)$`).FindAllStringSubmatch(string(rules), -1)
 	for _, m := range names {
 		if !strings.Contains(string(tests), m[1]) {
 			t.Errorf("no test has %s fire", m[1])
+		}
+		if !strings.Contains(string(runbook), "`"+m[1]+"`") {
+			t.Errorf("docs/runbook.md does not say where to begin at %s", m[1])
 		}
 	}
 	if len(names) < 10 {
@@ -165,24 +173,40 @@ func (e *everything) Status() admin.Status {
 		},
 		Alarms:   []admin.Alarm{{Key: "no answer", Since: now}},
 		Bulk:     admin.Bulk{Stored: n, Deleted: n, Superseded: n, Refused: n, Requests: n, FailedRequests: n, Rejected: n, Bytes: n, RawBytes: n, RequestsAtATime: 4, RequestBytes: 8 << 20, Retried: map[search.Cause]int64{search.CauseRejected: n}},
+		Topics:   []admin.Topic{{Name: "shop", Group: "shop", Produced: n, Bytes: 100 * n, Lag: 7, Workers: 2}, {Name: "shop.eu", Group: "shop.eu", Cluster: "eu", Lag: -1, Problems: []string{"a test"}}},
 		Measures: e.m,
 	}
 }
 
-// TestDashboard has a Prometheus scrape a process that has every metric, and answer each query of
-// the dashboard from that.
+// allOfAWorker is a worker of which there is every metric.
+type allOfAWorker struct{ n atomic.Int64 }
+
+func (a *allOfAWorker) Worker() admin.Worker {
+	n := a.n.Add(1) // counters grow
+	return admin.Worker{
+		Version: "1.2.3", Product: "OpenSearch 3.3.2", Topic: "shop", Group: "shop", Joined: true, Partitions: 6, Lag: 7, Behind: time.Second,
+		Records: 10 * n, Bytes: 1000 * n, Older: n, Compacted: n, Dropped: n, Commits: n, Rebalances: n, Reread: n, Lost: n,
+		Bulk: admin.Bulk{Stored: n, Requests: n, RequestsAtATime: 4, RequestBytes: 8 << 20},
+	}
+}
+
+// TestDashboard has a Prometheus scrape an instance and a worker that have every metric, and answer
+// each query of the dashboard from that.
 func TestDashboard(t *testing.T) {
 	prometheus := tool(t, "prometheus", promtoolFrom)
-	target := free(t)
+	instance, worker := free(t), free(t)
 	log := slog.New(slog.NewTextHandler(t.Output(), nil))
 	ctx, cancel := context.WithCancel(t.Context())
-	served := make(chan error, 1)
-	go func() {
-		served <- admin.New(admin.Options{Listen: target, Source: &everything{m: admin.NewMeasures("products")}, Logger: log}).Run(ctx)
-	}()
+	served := make(chan error, 2)
+	for _, server := range []*admin.Server{
+		admin.New(admin.Options{Listen: instance, Source: &everything{m: admin.NewMeasures("products")}, Logger: log}),
+		admin.NewForWorker(new(allOfAWorker), admin.Options{Listen: worker, Logger: log}),
+	} {
+		go func() { served <- server.Run(ctx) }()
+	}
 	folder, listen := t.TempDir(), free(t)
 	config := filepath.Join(folder, "prometheus.yaml")
-	if err := os.WriteFile(config, fmt.Appendf(nil, "scrape_configs: [{job_name: tidemark, scrape_interval: 1s, static_configs: [{targets: [%q]}]}]\n", target), 0o600); err != nil {
+	if err := os.WriteFile(config, fmt.Appendf(nil, "scrape_configs: [{job_name: tidemark, scrape_interval: 1s, static_configs: [{targets: [%q, %q]}]}]\n", instance, worker), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	cmd := exec.CommandContext(ctx, prometheus, "--config.file", config, "--storage.tsdb.path", filepath.Join(folder, "data"), "--web.listen-address", listen)
@@ -193,8 +217,10 @@ func TestDashboard(t *testing.T) {
 	defer func() {
 		cancel()
 		_ = cmd.Wait() // it was killed
-		if err := <-served; err != nil {
-			t.Error(err)
+		for range cap(served) {
+			if err := <-served; err != nil {
+				t.Error(err)
+			}
 		}
 	}()
 	query := func(expr string) (samples int, err error) {
@@ -218,11 +244,13 @@ func TestDashboard(t *testing.T) {
 	}
 	// A rate takes two samples.
 	deadline := time.Now().Add(2 * time.Minute)
-	for n, err := 0, error(nil); n == 0; n, err = query("rate(tidemark_changes_total[1m]) > 0") {
-		if time.Now().After(deadline) {
-			t.Fatalf("Prometheus has scraped nothing: %v", err)
+	for _, grows := range []string{"tidemark_changes_total", "tidemark_worker_records_total"} {
+		for n, err := 0, error(nil); n == 0; n, err = query("rate(" + grows + "[1m]) > 0") {
+			if time.Now().After(deadline) {
+				t.Fatalf("Prometheus has scraped no %s: %v", grows, err)
+			}
+			time.Sleep(100 * time.Millisecond)
 		}
-		time.Sleep(100 * time.Millisecond)
 	}
 	variables := strings.NewReplacer("$job", "tidemark", "$instance", ".*", "$index", ".*", "$__rate_interval", "1m", "$__range", "1m")
 	queries := expressions(t)

@@ -327,8 +327,9 @@ func (m *Manager) removeRowless(ctx context.Context, x *index, tables catalog.Ta
 	if err := m.barrier(ctx); err != nil {
 		return err
 	}
+	watermarks, _ := m.o.Syncer.WatermarkTable()
 	v, err := verify.Run(ctx, x.Index, verify.Options{
-		DB: m.o.Syncer.DB(), SlotDB: m.o.Syncer.SlotDB(), Client: m.o.Client, Bulk: m.o.Bulk, Applied: m.o.Applied, Schema: m.o.Control.Name(), Slot: m.o.Control.Slot(), Tables: tables, Logger: m.o.Logger,
+		DB: m.o.Syncer.DB(), SlotDB: m.o.Syncer.SlotDB(), Client: m.o.Client, Bulk: m.o.Bulk, Applied: m.o.Applied, Schema: m.o.Control.Name(), WatermarkSchema: watermarks, Slot: m.o.Control.Slot(), Tables: tables, Logger: m.o.Logger,
 		Listed: true, Repair: true, Progress: verify.NoProgress{}, Found: func(verify.Difference) error { return nil },
 	})
 	if err != nil {

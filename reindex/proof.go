@@ -382,8 +382,9 @@ func (m *Manager) walkOn(ctx context.Context, x *index, end until, st *control.S
 	at := p.Walk
 	m.o.Logger.Info(what, "index", x.Name, "physical", p.Physical, "walk", at.Number, "phase", at.Phase, "rows", at.Rows, "documents", at.Documents, "why", p.Unproven.Why)
 	found := differenceLog{m: m, x: x}
+	watermarks, _ := m.o.Syncer.WatermarkTable()
 	_, err := verify.Run(ctx, x.Present(m.o.Catalog.Present()), verify.Options{
-		DB: m.o.Syncer.DB(), SlotDB: m.o.Syncer.SlotDB(), Client: m.o.Client, Bulk: m.o.Bulk, Applied: m.o.Applied, Schema: m.o.Control.Name(), Slot: m.o.Control.Slot(), Tables: tables, Logger: m.o.Logger, Alarm: m.o.Alarm,
+		DB: m.o.Syncer.DB(), SlotDB: m.o.Syncer.SlotDB(), Client: m.o.Client, Bulk: m.o.Bulk, Applied: m.o.Applied, Schema: m.o.Control.Name(), WatermarkSchema: watermarks, Slot: m.o.Control.Slot(), Tables: tables, Logger: m.o.Logger, Alarm: m.o.Alarm,
 		Progress: verify.NoProgress{}, Repair: m.o.Verify.OnDifference != mapping.OnDifferenceReport, Found: found.add,
 		Walk: &verify.Walk{Physical: p.Physical, At: at, RowsPerSecond: pace, Note: func(ctx context.Context, now control.Walk) error {
 			at = now

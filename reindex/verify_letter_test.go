@@ -129,7 +129,7 @@ func TestRetryManyLetters(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	slot, err := verify.OpenSlot(t.Context(), r.db.DB, r.db.DB, mapping.DefaultControlSchema, r.config(t).Postgres.Slot)
+	slot, err := verify.OpenSlot(t.Context(), verify.SlotOptions{DB: r.db.DB, Schema: mapping.DefaultControlSchema, Slot: r.config(t).Postgres.Slot})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -105,12 +105,12 @@ func (p *plant) begun(t *testing.T) *Producer {
 		t.Fatal(err)
 	}
 	o := p.options(t)
-	producer, err := p.client.NewProducer(ProducerOptions{Partitions: state.Partitions, MaxRecordBytes: 1 << 20, Slot: "s", Alarm: o.Alarm, Logger: o.Logger,
+	producer, err := p.client.NewProducer(ProducerOptions{Partitions: state.Partitions, MaxRecordBytes: 1 << 20, Alarm: o.Alarm, Logger: o.Logger,
 		Fence:     func(context.Context) error { return nil },
 		OnRefused: func(_ context.Context, refused []search.Refused) error { return refused[0].Err }})
 	if err == nil {
 		t.Cleanup(producer.Close)
-		err = producer.Begin(t.Context())
+		err = producer.Begin(t.Context(), "an instance")
 	}
 	if err != nil {
 		t.Fatal(err)
@@ -707,26 +707,59 @@ func TestWorkerEndsAtAForeignRecord(t *testing.T) {
 	}
 }
 
-// A worker waits for a topic that is not there yet, and takes up one that is made anew.
+// A worker waits for a topic that is not there yet, and takes up one that is made anew while it writes.
 func TestWorkerTakesUpAnotherTopic(t *testing.T) {
 	p := newPlant(t, 2)
-	producer := p.begun(t)
-	h := p.hire(t, p.engine.URL)
-	p.produce(t, producer, 0, 30, 1)
-	p.applied(t)
-	for _, name := range []string{"ops", "ops.reports"} {
-		if err := p.cluster.DeleteTopic(name); err != nil {
-			t.Fatal(err)
+	remove := func() {
+		t.Helper()
+		for _, name := range []string{"ops", "ops.reports"} {
+			if err := p.cluster.DeleteTopic(name); err != nil {
+				t.Fatal(err)
+			}
 		}
 	}
+	anew := func() *Producer {
+		t.Helper()
+		if _, _, err := p.client.Ensure(t.Context(), Plan{Partitions: 2, Replication: 1, Retention: time.Hour, MaxRecordBytes: 1 << 20}); err != nil {
+			t.Fatal(err)
+		}
+		return p.begun(t)
+	}
+	proxy := p.engine.NewProxy(t)
+	remove()
+	h := p.hire(t, proxy.URL)
 	h.lines.Await(t, searchtest.Within(t, time.Minute), "topic ops is not known")
-	if _, _, err := p.client.Ensure(t.Context(), Plan{Partitions: 2, Replication: 1, Retention: time.Hour, MaxRecordBytes: 1 << 20}); err != nil {
+	producer := anew()
+	p.produce(t, producer, 0, 30, 1)
+	p.applied(t)
+	held := proxy.Inject(testenv.Hold(1, testenv.Bulk))
+	p.produce(t, producer, 0, 30, 2)
+	if err := held.Await(t.Context(), 1); err != nil {
 		t.Fatal(err)
 	}
-	producer = p.begun(t)
-	p.produce(t, producer, 0, 30, 2)
+	remove()
+	producer = anew()
+	held.Lift()
+	p.produce(t, producer, 0, 30, 3)
 	p.applied(t)
-	p.stock(t, all(30, 2))
+	p.stock(t, all(30, 3))
+}
+
+// What was committed of a topic that had the name before says nothing of this one.
+func TestWorkerKnowsItsTopic(t *testing.T) {
+	p := newPlant(t, 1)
+	p.produce(t, p.begun(t), 0, 10, 1)
+	offsets := kadm.OffsetsFromRecords()
+	offsets.Add(kadm.Offset{Topic: "ops", Partition: 0, At: 5, LeaderEpoch: -1, Metadata: mark{epoch: 99}.metadata("another")})
+	if err := p.client.admin.CommitAllOffsets(t.Context(), "workers", offsets); err != nil {
+		t.Fatal(err)
+	}
+	h := p.hire(t, p.engine.URL)
+	p.applied(t)
+	p.stock(t, all(10, 1))
+	if n := h.Stats().Records.Load(); n != 11 || len(p.told(t, ReportLost)) > 0 {
+		t.Errorf("%d records were read, want 11; lost: %+v", n, p.told(t, ReportLost))
+	}
 }
 
 // A worker that Kafka does not name as a member says so while that lasts, and writes nothing.

@@ -54,6 +54,12 @@ func config(t *testing.T, broker, url, listen string) *mapping.Config {
 
 func start(t *testing.T, engine *testenv.SearchServer, url string, manager *systemd.Manager) *fixture {
 	t.Helper()
+	return startBy(t, engine, func(broker string) *mapping.Config { return config(t, broker, url, "127.0.0.1:0") }, manager)
+}
+
+// startBy has the configuration made when the broker is known.
+func startBy(t *testing.T, engine *testenv.SearchServer, config func(broker string) *mapping.Config, manager *systemd.Manager) *fixture {
+	t.Helper()
 	cluster, err := kfake.NewCluster(kfake.NumBrokers(1))
 	if err != nil {
 		t.Fatal(err)
@@ -62,7 +68,8 @@ func start(t *testing.T, engine *testenv.SearchServer, url string, manager *syst
 	f := &fixture{engine: engine, lines: searchtest.NewLogLines(t), done: make(chan error, 1)}
 	f.physical, f.index = searchtest.NewIndex(t, engine, searchtest.ProductMapping)
 	log := slog.New(f.lines)
-	o := topic.Options{Brokers: cluster.ListenAddrs(), Topic: "ops", Group: "workers", Logger: log, Alarm: retry.NewAlarm(log)}
+	c := config(cluster.ListenAddrs()[0])
+	o := topic.Options{Brokers: c.Kafka.Brokers, Topic: c.Kafka.Topic, Group: c.Kafka.Group, Logger: log, Alarm: retry.NewAlarm(log)}
 	if f.client, err = topic.Connect(t.Context(), o); err != nil {
 		t.Fatal(err)
 	}
@@ -70,19 +77,18 @@ func start(t *testing.T, engine *testenv.SearchServer, url string, manager *syst
 	if _, _, err := f.client.Ensure(t.Context(), topic.Plan{Partitions: 3, Replication: 1, Retention: time.Hour, MaxRecordBytes: 1 << 20}); err != nil {
 		t.Fatal(err)
 	}
-	f.producer, err = f.client.NewProducer(topic.ProducerOptions{Partitions: 3, MaxRecordBytes: 1 << 20, Slot: "s", Alarm: o.Alarm, Logger: log,
+	f.producer, err = f.client.NewProducer(topic.ProducerOptions{Partitions: 3, MaxRecordBytes: 1 << 20, Alarm: o.Alarm, Logger: log,
 		Fence:     func(context.Context) error { return nil },
 		OnRefused: func(_ context.Context, refused []search.Refused) error { return refused[0].Err }})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(f.producer.Close)
-	if err := f.producer.Begin(t.Context()); err != nil {
+	if err := f.producer.Begin(t.Context(), "an instance"); err != nil {
 		t.Fatal(err)
 	}
 	var ctx context.Context
 	ctx, f.end = context.WithCancel(context.Background())
-	c := config(t, o.Brokers[0], url, "127.0.0.1:0")
 	go func() { f.done <- Run(ctx, c, Options{Manager: manager, Logger: log}); close(f.done) }()
 	t.Cleanup(func() {
 		f.end()
@@ -237,5 +243,34 @@ func TestAddress(t *testing.T) {
 	var problems mapping.Problems
 	if !errors.As(err, &problems) || !strings.Contains(err.Error(), "192.0.2.1:9630") {
 		t.Errorf("%v", err)
+	}
+}
+
+// TestRunOfGroup has workers of a group write from its topic to its cluster, by the file of run and by one of their own.
+// The cluster of the file of run is one that nobody answers at.
+func TestRunOfGroup(t *testing.T) {
+	engine := testenv.SharedSearch(t, testenv.Engines(t)[0])
+	const kafka = "kafka: {brokers: [%q], topic: ops, group: workers"
+	for name, text := range map[string]string{
+		"of run": kafka + ", groups: {us: {search: {urls: ['http://127.0.0.1:2']}}, eu: {search: {urls: [%q]}}}}\nsearch: {urls: ['http://127.0.0.1:1']}\nindices: {a: {table: a}}\n",
+		"own":    kafka + "}\nsearch: {urls: [%q]}\n",
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := startBy(t, engine, func(broker string) *mapping.Config {
+				c, err := mapping.ParseApply("t.yaml", fmt.Appendf(nil, text+"admin: {listen: '127.0.0.1:0'}\n", broker, engine.URL), func(string) (string, bool) { return "", false }, "eu")
+				if err != nil {
+					t.Fatal(err)
+				}
+				if c.Kafka.Topic != "ops.eu" || c.Kafka.Group != "workers.eu" {
+					t.Fatalf("topic %s, group %s", c.Kafka.Topic, c.Kafka.Group)
+				}
+				return c
+			}, nil)
+			f.produce(t, searchtest.Store(f.index, "1", 1, `{"id":1}`))
+			f.applied(t)
+			if n := len(engine.Documents(t, f.physical)); n != 1 {
+				t.Errorf("%d documents", n)
+			}
+		})
 	}
 }

@@ -29,15 +29,19 @@ func newApply(stderr io.Writer) *cobra.Command {
 		Long: "Is a worker: it reads what tidemark run produces to the topic of Kafka that the file names, and writes it to\n" +
 			"the cluster of the file. As many may run as the topic has partitions, on any machines; they share the work,\n" +
 			"and take over from each other. A worker needs no Postgres, and reads of the file kafka, search and admin alone.\n\n" +
+			"With --group it writes to the cluster of that group, from the topic of its own that this has. The file is that of\n" +
+			"run, or one of the worker's own, whose search is the cluster.\n\n" +
 			"SIGTERM and SIGINT end it within 10 seconds; what was begun is done again by another worker.\n" +
 			"Page, metrics and health are at admin.listen of the file.",
 		Args: noArguments,
 		RunE: func(c *cobra.Command, _ []string) error { return runWorker(c.Context(), o, stderr) },
 	}
 	o.add(c)
-	c.Flags().StringVar(&o.group, "group", "", "`name` of the consumer group, in place of kafka.group of the file: one for each cluster")
+	c.Flags().StringVar(&o.group, "group", "", "write to the cluster of the group of this `name` in kafka.groups; default: that of search")
 	c.Flags().BoolVar(&o.pprof, "pprof", false, "answer with profiles of the process at /debug/pprof/ of admin.listen, to whoever reaches it")
-	_ = c.RegisterFlagCompletionFunc("group", cobra.NoFileCompletions)
+	_ = c.RegisterFlagCompletionFunc("group", func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
+		return groupNames(o.file), cobra.ShellCompDirectiveNoFileComp
+	})
 	return c
 }
 

@@ -24,7 +24,7 @@ import (
 )
 
 type lettersOptions struct {
-	common
+	grouped
 	rows  []int64
 	json  bool
 	limit int
@@ -45,7 +45,7 @@ func newDeadLetters(stderr io.Writer) *cobra.Command {
 }
 
 func newListLetters(stderr io.Writer) *cobra.Command {
-	o := &lettersOptions{common: common{level: level(slog.LevelWarn)}}
+	o := &lettersOptions{grouped: grouped{common: common{level: level(slog.LevelWarn)}}}
 	c := o.command(stderr, "list [INDEX…]", o.list)
 	c.Short = "List dead letters, the oldest first"
 	c.Long = "Lists dead letters, the oldest first: those of the indices named, or all that there are."
@@ -56,7 +56,7 @@ func newListLetters(stderr io.Writer) *cobra.Command {
 }
 
 func newRetryLetters(stderr io.Writer) *cobra.Command {
-	o := &lettersOptions{common: common{level: level(slog.LevelWarn)}}
+	o := &lettersOptions{grouped: grouped{common: common{level: level(slog.LevelWarn)}}}
 	c := o.command(stderr, "retry INDEX…|all", o.retry)
 	c.Short = "Have the documents of dead letters stored, after the reason was fixed"
 	c.Long = "Has the rows of dead letters read again and their documents stored. If no instance is running, this command\n" +
@@ -67,7 +67,7 @@ func newRetryLetters(stderr io.Writer) *cobra.Command {
 }
 
 func newDropLetters(stderr io.Writer) *cobra.Command {
-	o := &lettersOptions{common: common{level: level(slog.LevelWarn)}}
+	o := &lettersOptions{grouped: grouped{common: common{level: level(slog.LevelWarn)}}}
 	c := o.command(stderr, "drop INDEX…|all", o.drop)
 	c.Short = "Give up dead letters"
 	c.Long = "Deletes dead letters. Their documents stay as they are in the index, older than their rows or missing, until a\n" +
@@ -89,7 +89,7 @@ func (o *lettersOptions) command(stderr io.Writer, use string, do func(ctx conte
 			return &usageError{errors.New("name the indices, or all, or dead letters by --row"), c.CommandPath()}
 		}
 		log, _ := o.logger(stderr)
-		config, indices, err := readNamed(c.Context(), o.file, args, log, askPatience)
+		config, indices, err := o.readNamed(c.Context(), args, log, askPatience)
 		if err != nil {
 			return err
 		}
@@ -305,7 +305,7 @@ func (o *lettersOptions) retry(ctx context.Context, config *mapping.Config, indi
 	err = whileFollowed(ctx, config, indices, screen{log, display}, func(ctx context.Context, slot *followedSlot) error {
 		for _, ix := range indices {
 			r, err := verify.RetryLetters(ctx, ix, verify.RetryOptions{
-				DB: slot.db, SlotDB: slot.slotDB, Schema: config.StateSchema(), Slot: config.Postgres.Slot, Tables: slot.prepared.Tables, Rows: o.rows,
+				DB: slot.db, SlotDB: slot.slotDB, Schema: config.StateSchema(), WatermarkSchema: config.Postgres.ControlSchema, Slot: config.Postgres.Slot, Tables: slot.prepared.Tables, Rows: o.rows,
 			})
 			if err != nil {
 				return err

@@ -115,6 +115,9 @@ func (s *followedSlot) follow(ctx context.Context, cancel context.CancelCauseFun
 	if yes, err := active(); yes || err != nil {
 		return func() {}, err
 	}
+	if s.config.Group != "" {
+		return nil, &groupNotFedError{s.config.Group, slot}
+	}
 	s.log.Info("no instance is running: this one follows the slot", "slot", slot)
 	run, stop := context.WithCancel(ctx)
 	ended := make(chan struct{})

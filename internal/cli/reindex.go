@@ -22,7 +22,7 @@ import (
 const askPatience = 15 * time.Second
 
 type reindexOptions struct {
-	common
+	grouped
 	where, source  string
 	cancel, noWait bool
 }
@@ -68,7 +68,7 @@ func (o *reindexOptions) run(ctx context.Context, args []string, command string,
 		return &usageError{errors.New("name the indices, or all"), command}
 	}
 	log, display := o.logger(stderr)
-	config, indices, err := readNamed(ctx, o.file, args, log, askPatience)
+	config, indices, err := o.readNamed(ctx, args, log, askPatience)
 	if err != nil {
 		return err
 	}
@@ -119,6 +119,8 @@ func (o *reindexOptions) run(ctx context.Context, args []string, command string,
 		return a.ask(ctx, wanted)
 	case o.noWait || o.cancel:
 		return a.leaveToNext(ctx, wanted)
+	case config.Group != "":
+		return fmt.Errorf("%w, or --no-wait, which leaves it to the next one", &groupNotFedError{config.Group, config.Postgres.Slot})
 	}
 	return a.work(ctx, wanted)
 }

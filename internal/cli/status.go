@@ -33,6 +33,7 @@ const (
 // A statusReport is what status prints as JSON. docs/reindex.md describes it. What the admin
 // server says as well has the same key there.
 type statusReport struct {
+	Group    string          `json:"group,omitempty"` // of kafka.groups
 	Slot     slotStatus      `json:"slot"`
 	Indices  []indexStatus   `json:"indices"`
 	Requests []requestStatus `json:"requests"` // the newest first
@@ -72,7 +73,7 @@ type requestStatus struct {
 var errAttention = errors.New("something waits for somebody, see above")
 
 func newStatus(stderr io.Writer) *cobra.Command {
-	var file string
+	var o grouped
 	var asJSON bool
 	c := &cobra.Command{
 		Use:   "status",
@@ -83,7 +84,7 @@ func newStatus(stderr io.Writer) *cobra.Command {
 		Args: noArguments,
 		RunE: func(c *cobra.Command, _ []string) error {
 			log := logging.New(stderr, true, slog.LevelError)
-			config, err := prepare.Read(c.Context(), file, log, askPatience)
+			config, err := o.read(c.Context(), log, askPatience)
 			if err != nil {
 				return err
 			}
@@ -110,7 +111,8 @@ func newStatus(stderr io.Writer) *cobra.Command {
 			return nil
 		},
 	}
-	c.Flags().StringVarP(&file, "config", "c", "tidemark.yaml", "mapping `file`")
+	c.Flags().StringVarP(&o.file, "config", "c", "tidemark.yaml", "mapping `file`")
+	o.addGroup(c)
 	c.Flags().BoolVar(&asJSON, "json", false, "print JSON")
 	_ = c.MarkFlagFilename("config", "yaml", "yml")
 	return c
@@ -123,7 +125,7 @@ func readStatus(ctx context.Context, config *mapping.Config, log *slog.Logger) (
 		return nil, err
 	}
 	defer db.Close()
-	r := &statusReport{Indices: []indexStatus{}, Requests: []requestStatus{}, Problems: []string{}, Notes: []string{}}
+	r := &statusReport{Group: config.Group, Indices: []indexStatus{}, Requests: []requestStatus{}, Problems: []string{}, Notes: []string{}}
 	tables, err := r.readTables(ctx, config, db)
 	if err != nil {
 		return nil, err

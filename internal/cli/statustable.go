@@ -24,6 +24,9 @@ func (r *statusReport) table() []byte {
 		b.WriteByte('\n')
 	}
 	s := r.Slot
+	if r.Group != "" {
+		fmt.Fprintf(&b, "group %s, ", r.Group)
+	}
 	fmt.Fprintf(&b, "slot %s: ", s.Name)
 	switch {
 	case !s.Exists:

@@ -23,7 +23,7 @@ import (
 )
 
 type verifyOptions struct {
-	common
+	grouped
 	repair bool
 	sample part
 	json   bool
@@ -31,7 +31,7 @@ type verifyOptions struct {
 }
 
 func newVerify(stderr io.Writer) *cobra.Command {
-	o := verifyOptions{common: common{level: level(slog.LevelWarn)}} // the result is what is printed
+	o := verifyOptions{grouped: grouped{common: common{level: level(slog.LevelWarn)}}} // the result is what is printed
 	c := &cobra.Command{
 		Use:   "verify INDEX…",
 		Short: "Compare indices with their tables, document by document",
@@ -77,7 +77,7 @@ func (e *differentError) Error() string {
 
 func runVerify(ctx context.Context, o verifyOptions, names []string, out, stderr io.Writer) error {
 	log, display := o.logger(stderr)
-	config, indices, err := readNamed(ctx, o.file, names, log, prepare.StartTimeout)
+	config, indices, err := o.readNamed(ctx, names, log, prepare.StartTimeout)
 	if err != nil {
 		return err
 	}
@@ -90,7 +90,7 @@ func runVerify(ctx context.Context, o verifyOptions, names []string, out, stderr
 			p.Go(func(ctx context.Context) error {
 				printer := verifyPrinter{o: o, out: out}
 				verified, err := verify.Run(ctx, ix, verify.Options{
-					DB: slot.db, SlotDB: slot.slotDB, Client: slot.prepared.Client, Schema: config.StateSchema(), Slot: config.Postgres.Slot, Tables: slot.prepared.Tables, Applied: slot.applied,
+					DB: slot.db, SlotDB: slot.slotDB, Client: slot.prepared.Client, Schema: config.StateSchema(), WatermarkSchema: config.Postgres.ControlSchema, Slot: config.Postgres.Slot, Tables: slot.prepared.Tables, Applied: slot.applied,
 					Sample: float64(o.sample), Repair: o.repair, Found: printer.found, Progress: service.Bars{Display: display}, Logger: log,
 				})
 				if err != nil {

@@ -23,7 +23,7 @@ import (
 )
 
 type waitOptions struct {
-	common
+	grouped
 	lsn        position
 	indices    []string
 	timeout    time.Duration
@@ -31,7 +31,7 @@ type waitOptions struct {
 }
 
 func newWait(stderr io.Writer) *cobra.Command {
-	o := waitOptions{common: common{level: level(slog.LevelWarn)}}
+	o := waitOptions{grouped: grouped{common: common{level: level(slog.LevelWarn)}}}
 	c := &cobra.Command{
 		Use:   "wait",
 		Short: "Wait until what was committed is in the indices",
@@ -46,7 +46,7 @@ func newWait(stderr io.Writer) *cobra.Command {
 			if o.timeout <= 0 {
 				return &usageError{errors.New("--timeout: want a time above 0, such as 5s"), c.CommandPath()}
 			}
-			config, indices, err := readNamed(c.Context(), o.file, orAll(o.indices), slog.New(slog.DiscardHandler), o.timeout)
+			config, indices, err := o.readNamed(c.Context(), orAll(o.indices), slog.New(slog.DiscardHandler), o.timeout)
 			if err != nil {
 				return err
 			}
@@ -101,7 +101,7 @@ func (o *waitOptions) wait(ctx context.Context, config *mapping.Config, indices 
 	wait := &reindex.Wait{
 		Position: func(ctx context.Context) error {
 			return prepare.AtSlot(config, db, func(there *sql.DB) error {
-				slot, err := verify.OpenSlot(ctx, db, there, config.StateSchema(), config.Postgres.Slot)
+				slot, err := verify.OpenSlot(ctx, verify.SlotOptions{DB: db, SlotDB: there, Schema: config.StateSchema(), WatermarkSchema: config.Postgres.ControlSchema, Slot: config.Postgres.Slot})
 				if err != nil {
 					return err
 				}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"testing"
+	"time"
 
 	"tidemark/testenv"
 )
@@ -55,7 +56,7 @@ func TestGroups(t *testing.T) {
 	s.throughKafka(t, 1)
 	there := testenv.StartSearch(t, testenv.Engines(t)[0], testenv.SearchOptions{Heap: "512m"})
 	eu := s.addGroup(t, "eu", there)
-	s.db.Exec(t, `CREATE TABLE parts (id int PRIMARY KEY, thing int, v text)`, `CREATE INDEX ON parts (thing)`, `INSERT INTO parts SELECT i, i % 1000, 'p' FROM generate_series(1, 3000) i`,
+	s.db.Exec(t, `CREATE TABLE parts (id int PRIMARY KEY, thing int, v text)`, `CREATE INDEX ON parts (thing); ALTER TABLE parts REPLICA IDENTITY FULL`, `INSERT INTO parts SELECT i, i % 1000, 'p' FROM generate_series(1, 3000) i`,
 		`CREATE TABLE things (id int PRIMARY KEY, v text)`, `INSERT INTO things SELECT i, 'first' FROM generate_series(1, 2000) i`)
 	s.index("things", "things", `, include: {parts: {table: parts, on: {id: thing}, value: v, order_by: id}}`,
 		testenv.WithQuery(`SELECT id, json_build_object('id', id, 'v', v, 'parts', (SELECT coalesce(json_agg(p.v ORDER BY p.id), '[]') FROM parts p WHERE p.thing = t.id)) FROM things t`))
@@ -93,6 +94,17 @@ func TestGroups(t *testing.T) {
 	s.start(t, "verify", "--group", "eu", s.alias("things")).succeed(t)
 	worker.stop(t)
 	i.stop(t)
+	s.kafka.running[0].stop(t)
+
+	// Everything goes with the slot.
+	s.start(t, "teardown", "--indices", "--topics", "--yes").succeed(t)
+	var left int
+	must(t, s.db.DB.QueryRowContext(t.Context(), `SELECT count(*) FROM pg_namespace WHERE nspname LIKE 'dbsync_ctrl%'`).Scan(&left))
+	indices, err := there.Indices(t.Context(), s.prefix+"*")
+	must(t, err)
+	if left > 0 || len(indices) > 0 {
+		t.Errorf("%d control schemas and %d indices are left", left, len(indices))
+	}
 }
 
 // TestGroupFromOneEngineToAnother moves from one cluster to another while both are fed, and back: docs/cookbook.md.
@@ -105,7 +117,7 @@ func TestGroupFromOneEngineToAnother(t *testing.T) {
 	s := newSetup(t, testenv.SharedSearch(t, engines[0]))
 	s.throughKafka(t, 1)
 	l := newLoad(t, s.db, s.newLoadTables(t, 3000)...)
-	l.connections, l.pause = 1, 0
+	l.connections, l.pause = 1, 100*time.Millisecond
 	next := s.addGroup(t, "next", testenv.SharedSearch(t, engines[1]))
 	i := s.start(t, "run")
 	next.worker(t)

@@ -18,13 +18,16 @@ import (
 // letterPage is how many dead letters are retried at a time.
 const letterPage = 1000
 
-// RetryOptions says how dead letters are retried. Everything is required but Rows.
+// RetryOptions says how dead letters are retried. Everything is required but SlotDB, WatermarkSchema and Rows.
 type RetryOptions struct {
 	DB     *sql.DB // of [dbsync.OpenDB]
 	SlotDB *sql.DB // leads to the server that has the slot; nil: DB
-	Schema string  // the control schema
+	Schema string  // that has the state of the index: the control schema, or that of a group
 	Slot   string  // which an instance follows meanwhile
 	Tables catalog.Tables
+
+	// WatermarkSchema is the control schema, which has the watermarks of the slot; "": Schema.
+	WatermarkSchema string
 
 	// Rows are those of the dead letters that are meant; nil: every one of the index.
 	Rows []int64
@@ -76,7 +79,7 @@ func (r *retrier) run(ctx context.Context) (err error) {
 	case st.Building.Physical != "":
 		return ErrBeingRebuilt
 	}
-	if r.slot, err = OpenSlot(ctx, r.o.DB, r.o.SlotDB, r.o.Schema, r.o.Slot); err != nil {
+	if r.slot, err = OpenSlot(ctx, SlotOptions{DB: r.o.DB, SlotDB: r.o.SlotDB, Schema: r.o.Schema, Slot: r.o.Slot, WatermarkSchema: r.o.WatermarkSchema}); err != nil {
 		return err
 	}
 	defer r.slot.close(ctx)

@@ -1,6 +1,7 @@
 package verify
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"errors"
@@ -46,17 +47,24 @@ type Slot struct {
 	delayed bool
 }
 
-// OpenSlot returns the slot of this name, whose instance has its tables in the control schema. db leads to the primary,
-// there to the server that has the slot, which may be a standby; nil: it is the primary.
-func OpenSlot(ctx context.Context, db, there *sql.DB, schema, name string) (*Slot, error) {
-	if there == nil {
-		there = db
-	}
-	tables := control.Open(db, schema, name)
-	s := &Slot{db: db, there: there, name: name, requests: tables.Requests(), fanOuts: tables.FanOuts(), marker: "verify " + name,
-		watermarks: catalog.QuoteIdent(schema) + "." + catalog.QuoteIdent(dbsync.DEFAULT_DBSYNC_WM_TABLENAME)}
+// SlotOptions says which slot. Everything is required but SlotDB and WatermarkSchema.
+type SlotOptions struct {
+	DB     *sql.DB // leads to the primary
+	SlotDB *sql.DB // leads to the server that has the slot, which may be a standby; nil: DB
+	Schema string  // that has the state of the indices which its instance keeps
+	Slot   string
+
+	// WatermarkSchema is the schema that has the watermarks of the slot; "": Schema.
+	WatermarkSchema string
+}
+
+// OpenSlot returns a slot.
+func OpenSlot(ctx context.Context, o SlotOptions) (*Slot, error) {
+	tables := control.Open(o.DB, o.Schema, o.Slot)
+	s := &Slot{db: o.DB, there: cmp.Or(o.SlotDB, o.DB), name: o.Slot, requests: tables.Requests(), fanOuts: tables.FanOuts(), marker: "verify " + o.Slot,
+		watermarks: catalog.QuoteIdent(cmp.Or(o.WatermarkSchema, o.Schema)) + "." + catalog.QuoteIdent(dbsync.DEFAULT_DBSYNC_WM_TABLENAME)}
 	var standbys string
-	if err := db.QueryRowContext(ctx, `SELECT pg_catalog.current_setting('synchronous_standby_names')`).Scan(&standbys); err != nil {
+	if err := o.DB.QueryRowContext(ctx, `SELECT pg_catalog.current_setting('synchronous_standby_names')`).Scan(&standbys); err != nil {
 		return nil, fmt.Errorf("ask for synchronous standbys: %w", err)
 	}
 	s.delayed = standbys != ""

@@ -21,17 +21,20 @@ import (
 	"tidemark/reindex/control"
 )
 
-// Options says how an index is verified. Everything is required but Alarm, Applied, Sample, Listed,
-// Repair and Walk.
+// Options says how an index is verified. Everything is required but SlotDB, WatermarkSchema, Alarm, Applied,
+// Sample, Listed, Repair and Walk.
 type Options struct {
 	DB       *sql.DB // of [dbsync.OpenDB]
 	SlotDB   *sql.DB // leads to the server that has the slot; nil: DB
 	Client   *search.Client
-	Schema   string // the control schema
+	Schema   string // that has the state of the index: the control schema, or that of a group
 	Slot     string // which an instance follows meanwhile
 	Tables   catalog.Tables
 	Progress Progress
 	Logger   *slog.Logger
+
+	// WatermarkSchema is the control schema, which has the watermarks of the slot; "": Schema.
+	WatermarkSchema string
 
 	// Sample is the part of rows and of documents that is looked at, chosen at random:
 	// above 0 and below 1; 0: all of them.
@@ -232,7 +235,7 @@ func newVerifier(ctx context.Context, ix *mapping.Index, o Options) (*verifier, 
 		v.at = w.At
 		v.setNoted()
 	}
-	if v.slot, err = OpenSlot(ctx, o.DB, o.SlotDB, o.Schema, o.Slot); err != nil {
+	if v.slot, err = OpenSlot(ctx, SlotOptions{DB: o.DB, SlotDB: o.SlotDB, Schema: o.Schema, Slot: o.Slot, WatermarkSchema: o.WatermarkSchema}); err != nil {
 		return nil, err
 	}
 	v.slot.physical, v.slot.Applied = v.physical, o.Applied

@@ -9,6 +9,7 @@ package browser
 import (
 	"cmp"
 	"context"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -162,13 +163,14 @@ func (p *Page) Visit(url string) {
 	run(p, chromedp.Navigate(url))
 }
 
-// Await waits until an expression of JavaScript is true of the page, as one that is live becomes.
+// Await waits until an expression of JavaScript is true of the page, as one that is live becomes. The page is whole
+// then: a document whose style has not come yet has the right words in the wrong colors and places.
 func (p *Page) Await(expression string) {
 	p.t.Helper()
 	deadline := time.Now().Add(patience)
 	for {
 		ctx, cancel := context.WithTimeout(p.ctx, patience)
-		is, err := chromedp.Run(ctx, chromedp.Evaluate[bool]("!!("+expression+")"))
+		is, err := chromedp.Run(ctx, chromedp.Evaluate[bool](fmt.Sprintf(`document.readyState === "complete" && matchMedia("(prefers-color-scheme: dark)").matches === %t && !!(%s)`, p.screen.Dark, expression)))
 		cancel()
 		if err == nil && is {
 			return
@@ -201,12 +203,14 @@ func Value[T any](p *Page, expression string) T {
 // Click clicks the first element that a selector finds, when it is there.
 func (p *Page) Click(selector string) {
 	p.t.Helper()
+	p.Await("document.querySelector(" + quoted(selector) + ")")
 	run(p, chromedp.Click(chromedp.CSS(selector), chromedp.NodeVisible))
 }
 
 // Type types a text into the first element that a selector finds.
 func (p *Page) Type(selector, text string) {
 	p.t.Helper()
+	p.Await("document.querySelector(" + quoted(selector) + ")")
 	run(p, chromedp.SendKeys(chromedp.CSS(selector), text, chromedp.NodeVisible))
 }
 
