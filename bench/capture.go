@@ -172,7 +172,7 @@ func (b *bench) producing(ctx context.Context, n int, i *items, t *tool) (err er
 	}
 	defer func() { err = errors.Join(err, client.Delete(context.WithoutCancel(ctx))) }()
 	p, err := client.NewProducer(topic.ProducerOptions{
-		Partitions: plan.Partitions, MaxRecordBytes: plan.MaxRecordBytes, Slot: t.id, Fence: func(context.Context) error { return nil },
+		Partitions: plan.Partitions, MaxRecordBytes: plan.MaxRecordBytes, Fence: func(context.Context) error { return nil },
 		OnRefused: func(_ context.Context, refused []engine.Refused) error { return refused[0].Err },
 		Alarm:     retry.NewAlarm(log), Logger: log,
 	})
@@ -187,7 +187,7 @@ func (b *bench) producing(ctx context.Context, n int, i *items, t *tool) (err er
 	}); err != nil {
 		return err
 	}
-	if err := p.Begin(ctx); err != nil {
+	if err := p.Begin(ctx, t.id); err != nil {
 		return err
 	}
 	begin, before := time.Now(), processorTime()
