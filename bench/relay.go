@@ -94,10 +94,11 @@ func (b *bench) relayed(ctx context.Context, t *tool, d *dataset, workers int, e
 				return err
 			}
 		}
-		if err := b.awaitFollowing(ctx, t, "items", d.live[0]); err != nil {
+		// The index first: a sink counts what is written, and a change meanwhile would be counted as a document.
+		if err := poll(ctx, func() bool { return b.servers.sink.hasAlias(t.index) }); err != nil {
 			return err
 		}
-		if err := poll(ctx, func() bool { return b.servers.sink.hasAlias(t.index) }); err != nil {
+		if err := b.awaitFollowing(ctx, t, "items", d.live[0]); err != nil {
 			return err
 		}
 		if begin, err = r.look(ctx); err != nil {
