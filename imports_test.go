@@ -138,7 +138,7 @@ var arrows = map[string]map[string]string{
 	"internal/e2e":              {},
 	"bench": {
 		"testenv": "servers", "mapping…": "the same documents for the plain load",
-		"internal/prepare": "databases and clusters as run opens them", "internal/progress": "numbers", "internal/service": "run in this process", "internal/version": "what was measured",
+		"dbsync": "operations", "indexer/retry": "alarms", "indexer/search": "refused operations", "indexer/topic": "what is in a topic", "internal/prepare": "databases, clusters and topics as run opens them", "internal/progress": "numbers", "internal/service": "run in this process", "internal/version": "what was measured",
 	},
 }
 

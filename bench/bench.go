@@ -92,7 +92,7 @@ func (b *bench) tell(format string, args ...any) {
 // measure does all runs of all steps.
 func (b *bench) measure(ctx context.Context) error {
 	var items *items
-	if b.o.hasItems() {
+	if b.o.hasItems() || b.o.has(capture) || b.o.has(relay) {
 		var err error
 		if items, err = b.newItems(ctx); err != nil {
 			return err
@@ -101,7 +101,7 @@ func (b *bench) measure(ctx context.Context) error {
 	}
 	for n := range b.o.runs {
 		b.flat = make(map[*build]float64)
-		if items != nil {
+		if b.o.hasItems() {
 			if err := b.items(ctx, n, items); err != nil {
 				return fmt.Errorf("run %d: %w", n+1, err)
 			}
@@ -109,7 +109,9 @@ func (b *bench) measure(ctx context.Context) error {
 		for _, step := range []struct {
 			name string
 			do   func(context.Context, int) error
-		}{{wide, b.wide}, {large, b.large}, {include, b.include}, {fanout, b.fanout}} {
+		}{{wide, b.wide}, {large, b.large}, {include, b.include}, {fanout, b.fanout}, {workers, b.workers},
+			{capture, func(ctx context.Context, n int) error { return b.capture(ctx, n, items) }},
+			{relay, func(ctx context.Context, n int) error { return b.relay(ctx, n, items) }}} {
 			if !b.o.has(step.name) {
 				continue
 			}

@@ -106,6 +106,56 @@ func TestBenchIntoSink(t *testing.T) {
 	}
 }
 
+// TestBenchThroughKafka has operations go through a topic.
+func TestBenchThroughKafka(t *testing.T) {
+	t.Setenv(testenv.KafkaVariable, strings.Join(testenv.SharedKafka(t).Brokers(), ","))
+	r, _ := measured(t, "-runs", "1", "-sink", "-only", "capture,workers,relay")
+	wantFigures(t, r, 1,
+		expected{capture, backfill, headName, "captured"}, expected{capture, backfill, kafkaName, "captured"}, expected{capture, catchup, kafkaName, "processor time, of that without Kafka"},
+		expected{capture, "producing alone", "", "produced"}, expected{workers, "8", headName, "share of linear"}, expected{workers, "1", headName, "peak memory"},
+		expected{relay, "500/s", headName, "commit to readable, median"}, expected{relay, "500/s", kafkaName, "commit to readable, 99th percentile"},
+		expected{relay, "a worker joins", kafkaName, "commit to readable, largest"}, expected{relay, "a worker leaves", kafkaName, "commit to readable, largest"},
+		expected{relay, "a worker is killed", kafkaName, "commit to readable, largest"},
+	)
+}
+
+// TestPace has a sink answer no sooner than its pace, and nothing before it is opened.
+func TestPace(t *testing.T) {
+	s, err := startSink()
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.pace = newPace(20*time.Millisecond, 1)
+	client := newSearch(s.url)
+	defer func() {
+		if err := errors.Join(client.close(), s.close()); err != nil {
+			t.Error(err)
+		}
+	}()
+	answers := make(chan error)
+	for range 3 {
+		go func() {
+			answers <- client.call(t.Context(), http.MethodPost, "/x/_bulk", []byte(`{"delete":{"_id":"2"}}`+"\n"), nil)
+		}()
+	}
+	if err := poll(t.Context(), func() bool { return s.pace.waiting.Load() == 3 }); err != nil {
+		t.Fatal(err)
+	}
+	if got := s.calls.Load(); got != 0 {
+		t.Errorf("%d requests were answered before the sink was opened", got)
+	}
+	begin := time.Now()
+	close(s.pace.opened)
+	for range 3 {
+		if err := <-answers; err != nil {
+			t.Fatal(err)
+		}
+	}
+	if took := s.pace.lastAnswer().Sub(begin); took < 3*20*time.Millisecond {
+		t.Errorf("three requests, one at a time, were answered after %s", took)
+	}
+}
+
 // TestBenchOfTwoBuilds has a build take turns with itself, in two runs.
 func TestBenchOfTwoBuilds(t *testing.T) {
 	if err := exec.Command("git", "rev-parse", "--verify", "HEAD").Run(); err != nil {

@@ -17,6 +17,8 @@ type build struct {
 	name   string // of it in the report
 	letter string // in the names of what it makes
 	binary string
+
+	partitions int // of the topic that it hands operations to; 0: it writes by itself
 }
 
 // buildTools makes the binary of this tree, and that of the commit base, unless it is "".

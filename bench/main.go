@@ -20,6 +20,15 @@
 //   - fanout: a row is changed that -fanout documents include; the latency of other changes
 //     meanwhile, and the time until all are done.
 //
+// and with -sink, where they are asked for, on a Kafka of one broker:
+//
+//   - capture: a backfill and a catch-up by tidemark run into a topic that nobody reads, beside
+//     the same without Kafka.
+//   - workers: a topic is applied by 1, 2, 4 and 8 workers to a server that takes 200 ms for a
+//     request, and four at a time of each worker.
+//   - relay: as live, beside the same through Kafka and a worker; and how late changes are when a
+//     worker joins, leaves or is killed.
+//
 // A limit is what the same machine does without the tool: the plain load sends ready-made
 // requests with the same ids, versions and documents into an index with the same settings, no
 // database involved; COPY reads the rows that a backfill reads, and passes over them; draining
@@ -64,12 +73,21 @@ const (
 	large       = "large"
 	include     = "include"
 	fanout      = "fanout"
+	capture     = "capture"
+	workers     = "workers"
+	relay       = "relay"
 )
 
-var steps = []string{backfill, catchup, single, transaction, hot, live, idle, wide, large, include, fanout}
+var steps = []string{backfill, catchup, single, transaction, hot, live, idle, wide, large, include, fanout, capture, workers, relay}
+
+// kafkaSteps need a Kafka and a sink, and are done where they are asked for.
+var kafkaSteps = []string{capture, workers, relay}
+
+// usual are the steps that are done when none is named.
+var usual = slices.DeleteFunc(slices.Clone(steps), func(step string) bool { return slices.Contains(kafkaSteps, step) })
 
 // watched steps have the tool go on until it is told to end, and read its figures meanwhile.
-var watched = []string{live, idle, fanout}
+var watched = []string{live, idle, fanout, capture, workers, relay}
 
 // options are what was asked for.
 type options struct {
@@ -88,6 +106,7 @@ type options struct {
 	batch    int      // documents of one request of the plain load
 	bulk     string   // YAML of search.bulk, or ""
 	reindex  string   // YAML of reindex of each index, or ""
+	kafka    string   // YAML of keys of kafka in the tool's file, or ""
 	busy     int      // busy loops beside
 	base     string   // commit whose tool is measured, too
 	sink     bool
@@ -104,6 +123,11 @@ func (o *options) hasItems() bool {
 	return slices.ContainsFunc(o.only, func(step string) bool {
 		return slices.Contains([]string{backfill, catchup, single, transaction, hot, live, idle}, step)
 	})
+}
+
+// hasKafka reports whether a step needs a Kafka.
+func (o *options) hasKafka() bool {
+	return slices.ContainsFunc(o.only, func(step string) bool { return slices.Contains(kafkaSteps, step) })
 }
 
 func main() {
@@ -152,13 +176,14 @@ func parse(args []string) (options, error) {
 	fs.DurationVar(&o.idle, "idle", 30*time.Second, "length of the idle step")
 	short := fs.Bool("short", false, fmt.Sprintf("smaller sizes where they are not given: %v", shortened))
 	fs.IntVar(&o.runs, "runs", 0, "runs of every step; the median counts (default 3, with -base 8, below which no difference can be shown to be real)")
-	only := fs.String("only", strings.Join(steps, ","), "steps to measure")
+	only := fs.String("only", strings.Join(usual, ","), "steps to measure; and "+strings.Join(kafkaSteps, ", ")+", which take -sink")
 	fs.StringVar(&o.engine, "engine", string(testenv.OpenSearch3), fmt.Sprintf("search server, of %q", testenv.AllEngines()))
 	fs.StringVar(&o.heap, "heap", "1g", "heap of the search server")
 	fs.IntVar(&o.requests, "requests", 4, "concurrent bulk requests of the plain load")
 	fs.IntVar(&o.batch, "batch", 2000, "documents of one request of the plain load")
 	fs.StringVar(&o.bulk, "bulk", "", "search.bulk of the tool's YAML, such as {requests: 8, bytes: 4MiB} (default: left out)")
 	fs.StringVar(&o.reindex, "reindex", "", "reindex of each index in the tool's YAML, such as {chunk: 20000} (default: left out)")
+	fs.StringVar(&o.kafka, "kafka", "", "more keys of kafka in the tool's YAML, such as 'compression: none' (default: left out)")
 	fs.IntVar(&o.busy, "busy", 0, "busy loops to run beside")
 	fs.StringVar(&o.base, "base", "", "a commit whose tool takes turns with that of this tree")
 	fs.BoolVar(&o.sink, "sink", false, "write to a server that stores nothing: the tool's own limit, and no figure of a real server")
@@ -182,7 +207,7 @@ func parse(args []string) (options, error) {
 			return o, fmt.Errorf("-only %s: want some of %s", *only, strings.Join(steps, ","))
 		}
 		if o.profile != "" && slices.Contains(watched, step) {
-			if *only != strings.Join(steps, ",") {
+			if *only != strings.Join(usual, ",") {
 				return o, fmt.Errorf("-only %s: a profile is of steps that end by themselves", step)
 			}
 			continue
@@ -213,6 +238,8 @@ func parse(args []string) (options, error) {
 		return o, errors.New("-changes: at most five times the rows, a tenth are deletes")
 	case o.hotRows < 100 || o.hotRows > o.rows/2:
 		return o, errors.New("-hot: want at least 100, which are changed by one transaction, and at most half of the rows")
+	case o.hasKafka() && (!o.sink || o.base != ""):
+		return o, fmt.Errorf("-only %s: these write through Kafka into a sink, by the tool of this tree: want -sink, and no -base", strings.Join(kafkaSteps, ","))
 	case o.profile != "" && o.base != "":
 		return o, errors.New("-profile has the tool of this tree run inside of this process, -base that of another one outside: want one of them")
 	}

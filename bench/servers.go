@@ -27,8 +27,9 @@ type servers struct {
 	admin    string // URL of Postgres' own database
 	url      string // URL of the database that was made
 	search   *search
-	sink     *sink  // instead of a search server, or nil
-	told     string // how they are configured
+	sink     *sink    // instead of a search server, or nil
+	brokers  []string // of Kafka; nil: no step needs it
+	told     string   // how they are configured
 	closers  []func() error
 	postgres string // version
 }
@@ -77,7 +78,29 @@ func startServers(ctx context.Context, o options) (s *servers, err error) {
 		s.search = newSearch(strings.TrimRight(where, "/"))
 	}
 	s.closers = append(s.closers, s.search.close)
+	if o.hasKafka() {
+		if err := s.startKafka(ctx); err != nil {
+			return nil, err
+		}
+	}
 	return s, s.createDatabase(ctx)
+}
+
+// startKafka starts a Kafka of one broker, unless the environment names one.
+func (s *servers) startKafka(ctx context.Context) error {
+	if list := os.Getenv(testenv.KafkaVariable); list != "" {
+		s.brokers = strings.Split(list, ",")
+		return nil
+	}
+	// With a compiler that does what it can: otherwise it would be the limit.
+	k, err := testenv.LaunchKafka(ctx, testenv.KafkaOptions{Java: []string{"-XX:TieredStopAtLevel=4", "-Xmx1g"}})
+	if err != nil {
+		return fmt.Errorf("start Kafka: %w", err)
+	}
+	s.closers = append(s.closers, k.Close)
+	s.brokers = k.Brokers()
+	s.told += ", Kafka of one broker, heap 1g"
+	return nil
 }
 
 func (s *servers) createDatabase(ctx context.Context) error {

@@ -28,6 +28,7 @@ type sink struct {
 	served chan error
 
 	readers sync.Pool // of *bufio.Reader
+	pace    *pace     // nil: requests are answered at once
 
 	mu      sync.Mutex
 	indices map[string]*sinkIndex
@@ -251,6 +252,8 @@ func (s *sink) bulk(w http.ResponseWriter, r *http.Request) {
 	defer s.readers.Put(lines)
 	lines.Reset(r.Body)
 	seen := s.sight()
+	release := s.pace.enter(r.Context())
+	defer release()
 	document, begins := false, true // what the next line is; whether it is at its beginning
 	n, stored := int64(0), int64(0)
 	for {
@@ -278,6 +281,7 @@ func (s *sink) bulk(w http.ResponseWriter, r *http.Request) {
 			break
 		}
 	}
+	s.pace.answer(r.Context())
 	s.stored.Add(n)
 	s.held.Add(stored)
 	s.calls.Add(1)
@@ -286,4 +290,16 @@ func (s *sink) bulk(w http.ResponseWriter, r *http.Request) {
 	}
 	answer = append(bytes.TrimSuffix(answer, []byte(",")), "]}"...)
 	_, _ = w.Write(answer)
+}
+
+// hasAlias reports whether an alias is that of an index.
+func (s *sink) hasAlias(alias string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, i := range s.indices {
+		if i.aliases[alias] {
+			return true
+		}
+	}
+	return false
 }

@@ -60,16 +60,23 @@ func (b *bench) newTool(build *build, what, index string) (*tool, error) {
 	if b.o.bulk != "" {
 		bulk = "\n  bulk: " + b.o.bulk
 	}
+	kafka := ""
+	if build.partitions > 0 {
+		kafka = fmt.Sprintf("\nkafka: {brokers: [%s], topic: %s, partitions: %d, max_lag: 1000000000}", strings.Join(s.brokers, ", "), t.id, build.partitions)
+		if b.o.kafka != "" {
+			kafka = strings.TrimSuffix(kafka, "}") + ", " + b.o.kafka + "}"
+		}
+	}
 	yaml := fmt.Sprintf(`postgres: {url: %q, slot: %[2]s, publication: %[2]s, control_schema: %[2]s}
 search:
-  urls: [%q]%s
+  urls: [%q]%s%s
 admin: {listen: "127.0.0.1:0"}
 verify: {every: "off"}  # a comparison of its own would be measured as well
 indices:
   %s:
     settings: {refresh_interval: 1s}  # without it nobody refreshes an index that is not searched
     %s
-`, s.url, t.id, s.search.url, bulk, t.index, strings.ReplaceAll(strings.TrimSpace(index), "\n", "\n    "))
+`, s.url, t.id, s.search.url, bulk, kafka, t.index, strings.ReplaceAll(strings.TrimSpace(index), "\n", "\n    "))
 	err := os.WriteFile(t.file, []byte(yaml), 0o600)
 	if err == nil {
 		t.config, err = mapping.Read(t.file)

@@ -91,6 +91,10 @@ func (c *Client) NewProducer(o ProducerOptions) (*Producer, error) {
 // maxBuffered is how many records franz-go has at a time; more wait.
 const maxBuffered = 20_000
 
+// piece is how many records are made at a time: records and headers have many pointers, which the garbage
+// collector follows for as long as they are under way.
+const piece = 4_000
+
 // Close ends the connections.
 func (p *Producer) Close() { p.client.Close() }
 
@@ -178,7 +182,7 @@ func (p *Producer) Write(ctx context.Context, ops []dbsync.Operation) error {
 		return err
 	}
 	for len(ops) > 0 {
-		n := min(len(ops), maxBuffered)
+		n := min(len(ops), piece)
 		if err := p.produce(ctx, n, func(w *write) error {
 			for i := range ops[:n] {
 				if _, err := w.add(&ops[i]); err != nil {

@@ -21,8 +21,8 @@ import (
 const (
 	// Bounds of what is in memory: of what one broker sends at a time, before it is decompressed, and of
 	// what is written together. A larger record comes alone.
-	fetchBytes     = 4 << 20
-	partitionBytes = 1 << 20
+	fetchBytes     = 2 << 20
+	partitionBytes = 512 << 10
 	maxPolled      = 20_000
 	maxFetch       = 256 << 20
 
