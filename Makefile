@@ -49,7 +49,7 @@ test-unit: ## the tests that need no server, in seconds
 	go test -short $(ARGS) $(PKG)
 
 # What make chaos draws faults and changes from (nothing: a seed of its own, which it prints), how
-# long it goes on, and against which search server. ARGS: -faults, -without, -race, …
+# long it goes on, and against which search server. ARGS: -kafka, -faults, -without, -race, …
 SEED ?=
 MINUTES ?= 2
 ENGINE ?= opensearch

@@ -63,7 +63,6 @@ func (c *Config) OfGroup(name string) (*Config, bool) {
 	}
 	of := *c
 	of.whole, of.Group, of.Kafka, of.Search, of.searchKey = c, name, c.Kafka.of(name), c.Kafka.Groups[i].Search, "kafka.groups."+name+".search"
-	of.Search.MaxDocumentBytes = c.Search.MaxDocumentBytes
 	if c.written != nil {
 		of.written, _ = c.written.OfGroup(name) // of the same file, so it has the group
 	}

@@ -20,9 +20,8 @@ import (
 
 // ProducerOptions says how operations are produced. Everything is required.
 type ProducerOptions struct {
-	Partitions     int    // of the topic; another number would have documents change their partition
-	MaxRecordBytes int    // what the topic takes; a larger document is refused
-	Slot           string // that the instance follows
+	Partitions     int // of the topic; another number would have documents change their partition
+	MaxRecordBytes int // what the topic takes; a larger document is refused
 
 	// Fence is asked before anything is handed to Kafka; with its error nothing is.
 	Fence func(context.Context) error
@@ -55,8 +54,8 @@ type Producer struct {
 
 // An epoch is one call of Begin.
 type epoch struct {
-	settled chan struct{} // closed when value is valid
-	value   []byte        // of the header; nil: the call has failed
+	begun chan struct{} // closed when value is valid
+	value []byte        // of the header; nil: the call has failed
 }
 
 // ProducerStats are counters, which only grow.
@@ -101,13 +100,13 @@ func (p *Producer) Alarm() *retry.Alarm { return p.o.Alarm }
 // Stats returns the counters, which go on counting.
 func (p *Producer) Stats() *ProducerStats { return &p.stats }
 
-// Begin takes the next epoch. It is called each time that the slot has become ours, before anything is
+// Begin takes the next epoch, of an instance: of its slot, so that two that produce to one topic find that out. It is called each time that the slot has become ours, before anything is
 // written. When it returns, nothing counts any more that another instance produces after it.
-func (p *Producer) Begin(ctx context.Context) error {
+func (p *Producer) Begin(ctx context.Context, instance string) error {
 	p.beginning.Lock()
 	defer p.beginning.Unlock()
-	e := &epoch{settled: make(chan struct{})}
-	defer close(e.settled)
+	e := &epoch{begun: make(chan struct{})}
+	defer close(e.begun)
 	// From here on no write of the epoch before counts as acknowledged, see produce. Those that do are in
 	// the topic before the first record of this one.
 	p.epoch.Store(e)
@@ -115,7 +114,7 @@ func (p *Producer) Begin(ctx context.Context) error {
 		if err := p.o.Fence(ctx); err != nil {
 			return err
 		}
-		offset, err := p.client.Report(ctx, Report{Kind: ReportBegin, Slot: p.o.Slot})
+		offset, err := p.client.Report(ctx, Report{Kind: ReportBegin, Instance: instance})
 		if err != nil {
 			return p.failure(err)
 		}
@@ -153,7 +152,7 @@ func (p *Producer) current(ctx context.Context) (*epoch, error) {
 		return nil, errNotBegun
 	}
 	select {
-	case <-e.settled:
+	case <-e.begun:
 	case <-ctx.Done():
 		return nil, context.Cause(ctx)
 	}

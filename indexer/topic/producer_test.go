@@ -43,7 +43,7 @@ func newProducer(t testing.TB, c *Client) *producing {
 	p := new(producing)
 	var err error
 	p.Producer, err = c.NewProducer(ProducerOptions{
-		Partitions: aPlan.Partitions, MaxRecordBytes: aPlan.MaxRecordBytes, Slot: "slot", Alarm: c.o.Alarm, Logger: c.o.Logger,
+		Partitions: aPlan.Partitions, MaxRecordBytes: aPlan.MaxRecordBytes, Alarm: c.o.Alarm, Logger: c.o.Logger,
 		Fence: func(context.Context) error {
 			p.mu.Lock()
 			defer p.mu.Unlock()
@@ -67,7 +67,7 @@ func newProducer(t testing.TB, c *Client) *producing {
 func begun(t testing.TB, c *Client) *producing {
 	t.Helper()
 	p := newProducer(t, c)
-	if err := p.Begin(t.Context()); err != nil {
+	if err := p.Begin(t.Context(), "an instance"); err != nil {
 		t.Fatal(err)
 	}
 	return p
@@ -285,7 +285,7 @@ func TestBegin(t *testing.T) {
 		t.Errorf("before the beginning: %v", err)
 	}
 	for _, p := range []*producing{first, second, first, second} {
-		if err := p.Begin(t.Context()); err != nil {
+		if err := p.Begin(t.Context(), "an instance"); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -307,7 +307,7 @@ func TestBegin(t *testing.T) {
 	}
 	reports := readReports(t, c, 4)
 	for i := range reports {
-		if reports[i].Kind != ReportBegin || reports[i].Slot != "slot" {
+		if reports[i].Kind != ReportBegin || reports[i].Instance != "an instance" {
 			t.Errorf("%+v", reports[i])
 		}
 	}
@@ -319,7 +319,7 @@ func TestBeginWithoutReports(t *testing.T) {
 	c := connect(t, cluster)
 	ensure(t, c)
 	p := begun(t, c)
-	if err := p.Begin(t.Context()); err != nil {
+	if err := p.Begin(t.Context(), "an instance"); err != nil {
 		t.Fatal(err)
 	}
 	if err := cluster.DeleteTopic("ops.reports"); err != nil {
@@ -328,7 +328,7 @@ func TestBeginWithoutReports(t *testing.T) {
 	if err := cluster.CreateTopic("ops.reports", 1, nil); err != nil {
 		t.Fatal(err)
 	}
-	if err := p.Begin(t.Context()); !dbsync.IsPermanent(err) || !strings.Contains(err.Error(), "ops.reports was removed") {
+	if err := p.Begin(t.Context(), "an instance"); !dbsync.IsPermanent(err) || !strings.Contains(err.Error(), "ops.reports was removed") {
 		t.Error(err)
 	}
 }
@@ -344,7 +344,7 @@ func TestWriteOverBegin(t *testing.T) {
 	results := make(chan error, 2)
 	go func() { results <- p.Write(t.Context(), []dbsync.Operation{store("1", 1000)}) }()
 	<-asked
-	go func() { results <- p.Begin(t.Context()) }()
+	go func() { results <- p.Begin(t.Context(), "an instance") }()
 	until(t, "another epoch", func() bool { return p.epoch.Load() != before })
 	goOn()
 	for range 2 {
@@ -371,14 +371,14 @@ func TestWriteAfterFailedBegin(t *testing.T) {
 	ensure(t, c)
 	p := newProducer(t, c)
 	p.setFence(&dbsync.PermanentError{Err: errTest})
-	if err := p.Begin(t.Context()); !errors.Is(err, errTest) {
+	if err := p.Begin(t.Context(), "an instance"); !errors.Is(err, errTest) {
 		t.Fatal(err)
 	}
 	p.setFence(nil)
 	written := make(chan error, 1)
 	go func() { written <- p.Write(t.Context(), []dbsync.Operation{store("1", 1000)}) }()
 	until(t, "the alarm", func() bool { return len(c.o.Alarm.Reasons()) == 1 })
-	if err := p.Begin(t.Context()); err != nil {
+	if err := p.Begin(t.Context(), "an instance"); err != nil {
 		t.Fatal(err)
 	}
 	if err := <-written; err != nil || ofKind(decodeAll(t, c), kindStore) != 1 {
@@ -399,7 +399,7 @@ func TestWriteFenced(t *testing.T) {
 	if err := p.Truncate(t.Context(), &dbsync.Operation{Kind: dbsync.Truncate, Index: "products-1", Version: 2000}); !errors.Is(err, errTest) {
 		t.Error(err)
 	}
-	if err := p.Begin(t.Context()); !errors.Is(err, errTest) {
+	if err := p.Begin(t.Context(), "an instance"); !errors.Is(err, errTest) {
 		t.Error(err)
 	}
 	all := decodeAll(t, c)
@@ -554,7 +554,7 @@ func TestWriteEnds(t *testing.T) {
 	})
 	t.Run("no beginning", func(t *testing.T) {
 		_, p, _, write := begin(t)
-		p.epoch.Store(&epoch{settled: make(chan struct{})})
+		p.epoch.Store(&epoch{begun: make(chan struct{})})
 		ctx, end := ended(t)
 		end()
 		if err := write(ctx); !errors.Is(err, errTest) {

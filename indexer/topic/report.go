@@ -19,7 +19,7 @@ import (
 type ReportKind string
 
 const (
-	// ReportBegin is that an instance has begun to produce, the one that follows Slot. Its offset is
+	// ReportBegin is that an instance has begun to produce, Instance. Its offset is
 	// the epoch of what that one writes, see [Producer].
 	ReportBegin ReportKind = "begin"
 
@@ -43,8 +43,8 @@ const (
 // A Report is what the instance that follows the slot has to know of the workers. Which of the fields
 // there are its kind says.
 type Report struct {
-	Kind ReportKind `json:"kind"`
-	Slot string     `json:"slot,omitempty"`
+	Kind     ReportKind `json:"kind"`
+	Instance string     `json:"instance,omitempty"` // which slot it follows, of which database system
 
 	Index   string          `json:"index,omitempty"` // as the record of the operation names it: a write alias
 	ID      string          `json:"id,omitempty"`
@@ -197,6 +197,36 @@ func (c *Client) Reports(ctx context.Context, from int64, f func(ctx context.Con
 		}
 	}
 }
+
+// LastBegin returns which instance has begun last to produce to the topic, "" if none is known.
+func (c *Client) LastBegin(ctx context.Context) (instance string, err error) {
+	ends, err := c.ends(ctx, c.o.reports())
+	if err != nil {
+		return "", fmt.Errorf("end of topic %s: %w", c.o.reports(), err)
+	}
+	starts, err := c.starts(ctx, c.o.reports())
+	if err != nil || starts[0] == ends[0] {
+		return "", err
+	}
+	err = c.Reports(ctx, starts[0], func(_ context.Context, reports []Reported) error {
+		for i := range reports {
+			if reports[i].Kind == ReportBegin {
+				instance = reports[i].Instance
+			}
+		}
+		if reports[len(reports)-1].Offset+1 >= ends[0] {
+			return errRead
+		}
+		return nil
+	})
+	if errors.Is(err, errRead) {
+		err = nil
+	}
+	return instance, err
+}
+
+// errRead ends Reports when enough was read.
+var errRead = errors.New("read")
 
 // reportsAtATime bounds how many reports are taken up together: each may have a document.
 const reportsAtATime = 500

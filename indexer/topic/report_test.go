@@ -43,7 +43,7 @@ func TestReport(t *testing.T) {
 		return search.Refused{Operation: op, Err: &search.DocError{Index: op.Index, ID: op.ID, Status: 400, Type: "mapper_parsing_exception", Reason: "failed to parse"}}
 	}
 	reports := []Report{
-		{Kind: ReportBegin, Slot: "slot"},
+		{Kind: ReportBegin, Instance: "an instance"},
 		RefusedReport(refused(op)),
 		RefusedReport(refused(removal)),
 		RefusedReport(refused(broken)),

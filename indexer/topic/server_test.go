@@ -137,7 +137,7 @@ func BenchmarkProduceReal(b *testing.B) {
 				b.Fatal(err)
 			}
 			defer p.Close()
-			if err := p.Begin(b.Context()); err != nil {
+			if err := p.Begin(b.Context(), "an instance"); err != nil {
 				b.Fatal(err)
 			}
 			ops := documents(n)

@@ -105,12 +105,12 @@ func (p *plant) begun(t *testing.T) *Producer {
 		t.Fatal(err)
 	}
 	o := p.options(t)
-	producer, err := p.client.NewProducer(ProducerOptions{Partitions: state.Partitions, MaxRecordBytes: 1 << 20, Slot: "s", Alarm: o.Alarm, Logger: o.Logger,
+	producer, err := p.client.NewProducer(ProducerOptions{Partitions: state.Partitions, MaxRecordBytes: 1 << 20, Alarm: o.Alarm, Logger: o.Logger,
 		Fence:     func(context.Context) error { return nil },
 		OnRefused: func(_ context.Context, refused []search.Refused) error { return refused[0].Err }})
 	if err == nil {
 		t.Cleanup(producer.Close)
-		err = producer.Begin(t.Context())
+		err = producer.Begin(t.Context(), "an instance")
 	}
 	if err != nil {
 		t.Fatal(err)

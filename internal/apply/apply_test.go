@@ -77,14 +77,14 @@ func startBy(t *testing.T, engine *testenv.SearchServer, config func(broker stri
 	if _, _, err := f.client.Ensure(t.Context(), topic.Plan{Partitions: 3, Replication: 1, Retention: time.Hour, MaxRecordBytes: 1 << 20}); err != nil {
 		t.Fatal(err)
 	}
-	f.producer, err = f.client.NewProducer(topic.ProducerOptions{Partitions: 3, MaxRecordBytes: 1 << 20, Slot: "s", Alarm: o.Alarm, Logger: log,
+	f.producer, err = f.client.NewProducer(topic.ProducerOptions{Partitions: 3, MaxRecordBytes: 1 << 20, Alarm: o.Alarm, Logger: log,
 		Fence:     func(context.Context) error { return nil },
 		OnRefused: func(_ context.Context, refused []search.Refused) error { return refused[0].Err }})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(f.producer.Close)
-	if err := f.producer.Begin(t.Context()); err != nil {
+	if err := f.producer.Begin(t.Context(), "an instance"); err != nil {
 		t.Fatal(err)
 	}
 	var ctx context.Context

@@ -39,7 +39,8 @@ func newTeardown(stderr io.Writer) *cobra.Command {
 			"other slots need, or somebody else has made, stays. With --indices the indices in the cluster go, too, with --topics\n" +
 			"the topics of Kafka. It says first what goes, and asks. While an instance runs nothing is dropped.\n\n" +
 			"A slot that nobody follows has Postgres keep its log without end: this is the way to leave. It can be run again when it\n" +
-			"was interrupted. Tables are never touched.",
+			"was interrupted. Tables are never touched. What there is for groups of kafka.groups goes as well: a group that is taken out\n" +
+			"of the file before is not known any more.",
 		Args: noArguments,
 		RunE: func(c *cobra.Command, _ []string) error {
 			err := o.run(c, stderr)
@@ -58,12 +59,18 @@ func newTeardown(stderr io.Writer) *cobra.Command {
 
 // A teardown is what is dropped.
 type teardown struct {
-	config  *mapping.Config
-	options []dbsync.SyncerOpt
-	plan    *dbsync.TeardownPlan
-	schema  *control.Schema
-	tables  []string // of the control schema, where that is dropped
-	exists  bool     // the control schema does
+	config   *mapping.Config
+	options  []dbsync.SyncerOpt
+	plan     *dbsync.TeardownPlan
+	clusters []*keptCluster // that of search, and those of groups
+}
+
+// A keptCluster is what is dropped of what there is for one cluster.
+type keptCluster struct {
+	config *mapping.Config
+	schema *control.Schema
+	tables []string // of the schema, where that is dropped
+	exists bool     // the schema does
 
 	client   *search.Client // nil: indices stay
 	owner    search.Owner
@@ -80,34 +87,27 @@ func (o *teardownOptions) run(c *cobra.Command, stderr io.Writer) error {
 	if err != nil {
 		return err
 	}
+	if o.topics && config.Kafka == nil {
+		return &usageError{errors.New("--topics: the file has no section kafka"), c.CommandPath()}
+	}
 	db, err := prepare.Open(ctx, config, log, askPatience)
 	if err != nil {
 		return err
 	}
 	defer db.Close()
-	t := &teardown{config: config, options: prepare.SyncerOptions(config, nil, log), schema: openControl(config, db)}
+	t := &teardown{config: config, options: prepare.SyncerOptions(config, nil, log)}
+	defer t.close()
+	for _, name := range append([]string{""}, config.GroupNames()...) {
+		of, _ := config.OfGroup(name) // it is one of its names
+		t.clusters = append(t.clusters, &keptCluster{config: of, schema: openControl(of, db)})
+	}
 	if err := t.look(ctx, db); err != nil {
 		return err
 	}
-	if o.indices {
-		options := prepare.SearchOptions(config, log)
-		options.StartTimeout = askPatience
-		if t.client, err = search.Connect(ctx, options); err != nil {
+	for _, k := range t.clusters {
+		if err := o.connect(ctx, t, k, db, log); err != nil {
 			return err
 		}
-		defer t.client.Close()
-		if err := t.lookAtIndices(ctx, db); err != nil {
-			return err
-		}
-	}
-	if o.topics {
-		if config.Kafka == nil {
-			return &usageError{errors.New("--topics: the file has no section kafka"), c.CommandPath()}
-		}
-		if t.topics, err = prepare.ConnectKafka(ctx, config, retry.NewAlarm(log), log, askPatience); err != nil {
-			return err
-		}
-		defer t.topics.Close()
 	}
 	steps := t.steps()
 	if len(steps) == 0 {
@@ -129,6 +129,38 @@ func (o *teardownOptions) run(c *cobra.Command, stderr io.Writer) error {
 	return err
 }
 
+// connect connects to what something is dropped of beside the database, and finds out what is there.
+func (o *teardownOptions) connect(ctx context.Context, t *teardown, k *keptCluster, db *sql.DB, log *slog.Logger) (err error) {
+	if o.indices {
+		options := prepare.SearchOptions(k.config, log)
+		options.StartTimeout = askPatience
+		if k.client, err = search.Connect(ctx, options); err != nil {
+			return err
+		}
+		if k.owner, err = control.ReadOwner(ctx, db, t.plan.System, k.config.StateSchema(), k.config.Postgres.Slot); err != nil {
+			return err
+		}
+		if err := k.lookAtIndices(ctx); err != nil {
+			return err
+		}
+	}
+	if o.topics {
+		k.topics, err = prepare.ConnectKafka(ctx, k.config, retry.NewAlarm(log), log, askPatience)
+	}
+	return err
+}
+
+func (t *teardown) close() {
+	for _, k := range t.clusters {
+		if k.client != nil {
+			k.client.Close()
+		}
+		if k.topics != nil {
+			k.topics.Close()
+		}
+	}
+}
+
 // look finds out what is there in the database.
 func (t *teardown) look(ctx context.Context, db *sql.DB) (err error) {
 	if t.plan, err = dbsync.PlanTeardown(ctx, t.options...); err != nil {
@@ -137,23 +169,33 @@ func (t *teardown) look(ctx context.Context, db *sql.DB) (err error) {
 	if t.plan.Slot.Active {
 		return t.running()
 	}
-	tables, foreign, exists, err := t.schema.Tables(ctx)
+	for _, k := range t.clusters {
+		if err := k.look(ctx, db, len(t.plan.Others) > 0); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// look finds out what is there in the schema. With shared other slots have notes in it, too.
+func (k *keptCluster) look(ctx context.Context, db *sql.DB, shared bool) error {
+	tables, foreign, exists, err := k.schema.Tables(ctx)
 	if err != nil {
 		return err
 	}
-	t.exists = exists
-	if len(t.plan.Others) > 0 {
-		found, err := control.Look(ctx, db, t.schema.Name())
-		if err == nil {
+	k.exists = exists
+	if shared {
+		found, err := control.Look(ctx, db, k.schema.Name())
+		if err == nil && exists {
 			err = found.Current() // what is noted of the slot is deleted by this version's tables
 		}
 		return err
 	}
 	if len(foreign) > 0 {
-		return fmt.Errorf("control schema %s has in it what Tidemark has not made: %s%s", t.schema.Name(), strings.Join(foreign, ", "),
+		return fmt.Errorf("control schema %s has in it what Tidemark has not made: %s%s", k.schema.Name(), strings.Join(foreign, ", "),
 			withHint("move it to another schema: ALTER TABLE … SET SCHEMA …;\nnothing was dropped"))
 	}
-	t.tables = tables
+	k.tables = tables
 	return nil
 }
 
@@ -162,20 +204,17 @@ func (t *teardown) running() error {
 }
 
 // lookAtIndices finds the physical indices that are ours.
-func (t *teardown) lookAtIndices(ctx context.Context, db *sql.DB) (err error) {
-	if t.owner, err = control.ReadOwner(ctx, db, t.plan.System, t.config.StateSchema(), t.config.Postgres.Slot); err != nil {
-		return err
-	}
-	for _, ix := range t.config.Indices {
-		standing, err := t.client.Standing(ctx, ix.Name)
+func (k *keptCluster) lookAtIndices(ctx context.Context) error {
+	for _, ix := range k.config.Indices {
+		standing, err := k.client.Standing(ctx, ix.Name)
 		if err != nil {
 			return err
 		}
 		for _, i := range standing.Indices {
-			if i.IsOf(t.owner) {
-				t.physical = append(t.physical, i.Name)
+			if i.IsOf(k.owner) {
+				k.physical = append(k.physical, i.Name)
 			} else {
-				t.others = append(t.others, i.Name)
+				k.others = append(k.others, i.Name)
 			}
 		}
 	}
@@ -188,23 +227,33 @@ func (t *teardown) steps() (steps []string) {
 		steps = append(steps, fmt.Sprintf("slot %s, at %s: without it every index has to be filled again", t.config.Postgres.Slot, t.plan.Slot.Confirmed))
 	}
 	steps = append(steps, t.plan.Unpublish...)
-	switch {
-	case !t.exists:
-	case len(t.plan.Others) > 0:
-		if t.plan.Generation != "" {
-			steps = append(steps, fmt.Sprintf("what control schema %s has noted of this slot; it stays for %s", t.schema.Name(), strings.Join(t.plan.Others, ", ")))
+	var stay []string
+	for _, k := range t.clusters {
+		of := ""
+		if k.config.Group != "" {
+			of = " of group " + k.config.Group
 		}
-	default:
-		steps = append(steps, fmt.Sprintf("control schema %s: %s", t.schema.Name(), strings.Join(t.tables, ", ")))
+		switch {
+		case !k.exists:
+		case len(t.plan.Others) > 0:
+			if t.plan.Generation != "" {
+				steps = append(steps, fmt.Sprintf("what control schema %s has noted of this slot; it stays for %s", k.schema.Name(), strings.Join(t.plan.Others, ", ")))
+			}
+		default:
+			steps = append(steps, fmt.Sprintf("control schema %s: %s", k.schema.Name(), strings.Join(k.tables, ", ")))
+		}
+		for _, name := range k.physical {
+			steps = append(steps, "index "+name+of+" with its documents and aliases")
+		}
+		if k.topics != nil {
+			steps = append(steps, fmt.Sprintf("topics %s and %s with what others have not read of them, and group %s", k.config.Kafka.Topic, topic.ReportsOf(k.config.Kafka.Topic), k.config.Kafka.Group))
+		}
+		for _, name := range k.others {
+			stay = append(stay, name+of)
+		}
 	}
-	for _, name := range t.physical {
-		steps = append(steps, "index "+name+" with its documents and aliases")
-	}
-	if t.topics != nil {
-		steps = append(steps, fmt.Sprintf("topics %s and %s with what others have not read of them, and group %s", t.config.Kafka.Topic, topic.ReportsOf(t.config.Kafka.Topic), t.config.Kafka.Group))
-	}
-	if len(steps) > 0 && len(t.others) > 0 {
-		steps = append(steps, "not "+strings.Join(t.others, ", ")+": somebody else's")
+	if len(steps) > 0 && len(stay) > 0 {
+		steps = append(steps, "not "+strings.Join(stay, ", ")+": somebody else's")
 	}
 	return steps
 }
@@ -216,18 +265,27 @@ func (t *teardown) do(ctx context.Context) error {
 	if errors.Is(err, dbsync.ErrSlotInUse) {
 		return t.running()
 	}
-	if err == nil && t.exists && len(t.plan.Others) == 0 {
-		err = t.schema.Drop(ctx)
-	} else if err == nil && t.exists {
-		err = t.schema.Forget(ctx, t.plan.Generation)
-	}
-	for _, name := range t.physical {
+	for _, k := range t.clusters {
 		if err == nil {
-			err = t.client.DropIndex(ctx, name, t.owner)
+			err = k.drop(ctx, t.plan)
 		}
 	}
-	if err == nil && t.topics != nil {
-		err = t.topics.Delete(ctx)
+	return err
+}
+
+func (k *keptCluster) drop(ctx context.Context, plan *dbsync.TeardownPlan) (err error) {
+	if k.exists && len(plan.Others) == 0 {
+		err = k.schema.Drop(ctx)
+	} else if k.exists {
+		err = k.schema.Forget(ctx, plan.Generation)
+	}
+	for _, name := range k.physical {
+		if err == nil {
+			err = k.client.DropIndex(ctx, name, k.owner)
+		}
+	}
+	if err == nil && k.topics != nil {
+		err = k.topics.Delete(ctx)
 	}
 	return err
 }

@@ -3,11 +3,20 @@ package cli
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
+	"log/slog"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"tidemark/indexer/search"
+	"tidemark/reindex/control"
 	"tidemark/testenv"
 )
 
@@ -122,5 +131,67 @@ func TestConfirm(t *testing.T) {
 	cancel()
 	if err := confirm(ctx, hangs, io.Discard, ""); !errors.Is(err, errInterrupted) {
 		t.Errorf("interrupted: %v", err)
+	}
+}
+
+// TestTeardownOfGroups drops what there is for each cluster, in the schema, the topics and the indices of its own.
+func TestTeardownOfGroups(t *testing.T) {
+	d := testenv.NewDatabase(t)
+	engine := testenv.SharedSearch(t, testenv.Engines(t)[0])
+	d.Exec(t, "create table a (id int primary key)")
+	name := engine.NewPrefix(t) + "a"
+	kafka, err := kfake.NewCluster(kfake.NumBrokers(1))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer kafka.Close()
+	// To both clusters lead names of the same one: which indices are whose they say themselves.
+	f := newFile(t, d.URL, engine.URL, d.Unique("slot"), fmt.Sprintf("  %s: {table: a}\nkafka: {brokers: [%q], topic: ops, groups: {eu: {search: {urls: [%q]}}}}\n",
+		name, kafka.ListenAddrs()[0], strings.Replace(engine.URL, "127.0.0.1", "localhost", 1)))
+	client, err := kgo.NewClient(kgo.SeedBrokers(kafka.ListenAddrs()...))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	topics := kadm.NewClient(client)
+	if _, err := topics.CreateTopics(t.Context(), 1, 1, nil, "ops", "ops.reports", "ops.eu", "ops.eu.reports", "ops.us"); err != nil {
+		t.Fatal(err)
+	}
+	var system string
+	if err := d.DB.QueryRowContext(t.Context(), "select system_identifier::text from pg_control_system()").Scan(&system); err != nil {
+		t.Fatal(err)
+	}
+	for i, schema := range []string{"dbsync_ctrl", "dbsync_ctrl_eu", "dbsync_ctrl_us"} {
+		if err := control.Make(t.Context(), d.DB, schema, slog.New(slog.DiscardHandler)); err != nil {
+			t.Fatal(err)
+		}
+		owner, err := control.ReadOwner(t.Context(), d.DB, system, schema, f.slot)
+		if err != nil {
+			t.Fatal(err)
+		}
+		body, err := search.Stamped(nil, search.Stamp{Owner: owner})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if status, answer, err := engine.Do(t.Context(), http.MethodPut, fmt.Sprintf("/%s-20260131t12000%dz", name, i), body); err != nil || status != http.StatusOK {
+			t.Fatalf("%d %s %v", status, answer, err)
+		}
+	}
+	out := says(t, exitDone, []string{"teardown", "-c", f.path, "--yes", "--indices", "--topics"},
+		"control schema dbsync_ctrl: ", "control schema dbsync_ctrl_eu: ", "index "+name+"-20260131t120000z with", "index "+name+"-20260131t120001z of group eu with",
+		"topics ops and ops.reports with", "topics ops.eu and ops.eu.reports with")
+	if strings.Contains(out, "dbsync_ctrl_us") || strings.Contains(out, "ops.us") || strings.Contains(out, "index "+name+"-20260131t120002z") {
+		t.Errorf("what is not of the file:\n%s", out)
+	}
+	var schemas string
+	if err := d.DB.QueryRowContext(t.Context(), "select string_agg(nspname, ' ') from pg_namespace where nspname like 'dbsync%'").Scan(&schemas); err != nil || schemas != "dbsync_ctrl_us" {
+		t.Errorf("schemas %s, %v", schemas, err)
+	}
+	left, err := topics.ListTopics(t.Context())
+	if names := left.Names(); err != nil || !slices.Equal(names, []string{"ops.us"}) {
+		t.Errorf("topics %q, %v", names, err)
+	}
+	if _, _, _, indices := made(t, d, engine, f, name); indices != 1 {
+		t.Errorf("%d indices are left", indices)
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"testing"
+	"time"
 
 	"tidemark/testenv"
 )
@@ -93,6 +94,17 @@ func TestGroups(t *testing.T) {
 	s.start(t, "verify", "--group", "eu", s.alias("things")).succeed(t)
 	worker.stop(t)
 	i.stop(t)
+	s.kafka.running[0].stop(t)
+
+	// Everything goes with the slot.
+	s.start(t, "teardown", "--indices", "--topics", "--yes").succeed(t)
+	var left int
+	must(t, s.db.DB.QueryRowContext(t.Context(), `SELECT count(*) FROM pg_namespace WHERE nspname LIKE 'dbsync_ctrl%'`).Scan(&left))
+	indices, err := there.Indices(t.Context(), s.prefix+"*")
+	must(t, err)
+	if left > 0 || len(indices) > 0 {
+		t.Errorf("%d control schemas and %d indices are left", left, len(indices))
+	}
 }
 
 // TestGroupFromOneEngineToAnother moves from one cluster to another while both are fed, and back: docs/cookbook.md.
@@ -105,7 +117,7 @@ func TestGroupFromOneEngineToAnother(t *testing.T) {
 	s := newSetup(t, testenv.SharedSearch(t, engines[0]))
 	s.throughKafka(t, 1)
 	l := newLoad(t, s.db, s.newLoadTables(t, 3000)...)
-	l.connections, l.pause = 1, 0
+	l.connections, l.pause = 1, 100*time.Millisecond
 	next := s.addGroup(t, "next", testenv.SharedSearch(t, engines[1]))
 	i := s.start(t, "run")
 	next.worker(t)

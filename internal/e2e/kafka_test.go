@@ -339,3 +339,65 @@ func TestKafkaWithout(t *testing.T) {
 		t.Errorf("the index was built anew: %v, then %v", before, after)
 	}
 }
+
+// TestKafkaOfAnother has two instances produce to one topic: the second one is refused before it writes anything, and where
+// it does all the same, what the first one has produced since is known to be lost.
+func TestKafkaOfAnother(t *testing.T) {
+	t.Parallel()
+	s := newSetup(t, shared(t))
+	w := s.throughKafka(t, 1)
+	s.db.Exec(t, `CREATE TABLE rows (id int PRIMARY KEY, v text)`, `INSERT INTO rows SELECT i, 'before' FROM generate_series(1, 100) i`)
+	s.index("rows", "rows", "")
+	i := s.start(t, "run")
+	s.awaitCaughtUp(t, i)
+
+	other := newSetup(t, shared(t))
+	other.kafka = &workers{kafka: w.kafka, brokers: w.brokers, topic: w.topic, started: true}
+	other.db.Exec(t, `CREATE TABLE rows (id int PRIMARY KEY)`)
+	other.index("rows", "rows", "")
+	other.start(t, "run").fail(t, 1, "topic "+w.topic+" is that of another instance", s.slot)
+
+	s.db.Exec(t, `UPDATE rows SET v = 'of the first'`)
+	s.awaitCaughtUp(t, i)
+	s.checkSynced(t)
+	w.report(t, `{"kind":"begin","instance":"another one"}`)
+	i.fail(t, 1, "another instance (another one) has begun to produce", "--reindex all")
+	i = s.start(t, "run", "--reindex", "all")
+	s.awaitCaughtUp(t, i)
+	s.checkSynced(t)
+	i.stop(t)
+}
+
+// TestKafkaMaxLag fills an index while no worker is there: what is produced stays about as much as the file says, and
+// changes are produced all the same.
+func TestKafkaMaxLag(t *testing.T) {
+	t.Parallel()
+	s := newSetup(t, shared(t))
+	w := s.throughKafka(t, 0)
+	w.more = ", max_lag: 500"
+	s.db.Exec(t, `CREATE TABLE rows (id int PRIMARY KEY, v text)`, `INSERT INTO rows SELECT i, 'before' FROM generate_series(1, 30000) i`)
+	s.index("rows", "rows", ", reindex: {chunk: 500, readers: 1}")
+	i := s.start(t, "run")
+	i.awaitLog(t, "following the slot")
+	produced := func(least int64) {
+		t.Helper()
+		i.poll(t, fmt.Sprintf("%d records are produced", least), func(context.Context) error {
+			n, err := w.left(t)
+			if err == nil && n < least {
+				err = fmt.Errorf("%d are", n)
+			}
+			return err
+		})
+	}
+	produced(500)
+	s.db.Exec(t, `UPDATE rows SET v = 'changed' WHERE id > 29000`)
+	produced(1500) // these do not wait
+	lasts(t, 3*time.Second)
+	if n, err := w.left(t); err != nil || n > 10_000 {
+		t.Errorf("%d records wait although 500 are enough (%v)", n, err)
+	}
+	w.add(t, s)
+	s.awaitCaughtUp(t, i)
+	s.checkSynced(t)
+	i.stop(t)
+}

@@ -45,12 +45,12 @@ func newWorks(t *testing.T, partitions int) *works {
 	t.Cleanup(w.client.Close)
 	_, _, err = w.client.Ensure(t.Context(), topic.Plan{Partitions: partitions, Replication: 1, Retention: time.Hour, MaxRecordBytes: 1 << 20})
 	must(t, err)
-	w.producer, err = w.client.NewProducer(topic.ProducerOptions{Partitions: partitions, MaxRecordBytes: 1 << 20, Slot: "s", Alarm: retry.NewAlarm(log), Logger: log,
+	w.producer, err = w.client.NewProducer(topic.ProducerOptions{Partitions: partitions, MaxRecordBytes: 1 << 20, Alarm: retry.NewAlarm(log), Logger: log,
 		Fence:     func(context.Context) error { return nil },
 		OnRefused: func(_ context.Context, refused []search.Refused) error { return refused[0].Err }})
 	must(t, err)
 	t.Cleanup(w.producer.Close)
-	must(t, w.producer.Begin(t.Context()))
+	must(t, w.producer.Begin(t.Context(), "an instance"))
 	return w
 }
 

@@ -221,3 +221,12 @@ func (w *workers) deleteTopics(t testing.TB) {
 		return err
 	}))
 }
+
+// report appends a report to those of the workers.
+func (w *workers) report(t testing.TB, text string) {
+	t.Helper()
+	client, err := kgo.NewClient(kgo.SeedBrokers(w.kafka.Brokers()...))
+	must(t, err)
+	defer client.Close()
+	must(t, client.ProduceSync(t.Context(), &kgo.Record{Topic: w.topic + ".reports", Value: []byte(text), Headers: []kgo.RecordHeader{{Key: "tm", Value: []byte("1")}}}).FirstErr())
+}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"sync"
 	"time"
@@ -28,10 +29,12 @@ type capture struct {
 	began chan struct{} // closed when the topics are noted for the first time
 	once  sync.Once     // for that
 
-	mu      sync.Mutex
-	lag     topic.Lag
-	askedAt time.Time   // of lag
-	holds   captureHold // of the alarm
+	mu       sync.Mutex
+	lag      topic.Lag
+	askedAt  time.Time // of lag
+	produced int64     // records, before that
+
+	holds captureHold // of the alarm
 }
 
 // A captureHold is what is known of a lag that does not become smaller.
@@ -57,7 +60,7 @@ func (d *destination) openCapture(ctx context.Context) (*capture, error) {
 	c := &capture{own: d.name != "", client: k.Client, state: k.State, began: make(chan struct{})}
 	var err error
 	c.producer, err = c.client.NewProducer(topic.ProducerOptions{
-		Partitions: c.state.Partitions, MaxRecordBytes: prepare.KafkaPlan(d.config).MaxRecordBytes, Slot: d.config.Postgres.Slot,
+		Partitions: c.state.Partitions, MaxRecordBytes: prepare.KafkaPlan(d.config).MaxRecordBytes,
 		Fence: d.s.syncer.HoldsSlot, OnRefused: d.refused, Alarm: d.alarm, Logger: d.s.o.Logger,
 	})
 	return c, err
@@ -104,6 +107,16 @@ func (d *destination) beginCapture(ctx context.Context) (changed string, note fu
 			return "", nil, err
 		}
 	}
+	if noted.Name != now.Name {
+		other, err := c.client.LastBegin(ctx)
+		if err != nil {
+			return "", nil, err
+		}
+		if other != "" && other != d.instance() {
+			return "", nil, &dbsync.PermanentError{Err: fmt.Errorf("topic %s is that of another instance: %s; hint: another kafka.topic, or, if that one is gone for good, remove topics %s and %s",
+				now.Name, other, now.Name, topic.ReportsOf(now.Name))}
+		}
+	}
 	note = func(ctx context.Context) error { return topics.Note(ctx, now) }
 	switch {
 	case noted.Name == "":
@@ -124,7 +137,13 @@ func (d *destination) beginCapture(ctx context.Context) (changed string, note fu
 	if err != nil {
 		return "", nil, err
 	}
-	return changed, note, c.producer.Begin(ctx)
+	return changed, note, c.producer.Begin(ctx, d.instance())
+}
+
+// instance says who produces: a generation is that of one slot, and of no other.
+func (d *destination) instance() string {
+	system, _ := d.s.syncer.System()
+	return fmt.Sprintf("slot %s of database system %s, generation %s", d.config.Postgres.Slot, system, d.s.syncer.Generation())
 }
 
 // rebuildsLost reports whether every index is made anew after a loss.
@@ -144,8 +163,8 @@ const (
 	// lagInterval is how often is looked at the topics, and at what of them is not applied.
 	lagInterval = 10 * time.Second
 
-	// roomInterval is how old what is known of that may be where rows are to be read.
-	roomInterval = time.Second
+	// roomInterval is how often is looked again where rows are to be read, and too much waits.
+	roomInterval = 250 * time.Millisecond
 
 	// lagPatience is after how long it is said that nothing is applied.
 	lagPatience = 30 * time.Second
@@ -161,32 +180,43 @@ func (d *destination) room(ctx context.Context) error {
 	if c == nil {
 		return nil
 	}
-	for {
-		lag, err := c.lagWithin(ctx, roomInterval)
-		if err != nil || lag.Records <= int64(d.config.Kafka.MaxLag) {
+	most := int64(d.config.Kafka.MaxLag)
+	for c.mayWait() > most {
+		err := retry.Do(ctx, d.alarm, "look at topic "+d.config.Kafka.Topic, func(ctx context.Context) error {
+			_, err := c.look(ctx)
+			return err
+		})
+		if err != nil || c.mayWait() <= most {
 			return err
 		}
 		if err := retry.Sleep(ctx, roomInterval); err != nil {
 			return err
 		}
 	}
+	return nil
 }
 
-// lagWithin returns what is not applied, as it was such a time ago at most.
-func (c *capture) lagWithin(ctx context.Context, age time.Duration) (topic.Lag, error) {
+// mayWait returns how many operations wait to be applied at the most: those that did at the last look, and what
+// was produced since.
+func (c *capture) mayWait() int64 {
 	c.mu.Lock()
-	lag, at := c.lag, c.askedAt
-	c.mu.Unlock()
-	if time.Since(at) < age {
-		return lag, nil
+	defer c.mu.Unlock()
+	if c.askedAt.IsZero() {
+		return math.MaxInt64
 	}
-	var err error
-	if lag, err = c.client.Lag(ctx); err != nil {
+	return c.lag.Records + c.producer.Stats().Records.Load() - c.produced
+}
+
+// look looks what is not applied.
+func (c *capture) look(ctx context.Context) (topic.Lag, error) {
+	produced := c.producer.Stats().Records.Load() // what is produced during the look counts twice, and never not at all
+	lag, err := c.client.Lag(ctx)
+	if err != nil {
 		return lag, err
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.lag, c.askedAt = lag, time.Now()
+	c.lag, c.askedAt, c.produced = lag, time.Now(), produced
 	return lag, nil
 }
 
@@ -216,7 +246,7 @@ func (d *destination) watchCapture(ctx context.Context) error {
 			if gone > 0 {
 				return nil
 			}
-			lag, err := c.lagWithin(ctx, 0)
+			lag, err := c.look(ctx)
 			if err == nil {
 				d.judgeLag(lag)
 			}
@@ -294,8 +324,8 @@ func (d *destination) takeUp(ctx context.Context, reports []topic.Reported) erro
 		r := &reports[i].Report
 		switch r.Kind {
 		case topic.ReportBegin:
-			if r.Slot != d.config.Postgres.Slot {
-				return &dbsync.PermanentError{Err: fmt.Errorf("the instance of slot %s produces to topic %s as well, so that workers pass over what this one does; hint: another kafka.topic for one of them", r.Slot, d.config.Kafka.Topic)}
+			if r.Instance != d.instance() {
+				lost = fmt.Sprintf("another instance (%s) has begun to produce to it, so that workers pass over what this one does; hint: another kafka.topic for one of them", r.Instance)
 			}
 		case topic.ReportRefused:
 			one, err := r.Refused()

@@ -12,10 +12,24 @@ import (
 	"tidemark/testenv"
 )
 
-// TestRounds has two rounds of what is mild, after which index and table are equal; and then a
+// TestRounds has a round of what is mild, after which index and table are equal; and then a
 // document that is not its row's, which is found.
 func TestRounds(t *testing.T) {
 	t.Parallel()
+	o := options{seed: 11, faults: "kill,terminate,walsender,cut,slow,lost,refused,items-refused,reindex"}
+	tryRounds(t, o, "kill for")
+}
+
+// TestRoundsThroughKafka is the same by way of Kafka, whose broker and workers are hit.
+func TestRoundsThroughKafka(t *testing.T) {
+	t.Parallel()
+	o := options{seed: 17, kafka: true, faults: "kill,lost,refused,reindex,broker-killed,broker-paused,worker-killed,worker-paused,worker-leaves,worker-joins,worker-cut"}
+	tryRounds(t, o, "kill for", "broker-killed for", "broker-paused for", "worker-joins for")
+}
+
+// tryRounds has a round of what the options say, among it some faults, and then one of nothing but a document that is not its row's.
+func tryRounds(t *testing.T, o options, faults ...string) {
+	t.Helper()
 	testenv.SkipShort(t)
 	folder, err := os.MkdirTemp("", "tidemark-chaos-test-")
 	if err != nil {
@@ -35,7 +49,7 @@ func TestRounds(t *testing.T) {
 			t.Log(out.String())
 		}
 	})
-	o := options{seed: 11, length: time.Nanosecond, engine: testenv.Engines(t)[0], first: 1, patience: 4 * time.Minute}
+	o.length, o.engine, o.first, o.patience = time.Nanosecond, testenv.Engines(t)[0], 1, 4*time.Minute
 	s, err := open(ctx, o, folder, j)
 	defer func() {
 		if err := s.close(); err != nil {
@@ -45,12 +59,11 @@ func TestRounds(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	o.faults = "kill,terminate,walsender,cut,slow,lost,refused,items-refused,reindex"
-	mild, err := o.chooseKinds()
+	kinds, err := o.chooseKinds()
 	if err != nil {
 		t.Fatal(err)
 	}
-	rounds, err := s.run(ctx, o, mild)
+	rounds, err := s.run(ctx, o, kinds)
 	if err != nil || rounds != 1 || failed {
 		t.Fatalf("%d rounds: %v, %q", rounds, err, j.failures())
 	}
@@ -58,7 +71,7 @@ func TestRounds(t *testing.T) {
 		t.Errorf("%d markers and %d versions were looked at", s.watch.checked, s.watch.seen)
 	}
 	text := out.String()
-	for _, want := range []string{"round 1: ", "transactions were made", "equal, "} {
+	for _, want := range append(faults, "round 1: ", "transactions were made", "equal, ") {
 		if !strings.Contains(text, want) {
 			t.Errorf("it does not say %q", want)
 		}
