@@ -68,3 +68,58 @@ func TestCheckKafka(t *testing.T) {
 		t.Errorf("exit code %d:\n%s%s", code, out, wrong)
 	}
 }
+
+// TestStatusTopics has status ask Kafka how far workers are: where there are no topics yet, where operations wait
+// and nobody writes them, and where Kafka does not answer.
+func TestStatusTopics(t *testing.T) {
+	d, engine, f, name := newItems(t, 1)
+	kafka, err := kfake.NewCluster(kfake.NumBrokers(1))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer kafka.Close()
+	broker := kafka.ListenAddrs()[0]
+	f.write(t, d.URL, engine.URL, fmt.Sprintf("  %s: {table: items}\nkafka: {brokers: [%q], topic: ops, groups: {eu: {search: {urls: ['http://127.0.0.1:1']}}}}\n", name, broker))
+	status := func() (r statusReport) {
+		t.Helper()
+		_, out, wrong := tidemark(t, "status", "--json", "-c", f.path)
+		if err := json.Unmarshal([]byte(out), &r); err != nil {
+			t.Fatalf("%v: %s%s", err, out, wrong)
+		}
+		return r
+	}
+	if r := status(); len(r.Topics) != 2 || r.Topics[0].Lag != nil || len(r.Notes) != 0 {
+		t.Errorf("without topics: %+v, notes %q", r.Topics, r.Notes)
+	}
+
+	client, err := kgo.NewClient(kgo.SeedBrokers(broker))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	admin := kadm.NewClient(client)
+	for name, partitions := range map[string]int32{"ops": 3, "ops.reports": 1, "ops.eu": 3, "ops.eu.reports": 1} {
+		if _, err := admin.CreateTopic(t.Context(), partitions, 1, nil, name); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := client.ProduceSync(t.Context(), &kgo.Record{Topic: "ops.eu", Value: []byte("1")}, &kgo.Record{Topic: "ops.eu", Value: []byte("2")}).FirstErr(); err != nil {
+		t.Fatal(err)
+	}
+	r := status()
+	if len(r.Topics) != 2 || r.Topics[0].Lag == nil || *r.Topics[0].Lag != 0 || r.Topics[1].Lag == nil || *r.Topics[1].Lag != 2 || r.Topics[1].Cluster != "eu" || r.Topics[1].Name != "ops.eu" || *r.Topics[1].Workers != 0 {
+		t.Fatalf("with topics: %+v, notes %q", r.Topics, r.Notes)
+	}
+	if len(r.Problems) != 1 || r.Problems[0] != "2 operations in topic ops.eu wait, and group ops.eu has no worker; hint: tidemark apply" {
+		t.Errorf("problems: %q", r.Problems)
+	}
+	if table := string(r.table()); !strings.Contains(table, "\ntopic   group   not applied  workers\nops     ops     0            0\nops.eu  ops.eu  2            0\n") {
+		t.Errorf("as a table:\n%s", table)
+	}
+
+	kafka.Close()
+	r = status()
+	if len(r.Topics) != 2 || r.Topics[1].Lag != nil || len(r.Notes) != 2 || !strings.Contains(r.Notes[1], "Kafka does not answer how much of topic ops.eu is not applied: ") {
+		t.Errorf("without Kafka: %+v, notes %q", r.Topics, r.Notes)
+	}
+}

@@ -13,7 +13,9 @@ import (
 	"github.com/spf13/cobra"
 
 	"tidemark/dbsync"
+	"tidemark/indexer/retry"
 	"tidemark/indexer/search"
+	"tidemark/indexer/topic"
 	"tidemark/internal/admin"
 	"tidemark/internal/logging"
 	"tidemark/internal/prepare"
@@ -35,6 +37,7 @@ const (
 type statusReport struct {
 	Group    string          `json:"group,omitempty"` // of kafka.groups
 	Slot     slotStatus      `json:"slot"`
+	Topics   []topicStatus   `json:"topics,omitempty"` // one for each cluster; absent where operations go to the cluster
 	Indices  []indexStatus   `json:"indices"`
 	Requests []requestStatus `json:"requests"` // the newest first
 	Problems []string        `json:"problems"` // what waits for somebody; exit code 1 if there are any
@@ -48,6 +51,16 @@ type slotStatus struct {
 	WALStatus  string   `json:"wal_status,omitempty"`
 	LagBytes   *int64   `json:"lag_bytes,omitempty"`
 	LagSeconds *float64 `json:"lag_seconds,omitempty"`
+}
+
+// A topicStatus is how far workers are with a topic. Both numbers are absent where Kafka does not say,
+// and while there is no topic.
+type topicStatus struct {
+	Name    string `json:"name"`
+	Group   string `json:"group"`
+	Cluster string `json:"cluster,omitempty"` // of kafka.groups; absent: that of search
+	Lag     *int64 `json:"lag,omitempty"`     // operations that are not applied
+	Workers *int   `json:"workers,omitempty"`
 }
 
 type indexStatus struct {
@@ -148,6 +161,7 @@ func readStatus(ctx context.Context, config *mapping.Config, log *slog.Logger) (
 			return nil, err
 		}
 	}
+	r.readTopics(ctx, config, log)
 	r.readCluster(ctx, config, log)
 	r.readAlarms(ctx, config)
 	return r, nil
@@ -336,6 +350,54 @@ func (r *statusReport) readRequests(ctx context.Context, config *mapping.Config,
 		r.Requests = append(r.Requests, s)
 	}
 	return nil
+}
+
+// readTopics asks Kafka how far workers are: with the topic of the cluster that config is of, and where that is the file's own,
+// with those of the groups, too. What Kafka does not answer is left out.
+func (r *statusReport) readTopics(ctx context.Context, config *mapping.Config, log *slog.Logger) {
+	if config.Kafka == nil {
+		return
+	}
+	configs := []*mapping.Config{config}
+	for _, name := range config.GroupNames() {
+		if of, ok := config.OfGroup(name); ok {
+			configs = append(configs, of)
+		}
+	}
+	ctx, cancel := context.WithTimeout(ctx, clusterPatience) // for all of them
+	defer cancel()
+	for _, c := range configs {
+		s := topicStatus{Name: c.Kafka.Topic, Group: c.Kafka.Group, Cluster: c.Group}
+		lag, err := askLag(ctx, c, log)
+		if err != nil {
+			r.Notes = append(r.Notes, fmt.Sprintf("Kafka does not answer how much of topic %s is not applied: %v", s.Name, err))
+		}
+		if lag != nil {
+			s.Lag, s.Workers = &lag.Records, &lag.Members
+		}
+		if lag != nil && lag.Records > 0 && lag.Members == 0 {
+			r.Problems = append(r.Problems, fmt.Sprintf("%d operations in topic %s wait, and group %s has no worker; hint: tidemark apply", lag.Records, s.Name, s.Group))
+		}
+		r.Topics = append(r.Topics, s)
+	}
+}
+
+// askLag asks the Kafka of c how far workers are; nil while there is no topic, which run makes.
+func askLag(ctx context.Context, c *mapping.Config, log *slog.Logger) (*topic.Lag, error) {
+	client, err := prepare.ConnectKafka(ctx, c, retry.NewAlarm(log), log, clusterPatience)
+	if err != nil {
+		return nil, err
+	}
+	defer client.Close()
+	state, err := client.State(ctx)
+	if err != nil || state == (topic.State{}) {
+		return nil, err
+	}
+	lag, err := client.Lag(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return &lag, nil
 }
 
 // readCluster counts the documents that searchers see. A cluster that does not answer

@@ -58,6 +58,18 @@ func (r *statusReport) table() []byte {
 		fmt.Fprintf(w, "%s\t%s\t%s\t%d\t%s\n", ix.Index, ix.State, documents, ix.DeadLetters, cmp.Or(ix.Physical, ix.Building, "-"))
 	}
 	w.Flush() // to memory
+	if len(r.Topics) > 0 {
+		b.WriteByte('\n')
+		fmt.Fprintln(w, "topic\tgroup\tnot applied\tworkers")
+		for _, t := range r.Topics {
+			lag, workers := "?", "?"
+			if t.Lag != nil && t.Workers != nil {
+				lag, workers = strconv.FormatInt(*t.Lag, 10), strconv.Itoa(*t.Workers)
+			}
+			fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", t.Name, t.Group, lag, workers)
+		}
+		w.Flush() // to memory
+	}
 	for _, ix := range r.Indices {
 		if ix.Building != "" {
 			next := ""
