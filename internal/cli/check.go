@@ -56,7 +56,8 @@ type checked struct {
 	config   *mapping.Config
 	prepared *prepare.Prepared // nil where something has to be fixed
 	plans    []prepare.IndexPlan
-	err      error // why run would not do it, nil if it would
+	groups   []*prepare.Group // clusters beside the first
+	err      error            // why run would not do it, nil if it would
 }
 
 // checkFile holds a mapping file against database and cluster, and prints what it found. Its error is what run would
@@ -71,6 +72,13 @@ func checkFile(ctx context.Context, file string, log *slog.Logger, out io.Writer
 			} else {
 				found.prepared = nil
 			}
+		}
+	}
+	if found.err == nil {
+		found.groups, found.err = prepare.Groups(ctx, found.config, log, groupPatience)
+		defer prepare.CloseGroups(found.groups)
+		if found.err != nil {
+			found.prepared = nil
 		}
 	}
 	text, err := print(&found)
@@ -90,6 +98,10 @@ func printCheck(c *checked) ([]byte, error) {
 	}
 	var b bytes.Buffer
 	printServers(&b, c.config, c.prepared)
+	for _, g := range c.groups {
+		fmt.Fprintf(&b, "group %s: %s\n", g.Config.Group, clusterOf(g))
+		printKafka(&b, g.Config, g.Kafka)
+	}
 	for _, plan := range c.plans {
 		b.WriteByte('\n')
 		if err := printIndex(&b, plan); err != nil {
@@ -163,32 +175,44 @@ func printServers(b *bytes.Buffer, c *mapping.Config, p *prepare.Prepared) {
 	for _, l := range product.Limitations() {
 		fmt.Fprintf(b, "  %s: %s%s\n", l.Product, strings.ReplaceAll(l.Lacks, "`", ""), withHint(l.Hint))
 	}
-	printKafka(b, c, p)
+	printKafka(b, c, p.Kafka)
 	for _, p := range c.Left {
 		fmt.Fprintf(b, "left out: %s%s\n", p.Text, withHint(p.Hint))
 	}
 }
 
 // printKafka prints what operations go through, if it is Kafka.
-func printKafka(b *bytes.Buffer, c *mapping.Config, p *prepare.Prepared) {
-	if p.Kafka == nil {
+func printKafka(b *bytes.Buffer, c *mapping.Config, k *prepare.Kafka) {
+	if k == nil {
 		return
 	}
 	fmt.Fprintf(b, "Kafka at %s, topic %s, group %s\n", strings.Join(c.Kafka.Brokers, ", "), c.Kafka.Topic, c.Kafka.Group)
-	if partitions := p.Kafka.State.Partitions; partitions > 0 {
+	if partitions := k.State.Partitions; partitions > 0 {
 		fmt.Fprintf(b, "  %d partitions: as many workers can share it\n", partitions)
 	}
-	for _, step := range kafkaSteps(c, p) {
+	for _, step := range kafkaSteps(c, k) {
 		fmt.Fprintf(b, "  run will %s\n", step)
 	}
-	for _, r := range p.Kafka.Remarks {
+	for _, r := range k.Remarks {
 		fmt.Fprintf(b, "  %s: %s%s\n", r.Key, r.Text, withHint(r.Hint))
 	}
 }
 
+// groupPatience is how long a cluster beside the first may not answer: run begins without it.
+const groupPatience = 5 * time.Second
+
+// clusterOf says what the cluster of a group is.
+func clusterOf(g *prepare.Group) string {
+	if g.Client == nil {
+		return fmt.Sprintf("its cluster does not answer, run begins without it: %v", g.Away)
+	}
+	product := g.Client.Product()
+	return fmt.Sprintf("%s, cluster %s", product, product.ClusterName)
+}
+
 // kafkaSteps says what run does to Kafka, after "run will".
-func kafkaSteps(c *mapping.Config, p *prepare.Prepared) []string {
-	if p.Kafka.State != (topic.State{}) {
+func kafkaSteps(c *mapping.Config, k *prepare.Kafka) []string {
+	if k.State != (topic.State{}) {
 		return []string{}
 	}
 	reports := c.Kafka.Topic + mapping.ReportsSuffix

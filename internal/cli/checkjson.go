@@ -18,8 +18,9 @@ type checkReport struct {
 	// Absent where something has to be fixed first.
 	Postgres *checkedPostgres `json:"postgres,omitempty"`
 	Search   *checkedSearch   `json:"search,omitempty"`
-	Kafka    *checkedKafka    `json:"kafka,omitempty"` // absent where the file has no kafka, too
-	Left     []problemLine    `json:"left_out"`        // what patterns match, and is in no index
+	Kafka    *checkedKafka    `json:"kafka,omitempty"`  // absent where the file has no kafka, too
+	Groups   []checkedGroup   `json:"groups,omitempty"` // clusters beside the first
+	Left     []problemLine    `json:"left_out"`         // what patterns match, and is in no index
 	Indices  []checkedIndex   `json:"indices"`
 }
 
@@ -59,6 +60,13 @@ type checkedKafka struct {
 	Remarks    []problemLine `json:"remarks"`              // what works, and may hurt
 }
 
+type checkedGroup struct {
+	Group  string         `json:"group"`
+	Search *checkedSearch `json:"search,omitempty"` // absent while it does not answer
+	Away   string         `json:"away,omitempty"`   // why it does not; run begins without it
+	Kafka  *checkedKafka  `json:"kafka"`
+}
+
 type checkedIndex struct {
 	Index    string          `json:"index"`
 	Run      string          `json:"run"` // what run does with it, after that word
@@ -85,7 +93,10 @@ func printCheckJSON(c *checked) ([]byte, error) {
 	r.add(c.err)
 	if c.prepared != nil {
 		r.Postgres, r.Search = servers(c.config, c.prepared)
-		r.Kafka = kafkaLine(c.config, c.prepared)
+		r.Kafka = kafkaLine(c.config, c.prepared.Kafka)
+		for _, g := range c.groups {
+			r.Groups = append(r.Groups, groupLine(g))
+		}
 		for _, p := range c.config.Left {
 			r.Left = append(r.Left, problemLine{p.File, p.Line, p.Text, p.Hint})
 		}
@@ -143,12 +154,23 @@ func servers(c *mapping.Config, p *prepare.Prepared) (*checkedPostgres, *checked
 	return postgres, &checkedSearch{Product: product.Name, Version: product.Version, Cluster: product.ClusterName}
 }
 
-func kafkaLine(c *mapping.Config, p *prepare.Prepared) *checkedKafka {
-	if p.Kafka == nil {
+func groupLine(g *prepare.Group) checkedGroup {
+	line := checkedGroup{Group: g.Config.Group, Kafka: kafkaLine(g.Config, g.Kafka)}
+	if g.Client == nil {
+		line.Away = dbsync.WithoutValues(g.Away)
+		return line
+	}
+	product := g.Client.Product()
+	line.Search = &checkedSearch{Product: product.Name, Version: product.Version, Cluster: product.ClusterName}
+	return line
+}
+
+func kafkaLine(c *mapping.Config, found *prepare.Kafka) *checkedKafka {
+	if found == nil {
 		return nil
 	}
-	k := &checkedKafka{Topic: c.Kafka.Topic, Group: c.Kafka.Group, Partitions: p.Kafka.State.Partitions, Steps: kafkaSteps(c, p), Remarks: []problemLine{}}
-	for _, r := range p.Kafka.Remarks {
+	k := &checkedKafka{Topic: c.Kafka.Topic, Group: c.Kafka.Group, Partitions: found.State.Partitions, Steps: kafkaSteps(c, found), Remarks: []problemLine{}}
+	for _, r := range found.Remarks {
 		said := c.Problem(r.Key, r.Hint, "%s", r.Text)
 		k.Remarks = append(k.Remarks, problemLine{said.File, said.Line, said.Text, said.Hint})
 	}

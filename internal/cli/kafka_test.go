@@ -42,6 +42,23 @@ func TestCheckKafka(t *testing.T) {
 		t.Errorf("as JSON: %+v", k)
 	}
 
+	// A cluster beside the first may be away, and run begins without it.
+	g := newFile(t, d.URL, search.URL, d.Unique("slot"), fmt.Sprintf("  %s: {table: a}\nkafka:\n  brokers: [%q]\n  topic: ops\n  groups: {away: {search: {urls: [http://127.0.0.1:1]}}, there: {search: {urls: [%q], headers: {X-Cluster: other}}}}\n", index, broker, search.URL))
+	code, out, wrong = tidemark(t, "check", "-c", g.path)
+	for _, want := range []string{"group away: its cluster does not answer, run begins without it", "topic ops.away, group ops.away\n", ", cluster tidemark-", "make what is missing of topic ops.there"} {
+		if code != exitDone || !strings.Contains(out, want) {
+			t.Errorf("exit code %d, it lacks %s:\n%s%s", code, want, out, wrong)
+		}
+	}
+	code, out, wrong = tidemark(t, "check", "--json", "-c", g.path)
+	var report checkReport
+	if err := json.Unmarshal([]byte(out), &report); err != nil || code != exitDone {
+		t.Fatalf("exit code %d, %v: %s%s", code, err, out, wrong)
+	}
+	if gs := report.Groups; len(gs) != 2 || gs[0].Away == "" || gs[0].Search != nil || gs[1].Search == nil || gs[1].Kafka.Topic != "ops.there" {
+		t.Errorf("groups as JSON: %+v", gs)
+	}
+
 	// Topics that somebody made: without what operations need, and with it.
 	made := func(size string) string {
 		settings := map[string]*string{"max.message.bytes": &size}
