@@ -116,8 +116,7 @@ func TestPausedInstance(t *testing.T) {
 	t.Parallel()
 	search := testenv.StartSearch(t, testenv.Engines(t)[0], testenv.SearchOptions{Heap: "512m"})
 	s := newSetup(t, search)
-	s.db.Exec(t, `CREATE TABLE rows (id int PRIMARY KEY, v text)`, `INSERT INTO rows SELECT i, 'before' FROM generate_series(1, 100) i`)
-	s.index("rows", "rows", "")
+	s.newRows(t)
 	proxy := search.NewProxy(t)
 	s.searchURL = proxy.URL
 	first := s.start(t, "run")
@@ -128,10 +127,7 @@ func TestPausedInstance(t *testing.T) {
 	must(t, first.cmd.Process.Signal(syscall.SIGSTOP))
 
 	s.searchURL = search.URL
-	second := s.start(t, "run")
-	second.awaitLog(t, "waiting for it")
-	s.db.Exec(t, fmt.Sprintf(`SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots WHERE slot_name = '%s'`, s.slot))
-	second.awaitLog(t, "taking over")
+	second := s.takeOver(t)
 	s.db.Exec(t, `DELETE FROM rows WHERE id > 1000`)
 	s.awaitCaughtUp(t, second)
 	if status, answer, err := search.Do(t.Context(), http.MethodPost, "/"+s.alias("rows")+"/_flush", nil); err != nil || status != http.StatusOK {
@@ -156,4 +152,21 @@ func TestPausedInstance(t *testing.T) {
 	s.awaitCaughtUp(t, first)
 	s.checkSynced(t)
 	first.stop(t)
+}
+
+// newRows makes a table with an index of its own.
+func (s *setup) newRows(t testing.TB) {
+	t.Helper()
+	s.db.Exec(t, `CREATE TABLE rows (id int PRIMARY KEY, v text)`, `INSERT INTO rows SELECT i, 'before' FROM generate_series(1, 100) i`)
+	s.index("rows", "rows", "")
+}
+
+// takeOver starts a second instance, and takes the slot away from the first one.
+func (s *setup) takeOver(t testing.TB) *instance {
+	t.Helper()
+	second := s.start(t, "run")
+	second.awaitLog(t, "waiting for it")
+	s.db.Exec(t, fmt.Sprintf(`SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots WHERE slot_name = '%s'`, s.slot))
+	second.awaitLog(t, "taking over")
+	return second
 }

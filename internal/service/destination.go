@@ -107,11 +107,9 @@ func (d *destination) refused(ctx context.Context, refused []search.Refused) err
 	return err
 }
 
-// resume is called for a group when the slot is ours. Its cluster is not asked anything: it may be away.
-func (d *destination) resume(ctx context.Context) error {
-	if err := control.Make(ctx, d.s.syncer.DB(), d.config.StateSchema(), d.s.o.Logger); err != nil {
-		return err
-	}
+// begin is called when the slot is ours, before the first message; first has the manager begin. Of a group that
+// is [reindex.Manager.Resume]: its cluster is not asked anything, since it may be away.
+func (d *destination) begin(ctx context.Context, first func(context.Context) error) error {
 	if err := d.control.BeginEpoch(ctx); err != nil {
 		return err
 	}
@@ -119,14 +117,9 @@ func (d *destination) resume(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := d.manager.Resume(ctx); err != nil {
+	if err := first(ctx); err != nil {
 		return err
 	}
-	return d.endBegin(ctx, changed, note)
-}
-
-// endBegin notes why the indices are to be compared, and then what that came of; see beginCapture.
-func (d *destination) endBegin(ctx context.Context, changed string, note func(context.Context) error) error {
 	if changed != "" {
 		if err := d.manager.Unprove(ctx, changed); err != nil {
 			return err

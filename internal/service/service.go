@@ -272,22 +272,19 @@ func (s *Service) begin(ctx context.Context) error {
 		return err
 	}
 	s.handler.Begin(ctx)
-	if err := s.control.BeginEpoch(ctx); err != nil {
-		return err
-	}
-	changed, note, err := s.beginCapture(ctx)
-	if err != nil {
-		return err
-	}
-	if err := s.manager.Begin(ctx); err != nil {
+	if err := s.destination.begin(ctx, s.manager.Begin); err != nil {
 		return err
 	}
 	for _, d := range s.groups {
-		if err := d.resume(ctx); err != nil {
+		err := control.Make(ctx, s.syncer.DB(), d.config.StateSchema(), s.o.Logger)
+		if err == nil {
+			err = d.begin(ctx, d.manager.Resume)
+		}
+		if err != nil {
 			return fmt.Errorf("group %s: %w", d.name, err)
 		}
 	}
-	return s.endBegin(ctx, changed, note)
+	return nil
 }
 
 // altered takes up that the stream has described a table that is not what it was before.
