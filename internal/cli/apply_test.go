@@ -25,7 +25,7 @@ func TestApply(t *testing.T) {
 	}
 	defer cluster.Close()
 	log := searchtest.Logger(t)
-	client, err := topic.Connect(t.Context(), topic.Options{Brokers: cluster.ListenAddrs(), Topic: "ops", Group: "eu", Alarm: retry.NewAlarm(log), Logger: log})
+	client, err := topic.Connect(t.Context(), topic.Options{Brokers: cluster.ListenAddrs(), Topic: "ops.eu", Group: "ops.eu", Alarm: retry.NewAlarm(log), Logger: log})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -83,7 +83,7 @@ func TestApplyRefuses(t *testing.T) {
 	}{
 		{[]string{"-c", without}, "without.yaml:1: kafka is missing"},
 		{[]string{"-c", with + ".none"}, "cannot be read"},
-		{[]string{"-c", with, "--group", "a/b"}, "--group a/b: want letters"},
+		{[]string{"-c", with, "--group", "a/b"}, "--group a/b: want a lower-case letter"},
 		{[]string{"-c", with, "now"}, `there is no argument here, found "now"`},
 	} {
 		code, out, wrong := tidemark(t, append([]string{"apply"}, test.args...)...)

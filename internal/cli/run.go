@@ -54,6 +54,7 @@ func run(ctx context.Context, o runOptions, stderr io.Writer) error {
 	if err != nil {
 		return err
 	}
+	collectFor(config)
 	rebuilt := o.reindex
 	if !slices.Contains(rebuilt, "all") {
 		rebuilt = nil
