@@ -160,8 +160,10 @@ func (d *destination) applied(ctx context.Context) error {
 }
 
 const (
-	// lagInterval is how often is looked at the topics, and at what of them is not applied.
-	lagInterval = 10 * time.Second
+	// lagInterval is how often is looked at the topics, and at what of them is not applied; busyInterval, while something is
+	// not: the page shows it.
+	lagInterval  = 10 * time.Second
+	busyInterval = time.Second
 
 	// roomInterval is how often is looked again where rows are to be read, and too much waits.
 	roomInterval = 250 * time.Millisecond
@@ -258,7 +260,11 @@ func (d *destination) watchCapture(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		if retry.Sleep(ctx, lagInterval) != nil {
+		interval := lagInterval
+		if gone == 0 && c.mayWait() > 0 {
+			interval = busyInterval
+		}
+		if retry.Sleep(ctx, interval) != nil {
 			return nil
 		}
 	}
