@@ -115,7 +115,7 @@ func explain(err error) []string {
 	} else if e, ok := errors.AsType[*control.OlderSchemaError](err); ok {
 		hint = e.Hint()
 	} else if is[*dbsync.SlotLostError](err) || is[*dbsync.ClusterChangedError](err) || is[*dbsync.SetBackError](err) || is[*control.TopicLostError](err) {
-		hint = "every index has to be filled again: tidemark run --reindex all; or set on_slot_lost: reindex, and the next start does it without asking"
+		hint = "every index has to be filled again: tidemark run --reindex all; with on_slot_lost: reindex in the file the next start does it without asking"
 	}
 	return []string{"tidemark: " + text + withHint(hint)}
 }

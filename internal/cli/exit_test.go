@@ -17,6 +17,7 @@ import (
 	"tidemark/internal/prepare"
 	"tidemark/internal/service"
 	"tidemark/mapping"
+	"tidemark/reindex/control"
 )
 
 func TestExitCodes(t *testing.T) {
@@ -48,11 +49,13 @@ func TestExitCodes(t *testing.T) {
 		{"no database and a problem", errors.Join(problems[1:], unreachable), 2,
 			"t.yaml: search is missing\n\ntidemark: Postgres at db:5432 does not answer, tried for 0s: connection refused\n    hint: start the server, or correct postgres.url\n"},
 		{"slot lost", &dbsync.SlotLostError{Slot: "s", Reason: "it is gone", Confirmed: 0x10}, 1,
-			"tidemark: replication slot s: it is gone; changes after 0/10 are missing\n    hint: every index has to be filled again: tidemark run --reindex all; or set on_slot_lost: reindex, and the next start does it without asking\n"},
+			"tidemark: replication slot s: it is gone; changes after 0/10 are missing\n    hint: every index has to be filled again: tidemark run --reindex all; with on_slot_lost: reindex in the file the next start does it without asking\n"},
 		{"another cluster", &dbsync.PermanentError{Err: &dbsync.ClusterChangedError{Slot: "s", OldSystem: "1", System: "2"}}, 1,
-			"tidemark: slot s was made in database system 1, this is 2: log positions have started over\n    hint: every index has to be filled again: tidemark run --reindex all; or set on_slot_lost: reindex, and the next start does it without asking\n"},
+			"tidemark: slot s was made in database system 1, this is 2: log positions have started over\n    hint: every index has to be filled again: tidemark run --reindex all; with on_slot_lost: reindex in the file the next start does it without asking\n"},
 		{"set back", fmt.Errorf("x: %w", &dbsync.SetBackError{Slot: "s", Reason: "a document is ahead"}), 1,
-			"tidemark: x: slot s: the database was set back: a document is ahead: log positions have started over\n    hint: every index has to be filled again: tidemark run --reindex all; or set on_slot_lost: reindex, and the next start does it without asking\n"},
+			"tidemark: x: slot s: the database was set back: a document is ahead: log positions have started over\n    hint: every index has to be filled again: tidemark run --reindex all; with on_slot_lost: reindex in the file the next start does it without asking\n"},
+		{"operations lost on their way", &control.TopicLostError{Topic: "ops", Reason: "it is gone"}, 1,
+			"tidemark: topic ops: it is gone: operations that were produced may not have been applied\n    hint: every index has to be filled again: tidemark run --reindex all; with on_slot_lost: reindex in the file the next start does it without asking\n"},
 		{"index that is not in the file", &service.UnknownIndexError{Name: "x"}, 2, "tidemark: there is no index x in the mapping\n"},
 		{"name taken", &search.NameTakenError{Name: "x"}, 2, ""},
 		{"password", fmt.Errorf("connect: %w", &pgconn.PgError{Code: "28P01", Message: "no"}), 2, ""},
