@@ -170,7 +170,7 @@ func TestBarePartitions(t *testing.T) {
 		{`{"unlisted":true}`, `{"version":1,"unlisted":true}`},
 		{`{"version":1,"leaves":{"public.t":{"7":"8:9"}}}`, `{"version":1,"leaves":{"public.t":{"7":"8:9"}}}`},
 	} {
-		db.Exec(t, "DELETE FROM ctrl.schema_version", "DROP TABLE ctrl.proofs, ctrl.recoveries, ctrl.physical_indices, ctrl.fan_outs, ctrl.fan_out_passes, ctrl.epochs", "DELETE FROM ctrl.indices",
+		db.Exec(t, "DELETE FROM ctrl.schema_version", "DROP TABLE ctrl.proofs, ctrl.recoveries, ctrl.physical_indices, ctrl.fan_outs, ctrl.fan_out_passes, ctrl.epochs, ctrl.topics", "DELETE FROM ctrl.indices",
 			"ALTER TABLE ctrl.indices DROP live_generation, DROP live_base, DROP building_base", "ALTER TABLE ctrl.indices RENAME building_generation TO generation")
 		if _, err := db.DB.ExecContext(ctx, "INSERT INTO ctrl.indices (name, generation, live_partitions) VALUES ($1, '', $2)", fmt.Sprint(i), test.before); err != nil {
 			t.Fatal(err)
