@@ -26,6 +26,10 @@ const (
 	maxPolled      = 20_000
 	maxFetch       = 256 << 20
 
+	// fetchWait is how long a broker keeps a question to which it has nothing to say. What is asked next on that
+	// connection waits for it: as for partitions that a worker has got from one that was killed.
+	fetchWait = 500 * time.Millisecond
+
 	// pollTimeout is how long is waited for records before it is looked after the rest.
 	pollTimeout = time.Second
 
@@ -71,7 +75,7 @@ func (w *Worker) read(ctx context.Context, h *health) error {
 		kgo.HeartbeatInterval(w.o.HeartbeatInterval), kgo.SessionTimeout(w.o.SessionTimeout), kgo.RebalanceTimeout(w.o.RebalanceTimeout),
 		kgo.DisableAutoCommit(), kgo.BlockRebalanceOnPoll(),
 		kgo.ConsumeStartOffset(kgo.NewOffset().AtStart()), kgo.ConsumeResetOffset(kgo.NoResetOffset()),
-		kgo.FetchMaxBytes(fetchBytes), kgo.FetchMaxPartitionBytes(partitionBytes), kgo.BrokerMaxReadBytes(maxFetch),
+		kgo.FetchMaxWait(fetchWait), kgo.FetchMaxBytes(fetchBytes), kgo.FetchMaxPartitionBytes(partitionBytes), kgo.BrokerMaxReadBytes(maxFetch),
 		kgo.OnPartitionsAssigned(func(_ context.Context, _ *kgo.Client, given map[string][]int32) { s.assigned(given[w.o.Topic]) }),
 		kgo.OnPartitionsRevoked(func(_ context.Context, _ *kgo.Client, taken map[string][]int32) { s.taken(taken[w.o.Topic], false) }),
 		kgo.OnPartitionsLost(func(_ context.Context, _ *kgo.Client, taken map[string][]int32) { s.taken(taken[w.o.Topic], true) }),
