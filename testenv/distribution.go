@@ -42,14 +42,23 @@ func prepareDistribution(ctx context.Context, e Engine) (*distribution, error) {
 	if err != nil {
 		return nil, err
 	}
-	classes, err := Cached(ctx, name+"-classes-"+java.build, d.archiveClasses)
-	if err != nil {
+	if d.archive, err = classArchive(ctx, name+"-classes-"+java.build, d.archiveClasses); err != nil {
 		return nil, err
 	}
-	if file := filepath.Join(classes, archiveName); exists(file) {
-		d.archive = file
-	}
 	return d, nil
+}
+
+// classArchive returns the file of loaded classes that a folder of the cache has, "" where the JVM could make none.
+// fill fills the folder when it is not there yet.
+func classArchive(ctx context.Context, name string, fill func(ctx context.Context, folder string) error) (file string, err error) {
+	classes, err := Cached(ctx, name, fill)
+	if err != nil {
+		return "", err
+	}
+	if file = filepath.Join(classes, archiveName); !exists(file) {
+		return "", nil
+	}
+	return file, nil
 }
 
 func (d *distribution) assemble(ctx context.Context, folder string) error {

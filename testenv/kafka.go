@@ -365,12 +365,8 @@ func prepareKafka(ctx context.Context) (*kafkaDistribution, error) {
 	if err != nil {
 		return nil, err
 	}
-	classes, err := Cached(ctx, name+"-classes-"+java.build, d.archiveClasses)
-	if err != nil {
+	if d.archive, err = classArchive(ctx, name+"-classes-"+java.build, d.archiveClasses); err != nil {
 		return nil, err
-	}
-	if file := filepath.Join(classes, archiveName); exists(file) {
-		d.archive = file
 	}
 	return d, nil
 }
